@@ -1,0 +1,245 @@
+"""A record as one file: a zip that `numpy.load(allow_pickle=False)` opens.
+
+Flow: `Record` -> `encode` -> bytes -> `decode` -> `Record`. Members, in this order: record.json, patch_rects.npy,
+views/<i>/maps.npy, scales.npy, shares.npy, the optional picture, the optional run.json. Dates, order and compression
+level are fixed, so the same record gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import re
+import zipfile
+import zlib
+from typing import Any
+
+import numpy as np
+
+from llava_wire.errors import RecordError
+from llava_wire.geometry import Geometry
+from llava_wire.record import Record, View
+from llava_wire.schema import FORMAT, SHARE_NAMES, VERSION, Facts, ViewFacts, from_plain, to_plain
+
+MAX_FILE_BYTES = 1 << 30
+"""The largest record file that `decode` opens."""
+MAX_INFLATED_BYTES = 4 << 30
+"""The largest sum of inflated members; checked against the zip directory before anything is inflated, and while."""
+MAX_MEMBERS = 1000
+COMPRESSION_LEVEL = 6
+_DATE = (1980, 1, 1, 0, 0, 0)
+_PICTURE = re.compile(r"picture\.(png|jpg)")
+_DTYPES = {"uint8": "|u1", "float16": "<f2", "float32": "<f4"}
+
+
+def encode(record: Record) -> bytes:
+    """One run as bytes; deterministic. An empty `run` block is left out."""
+    document = to_plain(record.facts)
+    document = {
+        "format": FORMAT,
+        "version": VERSION,
+        **document,
+        "shares": list(SHARE_NAMES),
+        "geometry": record.geometry.to_json(),
+        "views": [to_plain(view.facts) for view in record.views.values()],
+    }
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        _add(archive, "record.json", _json_bytes(document))
+        _add(archive, "patch_rects.npy", _npy_bytes(record.geometry.patch_rects()))
+        for index, view in enumerate(record.views.values()):
+            _add(archive, f"views/{index}/maps.npy", _npy_bytes(view.stored))
+            _add(archive, f"views/{index}/scales.npy", _npy_bytes(view.scales))
+            _add(archive, f"views/{index}/shares.npy", _npy_bytes(view.shares))
+        if record.picture is not None:
+            name, data = record.picture
+            if not _PICTURE.fullmatch(name):
+                raise ValueError(f"picture: got the name {name!r}, allowed picture.png or picture.jpg")
+            _add(archive, name, data, compress=False)
+        if record.run:
+            _add(archive, "run.json", _json_bytes(record.run))
+    return buffer.getvalue()
+
+
+def decode(data: bytes) -> Record:
+    """Reads a record back.
+
+    Raises:
+        RecordError: "not_a_record", "truncated", "too_large", "unsupported_version" or "invalid".
+    """
+    if len(data) > MAX_FILE_BYTES:
+        raise RecordError(
+            "too_large", f"record: got {len(data)} bytes, allowed {MAX_FILE_BYTES}; ask for fewer views or steps"
+        )
+    if data[:4] != b"PK\x03\x04":
+        raise RecordError(
+            "not_a_record",
+            f"record: got a file that starts with {data[:4]!r}, allowed a zip (PK); is it an .npz record?",
+        )
+    try:
+        archive = zipfile.ZipFile(io.BytesIO(data))
+    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+        raise RecordError(
+            "truncated", f"record: got a broken zip ({error}), allowed a whole file; fetch it again"
+        ) from error
+    with archive:
+        infos = archive.infolist()
+        total = sum(info.file_size for info in infos)
+        if len(infos) > MAX_MEMBERS or total > MAX_INFLATED_BYTES:
+            raise RecordError(
+                "too_large",
+                f"record: got {len(infos)} members of {total} bytes inflated, "
+                f"allowed {MAX_MEMBERS} of {MAX_INFLATED_BYTES}",
+            )
+        members = {info.filename: info for info in infos}
+        if len(members) != len(infos):
+            raise RecordError("invalid", "record: got two members with one name, allowed one each; the file is damaged")
+        if "record.json" not in members:
+            raise RecordError("not_a_record", "record: got a zip without record.json, allowed a llava-gaze record")
+        return _read(archive, members)
+
+
+def _read(archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo]) -> Record:
+    document = _json_object(archive, members["record.json"])
+    if document.get("format") != FORMAT:
+        raise RecordError("not_a_record", f"record.json.format: got {document.get('format')!r:.80}, allowed {FORMAT!r}")
+    if document.get("version") != VERSION:
+        raise RecordError(
+            "unsupported_version",
+            f"record.json.version: got {document.get('version')!r:.40}, allowed {VERSION}; "
+            "update llava-gaze to read it",
+        )
+    facts: Facts = from_plain(Facts, document)
+    try:
+        geometry = Geometry.from_json(document["geometry"], facts.image.width_px, facts.image.height_px)
+        rects = geometry.patch_rects()
+    except (KeyError, TypeError, ValueError, ZeroDivisionError, OverflowError, MemoryError) as error:
+        raise RecordError(
+            "invalid", f"record.json.geometry: got {error!r:.80}, allowed steps and a patch grid"
+        ) from error
+    if not isinstance(document.get("views"), list):
+        raise RecordError("invalid", "record.json.views: got no list, allowed a list of views; the file is damaged")
+    stored_rects = _array(archive, members, "patch_rects.npy", "<f8", rects.shape)
+    if not np.array_equal(stored_rects, rects):
+        raise RecordError("invalid", "patch_rects.npy: got rectangles that disagree with record.json.geometry")
+    views: dict[str, View] = {}
+    for index, plain in enumerate(document["views"]):
+        view_facts: ViewFacts = from_plain(ViewFacts, plain, f"record.json.views[{index}]")
+        views[view_facts.name] = _view(archive, members, index, view_facts, facts, geometry)
+    if not views or len(views) != len(document["views"]):
+        raise RecordError(
+            "invalid", "record.json.views: got none or two of one name, allowed one or more, each named once"
+        )
+    pictures = [name for name in members if _PICTURE.fullmatch(name)]
+    picture = (pictures[0], _member(archive, members[pictures[0]])) if pictures else None
+    run = _json_object(archive, members["run.json"]) if "run.json" in members else {}
+    return Record(facts, geometry, views, run, picture)
+
+
+def _geometry(
+    document: dict[str, Any], facts: Facts, members: dict[str, zipfile.ZipInfo]
+) -> tuple[Geometry, np.ndarray]:
+    """The geometry and its rectangles; a grid larger than the stored rectangles is refused before it is computed."""
+    try:
+        geometry = Geometry.from_json(document["geometry"], facts.image.width_px, facts.image.height_px)
+        stored_bytes = members["patch_rects.npy"].file_size
+        if geometry.rows < 1 or geometry.cols < 1 or geometry.rows * geometry.cols * 4 * 8 > stored_bytes:
+            raise ValueError(f"a grid of {geometry.rows} x {geometry.cols}")
+        return geometry, geometry.patch_rects()
+    except (KeyError, TypeError, ValueError, ZeroDivisionError, OverflowError) as error:
+        raise RecordError("invalid", f"record.json.geometry: got {error!r:.80}, allowed steps and a grid") from error
+
+
+def _view(
+    archive: zipfile.ZipFile,
+    members: dict[str, zipfile.ZipInfo],
+    index: int,
+    view: ViewFacts,
+    facts: Facts,
+    geometry: Geometry,
+) -> View:
+    sizes = {
+        "query": len(facts.queries),
+        "layer": len(view.layers),
+        "head": len(view.heads),
+        "layer_head": len(view.pairs),
+        "row": geometry.rows,
+        "col": geometry.cols,
+    }
+    if view.axes[-2:] != ("row", "col") or any(axis not in sizes for axis in view.axes):
+        raise RecordError("invalid", f"record.json.views[{index}].axes: got {view.axes!r:.80}, allowed {list(sizes)}")
+    shape = tuple(sizes[axis] for axis in view.axes)
+    stored = _array(archive, members, f"views/{index}/maps.npy", _DTYPES[view.precision], shape)
+    scales = _array(archive, members, f"views/{index}/scales.npy", "<f4", shape[:-2])
+    shares = _array(archive, members, f"views/{index}/shares.npy", "<f4", (*shape[:-2], len(SHARE_NAMES)))
+    if not (np.isfinite(scales).all() and np.isfinite(shares).all() and np.isfinite(stored).all()):
+        raise RecordError("invalid", f"views/{index}: got numbers that are not finite, allowed finite ones")
+    return View(view, stored, scales, shares)
+
+
+def _array(
+    archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], name: str, dtype: str, shape: tuple[int, ...]
+) -> np.ndarray:
+    """One .npy member, its type and shape checked against the header before the data is touched."""
+    if name not in members:
+        raise RecordError("invalid", f"{name}: got no such member, allowed records that have it; the file is damaged")
+    expected = math.prod(shape) * np.dtype(dtype).itemsize
+    if members[name].file_size > expected + 4096:
+        raise RecordError(
+            "invalid", f"{name}: got {members[name].file_size} bytes, allowed {expected} for shape {shape}"
+        )
+    try:
+        array = np.load(io.BytesIO(_member(archive, members[name])), allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise RecordError("invalid", f"{name}: got no readable array ({error}), allowed an .npy file") from error
+    if not isinstance(array, np.ndarray) or array.dtype != np.dtype(dtype) or array.shape != shape:
+        raise RecordError(
+            "invalid",
+            f"{name}: got {getattr(array, 'dtype', '?')} {getattr(array, 'shape', '?')}, allowed {dtype} {shape}",
+        )
+    return array
+
+
+def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+    """A member's bytes, never more than its directory entry promised."""
+    try:
+        with archive.open(info) as stream:
+            data = stream.read(info.file_size + 1)
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as error:
+        raise RecordError(
+            "truncated", f"{info.filename}: got damaged data ({error}), allowed a whole file; fetch it again"
+        ) from error
+    if len(data) != info.file_size:
+        raise RecordError(
+            "truncated", f"{info.filename}: got {len(data)} bytes, allowed {info.file_size}; fetch it again"
+        )
+    return data
+
+
+def _json_object(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> dict[str, Any]:
+    try:
+        value = json.loads(_member(archive, info))
+    except (ValueError, RecursionError) as error:
+        raise RecordError("invalid", f"{info.filename}: got no readable JSON ({error}), allowed an object") from error
+    if not isinstance(value, dict):
+        raise RecordError("invalid", f"{info.filename}: got {type(value).__name__}, allowed an object")
+    return value
+
+
+def _json_bytes(value: dict[str, Any]) -> bytes:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode("utf-8")
+
+
+def _npy_bytes(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, np.ascontiguousarray(array) if array.ndim else array, allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _add(archive: zipfile.ZipFile, name: str, data: bytes, *, compress: bool = True) -> None:
+    info = zipfile.ZipInfo(name, date_time=_DATE)
+    info.compress_type = zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED
+    info.external_attr = 0o644 << 16
+    info.create_system = 3
+    archive.writestr(info, data, compresslevel=COMPRESSION_LEVEL if compress else None)

@@ -1,0 +1,73 @@
+"""The two exceptions that cross the wire: a refused request, and bytes that are not a record.
+
+Flow: a check fails -> `RequestError` -> `to_body()` -> HTTP or gRPC -> `from_body()` -> the same `RequestError`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import Any
+
+STATUSES: dict[str, int] = {
+    "bad_request": 400,
+    "unauthorized": 400,
+    "not_found": 404,
+    "too_large": 413,
+    "unsupported_media": 415,
+    "invalid": 422,
+    "worker_died": 500,
+    "overloaded": 503,
+    "unavailable": 503,
+    "deadline": 503,
+    "does_not_fit": 507,
+}
+"""Every error code with its HTTP status. `unauthorized` is 400 because TorchServe's own token check says 400."""
+
+
+class RequestError(Exception):
+    """A request that was refused, with the field at fault and what to do about it.
+
+    Args:
+        code: one of `STATUSES`; decides the HTTP status.
+        field: the request's field at fault, such as "options.layers[1]".
+        message: "got X, allowed Y; do Z".
+    """
+
+    def __init__(self, code: str, field: str, message: str) -> None:
+        if code not in STATUSES:
+            raise ValueError(f"code: got {code!r}, allowed {sorted(STATUSES)}")
+        super().__init__(f"{field}: {message}")
+        self.code = code
+        self.status = STATUSES[code]
+        self.field = field
+        self.message = message
+
+    def to_body(self) -> dict[str, Any]:
+        """The JSON body that carries this error over HTTP and gRPC."""
+        return {"error": {"code": self.code, "status": self.status, "field": self.field, "message": self.message}}
+
+    @classmethod
+    def from_body(cls, body: object) -> RequestError | None:
+        """The error in a decoded JSON body, or None when the body is not in this project's error form."""
+        error = body.get("error") if isinstance(body, dict) else None
+        if not isinstance(error, dict) or error.get("code") not in STATUSES:
+            return None
+        return cls(error["code"], str(error.get("field", "")), str(error.get("message", "")))
+
+
+class RecordError(ValueError):
+    """Bytes that cannot be read as a record; `reason` is one word that programs can test.
+
+    Reasons: "not_a_record", "truncated", "too_large", "unsupported_version", "invalid".
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A hint naming the known name closest to a misspelt one, or an empty string."""
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else ""

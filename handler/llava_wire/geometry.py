@@ -1,0 +1,168 @@
+"""Where each patch of the model's input lies on the original image, from the processor's own integers.
+
+Flow: original size + the processor's settings -> a list of pad, resize and crop steps -> one rectangle per patch.
+Sizes and offsets are integers, exactly as the image processor computes them; rectangles are exact rationals that
+become float64 only at the end.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Rect = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of the image processor.
+
+    op "pad": the picture is placed at (left_px, top_px) on a canvas of width_px x height_px.
+    op "resize": the picture is scaled to width_px x height_px; left_px and top_px are 0.
+    op "crop": the window of width_px x height_px whose corner is at (left_px, top_px) is kept; an offset may be
+    negative, and what lies outside the picture is filled.
+    """
+
+    op: Literal["pad", "resize", "crop"]
+    width_px: int
+    height_px: int
+    left_px: int = 0
+    top_px: int = 0
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """The settings of an image processor that move pixels, in the order they apply.
+
+    Args:
+        pad_to_square: the picture is first centred on a square of its longer side.
+        shortest_edge: resize so that the shorter side has this length in px (the longer side is truncated), or
+        exact_size: resize to (height, width) in px, or neither.
+        crop: centre crop to (height, width) in px, or None.
+        patch_px: side of a patch in px of the processed picture.
+    """
+
+    patch_px: int
+    pad_to_square: bool = False
+    shortest_edge: int | None = None
+    exact_size: tuple[int, int] | None = None
+    crop: tuple[int, int] | None = None
+
+    def plan(self, width_px: int, height_px: int) -> Geometry:
+        """The steps for one picture of this size (after EXIF rotation) and the patch grid that results."""
+        steps: list[Step] = []
+        width, height = width_px, height_px
+        if self.pad_to_square and width != height:
+            side = max(width, height)
+            steps.append(Step("pad", side, side, (side - width) // 2, (side - height) // 2))
+            width = height = side
+        if self.shortest_edge is not None:
+            width, height = _shortest_edge_size(width, height, self.shortest_edge)
+            steps.append(Step("resize", width, height))
+        elif self.exact_size is not None:
+            height, width = self.exact_size
+            steps.append(Step("resize", width, height))
+        if self.crop is not None:
+            crop_height, crop_width = self.crop
+            left, top = _centre_crop_offset(width, height, crop_width, crop_height)
+            steps.append(Step("crop", crop_width, crop_height, left, top))
+            width, height = crop_width, crop_height
+        return Geometry(
+            width_px, height_px, tuple(steps), self.patch_px, height // self.patch_px, width // self.patch_px
+        )
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """The way from the original picture to the patch grid, invertible to a rectangle per patch.
+
+    Args:
+        width_px, height_px: the original picture after EXIF rotation.
+        steps: what the processor did, in order.
+        patch_px: side of a patch in processed px.
+        rows, cols: the patch grid.
+    """
+
+    width_px: int
+    height_px: int
+    steps: tuple[Step, ...]
+    patch_px: int
+    rows: int
+    cols: int
+
+    def patch_rects(self) -> npt.NDArray[np.float64]:
+        """The rectangle of each patch in original px, [rows, cols, 4] as x0, y0, x1, y1.
+
+        A rectangle may reach outside the picture where the processor padded it.
+        """
+        xs = [float(self._to_original(Fraction(col * self.patch_px), 0)) for col in range(self.cols + 1)]
+        ys = [float(self._to_original(Fraction(row * self.patch_px), 1)) for row in range(self.rows + 1)]
+        rects = np.empty((self.rows, self.cols, 4), dtype=np.float64)  # [row, col, (x0, y0, x1, y1)]
+        rects[..., 0] = np.asarray(xs[:-1])[None, :]
+        rects[..., 1] = np.asarray(ys[:-1])[:, None]
+        rects[..., 2] = np.asarray(xs[1:])[None, :]
+        rects[..., 3] = np.asarray(ys[1:])[:, None]
+        return rects
+
+    def seen_rect(self) -> Rect:
+        """The part of the original picture that some patch covers, in original px as x0, y0, x1, y1."""
+        x0, y0 = float(self._to_original(Fraction(0), 0)), float(self._to_original(Fraction(0), 1))
+        x1 = float(self._to_original(Fraction(self.cols * self.patch_px), 0))
+        y1 = float(self._to_original(Fraction(self.rows * self.patch_px), 1))
+        return max(0.0, x0), max(0.0, y0), min(float(self.width_px), x1), min(float(self.height_px), y1)
+
+    def _to_original(self, position: Fraction, axis: int) -> Fraction:
+        """One processed coordinate (axis 0 = x, 1 = y) taken back through the steps."""
+        sizes = [(self.width_px, self.height_px)[axis]]
+        sizes += [(step.width_px, step.height_px)[axis] for step in self.steps]
+        for number in range(len(self.steps), 0, -1):
+            step = self.steps[number - 1]
+            offset = (step.left_px, step.top_px)[axis]
+            if step.op == "resize":
+                position = position * Fraction(sizes[number - 1], sizes[number])
+            elif step.op == "crop":
+                position = position + offset
+            else:
+                position = position - offset
+        return position
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values; `from_json` reads them back."""
+        return {
+            "steps": [
+                {"op": s.op, "width_px": s.width_px, "height_px": s.height_px, "left_px": s.left_px, "top_px": s.top_px}
+                for s in self.steps
+            ],
+            "patch_px": self.patch_px,
+            "rows": self.rows,
+            "cols": self.cols,
+        }
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any], width_px: int, height_px: int) -> Geometry:
+        """Reads `to_json`'s value back; raises KeyError or TypeError when it is malformed."""
+        steps = tuple(Step(**step) for step in value["steps"])
+        return cls(width_px, height_px, steps, value["patch_px"], value["rows"], value["cols"])
+
+
+def _shortest_edge_size(width_px: int, height_px: int, edge_px: int) -> tuple[int, int]:
+    """(width, height) in px after a shortest-edge resize; the longer side is truncated, as the processor does it."""
+    short, long = min(width_px, height_px), max(width_px, height_px)
+    # Float division and int() on purpose: the processor computes int(edge * long / short) and so must we.
+    new_long = int(edge_px * long / short)
+    return (edge_px, new_long) if width_px <= height_px else (new_long, edge_px)
+
+
+def _centre_crop_offset(width_px: int, height_px: int, crop_width_px: int, crop_height_px: int) -> tuple[int, int]:
+    """(left, top) in px of a centre crop; negative where the picture is smaller than the crop."""
+    top, left = (height_px - crop_height_px) // 2, (width_px - crop_width_px) // 2
+    if left >= 0 and top >= 0:
+        return left, top
+    # The processor pads to the larger of both sizes, rounding the pad before the picture up, then crops with floor.
+    padded_width, padded_height = max(crop_width_px, width_px), max(crop_height_px, height_px)
+    pad_left, pad_top = -((width_px - padded_width) // 2), -((height_px - padded_height) // 2)
+    return max(0, left + pad_left) - pad_left, max(0, top + pad_top) - pad_top

@@ -1,0 +1,94 @@
+"""One run of the model: facts, geometry and views, with the arrays decoded on demand.
+
+Flow: `Facts` + `Geometry` + `View`s -> `Record` -> `llava_wire.container` -> bytes, and back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from llava_wire.geometry import Geometry
+from llava_wire.quantize import dequantise
+from llava_wire.schema import Facts, Query, Token, ViewFacts
+
+
+@dataclass(frozen=True)
+class View:
+    """One selection of layers and heads with its maps.
+
+    Args:
+        facts: what was selected and how it is stored.
+        stored: maps [(query), (layer), (head) or (layer_head), row, col] in the stored precision; `facts.axes` names
+            the axes. The sum of a map is its image share: maps are absolute attention.
+        scales: [...] float32, one per map, without the row and col axes.
+        shares: [..., 4] float32, how each row splits over bos, image, prompt text and answer text; sums to 1.
+    """
+
+    facts: ViewFacts
+    stored: npt.NDArray[np.generic]
+    scales: npt.NDArray[np.float32]
+    shares: npt.NDArray[np.float32]
+
+    @property
+    def name(self) -> str:
+        """The view's name, unique in its record."""
+        return self.facts.name
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """Names of the axes of the maps."""
+        return self.facts.axes
+
+    def maps_float(self) -> npt.NDArray[np.float32]:
+        """The decoded maps, float32, same shape as `stored`."""
+        return dequantise(self.stored, self.scales)
+
+
+@dataclass(frozen=True)
+class Record:
+    """One answered question with its attention.
+
+    Args:
+        facts: answer, tokens, prompt, image, model, queries.
+        geometry: from the original picture to the patch grid.
+        views: by name, in the order of the request.
+        run: timings and request id; not part of what two equal runs share.
+        picture: the oriented, EXIF-free picture as (file name, bytes) when a client added it.
+    """
+
+    facts: Facts
+    geometry: Geometry
+    views: dict[str, View]
+    run: dict[str, Any] = field(default_factory=dict)
+    picture: tuple[str, bytes] | None = None
+
+    @property
+    def tokens(self) -> tuple[Token, ...]:
+        """The answer's tokens, the end of sequence included."""
+        return self.facts.tokens
+
+    @property
+    def answer(self) -> str:
+        """The answer's text without special tokens."""
+        return self.facts.answer
+
+    @property
+    def queries(self) -> tuple[Query, ...]:
+        """The captured rows, in the order of every view's query axis."""
+        return self.facts.queries
+
+    def maps_float(self) -> npt.NDArray[np.float32]:
+        """The first view's maps, float32 [(query), (layer), (head) or (layer_head), row, col]."""
+        return next(iter(self.views.values())).maps_float()
+
+    def with_picture(self, name: str, data: bytes) -> Record:
+        """The same record carrying the picture, so that one file renders and replays."""
+        return replace(self, picture=(name, data))
+
+    def without_run(self) -> Record:
+        """The same record without timings and request id: equal runs encode to equal bytes."""
+        return replace(self, run={})

@@ -1,0 +1,208 @@
+"""The plain facts of a record: tokens, queries, prompt, image, model, and their JSON form.
+
+Flow: dataclasses -> `to_plain` -> record.json -> `from_plain` -> dataclasses. Arrays live in `llava_wire.record`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import types
+import typing
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from llava_wire.errors import RecordError
+
+FORMAT = "llava-gaze-record"
+VERSION = 1
+SHARE_NAMES = ("bos", "image", "prompt", "answer")
+REDUCTIONS = ("none", "heads", "layers_heads", "all")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One of the most probable tokens at a step; `logprob` is the natural log of its probability."""
+
+    id: int
+    text: str
+    logprob: float
+
+
+@dataclass(frozen=True)
+class Token:
+    """One token of the answer.
+
+    Args:
+        id: the vocabulary id.
+        piece: the vocabulary's own string, such as "Ġred" or "▁red".
+        text: what this token adds to the answer's text; empty for special tokens and inside a character.
+        logprob: natural log of its probability from the raw logits, before temperature or truncation.
+        top: the five most probable tokens at this step, most probable first.
+        special: end of sequence and the like; viewers fold it away.
+    """
+
+    id: int
+    piece: str
+    text: str
+    logprob: float
+    top: tuple[Candidate, ...] = ()
+    special: bool = False
+
+
+@dataclass(frozen=True)
+class Query:
+    """One captured row of attention.
+
+    Args:
+        kind: "answer" (the row that predicted an answer token) or "prompt" (a text token of the question, at prefill).
+        token: index into the answer's tokens, or into the prompt's ids for kind "prompt".
+        position: the position in the unpadded sequence whose query this row is.
+        step: the forward step that computed it; 0 is the prefill.
+    """
+
+    kind: Literal["answer", "prompt"]
+    token: int
+    position: int
+    step: int
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What the model read: the user's text, the rendered prompt with one `<image>` and the expanded token ids."""
+
+    text: str
+    template: Literal["chat", "raw"]
+    rendered: str
+    ids: tuple[int, ...]
+    pieces: tuple[str, ...]
+    image_start: int
+    image_count: int
+
+
+@dataclass(frozen=True)
+class Image:
+    """The picture that was asked about: size in px after EXIF rotation, sha256 of the file and of its RGB pixels."""
+
+    width_px: int
+    height_px: int
+    sha256: str
+    pixels_sha256: str
+
+
+@dataclass(frozen=True)
+class Model:
+    """Which model answered, and how it was run."""
+
+    name: str
+    source: str
+    revision: str
+    dtype: str
+    attention: str
+    device: str
+    layers: int
+    heads: int
+
+
+@dataclass(frozen=True)
+class ViewFacts:
+    """What one view selected; its arrays are in the same order.
+
+    Args:
+        name: unique in the record.
+        reduction: one of `REDUCTIONS`.
+        axes: names of the axes of `maps`, a part of (query, layer, head or layer_head, row, col).
+        layers, heads: the 0-based selection, when it is a grid.
+        pairs: the [layer, head] selection, when it is a list of pairs; then layers and heads are empty.
+        head_set: the named head set it came from, or "".
+        steps: the steps that a mean over steps averaged; empty when the query axis is kept.
+        precision, encoding: how maps are stored; error_bound: the largest absolute error of a decoded value.
+    """
+
+    name: str
+    reduction: Literal["none", "heads", "layers_heads", "all"]
+    axes: tuple[str, ...]
+    layers: tuple[int, ...]
+    heads: tuple[int, ...]
+    pairs: tuple[tuple[int, int], ...]
+    head_set: str
+    steps: tuple[int, ...]
+    precision: Literal["uint8", "float16", "float32"]
+    encoding: str
+    error_bound: float
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Everything in record.json except geometry and views."""
+
+    answer: str
+    finish_reason: Literal["stop", "length", "deadline"]
+    prompt: Prompt
+    image: Image
+    model: Model
+    tokens: tuple[Token, ...]
+    queries: tuple[Query, ...]
+    sampling: dict[str, Any] = field(default_factory=dict)
+    software: dict[str, str] = field(default_factory=dict)
+
+
+def to_plain(value: Any) -> Any:
+    """Dataclasses and tuples to dicts and lists, field by field, in declaration order."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, list | tuple):
+        return [to_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {str(key): to_plain(item) for key, item in value.items()}
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"record: got the number {value}, allowed finite numbers")
+    return value
+
+
+def from_plain(kind: Any, value: Any, path: str = "record.json") -> Any:
+    """JSON values to the given dataclass or type, checked; unknown keys are ignored so that versions can add some.
+
+    Raises:
+        RecordError: reason "invalid", naming the path of the first value that does not fit.
+    """
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if kind is Any:
+        return value
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        if not isinstance(value, dict):
+            raise _mismatch(path, value, "an object")
+        hints = typing.get_type_hints(kind)
+        given = {}
+        for f in dataclasses.fields(kind):
+            if f.name in value:
+                given[f.name] = from_plain(hints[f.name], value[f.name], f"{path}.{f.name}")
+            elif f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
+                raise RecordError(
+                    "invalid", f"{path}: got no {f.name!r}, allowed records that have it; the file is damaged"
+                )
+        return kind(**given)
+    if origin is Literal:
+        if value not in args:
+            raise _mismatch(path, value, f"one of {list(args)}")
+        return value
+    if origin is tuple:
+        if not isinstance(value, list) or (args[-1] is not Ellipsis and len(value) != len(args)):
+            raise _mismatch(path, value, "a list")
+        kinds = [args[0]] * len(value) if args[-1] is Ellipsis else list(args)
+        return tuple(from_plain(k, v, f"{path}[{i}]") for i, (k, v) in enumerate(zip(kinds, value, strict=True)))
+    if origin is dict:
+        if not isinstance(value, dict):
+            raise _mismatch(path, value, "an object")
+        return {key: from_plain(args[1], item, f"{path}.{key}") for key, item in value.items()}
+    if origin is types.UnionType:
+        raise TypeError(f"{path}: unions are not used in the schema")
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise _mismatch(path, value, kind.__name__)
+    return value
+
+
+def _mismatch(path: str, value: Any, allowed: str) -> RecordError:
+    return RecordError("invalid", f"{path}: got {value!r:.80}, allowed {allowed}; the file is damaged")
