@@ -83,7 +83,7 @@ def make_record(
             width_px, height_px, hashlib.sha256(data).hexdigest(), hashlib.sha256(picture.tobytes()).hexdigest()
         ),
         model=Model("synthetic", "none", "0" * 40, "float32", "sdpa+capture", "cpu", layers, heads),
-        tokens=tuple(_token(i, word) for i, word in enumerate(words)) + (_token(len(words), "</s>", special=True),),
+        tokens=(*(_token(i, word) for i, word in enumerate(words)), _token(len(words), "</s>", special=True)),
         queries=tuple(Query("answer", t, len(ids) - 1 + t, t) for t in range(count)),
         software={"llava_gaze": "0.1.0", "torch": "none"},
     )

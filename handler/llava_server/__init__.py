@@ -1,0 +1,1 @@
+"""LLaVA with attention capture, no server: requests in, records out."""
