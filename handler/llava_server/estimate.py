@@ -1,0 +1,102 @@
+"""How many bytes a request takes, before anything runs: weights, cache, capture, response.
+
+Flow: model facts + plan -> `Estimate` -> refusal (`check`) or the table of `make estimate`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from llava_server.plan import ModelFacts, Plan
+from llava_server.settings import Limits
+from llava_wire.errors import RequestError
+from llava_wire.quantize import BYTES_PER_VALUE
+
+_ROW_OVERHEAD_BYTES = 4 + 16
+"""A map's scale and shares in the record."""
+_TOKEN_BYTES = 700
+"""A token with its five candidates in record.json, generously."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Upper bounds in bytes for one request, as if the answer had max_new_tokens tokens.
+
+    cache: keys and values; capture: stored queries; maps: reduced maps on the device; response: the record.
+    """
+
+    cache_bytes: int
+    capture_bytes: int
+    maps_bytes: int
+    response_bytes: int
+
+    @property
+    def device_bytes(self) -> int:
+        """What the request takes on the device beside the weights."""
+        return self.cache_bytes + self.capture_bytes + self.maps_bytes
+
+
+def estimate(plan: Plan, facts: ModelFacts, prompt_tokens: int, question_tokens: int = 0) -> Estimate:
+    """Bounds for one request.
+
+    Args:
+        plan: the resolved request.
+        facts: the model's shape.
+        prompt_tokens: tokens of the prompt, image tokens included.
+        question_tokens: prompt rows that may be captured.
+    """
+    options = plan.options
+    new = options.max_new_tokens
+    answer_rows = 0 if options.rows == "prompt" else (new if options.steps == "all" else len(options.steps))
+    prompt_rows = 0 if options.rows == "answer" else question_tokens
+    rows = answer_rows + prompt_rows
+    value = facts.cache_bytes_per_value
+    cache = 2 * facts.layers * facts.kv_heads * facts.head_dim * (prompt_tokens + new) * value
+    capture = len(plan.cells) * facts.heads * facts.head_dim * (new + prompt_rows) * value
+    per_map = facts.image_tokens * BYTES_PER_VALUE[options.precision] + _ROW_OVERHEAD_BYTES
+    maps, response = 0, new * _TOKEN_BYTES + prompt_tokens * 16 + facts.image_tokens * 32 + 8192
+    for view in plan.views:
+        maps += rows * view.maps_per_query * (facts.image_tokens + 4) * 4
+        response += (1 if view.reduction == "all" else rows * view.maps_per_query) * per_map
+    return Estimate(cache, capture, maps, response)
+
+
+def response_limit(plan: Plan, limits: Limits) -> int:
+    """The largest record in bytes that the response limit leaves; JSON carries it base64-encoded."""
+    json_form = plan.options.format != "npz"
+    return limits.max_response_bytes * 3 // 4 - (1 << 16) if json_form else limits.max_response_bytes
+
+
+def check(needed: Estimate, plan: Plan, limits: Limits) -> None:
+    """Refuses a request that cannot fit even alone.
+
+    Raises:
+        RequestError: "does_not_fit", with both numbers and the option that would make it fit.
+    """
+    allowed = response_limit(plan, limits)
+    if needed.response_bytes > allowed:
+        raise RequestError(
+            "does_not_fit",
+            "options",
+            f"got up to {needed.response_bytes} bytes of response, allowed {allowed}; {_advice(plan)}",
+        )
+    if needed.device_bytes > limits.batch_bytes:
+        raise RequestError(
+            "does_not_fit",
+            "options",
+            f"got {needed.device_bytes} bytes of device memory, allowed {limits.batch_bytes}; {_advice(plan)}",
+        )
+
+
+def _advice(plan: Plan) -> str:
+    """The option that shrinks the largest part of this request."""
+    largest = max(plan.views, key=lambda view: view.maps_per_query)
+    if largest.reduction == "none":
+        return (
+            f'set reduction "heads" or "layers_heads" for view {largest.name!r}, name fewer layers, or list fewer steps'
+        )
+    if largest.reduction == "heads":
+        return f'set reduction "layers_heads" for view {largest.name!r}, name fewer layers, or list fewer steps'
+    if plan.options.precision != "uint8":
+        return 'set precision "uint8" or a smaller max_new_tokens'
+    return "set a smaller max_new_tokens or list fewer steps"

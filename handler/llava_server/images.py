@@ -1,0 +1,136 @@
+"""Picture bytes to model input, with the geometry of what the processor did.
+
+Flow: bytes -> limits from the header -> oriented 8-bit RGB picture -> pixel values + `Geometry`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from PIL import Image as PillowImage
+from PIL import ImageOps, UnidentifiedImageError
+
+from llava_server.settings import Limits, SettingsError
+from llava_wire.errors import RequestError
+from llava_wire.geometry import Geometry, Preprocess
+from llava_wire.schema import Image
+
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
+
+
+@dataclass(frozen=True)
+class PreparedImage:
+    """A picture ready for the model.
+
+    Args:
+        pixels: [1, 3, H, W] float32 on the CPU, normalised.
+        facts: size and digests of the original.
+        geometry: from the original to the patch grid.
+    """
+
+    pixels: torch.Tensor
+    facts: Image
+    geometry: Geometry
+
+
+def open_picture(data: bytes, limits: Limits) -> PillowImage.Image:
+    """Decodes a picture file to 8-bit RGB, turned as its EXIF orientation says; the first frame of an animation.
+
+    Raises:
+        RequestError: "too_large" by bytes or pixels, "unsupported_media" for other formats, "invalid" when damaged.
+    """
+    if len(data) > limits.max_image_bytes:
+        raise RequestError(
+            "too_large",
+            "image",
+            f"got {len(data)} bytes, allowed {limits.max_image_bytes}; send a smaller file, the model sees few pixels",
+        )
+    try:
+        with warnings.catch_warnings():
+            # Pillow's own bomb warning is replaced by our limit just below, which reads the same header.
+            warnings.simplefilter("ignore", PillowImage.DecompressionBombWarning)
+            picture = PillowImage.open(io.BytesIO(data), formats=FORMATS)
+    except PillowImage.DecompressionBombError as error:
+        raise RequestError("too_large", "image", f"got {error}, allowed {limits.max_image_pixels} pixels") from error
+    except UnidentifiedImageError as error:
+        raise RequestError(
+            "unsupported_media", "image", f"got {data[:8]!r}..., allowed {', '.join(FORMATS)}; convert the file"
+        ) from error
+    except Exception as error:
+        raise _damaged(error) from error
+    width, height = picture.size
+    if width * height > limits.max_image_pixels:
+        raise RequestError(
+            "too_large",
+            "image",
+            f"got {width} x {height} = {width * height} pixels, allowed {limits.max_image_pixels}; scale it down",
+        )
+    try:
+        # Pillow raises many kinds of errors for damaged files: OSError, SyntaxError, ValueError, struct.error.
+        picture.load()
+        return ImageOps.exif_transpose(picture).convert("RGB")
+    except Exception as error:
+        raise _damaged(error) from error
+
+
+def _damaged(error: Exception) -> RequestError:
+    return RequestError("invalid", "image", f"got a damaged picture ({error}), allowed a whole file; send it again")
+
+
+def preprocess_of(image_processor: Any, patch_px: int) -> Preprocess:
+    """Reads the settings that move pixels from an image processor of transformers.
+
+    Raises:
+        SettingsError: for a setting whose geometry this project does not know.
+    """
+    size = dict(image_processor.size or {})
+    size = {key: value for key, value in size.items() if value is not None}
+    shortest, exact = None, None
+    if image_processor.do_resize:
+        if size.keys() == {"shortest_edge"}:
+            shortest = int(size["shortest_edge"])
+        elif size.keys() == {"height", "width"}:
+            exact = (int(size["height"]), int(size["width"]))
+        else:
+            raise SettingsError(f"processor.size: got {size}, allowed shortest_edge or height and width")
+    crop = None
+    if image_processor.do_center_crop:
+        crop_size = image_processor.crop_size
+        crop = (int(crop_size["height"]), int(crop_size["width"]))
+    square = bool(getattr(image_processor, "do_pad", False))
+    if square and not hasattr(image_processor, "pad_to_square"):
+        raise SettingsError("processor.do_pad: got True, allowed False or LlavaImageProcessor's pad to a square")
+    return Preprocess(patch_px, square, shortest, exact, crop)
+
+
+def prepare_image(data: bytes, image_processor: Any, preprocess: Preprocess, limits: Limits) -> PreparedImage:
+    """Decodes a picture and runs the model's own image processor on it.
+
+    Raises:
+        RequestError: as `open_picture`, or "invalid" for a shape that the processor cannot handle.
+    """
+    picture = open_picture(data, limits)
+    width, height = picture.size
+    geometry = preprocess.plan(width, height)
+    widest = (
+        max(max(step.width_px, step.height_px) for step in geometry.steps) if geometry.steps else max(width, height)
+    )
+    if widest > 32 * max(preprocess.patch_px * geometry.rows, 1):
+        # A 1 x 60000 picture would be blown up to gigabytes by a shortest-edge resize.
+        raise RequestError("invalid", "image", f"got {width} x {height} px, allowed shapes up to 32:1; crop it")
+    pixels = image_processor(images=[picture], return_tensors="pt")["pixel_values"]  # [1, 3, H, W] float32
+    expected = (geometry.rows * preprocess.patch_px, geometry.cols * preprocess.patch_px)
+    if tuple(pixels.shape[-2:]) != expected:
+        raise RuntimeError(f"geometry: got pixel values of {tuple(pixels.shape[-2:])}, allowed {expected}")
+    facts = Image(
+        width_px=width,
+        height_px=height,
+        sha256=hashlib.sha256(data).hexdigest(),
+        pixels_sha256=hashlib.sha256(picture.tobytes()).hexdigest(),
+    )
+    return PreparedImage(pixels, facts, geometry)

@@ -1,0 +1,119 @@
+"""A folder of weights to a model and processor that are ready to capture.
+
+Flow: folder + settings -> processor (PIL image backend) and model (sdpa, capture registered on the text model only,
+placed by accelerate) -> `LoadedModel`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoProcessor, LlavaForConditionalGeneration
+
+from llava_server.capture import CAPTURE_ATTENTION, register
+from llava_server.images import preprocess_of
+from llava_server.plan import ModelFacts
+from llava_server.settings import ModelSettings, SettingsError
+from llava_wire.geometry import Preprocess
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model with everything that requests need to know about it.
+
+    Args:
+        model: LlavaForConditionalGeneration in eval mode with the capture attention on its text model.
+        processor: its LlavaProcessor.
+        facts: its shape.
+        preprocess: the settings that move pixels.
+        eos_ids: ids that end an answer.
+        pad_id: the id that fills left padding.
+    """
+
+    model: Any
+    processor: Any
+    facts: ModelFacts
+    preprocess: Preprocess
+    eos_ids: tuple[int, ...]
+    pad_id: int
+
+    @property
+    def device(self) -> torch.device:
+        """Where token ids go in and logits come out."""
+        return self.model.get_input_embeddings().weight.device
+
+
+def load(folder: Path, settings: ModelSettings, *, device: str, dtype: str) -> LoadedModel:
+    """Loads a checkpoint of the published layout; no network, no remote code.
+
+    Args:
+        folder: config.json, weights (safetensors), tokenizer and processor files.
+        settings: the model's settings.
+        device: "cpu", "cuda", "cuda:1", ..., or "map" to let accelerate spread the layers.
+        dtype: "float32", "float16" or "bfloat16".
+
+    Raises:
+        SettingsError: when the folder holds no usable LLaVA checkpoint.
+    """
+    if not (folder / "config.json").is_file():
+        raise SettingsError(
+            f"weights: got no config.json in {folder.name}/, allowed a checkpoint folder; "
+            f"run: make download MODEL={settings.name}"
+        )
+    processor = AutoProcessor.from_pretrained(folder, local_files_only=True, backend="pil")
+    model, info = LlavaForConditionalGeneration.from_pretrained(
+        folder,
+        local_files_only=True,
+        dtype=getattr(torch, dtype),
+        attn_implementation="sdpa",
+        device_map="auto" if device == "map" else {"": device},
+        output_loading_info=True,
+        use_safetensors=True,
+    )
+    bad = {
+        kind: sorted(info[kind])[:5] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys") if info[kind]
+    }
+    if bad:
+        raise SettingsError(f"weights: got {bad}, allowed exactly the keys of the configuration; download them again")
+    return prepare(model, processor)
+
+
+def prepare(model: Any, processor: Any) -> LoadedModel:
+    """Puts the capture on a model that is in memory already, and reads its shape.
+
+    Raises:
+        SettingsError: for configurations whose image tokens do not map one to one to a patch grid.
+    """
+    register()
+    model.eval()
+    model.set_attn_implementation({"text_config": CAPTURE_ATTENTION})
+    config, text, vision = model.config, model.config.text_config, model.config.vision_config
+    if config.model_type != "llava":
+        raise SettingsError(f"config.model_type: got {config.model_type!r}, allowed 'llava'")
+    if config.vision_feature_select_strategy != "default":
+        strategy = config.vision_feature_select_strategy
+        raise SettingsError(
+            f"config.vision_feature_select_strategy: got {strategy!r}, allowed 'default' (patches only)"
+        )
+    if getattr(text, "sliding_window", None) and "sliding_attention" in (getattr(text, "layer_types", None) or ()):
+        raise SettingsError(f"config.sliding_window: got {text.sliding_window}, allowed full attention in every layer")
+    preprocess = preprocess_of(processor.image_processor, vision.patch_size)
+    side = vision.image_size // vision.patch_size
+    facts = ModelFacts(
+        layers=text.num_hidden_layers,
+        heads=text.num_attention_heads,
+        kv_heads=text.num_key_value_heads,
+        head_dim=getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads,
+        rows=side,
+        cols=side,
+        context=text.max_position_embeddings,
+        cache_bytes_per_value=model.dtype.itemsize,
+    )
+    eos = model.generation_config.eos_token_id
+    eos = processor.tokenizer.eos_token_id if eos is None else eos
+    eos_ids = tuple(eos) if isinstance(eos, list) else (eos,)
+    pad = processor.tokenizer.pad_token_id
+    return LoadedModel(model, processor, facts, preprocess, eos_ids, eos_ids[0] if pad is None else pad)

@@ -1,0 +1,252 @@
+"""The options of a request: parsed, typed and checked, before any model is known.
+
+Flow: JSON object -> `parse_options` -> frozen `Options`; what needs the model (layer counts, limits) is in plan.py.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from llava_wire.errors import RequestError, nearest
+from llava_wire.quantize import PRECISIONS
+from llava_wire.schema import REDUCTIONS
+
+DEFAULT_MAX_NEW_TOKENS = 64
+KNOWN = (
+    "max_new_tokens", "template", "rows", "steps", "layers", "heads", "reduction", "views", "precision", "format",
+    "temperature", "top_p", "top_k", "seed", "deadline_ms",
+)  # fmt: skip
+_TOOLKIT_REDUCTIONS = {3: "heads", 2: "layers_heads", 1: "all"}
+_MAX_LIST = 4096
+_MAX_VIEWS = 32
+_MAX_SEED = 2**63 - 1
+
+Pairs = tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class ViewSpec:
+    """One view as it was asked for.
+
+    Args:
+        name: unique in the request.
+        layers: "all", 0-based indices, or None when not given.
+        heads: "all", 0-based indices, a named head set, [layer, head] pairs (`pairs`), or None when not given.
+        reduction: one of `REDUCTIONS`.
+        pairs: set instead of `heads` when pairs were given.
+    """
+
+    name: str
+    layers: Literal["all"] | tuple[int, ...] | None = None
+    heads: str | tuple[int, ...] | None = None
+    reduction: str = "layers_heads"
+    pairs: Pairs = ()
+
+
+@dataclass(frozen=True)
+class Options:
+    """All options of a request; `views` is empty when the model's default views are wanted.
+
+    `selection_given` tells whether layers or heads were named for the one unnamed view.
+    """
+
+    max_new_tokens: int = DEFAULT_MAX_NEW_TOKENS
+    template: Literal["chat", "raw"] = "chat"
+    rows: Literal["answer", "prompt", "both"] = "answer"
+    steps: Literal["all"] | tuple[int, ...] = "all"
+    views: tuple[ViewSpec, ...] = ()
+    precision: str = "uint8"
+    format: Literal["npz", "json"] | None = None
+    sampling: bool = False
+    temperature: float = 1.0
+    top_p: float | None = None
+    top_k: int | None = None
+    seed: int | None = None
+    deadline_ms: int | None = None
+
+
+def parse_options(given: object) -> Options:
+    """Checks the options object of a request.
+
+    Raises:
+        RequestError: "invalid", naming the option, what was given and what is allowed.
+    """
+    if given is None:
+        return Options()
+    if not isinstance(given, Mapping):
+        raise invalid("options", given, "a JSON object; see docs/http-api.md")
+    for name in given:
+        if name not in KNOWN:
+            hint = nearest(name, KNOWN) if isinstance(name, str) else ""
+            raise invalid(
+                f"options.{name}",
+                given[name],
+                f"only {list(KNOWN)}{hint or '; leave it out'}",
+                "an unknown option with",
+            )
+    values: dict[str, Any] = {}
+    if "max_new_tokens" in given:
+        values["max_new_tokens"] = _integer(given["max_new_tokens"], "options.max_new_tokens", 1)
+    for name, allowed in (
+        ("template", ("chat", "raw")),
+        ("rows", ("answer", "prompt", "both")),
+        ("precision", PRECISIONS),
+        ("format", ("npz", "json")),
+    ):
+        if name in given:
+            values[name] = _choice(given[name], f"options.{name}", allowed)
+    if "steps" in given:
+        steps = given["steps"]
+        values["steps"] = (
+            "all" if steps == "all" else tuple(sorted(_indices(steps, "options.steps", '"all" or a list')))
+        )
+    values["views"] = _views(given)
+    values.update(_sampling(given))
+    if "deadline_ms" in given:
+        values["deadline_ms"] = _integer(given["deadline_ms"], "options.deadline_ms", 1)
+    return Options(**values)
+
+
+def parse_view(given: object, field: str) -> ViewSpec:
+    """Checks one entry of `views`: {name, layers, heads, reduction}; `field` names it in errors."""
+    if not isinstance(given, Mapping):
+        raise invalid(field, given, "an object with name, layers, heads, reduction")
+    allowed = ("name", "layers", "heads", "reduction")
+    for key in given:
+        if key not in allowed:
+            raise invalid(
+                f"{field}.{key}", given[key], f"only {list(allowed)}{nearest(str(key), allowed)}", "an unknown key with"
+            )
+    name = given.get("name")
+    if not isinstance(name, str) or not name.strip() or len(name) > 80 or not name.isprintable():
+        raise invalid(f"{field}.name", name, "a printable name of 1 to 80 characters")
+    return _view(given, name, field)
+
+
+def invalid(field: str, value: object, allowed: str, what: str = "") -> RequestError:
+    """The error for a value that does not fit: `got X, allowed Y`."""
+    shown = f"{value!r}"
+    shown = shown if len(shown) <= 80 else shown[:77] + "..."
+    return RequestError("invalid", field, f"got {what + ' ' if what else ''}{shown}, allowed {allowed}")
+
+
+def _views(given: Mapping[str, Any]) -> tuple[ViewSpec, ...]:
+    single = [name for name in ("layers", "heads", "reduction") if name in given]
+    if "views" not in given:
+        return (_view(given, "selection", "options"),) if single else ()
+    if single:
+        raise invalid(
+            f"options.{single[0]}", given[single[0]], "either views or layers, heads, reduction; put it inside a view"
+        )
+    listed = given["views"]
+    if not isinstance(listed, list) or not 1 <= len(listed) <= _MAX_VIEWS:
+        raise invalid("options.views", listed, f"a list of 1 to {_MAX_VIEWS} views")
+    views = tuple(parse_view(view, f"options.views[{i}]") for i, view in enumerate(listed))
+    names = [view.name for view in views]
+    for i, name in enumerate(names):
+        if name in names[:i]:
+            raise invalid(f"options.views[{i}].name", name, "each name once; rename one of them")
+    return views
+
+
+def _view(given: Mapping[str, Any], name: str, field: str) -> ViewSpec:
+    layers: Any = None
+    heads: Any = None
+    pairs: Pairs = ()
+    if "layers" in given:
+        layers = given["layers"]
+        layers = "all" if layers == "all" else _indices(layers, f"{field}.layers", '"all" or a list of 0-based layers')
+    if "heads" in given:
+        raw = given["heads"]
+        if isinstance(raw, str):
+            heads = raw
+        elif isinstance(raw, list) and raw and all(isinstance(item, list) for item in raw):
+            pairs = _pairs(raw, f"{field}.heads")
+        else:
+            heads = _indices(
+                raw, f"{field}.heads", '"all", a list of 0-based heads, a head set, or [[layer, head], ...]'
+            )
+    reduction = given.get("reduction", "layers_heads")
+    if isinstance(reduction, int) and not isinstance(reduction, bool):
+        reduction = _TOOLKIT_REDUCTIONS.get(reduction, reduction)
+    reduction = _choice(reduction, f"{field}.reduction", REDUCTIONS)
+    if layers is not None and (pairs or (isinstance(heads, str) and heads != "all")):
+        raise invalid(
+            f"{field}.layers",
+            given["layers"],
+            "no layers beside a head set or pairs, which name their own; leave it out",
+        )
+    if reduction == "heads" and (pairs or (isinstance(heads, str) and heads != "all")):
+        raise invalid(f"{field}.reduction", reduction, '"none", "layers_heads" or "all" with a head set or pairs')
+    return ViewSpec(name, layers, heads, reduction, pairs)
+
+
+def _sampling(given: Mapping[str, Any]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    if "temperature" in given:
+        values["temperature"] = _number(given["temperature"], "options.temperature", 0.0, 100.0)
+    if "top_p" in given:
+        values["top_p"] = _number(given["top_p"], "options.top_p", 0.0, 1.0)
+        if values["top_p"] == 0.0:
+            raise invalid("options.top_p", given["top_p"], "a number above 0, up to 1")
+    if "top_k" in given:
+        values["top_k"] = _integer(given["top_k"], "options.top_k", 1)
+    if "seed" in given:
+        values["seed"] = _integer(given["seed"], "options.seed", 0, _MAX_SEED)
+    # Temperature 0 is the common way to ask for greedy decoding.
+    values["sampling"] = values.get("temperature", 1.0) > 0 and bool(values.keys() - {"seed"})
+    if not values["sampling"] and ("seed" in values or values.keys() & {"top_p", "top_k"}):
+        odd = next(name for name in ("seed", "top_p", "top_k") if name in values)
+        raise invalid(f"options.{odd}", given[odd], "it together with a temperature above 0; add one or leave it out")
+    return values
+
+
+def _indices(value: object, field: str, allowed: str) -> tuple[int, ...]:
+    if not isinstance(value, list) or not 1 <= len(value) <= _MAX_LIST:
+        raise invalid(field, value, allowed)
+    numbers = tuple(_integer(item, f"{field}[{i}]", 0) for i, item in enumerate(value))
+    for i, number in enumerate(numbers):
+        if number in numbers[:i]:
+            raise invalid(f"{field}[{i}]", number, "each index once; leave the repeated one out")
+    return numbers
+
+
+def _pairs(value: list[Any], field: str) -> Pairs:
+    if len(value) > _MAX_LIST:
+        raise invalid(field, value, f"at most {_MAX_LIST} pairs")
+    pairs = []
+    for i, item in enumerate(value):
+        if len(item) != 2:
+            raise invalid(f"{field}[{i}]", item, "a pair [layer, head]")
+        pairs.append((_integer(item[0], f"{field}[{i}][0]", 0), _integer(item[1], f"{field}[{i}][1]", 0)))
+        if pairs[-1] in pairs[:-1]:
+            raise invalid(f"{field}[{i}]", item, "each pair once; leave the repeated one out")
+    return tuple(pairs)
+
+
+def _integer(value: object, field: str, low: int, high: int | None = None) -> int:
+    allowed = f"a whole number of {low} or more" if high is None else f"a whole number from {low} to {high}"
+    if not isinstance(value, int) or isinstance(value, bool) or value < low or (high is not None and value > high):
+        raise invalid(field, value, allowed)
+    return value
+
+
+def _number(value: object, field: str, low: float, high: float) -> float:
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or not math.isfinite(value)
+        or not low <= value <= high
+    ):
+        raise invalid(field, value, f"a number from {low:g} to {high:g}")
+    return float(value)
+
+
+def _choice(value: object, field: str, allowed: tuple[str, ...]) -> Any:
+    if not isinstance(value, str) or value not in allowed:
+        hint = nearest(value, allowed) if isinstance(value, str) else ""
+        raise invalid(field, value, f"{list(allowed)}{hint}")
+    return value

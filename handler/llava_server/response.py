@@ -1,0 +1,242 @@
+"""A finished run to a record, and a record to response bytes.
+
+Flow: tokens + attention rows -> reductions -> quantised views -> `Record` -> npz bytes, or JSON with the npz inside.
+"""
+
+from __future__ import annotations
+
+import base64
+import importlib.metadata
+import json
+import platform
+import time
+from typing import Any
+
+import numpy as np
+import torch
+
+from llava_server.generate import BatchItem, BatchRun, Decoded
+from llava_server.loading import LoadedModel
+from llava_server.prompt import token_texts
+from llava_server.reduce import ReducedView, ViewReducer, to_host
+from llava_server.request import GenerateRequest
+from llava_server.rows import RowLayout, attention_rows
+from llava_server.settings import ModelSettings
+from llava_wire.container import encode
+from llava_wire.errors import RequestError
+from llava_wire.quantize import ENCODINGS, quantise
+from llava_wire.record import Record, View
+from llava_wire.schema import Candidate, Facts, Model, Prompt, Query, Token, ViewFacts, to_plain
+
+NPZ_TYPE = "application/x-npz"
+JSON_TYPE = "application/json"
+
+
+class RecordBuilder:
+    """Makes records for one loaded model."""
+
+    def __init__(self, loaded: LoadedModel, settings: ModelSettings) -> None:
+        self._loaded = loaded
+        self._tokenizer = loaded.processor.tokenizer
+        self._special = frozenset(self._tokenizer.all_special_ids) | frozenset(loaded.eos_ids)
+        self._model = Model(
+            name=settings.name,
+            source=settings.source,
+            revision=settings.revision,
+            dtype=str(loaded.model.dtype).removeprefix("torch."),
+            attention="sdpa; maps: float32 softmax of captured queries and cached keys",
+            device=_device_name(loaded.device),
+            layers=loaded.facts.layers,
+            heads=loaded.facts.heads,
+        )
+        self._software = {
+            **{name: _version(name) for name in ("llava-gaze", "torch", "transformers", "numpy")},
+            "python": platform.python_version(),
+        }
+
+    @torch.inference_mode()
+    def build(
+        self, request: GenerateRequest, item: BatchItem, run: BatchRun, index: int, batch: int, preprocess_ms: float
+    ) -> Record | RequestError:
+        """The record of one item of a batch, or a RequestError when none of its steps exist.
+
+        Args:
+            request: what was asked.
+            item: its prepared form.
+            run: the finished batch.
+            index: the item's row in the batch.
+            batch: the batch's size, for the run block.
+            preprocess_ms: time spent on picture and prompt.
+        """
+        started = time.perf_counter()
+        decoded, options = run.decoded[index], item.plan.options
+        tokens = self._tokens(decoded)
+        queries = _queries(item, len(tokens))
+        if not queries:
+            return RequestError(
+                "invalid",
+                "options.steps",
+                f"got {list(options.steps)[:8]}, allowed 0 to {len(tokens) - 1}: the answer ended",
+            )
+        views = self._views(item, run, index, queries, tokens)
+        facts = Facts(
+            answer="".join(token.text for token in tokens).strip(),
+            finish_reason=decoded.finish_reason,
+            prompt=Prompt(
+                text=request.prompt,
+                template=options.template,
+                rendered=item.prompt.rendered,
+                ids=item.prompt.ids,
+                pieces=tuple(self._tokenizer.convert_ids_to_tokens(list(item.prompt.ids))),
+                image_start=item.prompt.image_start,
+                image_count=item.prompt.image_count,
+            ),
+            image=item.image.facts,
+            model=self._model,
+            tokens=tokens,
+            queries=queries,
+            sampling=_sampling(item, decoded),
+            software=self._software,
+        )
+        timings = {
+            "batch_size": batch,
+            "preprocess_ms": preprocess_ms,
+            "prefill_ms": run.prefill_ms,
+            "decode_ms": run.decode_ms,
+            "attention_ms": (time.perf_counter() - started) * 1000,
+        }
+        return Record(facts, item.image.geometry, views, {k: round(v, 3) for k, v in timings.items()})
+
+    def _tokens(self, decoded: Decoded) -> tuple[Token, ...]:
+        pieces = self._tokenizer.convert_ids_to_tokens(list(decoded.ids))
+        texts = token_texts(self._tokenizer, decoded.ids)
+        tokens = []
+        for t, token_id in enumerate(decoded.ids):
+            top = tuple(
+                Candidate(i, self._tokenizer.decode([i]), logprob)
+                for i, logprob in zip(decoded.top_ids[t], decoded.top_logprobs[t], strict=True)
+            )
+            special = token_id in self._special
+            text = "" if special else texts[t]
+            tokens.append(Token(token_id, str(pieces[t]), text, decoded.logprobs[t], top, special))
+        return tuple(tokens)
+
+    def _views(
+        self, item: BatchItem, run: BatchRun, index: int, queries: tuple[Query, ...], tokens: tuple[Token, ...]
+    ) -> dict[str, View]:
+        plan, facts = item.plan, self._loaded.facts
+        answer = [query for query in queries if query.kind == "answer"]
+        mean_steps = _mean_steps(item, answer, tokens)
+        mean_rows = torch.tensor([q.kind == "answer" and q.step in mean_steps for q in queries])
+        home = self._loaded.device
+        reducers = [ViewReducer(view, len(queries), facts.image_tokens, mean_rows, home) for view in plan.views]
+        steps = torch.tensor([query.step for query in answer], dtype=torch.int64)
+        asked = len(queries) - len(answer)
+        layout = RowLayout(
+            pad=run.decoded[index].pad,
+            prompt_length=len(item.prompt.ids),
+            has_bos=item.prompt.ids[0] == self._tokenizer.bos_token_id,
+            image_start=item.prompt.image_start,
+            image_count=item.prompt.image_count,
+            positions=torch.tensor([query.position for query in queries], dtype=torch.int64),
+        )
+        for layer, heads in plan.cells.items():
+            captured = run.capture.answer_queries(layer, index, steps)  # [head, row, head_dim]
+            if asked:
+                captured = torch.cat([captured, run.capture.prompt_queries(layer, index, asked)], dim=1)
+            keys = run.cache.layers[layer].keys[index]  # [kv head, key, head_dim]
+            for rows, image, shares in attention_rows(captured, keys, heads, run.capture.scaling[layer], layout):
+                for reducer in reducers:
+                    reducer.add(layer, heads, rows, image, shares)
+        finished = [reducer.finish() for reducer in reducers]
+        reduced = to_host(plan.views, finished, (facts.rows, facts.cols))
+        return {view.plan.name: _stored(view, plan.options.precision, mean_steps) for view in reduced}
+
+
+def to_response(record: Record, fmt: str, max_bytes: int | None = None) -> tuple[bytes, str]:
+    """A record as (body, content type).
+
+    Args:
+        record: the finished record.
+        fmt: "npz" for the file itself, "json" for record.json plus the same file base64-encoded.
+        max_bytes: the response limit, or None.
+
+    Raises:
+        RequestError: "does_not_fit" over the limit.
+    """
+    data = encode(record)
+    body, content_type = data, NPZ_TYPE
+    if fmt == "json":
+        facts = to_plain(record.facts)
+        document: dict[str, Any] = {
+            "answer": record.answer,
+            "record": {**facts, "views": [to_plain(view.facts) for view in record.views.values()]},
+            "run": record.run,
+            "npz_base64": base64.b64encode(data).decode("ascii"),
+        }
+        body, content_type = json.dumps(document, ensure_ascii=False, allow_nan=False).encode("utf-8"), JSON_TYPE
+    if max_bytes is not None and len(body) > max_bytes:
+        raise RequestError(
+            "does_not_fit",
+            "options",
+            f"got {len(body)} bytes of response, allowed {max_bytes}; name fewer views or steps",
+        )
+    return body, content_type
+
+
+def _queries(item: BatchItem, count: int) -> tuple[Query, ...]:
+    """The query table: answer rows first, then the question's text tokens."""
+    options, length = item.plan.options, len(item.prompt.ids)
+    rows: list[Query] = []
+    if options.rows != "prompt":
+        steps = range(count) if options.steps == "all" else [step for step in options.steps if step < count]
+        rows += [Query("answer", step, length - 1 + step, step) for step in steps]
+    if options.rows != "answer":
+        rows += [Query("prompt", position, position, 0) for position in item.prompt.question]
+    return tuple(rows)
+
+
+def _mean_steps(item: BatchItem, answer: list[Query], tokens: tuple[Token, ...]) -> tuple[int, ...]:
+    """The steps that reduction "all" averages: a list is taken at its word, "all" leaves special tokens out."""
+    kept = [query.step for query in answer if item.plan.options.steps != "all" or not tokens[query.token].special]
+    # An answer of the end of sequence alone has no other row to show.
+    return tuple(kept or [query.step for query in answer])
+
+
+def _stored(view: ReducedView, precision: str, mean_steps: tuple[int, ...]) -> View:
+    stored, scales, bound = quantise(view.maps, precision)
+    plan = view.plan
+    facts = ViewFacts(
+        name=plan.name,
+        reduction=plan.reduction,
+        axes=plan.axes,
+        layers=plan.layers,
+        heads=plan.heads,
+        pairs=plan.pairs,
+        head_set=plan.head_set,
+        steps=mean_steps if plan.reduction == "all" else (),
+        precision=precision,  # type: ignore[arg-type]
+        encoding=ENCODINGS[precision],
+        error_bound=bound,
+    )
+    return View(facts, stored, scales, np.ascontiguousarray(view.shares, dtype="<f4"))
+
+
+def _sampling(item: BatchItem, decoded: Decoded) -> dict[str, Any]:
+    options = item.plan.options
+    facts: dict[str, Any] = {"max_new_tokens": options.max_new_tokens, "greedy": decoded.seed is None}
+    if decoded.seed is not None:
+        facts |= {"temperature": options.temperature, "seed": decoded.seed}
+        facts |= {name: value for name in ("top_p", "top_k") if (value := getattr(options, name)) is not None}
+    return facts
+
+
+def _device_name(device: torch.device) -> str:
+    return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"

@@ -1,0 +1,138 @@
+"""What a model's YAML says: where the weights are, how to run them, the limits, the default views.
+
+Flow: model_store/<model>.yaml (its `handler:` section) -> checked dict -> frozen `ModelSettings`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from llava_server.options import ViewSpec, parse_view
+from llava_wire.errors import RequestError, nearest
+
+DTYPES = ("float32", "float16", "bfloat16")
+DEVICES = ("auto", "cpu", "cuda", "map")
+
+
+class SettingsError(ValueError):
+    """A model's YAML that cannot be used; the message names the key, what was given and what is allowed."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one request may ask for; sizes in bytes, px and ms as the names say."""
+
+    max_new_tokens: int = 256
+    max_image_bytes: int = 10 << 20
+    max_image_pixels: int = 40_000_000
+    max_prompt_chars: int = 4000
+    max_response_bytes: int = 24 << 20
+    batch_bytes: int = 1 << 30
+    deadline_ms: int = 240_000
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """One servable model.
+
+    Args:
+        name: what requests call it.
+        source: a folder beside the YAML, or a hub repository.
+        revision: the pinned commit of the hub repository, or the version of a local model.
+        dtype: "float32", "float16" or "bfloat16".
+        device: "auto" (the worker's GPU, else the CPU), "cpu", "cuda", or "map" (accelerate spreads the layers).
+        threads: CPU threads of a worker; 0 leaves PyTorch's choice.
+        model_path: the folder of the weights when it is neither `source` nor model_store/weights/<name>.
+        head_sets: name -> ((layer, head), ...), 0-based.
+        default_views: the views of a request that names none.
+        sha256: file name -> digest of the published files.
+    """
+
+    name: str = "llava"
+    source: str = ""
+    revision: str = ""
+    dtype: str = "float32"
+    device: str = "auto"
+    threads: int = 0
+    embed_weights: bool = False
+    model_path: str = ""
+    limits: Limits = field(default_factory=Limits)
+    head_sets: Mapping[str, tuple[tuple[int, int], ...]] = field(default_factory=dict)
+    default_views: tuple[ViewSpec, ...] = (ViewSpec("mean", "all", "all", "layers_heads"),)
+    sha256: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def from_dict(cls, section: Mapping[str, Any]) -> ModelSettings:
+        """Reads the `handler:` section.
+
+        Raises:
+            SettingsError: naming the first key that does not fit.
+        """
+        known = {f.name for f in dataclasses.fields(cls)}
+        values: dict[str, Any] = {}
+        for key, value in section.items():
+            if key not in known:
+                raise SettingsError(f"handler.{key}: got an unknown key, allowed {sorted(known)}{nearest(key, known)}")
+            values[key] = value
+        for key, kind in (("name", str), ("source", str), ("revision", str), ("model_path", str), ("threads", int)):
+            if key in values and (not isinstance(values[key], kind) or isinstance(values[key], bool)):
+                raise SettingsError(
+                    f"handler.{key}: got {values[key]!r}, allowed a {kind.__name__}; quote it in the YAML"
+                )
+        for key, allowed in (("dtype", DTYPES), ("device", DEVICES), ("embed_weights", (True, False))):
+            if key in values and values[key] not in allowed:
+                raise SettingsError(f"handler.{key}: got {values[key]!r}, allowed {list(allowed)}")
+        values["limits"] = _limits(values.get("limits", {}))
+        values["head_sets"] = _head_sets(values.get("head_sets", {}))
+        if "default_views" in values:
+            try:
+                views = [parse_view(v, f"handler.default_views[{i}]") for i, v in enumerate(values["default_views"])]
+            except RequestError as error:
+                raise SettingsError(str(error)) from error
+            if not views or len({v.name for v in views}) != len(views):
+                raise SettingsError("handler.default_views: got none or two of one name, allowed views named once each")
+            values["default_views"] = tuple(views)
+        return cls(**values)
+
+    @classmethod
+    def from_yaml(cls, path: Path) -> ModelSettings:
+        """Reads model_store/<model>.yaml; raises SettingsError when it has no usable `handler:` section."""
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        section = document.get("handler") if isinstance(document, dict) else None
+        if not isinstance(section, dict):
+            raise SettingsError(
+                f"{path.name}: got no `handler:` section, allowed a model's YAML; see model_store/*.yaml"
+            )
+        return cls.from_dict(section)
+
+
+def _limits(section: Mapping[str, Any]) -> Limits:
+    known = [f.name for f in dataclasses.fields(Limits)]
+    for key, value in section.items():
+        if key not in known:
+            raise SettingsError(f"handler.limits.{key}: got an unknown key, allowed {known}{nearest(key, known)}")
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise SettingsError(f"handler.limits.{key}: got {value!r}, allowed a whole number of 1 or more")
+    return Limits(**section)
+
+
+def _head_sets(section: Mapping[str, Any]) -> dict[str, tuple[tuple[int, int], ...]]:
+    sets = {}
+    for name, pairs in section.items():
+        ok = (
+            isinstance(pairs, list)
+            and pairs
+            and all(
+                isinstance(p, list) and len(p) == 2 and all(isinstance(n, int) and n >= 0 for n in p) for p in pairs
+            )
+        )
+        if not ok or name == "all":
+            raise SettingsError(f"handler.head_sets.{name}: got {pairs!r}, allowed a list of [layer, head] pairs")
+        sets[str(name)] = tuple((int(layer), int(head)) for layer, head in pairs)
+    return sets
