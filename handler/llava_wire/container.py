@@ -19,17 +19,26 @@ import numpy as np
 
 from llava_wire.errors import RecordError
 from llava_wire.geometry import Geometry
+from llava_wire.quantize import ENCODINGS
 from llava_wire.record import Record, View
-from llava_wire.schema import FORMAT, SHARE_NAMES, VERSION, Facts, ViewFacts, from_plain, to_plain
+from llava_wire.schema import FORMAT, SHARE_NAMES, VERSION, Facts, ViewFacts, check_facts, from_plain, to_plain
 
 MAX_FILE_BYTES = 1 << 30
 """The largest record file that `decode` opens."""
 MAX_INFLATED_BYTES = 4 << 30
 """The largest sum of inflated members; checked against the zip directory before anything is inflated, and while."""
+MAX_JSON_BYTES = 64 << 20
+"""The largest record.json or run.json; parsed JSON takes many times its size in memory."""
 MAX_MEMBERS = 1000
 COMPRESSION_LEVEL = 6
+_NPY_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 _DATE = (1980, 1, 1, 0, 0, 0)
 _PICTURE = re.compile(r"picture\.(png|jpg)")
+_AXES = [
+    (*query, *selection, "row", "col")
+    for query in ((), ("query",))
+    for selection in ((), ("layer",), ("head",), ("layer", "head"), ("layer_head",))
+]
 _DTYPES = {"uint8": "|u1", "float16": "<f2", "float32": "<f4"}
 
 
@@ -111,13 +120,8 @@ def _read(archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo]) -> Reco
             "update llava-gaze to read it",
         )
     facts: Facts = from_plain(Facts, document)
-    try:
-        geometry = Geometry.from_json(document["geometry"], facts.image.width_px, facts.image.height_px)
-        rects = geometry.patch_rects()
-    except (KeyError, TypeError, ValueError, ZeroDivisionError, OverflowError, MemoryError) as error:
-        raise RecordError(
-            "invalid", f"record.json.geometry: got {error!r:.80}, allowed steps and a patch grid"
-        ) from error
+    check_facts(facts)
+    geometry, rects = _geometry(document, facts, members)
     if not isinstance(document.get("views"), list):
         raise RecordError("invalid", "record.json.views: got no list, allowed a list of views; the file is damaged")
     stored_rects = _array(archive, members, "patch_rects.npy", "<f8", rects.shape)
@@ -143,7 +147,7 @@ def _geometry(
     """The geometry and its rectangles; a grid larger than the stored rectangles is refused before it is computed."""
     try:
         geometry = Geometry.from_json(document["geometry"], facts.image.width_px, facts.image.height_px)
-        stored_bytes = members["patch_rects.npy"].file_size
+        stored_bytes = members["patch_rects.npy"].file_size if "patch_rects.npy" in members else 0
         if geometry.rows < 1 or geometry.cols < 1 or geometry.rows * geometry.cols * 4 * 8 > stored_bytes:
             raise ValueError(f"a grid of {geometry.rows} x {geometry.cols}")
         return geometry, geometry.patch_rects()
@@ -167,8 +171,14 @@ def _view(
         "row": geometry.rows,
         "col": geometry.cols,
     }
-    if view.axes[-2:] != ("row", "col") or any(axis not in sizes for axis in view.axes):
+    if view.axes not in _AXES:
         raise RecordError("invalid", f"record.json.views[{index}].axes: got {view.axes!r:.80}, allowed {list(sizes)}")
+    if view.encoding != ENCODINGS[view.precision]:
+        raise RecordError(
+            "unsupported_version",
+            f"record.json.views[{index}].encoding: got {view.encoding!r:.40}, allowed {ENCODINGS[view.precision]!r}; "
+            "update llava-gaze to read it",
+        )
     shape = tuple(sizes[axis] for axis in view.axes)
     stored = _array(archive, members, f"views/{index}/maps.npy", _DTYPES[view.precision], shape)
     scales = _array(archive, members, f"views/{index}/scales.npy", "<f4", shape[:-2])
@@ -189,16 +199,18 @@ def _array(
         raise RecordError(
             "invalid", f"{name}: got {members[name].file_size} bytes, allowed {expected} for shape {shape}"
         )
+    data = _member(archive, members[name])
     try:
-        array = np.load(io.BytesIO(_member(archive, members[name])), allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise RecordError("invalid", f"{name}: got no readable array ({error}), allowed an .npy file") from error
-    if not isinstance(array, np.ndarray) or array.dtype != np.dtype(dtype) or array.shape != shape:
-        raise RecordError(
-            "invalid",
-            f"{name}: got {getattr(array, 'dtype', '?')} {getattr(array, 'shape', '?')}, allowed {dtype} {shape}",
-        )
-    return array
+        stream = io.BytesIO(data)
+        read_header = _NPY_HEADERS[np.lib.format.read_magic(stream)]
+        found_shape, fortran_order, found_dtype = read_header(stream)
+    except Exception as error:  # a damaged header fails in the many ways of a Python literal
+        raise RecordError("invalid", f"{name}: got no readable array ({error!r:.80}), allowed an .npy file") from error
+    if found_dtype != np.dtype(dtype) or found_shape != shape or fortran_order:
+        raise RecordError("invalid", f"{name}: got {found_dtype} {found_shape}, allowed {dtype} {shape} in C order")
+    if len(data) - stream.tell() != expected:
+        raise RecordError("invalid", f"{name}: got {len(data) - stream.tell()} bytes of data, allowed {expected}")
+    return np.frombuffer(data, dtype=dtype, offset=stream.tell()).reshape(shape)
 
 
 def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
@@ -218,13 +230,19 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
 
 
 def _json_object(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> dict[str, Any]:
+    if info.file_size > MAX_JSON_BYTES:
+        raise RecordError("too_large", f"{info.filename}: got {info.file_size} bytes, allowed {MAX_JSON_BYTES}")
     try:
-        value = json.loads(_member(archive, info))
+        value = json.loads(_member(archive, info), parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise RecordError("invalid", f"{info.filename}: got no readable JSON ({error}), allowed an object") from error
     if not isinstance(value, dict):
         raise RecordError("invalid", f"{info.filename}: got {type(value).__name__}, allowed an object")
     return value
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"the number {name}")
 
 
 def _json_bytes(value: dict[str, Any]) -> bytes:

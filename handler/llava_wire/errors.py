@@ -16,6 +16,7 @@ STATUSES: dict[str, int] = {
     "too_large": 413,
     "unsupported_media": 415,
     "invalid": 422,
+    "internal": 500,
     "worker_died": 500,
     "overloaded": 503,
     "unavailable": 503,
@@ -51,9 +52,10 @@ class RequestError(Exception):
     def from_body(cls, body: object) -> RequestError | None:
         """The error in a decoded JSON body, or None when the body is not in this project's error form."""
         error = body.get("error") if isinstance(body, dict) else None
-        if not isinstance(error, dict) or error.get("code") not in STATUSES:
+        code = error.get("code") if isinstance(error, dict) else None
+        if not isinstance(error, dict) or not isinstance(code, str) or code not in STATUSES:
             return None
-        return cls(error["code"], str(error.get("field", "")), str(error.get("message", "")))
+        return cls(code, str(error.get("field", "")), str(error.get("message", "")))
 
 
 class RecordError(ValueError):

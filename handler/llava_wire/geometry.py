@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+MAX_STEPS = 100
 Rect = tuple[float, float, float, float]
 
 
@@ -144,8 +145,19 @@ class Geometry:
 
     @classmethod
     def from_json(cls, value: dict[str, Any], width_px: int, height_px: int) -> Geometry:
-        """Reads `to_json`'s value back; raises KeyError or TypeError when it is malformed."""
+        """Reads `to_json`'s value back; raises KeyError, TypeError or ValueError when it is malformed."""
+        if not isinstance(value["steps"], list) or len(value["steps"]) > MAX_STEPS:
+            raise ValueError(f"no list of at most {MAX_STEPS} steps")
         steps = tuple(Step(**step) for step in value["steps"])
+        numbers = [value["patch_px"], value["rows"], value["cols"]]
+        for step in steps:
+            if step.op not in ("pad", "resize", "crop"):
+                raise ValueError(f"the step {step.op!r:.40}")
+            numbers += [step.width_px, step.height_px]
+            if type(step.left_px) is not int or type(step.top_px) is not int:
+                raise TypeError(f"the offset {(step.left_px, step.top_px)!r:.40}")
+        if not all(type(number) is int and number >= 1 for number in numbers):
+            raise ValueError("a size that is not a whole number of 1 or more")
         return cls(width_px, height_px, steps, value["patch_px"], value["rows"], value["cols"])
 
 

@@ -42,8 +42,9 @@ def quantise(
     scales = (peaks / np.float32(255)).astype("<f4")  # [...]
     safe = np.where(scales > 0, scales, np.float32(1))[..., None, None]
     stored = np.clip(np.rint(maps / safe), 0, 255).astype(np.uint8)
-    # The bound in float64, with room for the float32 rounding of scale and product.
-    bound = float(scales.max(initial=0.0)) * (0.5 + 255 * 2.0**-22)
+    # The bound in float64, with room for the float32 rounding of scale and product; below the normal numbers of
+    # float32 a scale itself is off by up to 2**-150, which 255 steps multiply.
+    bound = float(scales.max(initial=0.0)) * (0.5 + 255 * 2.0**-22) + (2.0**-141 if peaks.max(initial=0.0) > 0 else 0.0)
     return stored, scales, bound
 
 

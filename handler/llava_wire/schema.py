@@ -197,11 +197,37 @@ def from_plain(kind: Any, value: Any, path: str = "record.json") -> Any:
         return {key: from_plain(args[1], item, f"{path}.{key}") for key, item in value.items()}
     if origin is types.UnionType:
         raise TypeError(f"{path}: unions are not used in the schema")
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
+        try:
+            number = float(value)
+        except OverflowError:
+            number = math.inf
+        if not math.isfinite(number):
+            raise _mismatch(path, value, "a finite number")
+        return number
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise _mismatch(path, value, kind.__name__)
     return value
+
+
+def check_facts(facts: Facts) -> None:
+    """Checks what the types cannot: sizes that belong together and indices that point somewhere.
+
+    Raises:
+        RecordError: reason "invalid", naming the first fact that does not fit.
+    """
+    prompt, image = facts.prompt, facts.image
+    if len(prompt.pieces) != len(prompt.ids):
+        raise _mismatch("record.json.prompt.pieces", len(prompt.pieces), f"{len(prompt.ids)} pieces, one per id")
+    if not (prompt.image_start >= 0 and 0 <= prompt.image_count <= len(prompt.ids) - prompt.image_start):
+        found = (prompt.image_start, prompt.image_count)
+        raise _mismatch("record.json.prompt.image_start", found, f"image tokens inside the {len(prompt.ids)} ids")
+    if image.width_px < 1 or image.height_px < 1:
+        raise _mismatch("record.json.image", (image.width_px, image.height_px), "sizes of 1 px or more")
+    for i, query in enumerate(facts.queries):
+        count = len(facts.tokens) if query.kind == "answer" else len(prompt.ids)
+        if not 0 <= query.token < count:
+            raise _mismatch(f"record.json.queries[{i}].token", query.token, f"0..{count - 1}")
 
 
 def _mismatch(path: str, value: Any, allowed: str) -> RecordError:
