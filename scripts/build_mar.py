@@ -1,0 +1,175 @@
+"""Builds the archive that TorchServe loads: handler, packages, settings and, for a small model, its weights.
+
+Flow: model YAML -> staged folder -> torch-model-archiver in a private TMPDIR -> import test of the unpacked archive ->
+model_store/<model>.mar. Nothing happens when nothing changed: the archive carries the hash of what it was made from.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import importlib.metadata
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from servekit.cli import parser, run, say
+from servekit.paths import (
+    HANDLER_ROOT,
+    MODEL_STORE,
+    Trouble,
+    archive,
+    read_model_yaml,
+    require_weights,
+    shown,
+    weights_folder,
+)
+
+PACKAGES = ("llava_wire", "llava_server")
+ENTRY = "llava_handler.py"
+STAMP = "build.json"
+WEIGHTS = "weights"
+"""Folder inside the archive that holds embedded weights."""
+_LEFT_OUT = ("README.md", "*.md", "*.log", "*.jsonl", "__pycache__")
+
+_IMPORT_TEST = """
+import inspect, sys, pathlib
+root = pathlib.Path(sys.argv[1]).resolve()
+checkout = pathlib.Path(sys.argv[2]).resolve()
+sys.path[:] = [str(root)] + [p for p in sys.path if not p or pathlib.Path(p).resolve() not in
+               {checkout, checkout / "handler", checkout / "viewer", checkout / "scripts"}]
+import llava_handler
+defined = [n for n, c in inspect.getmembers(llava_handler, inspect.isclass) if c.__module__ == "llava_handler"]
+assert len(defined) == 1, f"llava_handler.py must define exactly one class, it defines {defined}"
+assert not hasattr(llava_handler, "handle"), "llava_handler.py must not have a module-level name `handle`"
+import llava_server.engine, llava_wire
+for module in (llava_handler, llava_server.engine, llava_wire):
+    assert pathlib.Path(module.__file__).resolve().is_relative_to(root), f"{module.__name__} is not the archive's own"
+"""
+
+
+def build(model: str, *, force: bool = False) -> tuple[Path, bool]:
+    """The archive of a model, and whether it had to be built."""
+    content = read_model_yaml(model)
+    section = content["handler"]
+    embed = bool(section.get("embed_weights", False))
+    weights = require_weights(model, section) if embed else weights_folder(model, section)
+    section["model_path"] = WEIGHTS if embed else str(weights.resolve())
+    stamp = {"model": model, "inputs_sha256": _inputs_sha256(content, weights if embed else None)}
+    target = archive(model)
+    if not force and _stamp_of(target) == stamp:
+        return target, False
+    with tempfile.TemporaryDirectory(prefix="lgaze-mar-") as folder:
+        built = _archive(model, content, weights if embed else None, stamp, Path(folder))
+        import_test(built)
+        # Into place in one step: a server that starts meanwhile sees the old archive or the new one.
+        partial = target.with_suffix(".partial.mar")
+        shutil.copyfile(built, partial)
+        os.replace(partial, target)
+    return target, True
+
+
+def import_test(built: Path) -> None:
+    """Imports the unpacked archive in a fresh process, where only its own packages are within reach.
+
+    Inside TorchServe a failed import shows up as a missing 'ts.torch_handler.llava_handler', the cause far above.
+    """
+    with tempfile.TemporaryDirectory(prefix="lgaze-import-") as folder:
+        with zipfile.ZipFile(built) as archive_file:
+            archive_file.extractall(folder, [n for n in archive_file.namelist() if not n.startswith(f"{WEIGHTS}/")])
+        env = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+        answer = subprocess.run(
+            [sys.executable, "-c", _IMPORT_TEST, folder, str(HANDLER_ROOT.parent)],
+            cwd=folder,
+            env=env,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    if answer.returncode != 0:
+        cause = answer.stderr.strip().splitlines()[-1:] or ["no message"]
+        say(answer.stderr)
+        raise Trouble(f"archive: got {cause[0]!r} when imported, allowed a clean import; mend the handler's code")
+
+
+def _archive(model: str, content: dict[str, Any], weights: Path | None, stamp: dict[str, str], folder: Path) -> Path:
+    extra, settings, out, scratch = folder / "extra", folder / "model-config.yaml", folder / "out", folder / "tmp"
+    for path in (extra, out, scratch):
+        path.mkdir()
+    # The archiver copies the *contents* of --extra-files: the parent is passed, so that packages keep their names.
+    for package in PACKAGES:
+        shutil.copytree(HANDLER_ROOT / package, extra / package, ignore=shutil.ignore_patterns("__pycache__"))
+    if weights is not None:
+        shutil.copytree(weights, extra / WEIGHTS, ignore=shutil.ignore_patterns(*_LEFT_OUT))
+    (extra / STAMP).write_text(json.dumps(stamp) + "\n", encoding="utf-8")
+    settings.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    archiver = Path(sys.executable).parent / "torch-model-archiver"
+    if not archiver.exists():
+        raise Trouble("torch-model-archiver: got no such program, allowed version 0.12.0; run: make setup")
+    command = [str(archiver), "--model-name", model, "--version", "1.0", "--handler", str(HANDLER_ROOT / ENTRY)]
+    command += ["--extra-files", str(extra), "--config-file", str(settings), "--export-path", str(out), "--force"]
+    # The archiver deletes $TMPDIR/<model name>: it gets a folder of its own.
+    env = os.environ | {"TMPDIR": str(scratch), "TEMP": str(scratch), "TMP": str(scratch)}
+    answer = subprocess.run(command, env=env, cwd=folder, capture_output=True, text=True, check=False)
+    built = out / f"{model}.mar"
+    if answer.returncode != 0 or not built.is_file():
+        say(answer.stdout + answer.stderr)
+        raise Trouble(f"torch-model-archiver: got exit code {answer.returncode}, allowed 0; its output is above")
+    return built
+
+
+def _inputs_sha256(content: dict[str, Any], weights: Path | None) -> str:
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
+    digest.update(importlib.metadata.version("torch-model-archiver").encode())
+    for path in _inputs(weights):
+        digest.update(f"\0{path.name}\0{path.stat().st_size}\0".encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _inputs(weights: Path | None) -> Iterator[Path]:
+    yield Path(__file__)
+    yield HANDLER_ROOT / ENTRY
+    for package in PACKAGES:
+        yield from sorted(
+            p for p in (HANDLER_ROOT / package).rglob("*") if p.is_file() and "__pycache__" not in p.parts
+        )
+    if weights is not None:
+        yield from sorted(p for p in weights.rglob("*") if p.is_file())
+
+
+def _stamp_of(path: Path) -> dict[str, str] | None:
+    try:
+        with zipfile.ZipFile(path) as archive_file:
+            return json.loads(archive_file.read(STAMP))
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile):
+        return None
+
+
+def _arguments() -> argparse.Namespace:
+    arguments = parser("Build the TorchServe archive of a model.", "python scripts/build_mar.py llava-shapes")
+    arguments.add_argument("model", help="name of a YAML in model_store")
+    arguments.add_argument("--force", action="store_true", help="build even when nothing changed")
+    return arguments.parse_args()
+
+
+def main() -> int:
+    """The command line."""
+    arguments = _arguments()
+    MODEL_STORE.mkdir(exist_ok=True)
+    path, built = build(arguments.model, force=arguments.force)
+    say(f"{'built' if built else 'unchanged'} ({path.stat().st_size / 1e6:.1f} MB)")
+    print(shown(path))
+    return 0
+
+
+if __name__ == "__main__":
+    run(main)

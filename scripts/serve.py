@@ -1,0 +1,108 @@
+"""Starts and stops TorchServe with the models named, and nothing else.
+
+Flow: arguments -> `servekit.server.start_server` -> addresses on stdout -> wait for a signal -> stop.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import types
+from pathlib import Path
+
+from build_mar import build
+from servekit.cli import parser, run, say
+from servekit.paths import Trouble, shown
+from servekit.server import DEFAULT_NAME, start_server, stop_server
+from servekit.state import ServerState, read_state
+
+
+def describe(state: ServerState) -> str:
+    """The addresses of a running server, one a line."""
+    key_file = shown(Path(state.key_file))
+    lines = [
+        f"HTTP        {state.http}/predictions/{state.models[0]}",
+        f"gRPC        {state.grpc}",
+        f"management  {state.management}",
+        f"metrics     {state.metrics}/metrics",
+        f"keys        {key_file} (make -s token{'' if state.name == DEFAULT_NAME else f' NAME={state.name}'})",
+        f"logs        {shown(Path(state.logs))}",
+    ]
+    return "\n".join(lines)
+
+
+def stop(name: str) -> int:
+    """Stops the named server; without one there is nothing to do, which is no error."""
+    state = read_state(name)
+    if state is None:
+        say(f"server {name!r}: none running")
+        return 0
+    was_running = stop_server(state)
+    say(f"server {name!r}: {'stopped' if was_running else 'was not running; cleaned up'}")
+    return 0
+
+
+def serve(arguments: argparse.Namespace) -> int:
+    """Builds what is missing, starts, and in the foreground waits until a signal."""
+    # From the first moment on: a signal during the start must not leave Java behind either.
+    signal.signal(signal.SIGTERM, _interrupt)
+    models = arguments.models or ["llava-shapes"]
+    for model in models:
+        if arguments.no_build:
+            continue
+        path, built = build(model)
+        if built:
+            say(f"built {shown(path)}")
+    handle = start_server(models, name=arguments.name, ports=arguments.ports, timeout_s=arguments.timeout, progress=say)
+    print(describe(handle.state), flush=True)
+    if arguments.background:
+        say(f"in the background; stop it with: make stop{_name_option(arguments.name)}")
+        return 0
+    say("Ctrl-C stops it")
+    try:
+        code = handle.wait()
+    except KeyboardInterrupt:
+        say("stopping")
+        # A second Ctrl-C while stopping would leave Java behind.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        handle.stop()
+        return 0
+    handle.stop()
+    raise Trouble(f"torchserve: ended by itself with code {code}; see {shown(Path(handle.state.logs))}/console.log")
+
+
+def _interrupt(signum: int, frame: types.FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _name_option(name: str) -> str:
+    return "" if name == DEFAULT_NAME else f" NAME={name}"
+
+
+def _arguments() -> argparse.Namespace:
+    arguments = parser(
+        "Start (or stop) TorchServe with an explicit list of models.",
+        "python scripts/serve.py llava-shapes\n  python scripts/serve.py --background --ports auto --name second\n"
+        "  python scripts/serve.py --stop --name second",
+    )
+    arguments.add_argument("models", nargs="*", help="models to serve (default: llava-shapes)")
+    arguments.add_argument("--name", default=DEFAULT_NAME, help="run folder .run/NAME (default: %(default)s)")
+    arguments.add_argument("--ports", help="'auto' for free ones, or the first of five (default: config.properties)")
+    arguments.add_argument("--timeout", type=float, default=1200, help="seconds until ready (default: %(default)s)")
+    arguments.add_argument("--no-build", action="store_true", help="take the archive as it is")
+    mode = arguments.add_mutually_exclusive_group()
+    mode.add_argument("--foreground", action="store_true", help="stay until Ctrl-C (the default)")
+    mode.add_argument("--background", action="store_true", help="return when ready")
+    mode.add_argument("--stop", action="store_true", help="stop the server of this name")
+    return arguments.parse_args()
+
+
+def main() -> int:
+    """The command line."""
+    arguments = _arguments()
+    return stop(arguments.name) if arguments.stop else serve(arguments)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,113 @@
+"""The five ports of one server, and config.properties with other ports in it.
+
+Flow: config.properties + "auto" or a first port -> `Ports` -> the properties that this one server runs with.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import socket
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from servekit.paths import CONFIG, Trouble, shown
+
+_HTTP_KEYS = {"http": "inference_address", "management": "management_address", "metrics": "metrics_address"}
+_GRPC_KEYS = {"grpc": "grpc_inference", "grpc_management": "grpc_management"}
+
+
+@dataclass(frozen=True)
+class Ports:
+    """Host and ports of one server."""
+
+    host: str
+    http: int
+    management: int
+    metrics: int
+    grpc: int
+    grpc_management: int
+
+    def all(self) -> dict[str, int]:
+        """Every port by name."""
+        return {name: port for name, port in asdict(self).items() if name != "host"}
+
+
+def read_properties(path: Path = CONFIG) -> dict[str, str]:
+    """The key=value lines of a properties file."""
+    if not path.is_file():
+        raise Trouble(f"config: got no {shown(path)}, allowed a properties file; restore it from git")
+    lines = (line.strip() for line in path.read_text(encoding="utf-8").splitlines())
+    pairs = (line.split("=", 1) for line in lines if line and not line.startswith("#") and "=" in line)
+    return {key.strip(): value.strip() for key, value in pairs}
+
+
+def resolve_ports(choice: str | None, properties: dict[str, str]) -> Ports:
+    """`None`: as in the properties; "auto": free ones; a number N: N, N+1, ... N+4."""
+    configured = _configured(properties)
+    if choice is None or choice == "":
+        return configured
+    if choice == "auto":
+        return Ports(configured.host, *_free_ports(configured.host, 5))
+    if not re.fullmatch(r"\d{1,5}", choice) or not 1024 <= int(choice) <= 65531:
+        raise Trouble(f"ports: got {choice!r}, allowed 'auto' or a first port of 1024 to 65531; five in a row are used")
+    return Ports(configured.host, *range(int(choice), int(choice) + 5))
+
+
+def require_free(ports: Ports) -> None:
+    """Each port must be free: TorchServe itself ends quietly, with exit code 0, when one is not."""
+    for name, port in ports.all().items():
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((ports.host, port))
+            except OSError as error:
+                raise Trouble(
+                    f"ports: got {name} port {port} in use ({error.strerror}), allowed a free one; "
+                    "stop the other server (make stop), or choose others: make serve PORT=auto"
+                ) from error
+
+
+def listening(host: str, port: int) -> bool:
+    """Whether something accepts connections there."""
+    with contextlib.suppress(OSError), socket.create_connection((host, port), timeout=2):
+        return True
+    return False
+
+
+def with_ports(properties: dict[str, str], ports: Ports) -> dict[str, str]:
+    """The same properties at other ports."""
+    changed = dict(properties)
+    numbers = ports.all()
+    for name, key in _HTTP_KEYS.items():
+        changed[key] = f"http://{ports.host}:{numbers[name]}"
+    for name, key in _GRPC_KEYS.items():
+        changed[f"{key}_address"] = ports.host
+        changed[f"{key}_port"] = str(numbers[name])
+    return changed
+
+
+def _configured(properties: dict[str, str]) -> Ports:
+    numbers: dict[str, int] = {}
+    host = "127.0.0.1"
+    for name, key in _HTTP_KEYS.items():
+        parts = urlsplit(properties.get(key, ""))
+        if parts.scheme != "http" or not parts.hostname or not parts.port:
+            raise Trouble(
+                f"config.properties {key}: got {properties.get(key)!r}, allowed http://HOST:PORT; "
+                "these scripts start plain servers on one host, put TLS in front"
+            )
+        numbers[name] = parts.port
+        host = parts.hostname
+    for name, key in _GRPC_KEYS.items():
+        numbers[name] = int(properties.get(f"{key}_port", "7070" if name == "grpc" else "7071"))
+    return Ports(host, **numbers)
+
+
+def _free_ports(host: str, count: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind((host, 0))
+        return [probe.getsockname()[1] for probe in probes]

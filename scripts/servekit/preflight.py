@@ -1,0 +1,55 @@
+"""Everything that can be wrong before TorchServe starts, each with one line that says what to do.
+
+Flow: models, name, ports, environment -> checks -> `Plan`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from servekit import devices
+from servekit.java import Java, find_java
+from servekit.paths import Trouble, archive, read_model_yaml, require_weights, shown
+from servekit.ports import Ports, read_properties, require_free, resolve_ports
+from servekit.state import read_state
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a start needs, checked."""
+
+    java: Java
+    ports: Ports
+    properties: dict[str, str]
+    env: dict[str, str]
+
+
+def check(models: Sequence[str], *, name: str, ports: str | None, env: dict[str, str]) -> Plan:
+    """Runs every check; raises `Trouble` at the first that fails."""
+    if not models:
+        raise Trouble("models: got none, allowed at least one; run: make serve MODEL=llava-shapes")
+    if importlib.util.find_spec("ts") is None:
+        raise Trouble("torchserve: got no such package, allowed torchserve 0.12.0; run: make setup")
+    running = read_state(name)
+    if running is not None and running.alive():
+        raise Trouble(
+            f"server {name!r}: got one running already (pid {running.pid}, {running.http}), allowed one of each name; "
+            f"stop it (make stop NAME={name}) or name another: make serve NAME=other PORT=auto"
+        )
+    java = find_java(env)
+    for model in models:
+        content = read_model_yaml(model)
+        section = content["handler"]
+        devices.require_device(model, section, content, env)
+        if not section.get("embed_weights", False):
+            require_weights(model, section)
+        if not archive(model).is_file():
+            raise Trouble(
+                f"archive of {model}: got no {shown(archive(model))}, allowed a built one; run: make mar MODEL={model}"
+            )
+    properties = read_properties()
+    chosen = resolve_ports(ports, properties)
+    require_free(chosen)
+    return Plan(java, chosen, properties, env)

@@ -1,0 +1,270 @@
+"""Starts one TorchServe in its own folder, waits until its workers answer, and stops it for real.
+
+Flow: `start_server` -> checks -> torchserve (its own process group) -> every worker READY and gRPC bound -> a
+`ServerHandle` -> `stop`: SIGTERM to the Java process itself, then the group is killed after a grace time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+
+import psutil
+
+from servekit import devices, preflight
+from servekit.paths import MODEL_STORE, RUN_ROOT, Trouble, archive, run_folder, shown
+from servekit.ports import Ports, listening, with_ports
+from servekit.state import ServerState, java_running, read_state, worker_states
+
+GRACE_S = 20.0
+DEFAULT_NAME = "server"
+_DIED = "Backend worker process died"
+_SOCKET_ROOM = 60
+"""Longest scratch path in characters: worker sockets live below it and may have 107 in all."""
+
+
+class ServerHandle:
+    """A running server; as a context manager it stops at the end."""
+
+    def __init__(self, state: ServerState, launcher: subprocess.Popen[bytes]) -> None:
+        self.state = state
+        self.launcher = launcher
+
+    def __enter__(self) -> ServerHandle:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Ends Java, the workers and the launcher, and removes what the server left."""
+        stop_server(self.state)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.launcher.wait(timeout=GRACE_S)
+
+    def wait(self) -> int:
+        """Blocks until the server ends by itself."""
+        return self.launcher.wait()
+
+
+def start_server(
+    models: Sequence[str],
+    *,
+    name: str = DEFAULT_NAME,
+    ports: str | None = None,
+    overrides: Mapping[str, str] | None = None,
+    timeout_s: float = 900.0,
+    env: Mapping[str, str] | None = None,
+    progress: Callable[[str], None] = lambda line: None,
+) -> ServerHandle:
+    """Starts a server and returns when every model answers.
+
+    Args:
+        models: archives to serve, by name; nothing else in the model store is loaded.
+        ports: None for those of config.properties, "auto" for free ones, or the first of five.
+        overrides: further keys of config.properties, for this server only.
+
+    Raises:
+        Trouble: with one line that says what to do.
+    """
+    plan = preflight.check(models, name=name, ports=ports, env=dict(os.environ if env is None else env))
+    progress(f"java {plan.java.version} ({plan.java.origin}); models: {', '.join(models)}")
+    folder = _fresh_folder(name)
+    scratch = _scratch()
+    properties = {**with_ports(plan.properties, plan.ports), **(overrides or {})}
+    config = folder / "config.properties"
+    config.write_text("".join(f"{key}={value}\n" for key, value in properties.items()), encoding="utf-8")
+    launcher = _launch(models, folder, scratch, config, plan.env, plan.java.home)
+    state = _describe(name, models, folder, scratch, plan.ports, launcher.pid)
+    state.write()
+    handle = ServerHandle(state, launcher)
+    try:
+        handle.state = _wait_ready(handle, plan.ports, timeout_s, progress)
+    except BaseException:
+        handle.stop()
+        raise
+    return handle
+
+
+def stop_server(state: ServerState, grace_s: float = GRACE_S) -> bool:
+    """Stops the server that `state` describes; True when one was running.
+
+    `torchserve --foreground` passes no signal on, so the Java process is addressed itself.
+    """
+    pid = state.pid or _java_pid(Path(state.scratch))
+    was_running = java_running(pid) or state.alive()
+    if java_running(pid):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+        _until(lambda: not java_running(pid), grace_s)
+    _end_rest(state, grace_s=3.0)
+    shutil.rmtree(state.scratch, ignore_errors=True)
+    Path(state.key_file).unlink(missing_ok=True)
+    state.file.unlink(missing_ok=True)
+    return was_running
+
+
+def _fresh_folder(name: str) -> Path:
+    """The run folder, emptied of what a dead server of this name left."""
+    old = read_state(name)
+    if old is not None:
+        stop_server(old)
+    folder = run_folder(name)
+    shutil.rmtree(folder, ignore_errors=True)
+    RUN_ROOT.mkdir(exist_ok=True)
+    folder.mkdir(mode=0o700)
+    (folder / "logs").mkdir()
+    return folder
+
+
+def _scratch() -> Path:
+    """A short private folder for archives, sockets and the pid file."""
+    for parent in (tempfile.gettempdir(), "/tmp"):
+        if len(parent) <= _SOCKET_ROOM - 12 and os.access(parent, os.W_OK):
+            return Path(tempfile.mkdtemp(prefix="lgaze-", dir=parent))
+    raise Trouble(
+        f"TMPDIR: got {tempfile.gettempdir()!r}, allowed a writable folder of at most {_SOCKET_ROOM - 12} characters "
+        "(worker sockets have a length limit); set TMPDIR to a shorter one"
+    )
+
+
+def _launch(
+    models: Sequence[str], folder: Path, scratch: Path, config: Path, env: Mapping[str, str], java_home: Path
+) -> subprocess.Popen[bytes]:
+    clean = {key: value for key, value in devices.sanitised(env).items() if not key.startswith("TS_")}
+    # PYTHONPATH would let the checkout's packages stand in for the archive's.
+    clean.pop("PYTHONPATH", None)
+    clean |= {
+        "JAVA_HOME": str(java_home),
+        "TMPDIR": str(scratch),
+        "TEMP": str(scratch),
+        "LOG_LOCATION": str(folder / "logs"),
+        "METRICS_LOCATION": str(folder / "logs"),
+        # The worker never fetches anything: weights are a folder, and a missing file must be an error, not a download.
+        "HF_HUB_OFFLINE": "1",
+        "PYTHONUNBUFFERED": "1",
+    }
+    command = [sys.executable, "-m", "ts.model_server", "--start", "--foreground", "--ncs"]
+    command += ["--ts-config", str(config), "--model-store", str(MODEL_STORE)]
+    command += ["--models", *(f"{model}={archive(model).name}" for model in models)]
+    with (folder / "logs" / "console.log").open("wb") as console:
+        return subprocess.Popen(
+            command,
+            cwd=folder,
+            env=clean,
+            stdin=subprocess.DEVNULL,
+            stdout=console,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+def _describe(
+    name: str, models: Sequence[str], folder: Path, scratch: Path, ports: Ports, launcher_pid: int
+) -> ServerState:
+    return ServerState(
+        name=name,
+        status="starting",
+        models=tuple(models),
+        http=f"http://{ports.host}:{ports.http}",
+        management=f"http://{ports.host}:{ports.management}",
+        metrics=f"http://{ports.host}:{ports.metrics}",
+        grpc=f"{ports.host}:{ports.grpc}",
+        key_file=str(folder / "key_file.json"),
+        logs=str(folder / "logs"),
+        scratch=str(scratch),
+        pid=0,
+        launcher_pid=launcher_pid,
+    )
+
+
+def _wait_ready(handle: ServerHandle, ports: Ports, timeout_s: float, progress: Callable[[str], None]) -> ServerState:
+    """Waits for READY workers and the gRPC port: ping answers long before, and also while a model never loads."""
+    state = handle.state
+    begin = time.monotonic()
+    last_said = begin
+    waiting = set(state.models)
+    while time.monotonic() - begin < timeout_s:
+        if state.pid == 0 and (pid := _java_pid(Path(state.scratch))):
+            state = handle.state = state.with_pid(pid)
+            state.write()
+        if handle.launcher.poll() is not None or (state.pid and not java_running(state.pid)):
+            raise Trouble(f"torchserve: ended while starting ({_cause(state)}); see {shown(Path(state.logs))}")
+        if _DIED in _read(Path(state.logs) / "console.log"):
+            raise Trouble(f"worker: died while loading ({_cause(state)}); see {shown(Path(state.logs))}/console.log")
+        waiting -= {model for model in waiting if _ready(state, model)}
+        if not waiting and listening(ports.host, ports.grpc):
+            ready = dataclasses.replace(state, status="ready")
+            ready.write()
+            progress(f"ready in {time.monotonic() - begin:.1f} s")
+            return ready
+        if time.monotonic() - last_said > 5:
+            last_said = time.monotonic()
+            progress(f"loading {', '.join(sorted(waiting)) or 'gRPC'} ({last_said - begin:.0f} s)")
+        time.sleep(0.2)
+    raise Trouble(f"start: got no ready worker in {timeout_s:.0f} s; see {shown(Path(state.logs))}/console.log")
+
+
+def _ready(state: ServerState, model: str) -> bool:
+    workers = worker_states(state, model)
+    return bool(workers) and all(worker.get("status") == "READY" for worker in workers)
+
+
+def _java_pid(scratch: Path) -> int:
+    """The pid that TorchServe wrote into its temporary folder; 0 before that."""
+    try:
+        return int((scratch / ".model_server.pid").read_text())
+    except (OSError, ValueError):
+        return 0
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def _cause(state: ServerState) -> str:
+    """The line of the log that names the cause: the first exception, since later ones only follow from it."""
+    text = _read(Path(state.logs) / "console.log")
+    lines = re.findall(r"(?:[\w.]*(?:Error|Exception)): ?[^\n]*", text)
+    real = [line for line in lines if "ts.torch_handler" not in line]
+    return (real or lines or ["no exception in the log"])[0].strip()[:300]
+
+
+def _end_rest(state: ServerState, grace_s: float) -> None:
+    """Workers end by themselves when Java is gone; what remains of this server is killed."""
+    _, remaining = psutil.wait_procs(list(_processes(state)), timeout=grace_s)
+    for process in remaining:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+
+
+def _processes(state: ServerState) -> Iterator[psutil.Process]:
+    """Live processes of this server: launcher, Java and workers all carry a path of its own in their command line."""
+    marks = (state.scratch, str(run_folder(state.name) / "config.properties"))
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.status() != psutil.STATUS_ZOMBIE and any(m in " ".join(process.cmdline()) for m in marks):
+                yield process
+
+
+def _until(done: Callable[[], bool], timeout_s: float) -> bool:
+    end = time.monotonic() + timeout_s
+    while time.monotonic() < end:
+        if done():
+            return True
+        time.sleep(0.1)
+    return done()

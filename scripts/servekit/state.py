@@ -1,0 +1,149 @@
+"""What a running server writes down for its clients: `.run/<name>/server.json`, and the keys beside it.
+
+Flow: a started server -> `ServerState` -> server.json -> clients, `make token`, `make ping`, `make stop`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import urllib.error
+import urllib.request
+from dataclasses import asdict, dataclass, fields, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from servekit.paths import Trouble, run_folder, shown
+
+JAVA_CLASS = "org.pytorch.serve.ModelServer"
+
+
+@dataclass(frozen=True)
+class ServerState:
+    """One server: its addresses, key file and processes.
+
+    Args:
+        status: "starting" or "ready".
+        http, management, metrics: addresses such as "http://127.0.0.1:8080"; grpc: "127.0.0.1:7070".
+        pid: the Java process (0 until it is known); launcher_pid: the process group that it runs in.
+        scratch: TorchServe's private temporary folder, removed at the stop.
+    """
+
+    name: str
+    status: str
+    models: tuple[str, ...]
+    http: str
+    management: str
+    metrics: str
+    grpc: str
+    key_file: str
+    logs: str
+    scratch: str
+    pid: int
+    launcher_pid: int
+
+    @property
+    def file(self) -> Path:
+        """Where this is written."""
+        return state_file(self.name)
+
+    def write(self) -> None:
+        """Writes server.json in one step, so that a reader never sees half of it."""
+        partial = self.file.with_suffix(".partial")
+        partial.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+        os.replace(partial, self.file)
+
+    def alive(self) -> bool:
+        """Whether its Java process, or the process that starts it, is running."""
+        return java_running(self.pid) or (self.pid == 0 and _runs(self.launcher_pid, "ts.model_server"))
+
+    def with_pid(self, pid: int) -> ServerState:
+        """The same with the Java process known."""
+        return replace(self, pid=pid)
+
+
+def state_file(name: str) -> Path:
+    """The server.json of a server."""
+    return run_folder(name) / "server.json"
+
+
+def read_state(name: str) -> ServerState | None:
+    """What is written down, or None. The server need not be alive."""
+    try:
+        plain = json.loads(state_file(name).read_text(encoding="utf-8"))
+        plain["models"] = tuple(plain["models"])
+        return ServerState(**{field.name: plain[field.name] for field in fields(ServerState)})
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def require_running(name: str) -> ServerState:
+    """The state of a live server."""
+    state = read_state(name)
+    if state is None or not state.alive():
+        raise Trouble(f"server {name!r}: got none running, allowed a started one; run: make serve")
+    return state
+
+
+def java_running(pid: int) -> bool:
+    """Whether this pid is a live TorchServe and not a later process that got its number."""
+    return _runs(pid, JAVA_CLASS)
+
+
+def _runs(pid: int, argument: str) -> bool:
+    try:
+        process = psutil.Process(pid) if pid else None
+        return process is not None and process.status() != psutil.STATUS_ZOMBIE and argument in process.cmdline()
+    except psutil.Error:
+        return False
+
+
+def read_keys(state: ServerState) -> dict[str, dict[str, str]]:
+    """The key file, read afresh: "management", "inference" and "API", each with "key" and "expiration time"."""
+    try:
+        content = json.loads(Path(state.key_file).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise Trouble(f"keys: got no readable {shown(Path(state.key_file))}, allowed a key file; restart it") from error
+    return content if isinstance(content, dict) else {}
+
+
+def current_token(state: ServerState, kind: str = "inference") -> str:
+    """The key of this kind; an expired one is renewed first (the old one dies at once)."""
+    keys = read_keys(state)
+    expires = keys.get(kind, {}).get("expiration time", "")
+    if expires and _seconds_left(expires) < 5:
+        call(state, f"/token?type={kind}", keys["API"]["key"])
+        keys = read_keys(state)
+    if kind not in keys:
+        raise Trouble(f"keys: got no {kind} key in {shown(Path(state.key_file))}; restart the server")
+    return keys[kind]["key"]
+
+
+def call(state: ServerState, path: str, key: str, timeout_s: float = 10) -> Any:
+    """One GET on the management port, decoded JSON."""
+    request = urllib.request.Request(state.management + path, headers={"Authorization": f"Bearer {key}"})
+    with urllib.request.urlopen(request, timeout=timeout_s) as answer:
+        return json.loads(answer.read() or b"null")
+
+
+def worker_states(state: ServerState, model: str) -> list[dict[str, Any]]:
+    """The workers of a model as the management API reports them; empty while it does not answer."""
+    try:
+        described = call(state, f"/models/{model}", current_token(state, "management"))
+        return list(described[0]["workers"])
+    except (OSError, ValueError, KeyError, IndexError, TypeError, urllib.error.URLError, Trouble):
+        return []
+
+
+def _seconds_left(expires: str) -> float:
+    try:
+        moment = datetime.fromisoformat(expires.replace("Z", "+00:00"))
+    except ValueError:
+        return 0.0
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return moment.timestamp() - time.time()
