@@ -11,6 +11,7 @@ import io
 import json
 import math
 import re
+import struct
 import zipfile
 import zlib
 from typing import Any
@@ -32,6 +33,10 @@ MAX_JSON_BYTES = 64 << 20
 MAX_MEMBERS = 1000
 COMPRESSION_LEVEL = 6
 _NPY_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+# What zipfile raises for damaged data; NotImplementedError and RuntimeError stand for flags it does not read.
+_ZIP_ERRORS = (
+    zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, ValueError, struct.error,
+)  # fmt: skip
 _DATE = (1980, 1, 1, 0, 0, 0)
 _PICTURE = re.compile(r"picture\.(png|jpg)")
 _AXES = [
@@ -88,7 +93,7 @@ def decode(data: bytes) -> Record:
         )
     try:
         archive = zipfile.ZipFile(io.BytesIO(data))
-    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+    except _ZIP_ERRORS as error:
         raise RecordError(
             "truncated", f"record: got a broken zip ({error}), allowed a whole file; fetch it again"
         ) from error
@@ -215,10 +220,14 @@ def _array(
 
 def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
     """A member's bytes, never more than its directory entry promised."""
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise RecordError(
+            "invalid", f"{info.filename}: got compression {info.compress_type}, allowed 0 (stored) or 8 (deflate)"
+        )
     try:
         with archive.open(info) as stream:
             data = stream.read(info.file_size + 1)
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as error:
+    except _ZIP_ERRORS as error:
         raise RecordError(
             "truncated", f"{info.filename}: got damaged data ({error}), allowed a whole file; fetch it again"
         ) from error
@@ -232,8 +241,9 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
 def _json_object(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> dict[str, Any]:
     if info.file_size > MAX_JSON_BYTES:
         raise RecordError("too_large", f"{info.filename}: got {info.file_size} bytes, allowed {MAX_JSON_BYTES}")
+    data = _member(archive, info)
     try:
-        value = json.loads(_member(archive, info), parse_constant=_refuse_constant)
+        value = json.loads(data, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise RecordError("invalid", f"{info.filename}: got no readable JSON ({error}), allowed an object") from error
     if not isinstance(value, dict):

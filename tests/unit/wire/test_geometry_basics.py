@@ -1,0 +1,72 @@
+"""Patch rectangles of sizes that can be worked out by hand."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llava_wire.geometry import Geometry, Preprocess
+
+SIZES = st.integers(1, 900)
+
+
+def test_a_centre_crop_of_a_landscape() -> None:
+    geometry = Preprocess(patch_px=12, shortest_edge=96, crop=(96, 96)).plan(256, 192)
+    rects = geometry.patch_rects()
+    assert rects.shape == (8, 8, 4)
+    np.testing.assert_array_equal(rects[0, 0], [32, 0, 56, 24])
+    np.testing.assert_array_equal(rects[7, 7], [200, 168, 224, 192])
+    assert geometry.seen_rect() == (32, 0, 224, 192)
+
+
+def test_padding_to_a_square_reaches_outside_the_picture() -> None:
+    geometry = Preprocess(patch_px=10, pad_to_square=True, exact_size=(100, 100)).plan(200, 100)
+    np.testing.assert_array_equal(geometry.patch_rects()[0, 0], [0, -50, 20, -30])
+    assert geometry.seen_rect() == (0, 0, 200, 100)
+
+
+def test_the_longer_side_is_truncated() -> None:
+    geometry = Preprocess(patch_px=14, shortest_edge=336, crop=(336, 336)).plan(640, 427)
+    assert [(s.width_px, s.height_px) for s in geometry.steps] == [(503, 336), (336, 336)]
+    assert geometry.steps[1].left_px == 83
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    width=SIZES,
+    height=SIZES,
+    mode=st.sampled_from(["crop", "pad", "exact"]),
+    grid=st.integers(1, 8),
+    patch=st.integers(1, 16),
+)
+def test_rectangles_tile_the_seen_part(width: int, height: int, mode: str, grid: int, patch: int) -> None:
+    side = grid * patch
+    preprocess = {
+        "crop": Preprocess(patch, shortest_edge=side, crop=(side, side)),
+        "pad": Preprocess(patch, pad_to_square=True, shortest_edge=side, crop=(side, side)),
+        "exact": Preprocess(patch, exact_size=(side, side)),
+    }[mode]
+    geometry = preprocess.plan(width, height)
+    rects = geometry.patch_rects()
+    assert rects.shape == (grid, grid, 4)
+    np.testing.assert_array_equal(rects[:, 1:, 0], rects[:, :-1, 2])
+    np.testing.assert_array_equal(rects[1:, :, 1], rects[:-1, :, 3])
+    assert (rects[..., 2] > rects[..., 0]).all()
+    assert (rects[..., 3] > rects[..., 1]).all()
+    x0, y0, x1, y1 = geometry.seen_rect()
+    assert 0 <= x0 < x1 <= width
+    assert 0 <= y0 < y1 <= height
+    if mode == "pad":
+        assert (x1 - x0, y1 - y0) == (width, height)
+    assert Geometry.from_json(json.loads(json.dumps(geometry.to_json())), width, height) == geometry
+
+
+@pytest.mark.parametrize("change", [{"rows": True}, {"patch_px": 0}, {"steps": None}, {"cols": "8"}])
+def test_impossible_geometries_are_refused(change: dict[str, object]) -> None:
+    plain = Preprocess(12, exact_size=(96, 96)).plan(100, 100).to_json()
+    with pytest.raises((TypeError, ValueError)):
+        Geometry.from_json({**plain, **change}, 100, 100)
