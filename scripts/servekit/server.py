@@ -153,6 +153,7 @@ def _launch(
         "METRICS_LOCATION": str(folder / "logs"),
         # The worker never fetches anything: weights are a folder, and a missing file must be an error, not a download.
         "HF_HUB_OFFLINE": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         "PYTHONUNBUFFERED": "1",
     }
     command = [sys.executable, "-m", "ts.model_server", "--start", "--foreground", "--ncs"]

@@ -1,0 +1,112 @@
+# llava-gaze: `make` alone lists what there is. Every target works from a fresh clone; the environment is made first.
+
+PYTHON ?= python3
+MODEL ?= llava-shapes
+NAME ?= server
+PORT ?=
+FROM ?=
+RUN ?=
+ARGS ?=
+TORCH_INDEX ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+PY := $(BIN)/python
+READY := $(VENV)/.ready
+SERVER_NAME = --name $(NAME)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup download mar serve stop ping token demo demo-model report estimate test test-gpu bench golden lint \
+	typecheck protos clean
+
+help: ## This list
+	@awk 'BEGIN {FS = ":.*## "} \
+		/^##@/ {printf "\n%s\n", substr($$0, 5)} \
+		/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@printf '\n%s\n' 'Variables (VARIABLE=value after the target)'
+	@printf '  %-12s %s\n' \
+		MODEL 'which model: a YAML in model_store (now $(MODEL))' \
+		NAME 'which server, when several run (now $(NAME))' \
+		PORT 'first of five ports, or auto; empty: config.properties' \
+		FROM 'download: a local folder instead of the hub' \
+		RUN 'report: the .npz file of a run' \
+		ARGS 'further arguments for the program behind the target' \
+		PYTHON 'the Python (3.11 or later) that makes .venv (now $(PYTHON))' \
+		TORCH_INDEX 'setup: an index to take torch from, such as a CPU-only one'
+
+##@ Prepare
+setup: $(READY) ## Make .venv with everything in it, pinned
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "error: PYTHON: got $$($(PYTHON) -V 2>&1), allowed 3.11 or later; run: make setup PYTHON=python3.11" >&2; exit 1; }
+	test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	$(if $(TORCH_INDEX),$(PY) -m pip install --no-deps --index-url $(TORCH_INDEX) $(shell grep '^torch==' constraints.txt))
+	$(PY) -m pip install --quiet --editable '.[http,grpc,server,dev]' --constraint constraints.txt
+	@touch $@
+
+download: $(READY) ## Fetch and check the weights of MODEL (FROM=folder: a local copy)
+	$(PY) scripts/download_model.py $(MODEL) $(if $(FROM),--from '$(FROM)') $(ARGS)
+
+mar: $(READY) ## Build the archive of MODEL
+	$(PY) scripts/build_mar.py $(MODEL) $(ARGS)
+
+estimate: $(READY) ## Print what a request to MODEL takes, in bytes
+	$(PY) -m llava_server.estimate $(MODEL) $(ARGS)
+
+##@ Serve
+serve: $(READY) ## Serve MODEL until Ctrl-C (PORT=auto: free ports)
+	@$(PY) scripts/serve.py $(MODEL) $(SERVER_NAME) $(if $(PORT),--ports $(PORT)) $(ARGS)
+
+stop: $(READY) ## Stop the server NAME
+	@$(PY) scripts/serve.py --stop $(SERVER_NAME)
+
+ping: $(READY) ## Ask the server NAME for its health
+	@$(PY) scripts/ping.py $(SERVER_NAME)
+
+token: $(READY) ## Print the key that requests need (make -s token)
+	@$(PY) scripts/make_token.py $(SERVER_NAME)
+
+##@ See
+demo: $(READY) ## Serve the small model, ask it, write reports and an index
+	@$(PY) scripts/demo.py $(ARGS)
+
+report: $(READY) ## Render the run file RUN=run.npz as HTML
+	@test -n '$(RUN)' || { echo 'error: RUN: got nothing, allowed the .npz file of a run; run: make report RUN=run.npz' >&2; exit 2; }
+	$(BIN)/llava-viewer render '$(RUN)' $(ARGS)
+
+demo-model: $(READY) ## Train the small model again (about half an hour on a CPU)
+	$(PY) scripts/train_demo_model.py $(ARGS)
+
+##@ Check
+test: $(READY) ## Run every test that this machine can run
+	$(PY) -m pytest tests $(ARGS)
+
+test-gpu: $(READY) ## Run the tests that need a GPU
+	$(PY) -m pytest tests/gpu -m gpu $(ARGS)
+
+bench: $(READY) ## Measure speed and sizes
+	$(PY) scripts/bench.py $(ARGS)
+
+lint: $(READY) ## Check style, imports and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+
+typecheck: $(READY) ## Check types only
+	$(BIN)/mypy
+
+##@ Keep
+golden: $(READY) ## Write the golden files of the tests anew
+	$(PY) scripts/make_golden.py $(ARGS)
+
+protos: $(READY) ## Write the gRPC stubs anew from TorchServe's own definitions
+	$(PY) scripts/make_protos.py $(ARGS)
+
+clean: ## Stop servers; remove archives, outputs and caches (.venv and weights stay)
+	@for state in .run/*/server.json; do \
+		test -e "$$state" || continue; $(PY) scripts/serve.py --stop --name "$$(basename "$$(dirname "$$state")")"; done
+	rm -rf .run demo-out out build dist model_store/*.mar
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find handler viewer scripts tests -name __pycache__ -type d -prune -exec rm -rf {} +
