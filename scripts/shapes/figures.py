@@ -1,0 +1,98 @@
+"""Turns answers and sightings into the published figures: heads chosen once, on validation, then frozen -> JSON."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from shapes.pointing import Share, share_of
+from shapes.questions import KINDS
+from shapes.sightings import READINGS, Answer, Sighting
+
+Head = tuple[int, int]
+Json = dict[str, object]
+
+GROUPS: dict[str, Callable[[Sighting], bool]] = {
+    "describe, colour words": lambda seen: seen.kind == "describe" and seen.naming.role == "colour",
+    "describe, shape words": lambda seen: seen.kind == "describe" and seen.naming.role == "shape",
+    "all naming tokens": lambda seen: True,
+    "words not in the question": lambda seen: not seen.naming.asked,
+    "words in the question": lambda seen: seen.naming.asked,
+    "colour-of, the colour": lambda seen: seen.kind == "colour-of" and not seen.naming.asked,
+    "shape-of, the shape": lambda seen: seen.kind == "shape-of" and not seen.naming.asked,
+    "exists-yes": lambda seen: seen.kind == "exists-yes",
+    "where": lambda seen: seen.kind == "where",
+}
+# A head set's role, and the group in which its head is the best one.
+ROLES: dict[str, str] = {"next-object": "describe, colour words", "named-object": "describe, shape words"}
+
+
+def choose_heads(sightings: Sequence[Sighting]) -> dict[str, Head]:
+    """The best head per role, by the right rows. Only ever given validation scenes: a head that is chosen again after
+    a mistake in the rows hides the mistake."""
+    chosen = {}
+    for role, group in ROLES.items():
+        rates = _head_rates(_of_group(sightings, group))
+        layer, head = np.unravel_index(rates.argmax(), rates.shape)
+        chosen[role] = (int(layer), int(head))
+    return chosen
+
+
+def exact_match(answers: Sequence[Answer]) -> Json:
+    """Share of answers that equal the right one letter for letter, by kind and over all."""
+    by_kind = {kind: [answer.right for answer in answers if answer.item.question.kind == kind] for kind in KINDS}
+    rows = {kind: share_of(right).as_json() for kind, right in by_kind.items()}
+    return {"all": share_of([answer.right for answer in answers]).as_json(), **rows}
+
+
+def pointing_game(sightings: Sequence[Sighting], heads: dict[str, Head]) -> Json:
+    """Per group: the frozen heads, the mean of all heads, and the spread over heads."""
+    result: Json = {}
+    for group in GROUPS:
+        seen = _of_group(sightings, group)
+        if not seen:
+            continue
+        rates = _head_rates(seen)
+        result[group] = {
+            **{role: _head_share(seen, head, "right row").as_json() for role, head in heads.items()},
+            "mean of all heads": share_of([one.mean["right row"] for one in seen]).as_json(),
+            "median head": round(float(np.median(rates)), 4),
+            "image share of the row": {
+                **{role: round(float(np.mean([one.shares[head] for one in seen])), 4) for role, head in heads.items()},
+                "mean of all heads": round(float(np.mean([one.shares.mean() for one in seen])), 4),
+            },
+            "chance": {
+                "a uniform patch": round(float(np.mean([one.uniform_chance for one in seen])), 4),
+                "a random object's box": round(float(np.mean([one.object_chance for one in seen])), 4),
+            },
+            "every head [layer][head]": rates.round(4).tolist(),
+        }
+    return result
+
+
+def controls(sightings: Sequence[Sighting], heads: dict[str, Head]) -> Json:
+    """What the same frozen heads score when the rows are misread; a wrong build must not pass for a right one."""
+    result: Json = {}
+    for role, group in ROLES.items():
+        seen = _of_group(sightings, group)
+        row: Json = {reading: _head_share(seen, heads[role], reading).as_json() for reading in READINGS}
+        row["a box of another scene"] = share_of([bool(one.elsewhere[heads[role]]) for one in seen]).as_json()
+        result[f"{group}, {role}"] = row
+    for group in ("describe, colour words", "all naming tokens"):
+        seen = _of_group(sightings, group)
+        result[f"{group}, mean of all heads"] = {
+            reading: share_of([one.mean[reading] for one in seen]).as_json() for reading in READINGS
+        }
+    return result
+
+
+def _of_group(sightings: Sequence[Sighting], group: str) -> list[Sighting]:
+    return [one for one in sightings if GROUPS[group](one)]
+
+
+def _head_rates(sightings: Sequence[Sighting]) -> np.ndarray:
+    """[layers, heads] float64: share of sightings with the peak in the box."""
+    return np.mean([one.heads["right row"] for one in sightings], axis=0)
+
+
+def _head_share(sightings: Sequence[Sighting], head: Head, reading: str) -> Share:
+    return share_of([bool(one.heads[reading][head]) for one in sightings])
