@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from llava_wire import Record, RecordError, container, decode, encode
-from tests.support.synthetic import make_record
+from support.synthetic import make_record
 
 Members = dict[str, bytes]
 

@@ -10,7 +10,7 @@ import pytest
 
 from llava_wire.errors import STATUSES, RecordError, RequestError, nearest
 from llava_wire.schema import Facts, Query, from_plain, to_plain
-from tests.support.synthetic import make_record
+from support.synthetic import make_record
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,78 @@
+"""Requests over HTTP: a multipart form to /predictions/<model>.
+
+Flow: fields -> multipart POST -> status and body -> reply bytes or a typed error.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from llava_viewer.client.auth import Token, bearer
+from llava_viewer.client.base import CONNECT_TIMEOUT_S, LOOPBACK
+from llava_viewer.client.errors import ServerUnreachable, broken_off, from_http, missing_package, timed_out
+
+
+class HttpTransport:
+    """A pool of HTTP connections to one model.
+
+    Args:
+        url: the server's inference address, with nothing behind it or a path prefix of a proxy.
+        model: the served model's name.
+        token: see `llava_viewer.client.auth`.
+        ca_file: PEM certificates to trust instead of the system's.
+    """
+
+    def __init__(self, url: str, model: str, token: Token, ca_file: Path | None) -> None:
+        try:
+            import httpx
+        except ImportError as error:
+            raise missing_package("httpx", "http") from error
+        self._httpx: Any = httpx
+        host = _checked_host(url)
+        self._address = url.rstrip("/")
+        self._url = f"{self._address}/predictions/{quote(model, safe='')}"
+        self._token = token
+        verify = ssl.create_default_context(cafile=str(ca_file)) if ca_file else True
+        # A proxy named in the environment must not stand between this machine and itself.
+        self._client = httpx.Client(verify=verify, trust_env=host not in LOOPBACK, follow_redirects=False)
+
+    def send(self, fields: Mapping[str, bytes], *, npz: bool, timeout_s: float) -> bytes:
+        """See `Transport.send`."""
+        httpx = self._httpx
+        # httpx sends a part without a file name as a form field, and neither needs a type that the server would parse.
+        parts = {name: (None, value) for name, value in fields.items() if name != "image"}
+        if "image" in fields:
+            parts["image"] = ("image", fields["image"], "application/octet-stream")  # type: ignore[assignment]
+        headers = {"accept": "application/octet-stream" if npz else "application/json", **bearer(self._token)}
+        timeout = httpx.Timeout(timeout_s, connect=min(timeout_s, CONNECT_TIMEOUT_S))
+        try:
+            reply = self._client.post(self._url, files=parts or None, headers=headers, timeout=timeout)
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            raise ServerUnreachable(self._address, str(error)) from error
+        except httpx.TimeoutException as error:
+            raise timed_out(timeout_s) from error
+        except httpx.HTTPError as error:
+            raise broken_off(str(error)) from error
+        if reply.status_code != 200:
+            raise from_http(reply.status_code, reply.content, sum(map(len, fields.values())))
+        return bytes(reply.content)
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._client.close()
+
+
+def _checked_host(url: str) -> str:
+    """The host of an http address; ValueError for anything else."""
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        host = None
+    if not host or parts.scheme not in ("http", "https") or parts.query or parts.fragment:
+        raise ValueError(f"url: got {url!r}, allowed http://HOST:PORT or https://HOST:PORT; name the inference address")
+    return host

@@ -1,0 +1,171 @@
+"""The picture that travels with a record: upright, without metadata, its pixels exactly those that the model was given.
+
+Flow: a picture file -> metadata cut out of the JPEG, or upright RGB pixels as PNG -> (member name, bytes).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Iterator
+
+from PIL import Image as PillowImage
+from PIL import ImageOps
+
+from llava_wire.record import Record
+
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
+"""The formats that the server reads."""
+_ORIENTATION_TAG = 0x0112
+_STANDALONE = frozenset({0x01, *range(0xD0, 0xD8)})
+"""JPEG markers that carry no length: TEM and the restart markers."""
+_SOS, _EOI = 0xDA, 0xD9
+
+
+class PictureError(ValueError):
+    """Bytes that cannot be read as a picture."""
+
+
+def prepare_picture(data: bytes) -> tuple[str, bytes]:
+    """The picture for a record as (member name, bytes), with the pixels the server computes from the same file.
+
+    An upright JPEG keeps its compressed data and loses its metadata segments; everything else becomes a PNG of the
+    turned RGB pixels.
+
+    Args:
+        data: a picture file.
+
+    Raises:
+        PictureError: the bytes cannot be read as a picture.
+    """
+    try:
+        with PillowImage.open(io.BytesIO(data), formats=FORMATS) as opened:
+            upright_jpeg = opened.format in ("JPEG", "MPO") and opened.mode in ("RGB", "L")
+            upright_jpeg = upright_jpeg and opened.getexif().get(_ORIENTATION_TAG, 1) == 1
+            pixels = ImageOps.exif_transpose(opened).convert("RGB")
+    except Exception as error:  # Pillow raises many kinds of errors for damaged files
+        raise PictureError(f"image: got an unreadable picture ({error}), allowed {', '.join(FORMATS)}") from error
+    if upright_jpeg:
+        stripped = _without_metadata(data)
+        if stripped is not None and _rgb_digest(stripped) == _digest(pixels):
+            return "picture.jpg", stripped
+    buffer = io.BytesIO()
+    # A copy of the bare pixels: Pillow would write colour profile and resolution of the original.
+    PillowImage.frombytes("RGB", pixels.size, pixels.tobytes()).save(buffer, "PNG", optimize=False)
+    return "picture.png", buffer.getvalue()
+
+
+def check_picture(record: Record, data: bytes) -> str | None:
+    """Why these bytes are not the picture that the record was made from, or None when they are.
+
+    The same file is recognised by its digest, and a copy with other metadata by its upright pixels' digest.
+
+    Args:
+        record: the record.
+        data: a picture file.
+    """
+    image = record.facts.image
+    if hashlib.sha256(data).hexdigest() == image.sha256:
+        return None
+    try:
+        with PillowImage.open(io.BytesIO(data), formats=FORMATS) as opened:
+            pixels = ImageOps.exif_transpose(opened).convert("RGB")
+    except Exception as error:  # as above
+        return f"image: got an unreadable picture ({error}), allowed {', '.join(FORMATS)}"
+    if pixels.size != (image.width_px, image.height_px):
+        return (
+            f"image: got {pixels.width} x {pixels.height} px, allowed the record's {image.width_px} x "
+            f"{image.height_px} px; this is another picture"
+        )
+    found = _digest(pixels)
+    if found != image.pixels_sha256:
+        return (
+            f"image: got pixels with sha256 {found[:12]}..., allowed {image.pixels_sha256[:12]}...; "
+            "this is another picture, or one that was edited or saved again"
+        )
+    return None
+
+
+def _digest(pixels: PillowImage.Image) -> str:
+    return hashlib.sha256(pixels.tobytes()).hexdigest()
+
+
+def _rgb_digest(data: bytes) -> str:
+    """The digest of a file's RGB pixels, or "" when it cannot be read."""
+    try:
+        with PillowImage.open(io.BytesIO(data), formats=("JPEG",)) as opened:
+            return _digest(opened.convert("RGB"))
+    except Exception:  # as above
+        return ""
+
+
+def _without_metadata(data: bytes) -> bytes | None:
+    """A JPEG without comments and application segments that do not decide its colours; None when it is malformed.
+
+    What follows the end marker (a second picture, a thumbnail, a video) goes too.
+    """
+    kept = [b"\xff\xd8"]
+    try:
+        for marker, segment in _segments(data):
+            if marker == 0xFE or 0xE0 <= marker <= 0xEF:
+                segment = _colour_segment(marker, segment)
+            kept.append(segment)
+    except (IndexError, ValueError):
+        return None
+    return b"".join(kept) if kept[-1] == b"\xff\xd9" else None
+
+
+def _colour_segment(marker: int, segment: bytes) -> bytes:
+    """The segment when decoders need it for the colours (JFIF without its thumbnail, ICC, Adobe), else nothing."""
+    payload = segment[4:]
+    if marker == 0xE0 and payload.startswith(b"JFIF\0") and len(payload) >= 14:
+        return b"\xff\xe0\x00\x10" + payload[:12] + b"\0\0"
+    if marker == 0xE2 and payload.startswith(b"ICC_PROFILE\0"):
+        return segment
+    if marker == 0xEE and payload.startswith(b"Adobe"):
+        return segment
+    return b""
+
+
+def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """The segments between start and end marker as (marker, whole segment); a scan brings its coded data along.
+
+    Raises:
+        ValueError, IndexError: the file is malformed.
+    """
+    if data[:2] != b"\xff\xd8":
+        raise ValueError("no start marker")
+    position = 2
+    while True:
+        if data[position] != 0xFF:
+            raise ValueError("no marker")
+        while data[position + 1] == 0xFF:  # fill bytes
+            position += 1
+        marker = data[position + 1]
+        if marker == _EOI:
+            yield marker, b"\xff\xd9"
+            return
+        if marker in _STANDALONE:
+            yield marker, data[position : position + 2]
+            position += 2
+            continue
+        length = int.from_bytes(data[position + 2 : position + 4], "big")
+        end = position + 2 + length
+        if length < 2 or end > len(data):
+            raise ValueError("no whole segment")
+        if marker == _SOS:
+            end = _scan_end(data, end)
+        yield marker, data[position:end]
+        position = end
+
+
+def _scan_end(data: bytes, position: int) -> int:
+    """Where the coded data of a scan ends: at the first marker that is neither a stuffed byte nor a restart."""
+    while True:
+        position = data.index(b"\xff", position)
+        if data[position + 1] == 0x00 or 0xD0 <= data[position + 1] <= 0xD7:
+            position += 2
+        elif data[position + 1] == 0xFF:
+            position += 1
+        else:
+            return position
