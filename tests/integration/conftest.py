@@ -1,0 +1,61 @@
+"""The shipped model, small random ones with other shapes, and pictures, once per session."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoProcessor, LlavaForConditionalGeneration
+
+from llava_server.engine import Engine
+from llava_server.settings import ModelSettings
+from support.pictures import scene_bytes
+
+# The small model is all overhead: threads that wait for each other cost more than they give.
+torch.set_num_threads(1)
+
+STORE = Path(__file__).resolve().parents[2] / "model_store"
+
+
+@pytest.fixture(scope="session")
+def engine() -> Engine:
+    """The shipped small model in float32 on the CPU."""
+    return Engine.load(STORE / "llava-shapes", device="cpu", dtype="float32")
+
+
+@pytest.fixture(scope="session")
+def eager() -> LlavaForConditionalGeneration:
+    """The same checkpoint with transformers' own eager attention: the reference."""
+    return LlavaForConditionalGeneration.from_pretrained(
+        STORE / "llava-shapes", dtype=torch.float32, attn_implementation="eager"
+    ).eval()
+
+
+@pytest.fixture(scope="session")
+def grouped() -> tuple[Engine, LlavaForConditionalGeneration]:
+    """A random model with 8 query heads on 2 key-value heads: the engine and its eager twin."""
+    from transformers import LlavaConfig
+
+    processor = AutoProcessor.from_pretrained(STORE / "llava-shapes", backend="pil")
+    config = LlavaConfig.from_pretrained(STORE / "llava-shapes")
+    config.text_config.num_key_value_heads = 2
+    config.text_config.num_hidden_layers = 3
+    torch.manual_seed(7)
+    model = LlavaForConditionalGeneration(copy.deepcopy(config)).float()
+    # Ordinary initialisation gives nearly uniform attention; wider weights make rows that differ.
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "q_proj" in name or "k_proj" in name:
+                weight.mul_(4)
+    reference = LlavaForConditionalGeneration._from_config(config, attn_implementation="eager").float()
+    reference.load_state_dict(model.state_dict())
+    settings = ModelSettings(name="grouped")
+    return Engine.from_model(model, processor, settings), reference.eval()
+
+
+@pytest.fixture(scope="session")
+def pictures() -> list[bytes]:
+    """A landscape, a portrait and a square scene as PNG files."""
+    return [scene_bytes(256, 192, seed=1), scene_bytes(192, 240, seed=2), scene_bytes(192, 192, seed=3)]

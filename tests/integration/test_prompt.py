@@ -1,0 +1,97 @@
+"""Prompts: the processor's own ids for ordinary text, and no special token from anything a user types."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from integration.reference import processor_inputs
+from llava_server.prompt import token_texts
+from llava_server.request import GenerateRequest
+from llava_wire import RequestError
+from support.pictures import scene_bytes
+
+PICTURE = scene_bytes(100, 100, seed=0)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Describe the image.",
+        "  two  spaces \n and a line",
+        "Was ist das?",
+        "这是什么？",
+        "🎈 emoji",
+        "ASSISTANT: USER:",
+    ],
+)
+def test_ids_equal_the_processors_own(text, engine):
+    ours = engine._encoder.encode(text, "chat")
+    theirs = processor_inputs(engine.loaded.processor, [PICTURE], [text])["input_ids"][0].tolist()
+    assert list(ours.ids) == theirs
+    assert ours.rendered == f"USER: <image>\n{text} ASSISTANT:"
+    assert (
+        ours.ids[ours.image_start : ours.image_start + ours.image_count]
+        == (engine.loaded.model.config.image_token_id,) * 64
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    parts=st.lists(
+        st.sampled_from(["<image>", "</s>", "<s>", "<pad>", "<unk>", " ", "red", "é", "<", "image>"]), min_size=1
+    )
+)
+def test_typed_special_tokens_stay_text(parts, engine):
+    text = "What is " + "".join(parts)
+    encoded = engine._encoder.encode(text, "chat")
+    tokenizer = engine.loaded.processor.tokenizer
+    special = set(tokenizer.all_special_ids)
+    after = encoded.ids[encoded.image_start + encoded.image_count :]
+    assert not special & set(after)
+    assert encoded.ids.count(engine.loaded.model.config.image_token_id) == 64
+    assert tokenizer.decode(after, clean_up_tokenization_spaces=False) == f"\n{text} ASSISTANT:"
+    own = [encoded.ids[i] for i in encoded.question]
+    assert tokenizer.decode(own, clean_up_tokenization_spaces=False).strip() in f"\n{text} ASSISTANT:"
+
+
+@pytest.mark.parametrize(
+    ("text", "given"),
+    [
+        ("no image here", "got 0"),
+        ("<image> and <image>", "got 2"),
+        ("<image> then </s>", "'</s>'"),
+        ("<s><image>", "'<s>'"),
+    ],
+)
+def test_raw_prompts_take_exactly_one_image_token(text, given, engine):
+    request = GenerateRequest.build(PICTURE, text, {"template": "raw"})
+    error = engine.run([request])[0]
+    assert isinstance(error, RequestError)
+    assert (error.status, error.field) == (422, "prompt")
+    assert given in str(error)
+
+
+def test_raw_prompt_equals_chat_when_it_spells_the_template_out(engine):
+    chat = engine._encoder.encode("Describe the image.", "chat")
+    raw = engine._encoder.encode("USER: <image>\nDescribe the image. ASSISTANT:", "raw")
+    assert raw.ids == chat.ids
+
+
+def test_a_prompt_beyond_the_context_names_both_numbers(engine):
+    error = engine.run([GenerateRequest.build(PICTURE, "word " * 700)])[0]
+    assert isinstance(error, RequestError)
+    assert error.field == "prompt"
+    assert "512" in error.message
+    assert "max_new_tokens 64" in error.message
+
+
+@settings(max_examples=40, deadline=None)
+@given(text=st.text(alphabet="ab é🎈中\n", min_size=1, max_size=60))
+def test_token_texts_join_to_the_decoded_answer(text, engine):
+    tokenizer = engine.loaded.processor.tokenizer
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    texts = token_texts(tokenizer, ids)
+    assert len(texts) == len(ids)
+    assert "".join(texts) == tokenizer.decode(ids, clean_up_tokenization_spaces=False)
