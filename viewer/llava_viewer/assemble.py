@@ -1,0 +1,86 @@
+"""A record becomes a `Report`: rows, views, stage and metadata, all as finished text and numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from llava_viewer import text, wording
+from llava_viewer.frames import Grid, build_panel, mean_image_share
+from llava_viewer.photo import Photo, PhotoError, prepare
+from llava_viewer.provenance import fact_groups
+from llava_viewer.rows import answer_rows, first_row, question_rows, row_keys
+from llava_viewer.stage import build_stage
+from llava_viewer.view_model import Fact, Report
+from llava_wire.record import Record
+
+
+def build_report(
+    record: Record,
+    *,
+    picture: tuple[str, bytes] | None = None,
+    embed_image: bool = True,
+    title: str | None = None,
+    notes: Sequence[str] = (),
+) -> Report:
+    """Everything the templates show. `picture` (name, bytes) goes before the record's own."""
+    found = list(notes)
+    photo = _photo(record, picture or record.picture, embed_image, found)
+    stage = build_stage(record.geometry, photo.uri if photo else "", photo.thumb_uri if photo else "")
+    keys = row_keys(record)
+    grid = Grid.of(record)
+    views = tuple(build_panel(record, view, index, keys, grid) for index, view in enumerate(record.views.values()))
+    rows, asked = answer_rows(record), question_rows(record)
+    specials = sum(row.special for row in rows)
+    model = record.facts.model
+    return Report(
+        title=title or record.facts.prompt.text or "Untitled",
+        direction=text.direction(record.answer),
+        prompt=record.facts.prompt.text,
+        answer=record.answer,
+        model=model.name,
+        revision=model.revision,
+        summary=_summary(record),
+        notes=tuple(found),
+        question_rows=asked,
+        rows=rows,
+        first_key=first_row(record, (*rows, *asked)),
+        special_count=wording.count(specials, "special token") if specials else "",
+        views=views,
+        stage=stage,
+        groups=fact_groups(record, stage),
+    )
+
+
+def _summary(record: Record) -> tuple[Fact, ...]:
+    """The header's facts."""
+    first = next(iter(record.views.values()))
+    written = sum(not token.special for token in record.tokens)
+    image = record.facts.image
+    return (
+        Fact("answer", wording.count(written, "token")),
+        Fact("attention on the image", f"{wording.percent(mean_image_share(record, first))} (view {first.name})"),
+        Fact("picture", f"{image.width_px} × {image.height_px} px"),
+        Fact("patches", f"{record.geometry.rows} × {record.geometry.cols}"),
+        Fact("causal effect", "not tested"),
+    )
+
+
+def _photo(record: Record, picture: tuple[str, bytes] | None, embed_image: bool, notes: list[str]) -> Photo | None:
+    if not embed_image:
+        notes.append("The picture was left out of this report on request.")
+        return None
+    if picture is None:
+        notes.append("This record carries no picture; the maps lie on a plain ground.")
+        return None
+    try:
+        photo = prepare(picture[1])
+    except PhotoError as error:
+        notes.append(f"The picture cannot be shown: {error}")
+        return None
+    size = (record.facts.image.width_px, record.facts.image.height_px)
+    if photo.pixels.size != size:
+        notes.append(
+            f"The picture shown is {photo.pixels.width} × {photo.pixels.height} px, the one that was asked about "
+            f"{size[0]} × {size[1]} px: it is stretched to fit."
+        )
+    return photo

@@ -1,0 +1,218 @@
+"""The maps of a record as frames: arrays -> grey PNGs, share bars, top patches and warnings, all formatted.
+
+Flow: `View` -> [query, slot, row, col] -> `Slot`s of `Frame`s -> `ViewPanel`. What is left out is said in `notes`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from llava_viewer import wording
+from llava_viewer.heatmap import data_uri, grey_png, palette_png, to_grey
+from llava_viewer.selection import reduction_text, selection_text, slot_names
+from llava_viewer.view_model import Frame, Patch, Segment, Slot, ViewPanel
+from llava_wire.record import Record, View
+
+MAX_FRAMES_PER_VIEW = 1200
+MAX_SLOTS = 64
+LOW_IMAGE_SHARE = 0.05
+FLAT_TIMES = 2.0
+TOP_PATCHES = 5
+SHARE_LABELS = (
+    ("bos", "first token"),
+    ("image", "image"),
+    ("prompt", "question and template"),
+    ("answer", "answer so far"),
+)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What frames need of the geometry: patch_rects [row, col, 4] original px, outside [row, col] bool (padding)."""
+
+    patch_rects: npt.NDArray[np.float64]
+    outside: npt.NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, record: Record) -> Grid:
+        rects = record.geometry.patch_rects()
+        centre_x, centre_y = (rects[..., 0] + rects[..., 2]) / 2, (rects[..., 1] + rects[..., 3]) / 2
+        width, height = record.geometry.width_px, record.geometry.height_px
+        outside = (centre_x < 0) | (centre_x > width) | (centre_y < 0) | (centre_y > height)
+        return cls(rects, outside)
+
+
+def split_view(view: View) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """A view's maps and shares with its axes folded: [query or 1, slot, row, col] and [query or 1, slot, 4]."""
+    maps = view.maps_float()
+    queries = maps.shape[0] if "query" in view.axes else 1
+    return maps.reshape(queries, -1, *maps.shape[-2:]), view.shares.reshape(queries, -1, view.shares.shape[-1])
+
+
+def mean_image_share(record: Record, view: View) -> float:
+    """The mean image share over the answer's ordinary tokens (all rows where there is none)."""
+    _, shares = split_view(view)
+    image = shares[..., 1].mean(axis=1)  # [query or 1]
+    if "query" not in view.axes:
+        return float(image[0])
+    chosen = [
+        index for index, q in enumerate(record.queries) if q.kind == "answer" and not record.tokens[q.token].special
+    ]
+    return float(image[chosen].mean()) if chosen else float(image.mean()) if len(image) else 0.0
+
+
+def build_panel(record: Record, view: View, index: int, keys: Sequence[str], grid: Grid) -> ViewPanel:
+    """One view's panel. `keys` holds the row key of each query."""
+    maps, shares = split_view(view)
+    has_rows = "query" in view.axes
+    row_keys = list(keys) if has_rows else [""]
+    names = slot_names(view.facts)
+    notes: list[str] = []
+    chosen: list[int | None] = [0]
+    if len(names) > 1:
+        chosen = [None, *_choose_slots(shares, len(row_keys), len(names), notes)]
+    slots = []
+    for number, slot in enumerate(chosen):
+        slot_maps = maps.mean(axis=1) if slot is None else maps[:, slot]
+        slot_shares = shares.mean(axis=1) if slot is None else shares[:, slot]
+        name = f"mean of {len(names)}" if slot is None else names[slot]
+        slots.append(_slot(f"s{index}-{number}", name, slot_maps, slot_shares, row_keys, grid, gallery=number == 0))
+    return ViewPanel(
+        key=f"v{index}",
+        name=view.name,
+        selection=selection_text(view.facts, record.facts.model),
+        reduction=reduction_text(view.facts),
+        mean_share=wording.percent(mean_image_share(record, view)),
+        has_rows=has_rows,
+        slots=tuple(slots),
+        notes=tuple(notes),
+    )
+
+
+def _choose_slots(shares: npt.NDArray[np.float32], rows: int, count: int, notes: list[str]) -> list[int]:
+    """Which of the view's maps per row are embedded: all, or those with the largest image share, in their order."""
+    room = max(1, min(MAX_SLOTS, MAX_FRAMES_PER_VIEW // max(1, rows) - 1))
+    notes.append(
+        f"The mean of the {count} maps was computed by this report; the record keeps them apart. "
+        "Gallery and first map show the mean."
+    )
+    if count <= room:
+        return list(range(count))
+    order = np.argsort(-shares[..., 1].mean(axis=0), kind="stable")[:room]
+    notes.append(
+        f"{room:,} of {count:,} maps per token are embedded here, those with the largest image share. "
+        "The record holds all of them; a request for fewer layers or heads shows every one."
+    )
+    return sorted(int(slot) for slot in order)
+
+
+def _slot(
+    key: str,
+    name: str,
+    maps: npt.NDArray[np.float32],
+    shares: npt.NDArray[np.float32],
+    row_keys: Sequence[str],
+    grid: Grid,
+    *,
+    gallery: bool,
+) -> Slot:
+    """maps [row of the table, row, col] and shares [row of the table, 4] as frames."""
+    grey, peaks = to_grey(maps)
+    largest = float(peaks.max(initial=0.0))
+    frames = tuple(
+        _frame(
+            row_key,
+            f"{key}-{row_key or 'all'}",
+            maps[number],
+            grey[number],
+            float(peaks[number]),
+            largest,
+            shares[number],
+            grid,
+            gallery,
+        )
+        for number, row_key in enumerate(row_keys)
+    )
+    mean = float(shares[:, 1].mean()) if len(shares) else 0.0
+    return Slot(key, name, wording.percent(mean), wording.percent(largest), frames)
+
+
+def _frame(
+    row_key: str,
+    image_id: str,
+    heat: npt.NDArray[np.float32],
+    grey: npt.NDArray[np.uint8],
+    peak: float,
+    largest: float,
+    shares: npt.NDArray[np.float32],
+    grid: Grid,
+    gallery: bool,
+) -> Frame:
+    image_share = float(shares[1])
+    uniform = image_share / heat.size
+    row, col = np.unravel_index(int(heat.argmax()), heat.shape)
+    x0, y0 = grid.patch_rects[row, col, :2]
+    return Frame(
+        row_key=row_key,
+        image_id=image_id,
+        uri=data_uri(grey_png(grey)),
+        colour_uri=data_uri(palette_png(grey)) if gallery else "",
+        maximum=wording.plain(peak),
+        shared=wording.plain(peak / largest) if largest > 0 else "1",
+        maximum_text=wording.percent(peak),
+        uniform_text=wording.percent(uniform),
+        uniform_at=wording.plain(round(min(100.0, 100 * uniform / peak), 1) if peak > 0 else 0.0),
+        shared_uniform_at=wording.plain(round(min(100.0, 100 * uniform / largest), 1) if largest > 0 else 0.0),
+        times_text=wording.times(peak / uniform) if uniform > 0 else "–",
+        peak_x=wording.plain(float(x0)),
+        peak_y=wording.plain(float(y0)),
+        image_share=wording.percent(image_share),
+        segments=_segments(shares),
+        top=_top_patches(heat, uniform),
+        warnings=tuple(_warnings(heat, image_share, peak, uniform, grid)),
+    )
+
+
+def _segments(shares: npt.NDArray[np.float32]) -> tuple[Segment, ...]:
+    total = float(shares.sum()) or 1.0
+    segments, start = [], 0.0
+    for (name, label), share in zip(SHARE_LABELS, shares.tolist(), strict=True):
+        width = 100 * share / total
+        at, wide = wording.plain(round(start, 2)), wording.plain(round(width, 2))
+        segments.append(Segment(name, label, wording.percent(share), at, wide))
+        start += width
+    return tuple(segments)
+
+
+def _top_patches(heat: npt.NDArray[np.float32], uniform: float) -> tuple[Patch, ...]:
+    """The brightest patches, brightest first; equal ones in reading order."""
+    order = np.argsort(-heat, axis=None, kind="stable")[:TOP_PATCHES]
+    patches = []
+    for flat in order:
+        row, col = divmod(int(flat), heat.shape[1])
+        value = float(heat[row, col])
+        times = wording.times(value / uniform) if uniform > 0 else "–"
+        patches.append(Patch(f"row {row}, column {col}", wording.percent(value), times))
+    return tuple(patches)
+
+
+def _warnings(heat: npt.NDArray[np.float32], image_share: float, peak: float, uniform: float, grid: Grid) -> list[str]:
+    found = []
+    if image_share < LOW_IMAGE_SHARE:
+        found.append(
+            f"Only {wording.percent(image_share)} of this token's attention is on the image: "
+            "however bright, this map is nearly no evidence."
+        )
+    if 0 < peak < FLAT_TIMES * uniform:
+        found.append(
+            f"The map is nearly even: its brightest patch has only {wording.times(peak / uniform)} an even share."
+        )
+    total = float(heat.sum())
+    padded = float(heat[grid.outside].sum()) / total if total > 0 else 0.0
+    if padded >= 0.01:
+        found.append(f"{wording.percent(padded)} of the image attention lies on padding outside the picture.")
+    return found

@@ -1,0 +1,105 @@
+"""Maps as pictures: attention maps -> 8-bit grey PNGs for the stage, palette PNGs for the gallery, overlays for files.
+
+A PNG here is written by hand (one IHDR, one IDAT) because a map of 24 x 24 is smaller than the chunks that an image
+library adds, and because the bytes must not change with the library's version.
+"""
+
+from __future__ import annotations
+
+import base64
+import struct
+import zlib
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image as PillowImage
+
+from llava_viewer import colormap
+from llava_wire.geometry import Geometry
+
+GALLERY_LEVELS = 16
+Rect = tuple[float, float, float, float]
+
+
+def to_grey(maps: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
+    """Maps as 8-bit grey, each against its own maximum.
+
+    Args:
+        maps: [..., row, col] float32, absolute attention (the sum of a map is its image share).
+
+    Returns:
+        grey [..., row, col] uint8 (255 = the map's maximum) and the maxima [...] float32.
+    """
+    peaks = np.maximum(maps.max(axis=(-2, -1), initial=0.0), 0.0)
+    safe = np.where(peaks > 0, peaks, np.float32(1))[..., None, None]
+    grey = np.rint(np.clip(maps / safe, 0, 1) * 255).astype(np.uint8)
+    return grey, peaks.astype(np.float32)
+
+
+def grey_png(grey: npt.NDArray[np.uint8]) -> bytes:
+    """grey [row, col] uint8 as an 8-bit greyscale PNG."""
+    rows, cols = grey.shape
+    return _png(cols, rows, 8, 0, b"", [grey[row].tobytes() for row in range(rows)])
+
+
+def palette_png(grey: npt.NDArray[np.uint8], palette: str = colormap.DEFAULT_PALETTE) -> bytes:
+    """grey [row, col] uint8 as a 4-bit palette PNG of 16 colours whose opacity rises with attention."""
+    rows, cols = grey.shape
+    levels = np.rint(grey.astype(np.float64) * (GALLERY_LEVELS - 1) / 255).astype(np.uint8)
+    if cols % 2:
+        levels = np.pad(levels, ((0, 0), (0, 1)))
+    packed = (levels[:, ::2] << 4 | levels[:, 1::2]).astype(np.uint8)
+    steps = np.linspace(0, 1, GALLERY_LEVELS)
+    colours = colormap.lookup(palette, steps).tobytes()
+    opacity = np.rint(colormap.alpha(steps) * 255).astype(np.uint8).tobytes()
+    chunks = _chunk(b"PLTE", colours) + _chunk(b"tRNS", opacity)
+    return _png(cols, rows, 4, 3, chunks, [packed[row].tobytes() for row in range(rows)])
+
+
+def data_uri(data: bytes, kind: str = "image/png") -> str:
+    """Bytes as a data: URI."""
+    return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"
+
+
+def grid_rect(geometry: Geometry) -> Rect:
+    """The rectangle that the whole patch grid covers, original px as x0, y0, x1, y1; may reach outside the picture."""
+    rects = geometry.patch_rects()
+    return float(rects[0, 0, 0]), float(rects[0, 0, 1]), float(rects[-1, -1, 2]), float(rects[-1, -1, 3])
+
+
+def overlay(
+    picture: PillowImage.Image, heat: npt.NDArray[np.float32], geometry: Geometry, palette: str, alpha: float | None
+) -> PillowImage.Image:
+    """The picture with one map over it, autoscaled to the map's maximum.
+
+    Args:
+        picture: RGB; its size may differ from the original's by a scale.
+        heat: [row, col] float32.
+        alpha: one opacity for the whole grid, or None for an opacity that rises with attention over a greyed picture.
+    """
+    grey, _ = to_grey(heat)
+    values = grey.astype(np.float64) / 255
+    opacity = colormap.alpha(values) if alpha is None else np.full(values.shape, alpha)
+    rgba = np.dstack([colormap.lookup(palette, values), np.rint(opacity * 255).astype(np.uint8)])
+    x_scale, y_scale = picture.width / geometry.width_px, picture.height / geometry.height_px
+    x0, y0, x1, y1 = grid_rect(geometry)
+    left, top, right, bottom = round(x0 * x_scale), round(y0 * y_scale), round(x1 * x_scale), round(y1 * y_scale)
+    patch_layer = PillowImage.fromarray(rgba)
+    size = (max(1, right - left), max(1, bottom - top))
+    layer = PillowImage.new("RGBA", picture.size)
+    layer.paste(patch_layer.resize(size, PillowImage.Resampling.NEAREST), (left, top))
+    ground = picture.convert("RGB")
+    if alpha is None:
+        ground = PillowImage.blend(ground, ground.convert("L").convert("RGB"), 0.85)
+    return PillowImage.alpha_composite(ground.convert("RGBA"), layer).convert("RGB")
+
+
+def _png(width: int, height: int, bits: int, colour_type: int, extra: bytes, lines: list[bytes]) -> bytes:
+    header = struct.pack(">IIBBBBB", width, height, bits, colour_type, 0, 0, 0)
+    # Neighbouring attention values differ too much for PNG's line filters to help: filter 0 on every line.
+    data = zlib.compress(b"".join(b"\0" + line for line in lines), 9)
+    return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header) + extra + _chunk(b"IDAT", data) + _chunk(b"IEND", b"")
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

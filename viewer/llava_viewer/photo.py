@@ -1,0 +1,93 @@
+"""The picture inside a report: a record's or a caller's bytes -> a small, metadata-free image as data URIs.
+
+Flow: bytes -> Pillow -> upright RGB -> at most `MAX_SIDE_PX` -> PNG or JPEG -> data URI; and a grey thumbnail.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+
+from PIL import Image as PillowImage
+from PIL import ImageOps
+
+from llava_viewer.heatmap import data_uri
+
+MAX_SIDE_PX = 1600
+MAX_PIXELS = 80_000_000
+THUMB_SIDE_PX = 240
+_LOSSLESS_PIXELS = 700 * 700
+_LOSSLESS_BYTES = 400_000
+
+
+@dataclass(frozen=True)
+class Photo:
+    """The embedded picture and its grey thumbnail, as data URIs; `pixels` is the upright RGB picture."""
+
+    uri: str
+    thumb_uri: str
+    pixels: PillowImage.Image
+
+
+class PhotoError(ValueError):
+    """Bytes that Pillow cannot read as a picture, or a picture too large to open."""
+
+
+def open_picture(data: bytes) -> PillowImage.Image:
+    """The upright RGB picture in the bytes, without its metadata."""
+    try:
+        with PillowImage.open(io.BytesIO(data), formats=("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")) as opened:
+            if opened.width * opened.height > MAX_PIXELS:
+                raise PhotoError(f"picture: got {opened.width} x {opened.height} px, allowed {MAX_PIXELS} px")
+            upright = ImageOps.exif_transpose(opened)
+            return upright.convert("RGB")
+    except PhotoError:
+        raise
+    except (OSError, ValueError, SyntaxError, EOFError, PillowImage.DecompressionBombError) as error:
+        raise PhotoError(f"picture: got unreadable bytes ({error}), allowed PNG or JPEG") from error
+
+
+def prepare(data: bytes) -> Photo:
+    """The picture as a report embeds it: small pictures lossless, large ones scaled down and JPEG."""
+    pixels = open_picture(data)
+    shown = shrink(pixels, MAX_SIDE_PX)
+    encoded, kind = b"", "image/png"
+    if shown.width * shown.height <= _LOSSLESS_PIXELS:
+        encoded = _encode(shown, "PNG")
+    if not encoded or len(encoded) > _LOSSLESS_BYTES:
+        encoded, kind = _encode(shown, "JPEG"), "image/jpeg"
+    thumb = shrink(pixels, THUMB_SIDE_PX)
+    faded = PillowImage.blend(thumb.convert("L"), PillowImage.new("L", thumb.size, 255), 0.12)
+    return Photo(data_uri(encoded, kind), data_uri(_encode(faded, "JPEG", 78), "image/jpeg"), pixels)
+
+
+def shrink(picture: PillowImage.Image, side_px: int) -> PillowImage.Image:
+    """The picture with its longer side at most `side_px`; itself when it is small enough."""
+    if max(picture.size) <= side_px:
+        return picture
+    scale = side_px / max(picture.size)
+    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+    return picture.resize(size, PillowImage.Resampling.LANCZOS)
+
+
+def checkered(width_px: int, height_px: int) -> PillowImage.Image:
+    """A plain grey checkered ground for records without a picture, RGB."""
+    step = max(4, min(width_px, height_px) // 16)
+    tile = PillowImage.new("RGB", (2 * step, 2 * step), (222, 222, 222))
+    for corner in ((0, 0), (step, step)):
+        tile.paste((205, 205, 205), (*corner, corner[0] + step, corner[1] + step))
+    ground = PillowImage.new("RGB", (width_px, height_px))
+    for top in range(0, height_px, 2 * step):
+        for left in range(0, width_px, 2 * step):
+            ground.paste(tile, (left, top))
+    return ground
+
+
+def _encode(picture: PillowImage.Image, kind: str, quality: int = 88) -> bytes:
+    buffer = io.BytesIO()
+    clean = PillowImage.frombytes(picture.mode, picture.size, picture.tobytes())
+    if kind == "PNG":
+        clean.save(buffer, "PNG", optimize=True)
+    else:
+        clean.save(buffer, "JPEG", quality=quality, subsampling=0 if quality > 85 else 2, optimize=True)
+    return buffer.getvalue()

@@ -1,0 +1,166 @@
+"""The metadata section: everything in a record that a reader needs to trust or repeat it -> `FactGroup`s."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from llava_viewer import wording
+from llava_viewer.selection import reduction_text, selection_text
+from llava_viewer.view_model import Fact, FactGroup, Stage
+from llava_wire.geometry import Step
+from llava_wire.record import Record
+
+_FINISH = {
+    "stop": "stop: the model wrote its end token",
+    "length": "length: the limit on new tokens was reached",
+    "deadline": "deadline: the time limit was reached",
+}
+_PRECISION = {
+    "uint8": "8 bits per value, one scale per map",
+    "float16": "float16; shown here in 8 bits per map",
+    "float32": "float32; shown here in 8 bits per map",
+}
+ROW_RULE = (
+    "Answer token t: the row of the forward step that predicted it. Step 0 is the last position of the prompt; "
+    "step t reads from the position of token t − 1."
+)
+
+
+def fact_groups(record: Record, stage: Stage) -> tuple[FactGroup, ...]:
+    """All groups, in the order they are shown."""
+    return (
+        _question(record),
+        _answer(record),
+        *_views(record),
+        _model(record),
+        _image(record, stage),
+        *_mapping_group("Software", record.facts.software),
+        *_mapping_group("This run", record.run),
+    )
+
+
+def _question(record: Record) -> FactGroup:
+    prompt = record.facts.prompt
+    last = prompt.image_start + prompt.image_count - 1
+    return FactGroup(
+        "Question",
+        (
+            Fact("Prompt", prompt.text, "block"),
+            Fact("Template", prompt.template),
+            Fact("Rendered prompt", prompt.rendered, "block"),
+            Fact("Prompt tokens", f"{len(prompt.ids)}, of which image tokens at positions {prompt.image_start}–{last}"),
+            Fact("Prompt token ids", _ids(prompt.ids, prompt.image_start, prompt.image_count), "code"),
+        ),
+    )
+
+
+def _ids(ids: tuple[int, ...], start: int, count: int) -> str:
+    """The ids with the run of image tokens shortened, so that the rest can be read."""
+    before, image, after = ids[:start], ids[start : start + count], ids[start + count :]
+    middle = [f"{image[0]} × {len(image)}"] if image and len(set(image)) == 1 else [str(i) for i in image]
+    return " ".join([*map(str, before), *middle, *map(str, after)])
+
+
+def _answer(record: Record) -> FactGroup:
+    facts = record.facts
+    sampling = ", ".join(f"{key} {value}" for key, value in facts.sampling.items()) or "greedy"
+    kinds = [query.kind for query in record.queries]
+    rows = f"{kinds.count('answer')} answer rows"
+    if "prompt" in kinds:
+        rows += f", {kinds.count('prompt')} question rows"
+    return FactGroup(
+        "Answer",
+        (
+            Fact("Text", facts.answer, "block"),
+            Fact("Token ids", " ".join(str(token.id) for token in facts.tokens), "code"),
+            Fact("Finish reason", _FINISH[facts.finish_reason]),
+            Fact("Sampling", sampling),
+            Fact("Rows recorded", rows),
+            Fact("Row rule", ROW_RULE),
+            Fact("Causal effect", "not tested"),
+        ),
+    )
+
+
+def _views(record: Record) -> list[FactGroup]:
+    groups = []
+    for view in record.views.values():
+        facts = view.facts
+        shape = " × ".join(
+            f"{size} {axis.replace('_', '-')}" for axis, size in zip(facts.axes, view.stored.shape, strict=True)
+        )
+        groups.append(
+            FactGroup(
+                f"View “{view.name}”",
+                (
+                    Fact("Layers and heads", selection_text(facts, record.facts.model)),
+                    Fact("Reduction", f"{facts.reduction}: {reduction_text(facts)}"),
+                    Fact("Stored maps", shape),
+                    Fact("Precision", f"{facts.precision} ({facts.encoding}): {_PRECISION[facts.precision]}"),
+                    Fact(
+                        "Largest error of a value", f"{wording.error_bound(facts.error_bound)} of a token's attention"
+                    ),
+                ),
+            )
+        )
+    return groups
+
+
+def _model(record: Record) -> FactGroup:
+    model = record.facts.model
+    return FactGroup(
+        "Model",
+        (
+            Fact("Name", model.name),
+            Fact("Source", model.source, "code"),
+            Fact("Revision", model.revision, "code"),
+            Fact("Size", f"{model.layers} layers of {model.heads} heads"),
+            Fact("dtype", model.dtype),
+            Fact("Attention", model.attention),
+            Fact("Device", model.device),
+        ),
+    )
+
+
+def _image(record: Record, stage: Stage) -> FactGroup:
+    image, geometry = record.facts.image, record.geometry
+    facts = [
+        Fact("Size", f"{image.width_px} × {image.height_px} px, upright"),
+        Fact("sha256 of the file", image.sha256, "code"),
+        Fact("sha256 of the pixels", image.pixels_sha256, "code"),
+        Fact("Preparation", "; ".join(_step(step) for step in geometry.steps) or "none"),
+        Fact("Patches", f"{geometry.rows} rows × {geometry.cols} columns of {geometry.patch_px} px each, as prepared"),
+        Fact("Seen by the model", f"{stage.seen_text} of the picture's area"),
+    ]
+    if stage.unseen_text:
+        facts.append(Fact("Not seen", f"{stage.unseen_text} of the picture's area, hatched on the picture"))
+    return FactGroup("Image", tuple(facts))
+
+
+def _step(step: Step) -> str:
+    size = f"{step.width_px} × {step.height_px} px"
+    if step.op == "resize":
+        return f"resize to {size}"
+    return f"{step.op} to {size} at ({step.left_px}, {step.top_px})"
+
+
+def _mapping_group(title: str, values: Mapping[str, Any]) -> list[FactGroup]:
+    facts = tuple(Fact(key, text) for key, text in flatten(values))
+    return [FactGroup(title, facts)] if facts else []
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """A mapping of plain values as (label, text) pairs; nested ones with dotted labels, units taken from the name."""
+    pairs: list[tuple[str, str]] = []
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            pairs += flatten(value, f"{name}.")
+        elif isinstance(value, float):
+            pairs.append((name, f"{value:.6g}"))
+        elif isinstance(value, list | tuple):
+            pairs.append((name, ", ".join(str(item) for item in value)))
+        else:
+            pairs.append((name, str(value)))
+    return pairs

@@ -1,0 +1,129 @@
+"""A record becomes one HTML file: `Record` -> `Report` -> templates -> text with its own content security policy.
+
+Everything is escaped by the templates; the only text that is not is the package's own style sheet and script, whose
+hashes the policy names, so that nothing else in the file can run or style anything.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from functools import cache
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as installed_version
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from llava_viewer import colormap
+from llava_viewer.assemble import build_report
+from llava_viewer.styles import report_css, static_text
+from llava_viewer.text import visible
+from llava_viewer.wording import size
+from llava_wire.record import Record
+
+WARN_BYTES = 5_000_000
+MAX_BYTES = 25_000_000
+
+
+class ReportTooLargeError(ValueError):
+    """A report over `MAX_BYTES`; the message names what makes it smaller."""
+
+
+def render_report(
+    record: Record,
+    *,
+    picture: tuple[str, bytes] | None = None,
+    embed_image: bool = True,
+    title: str | None = None,
+    notes: Sequence[str] = (),
+) -> str:
+    """The complete HTML text of a report; the same record gives the same text.
+
+    Args:
+        picture: (file name, bytes), shown instead of the record's own.
+        embed_image: False leaves the picture out and says so.
+        title: the heading, the question when absent.
+        notes: warnings that the page shows at its top.
+
+    Raises:
+        ReportTooLargeError: the text would be over 25 MB.
+    """
+    report = build_report(record, picture=picture, embed_image=embed_image, title=title, notes=notes)
+    chooseable = [row for row in (*report.question_rows, *report.rows) if row.key]
+    html = page(
+        "report.html.j2",
+        css=report_css(report),
+        script=static_text("report.js"),
+        report=report,
+        chooseable=chooseable,
+        by_key={row.key: row for row in chooseable},
+        palettes=[_palette(name) for name in colormap.PALETTES],
+        alpha_table=colormap.alpha_table(),
+        spot_table=colormap.alpha_table(inverse=True),
+    )
+    number_bytes = len(html.encode("utf-8"))
+    if number_bytes > MAX_BYTES:
+        raise ReportTooLargeError(
+            f"report: got {size(number_bytes)}, allowed {size(MAX_BYTES)}; ask for fewer views (--view), fewer steps "
+            "(--steps) or fewer layers and heads (--layers, --heads), or leave the picture out (--no-image)"
+        )
+    return html
+
+
+def report_size_note(html: str) -> str | None:
+    """A warning for a report that is large to mail or to open, or None."""
+    number_bytes = len(html.encode("utf-8"))
+    if number_bytes < WARN_BYTES:
+        return None
+    return (
+        f"the report is {size(number_bytes)}; fewer views (--view), fewer steps (--steps) or --no-image make it smaller"
+    )
+
+
+def page(template: str, *, css: str, script: str, **context: object) -> str:
+    """One page from a template, with the policy that allows this style sheet and this script only."""
+    policy = (
+        f"default-src 'none'; img-src data:; style-src '{_digest(css)}'; script-src '{_digest(script)}'; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    return (
+        _environment()
+        .get_template(template)
+        .render(csp=policy, css=Markup(css), script=Markup(script), version=package_version(), **context)
+    )
+
+
+def package_version() -> str:
+    """The installed version, as the page's foot names it."""
+    try:
+        return installed_version("llava-gaze")
+    except PackageNotFoundError:
+        return "from source"
+
+
+@cache
+def _environment() -> Environment:
+    return Environment(
+        loader=PackageLoader("llava_viewer"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_finalize,
+    )
+
+
+def _finalize(value: object) -> object:
+    """Every value on its way into a page: text is made visible, markup stays as it is."""
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _digest(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
+
+
+def _palette(name: str) -> dict[str, object]:
+    red, green, blue = colormap.filter_tables(name)
+    return {"name": name, "red": red, "green": green, "blue": blue, "gradient": colormap.gradient(name)}

@@ -1,0 +1,93 @@
+"""The tokens that a report lists, in reading order: record -> `Row`s of the answer and of the question."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from llava_viewer import wording
+from llava_viewer.text import piece_label, token_label
+from llava_viewer.view_model import LEVELS, Candidate, Row
+from llava_wire.record import Record, View
+
+
+def row_keys(record: Record) -> list[str]:
+    """The id of each query's radio button: "t7" for answer token 7, "q40" for the prompt's id 40."""
+    return [f"{'t' if query.kind == 'answer' else 'q'}{query.token}" for query in record.queries]
+
+
+def answer_rows(record: Record) -> tuple[Row, ...]:
+    """Every answer token; those whose attention was not recorded have no key."""
+    queries = {q.token: index for index, q in enumerate(record.queries) if q.kind == "answer"}
+    rows = []
+    for number, token in enumerate(record.tokens):
+        query = queries.get(number)
+        shown, spaced, breaks = token_label(token.text or (token.piece if token.special else ""))
+        probability = math.exp(min(0.0, token.logprob))
+        step = f", step {record.queries[query].step}" if query is not None else ", not recorded"
+        rows.append(
+            Row(
+                key="" if query is None else f"t{number}",
+                query=-1 if query is None else query,
+                text=shown,
+                spaced=spaced,
+                breaks=breaks,
+                special=token.special,
+                levels=_levels(record, query),
+                probability_level=round(LEVELS * probability),
+                piece=token.piece,
+                token_id=str(token.id),
+                where=f"token {number} of {len(record.tokens)}{step}",
+                probability=wording.percent(probability),
+                top=tuple(_candidate(c.id, c.text, c.logprob, token.id) for c in token.top),
+            )
+        )
+    return tuple(rows)
+
+
+def question_rows(record: Record) -> tuple[Row, ...]:
+    """The question's tokens whose attention was recorded, when there are any."""
+    rows = []
+    for index, query in enumerate(record.queries):
+        if query.kind != "prompt":
+            continue
+        pieces = record.facts.prompt.pieces
+        piece = pieces[query.token] if 0 <= query.token < len(pieces) else "?"
+        shown, spaced, breaks = token_label(piece_label(piece))
+        ids = record.facts.prompt.ids
+        token_id = str(ids[query.token]) if 0 <= query.token < len(ids) else "?"
+        where = f"question token at position {query.position}, step {query.step}"
+        rows.append(
+            Row(f"q{query.token}", index, shown, spaced, breaks, False, _levels(record, index), 0, piece, token_id,
+                where, "", ())
+        )  # fmt: skip
+    return tuple(rows)
+
+
+def first_row(record: Record, rows: Sequence[Row]) -> str:
+    """The row a report opens on: the ordinary word with the largest image share in the first view."""
+    view = next(iter(record.views.values()))
+    ordinary = [row for row in rows if row.key and not row.special]
+    words = [row for row in ordinary if any(c.isalnum() for c in row.text)] or ordinary or [r for r in rows if r.key]
+    if not words:
+        return ""
+    return max(words, key=lambda row: _image_share(view, row.query)).key
+
+
+def _levels(record: Record, query: int | None) -> tuple[int, ...]:
+    if query is None:
+        return (0,) * len(record.views)
+    return tuple(round(LEVELS * min(1.0, _image_share(view, query))) for view in record.views.values())
+
+
+def _image_share(view: View, query: int) -> float:
+    """The image share of one row, the mean over the view's maps; 0 for a view without rows."""
+    if "query" not in view.axes:
+        return 0.0
+    return float(view.shares[query].reshape(-1, view.shares.shape[-1])[:, 1].mean())
+
+
+def _candidate(candidate_id: int, text: str, logprob: float, chosen_id: int) -> Candidate:
+    probability = math.exp(min(0.0, logprob))
+    shown, _, _ = token_label(text)
+    return Candidate(shown, wording.percent(probability), round(LEVELS * probability), candidate_id == chosen_id)

@@ -1,0 +1,61 @@
+"""The stage's frame: geometry -> rectangles for SVG attributes, in original px."""
+
+from __future__ import annotations
+
+from llava_viewer import wording
+from llava_viewer.heatmap import Rect, grid_rect
+from llava_viewer.view_model import Area, Stage
+from llava_wire.geometry import Geometry
+
+_SCREEN_PX = 800
+
+
+def build_stage(geometry: Geometry, photo_uri: str, thumb_uri: str) -> Stage:
+    """The stage for a record's geometry; an empty photo_uri draws a plain ground."""
+    width, height = geometry.width_px, geometry.height_px
+    grid = grid_rect(geometry)
+    seen = geometry.seen_rect()
+    box = (min(0.0, grid[0]), min(0.0, grid[1]), max(float(width), grid[2]), max(float(height), grid[3]))
+    patch_width, patch_height = (grid[2] - grid[0]) / geometry.cols, (grid[3] - grid[1]) / geometry.rows
+    seen_share = max(0.0, seen[2] - seen[0]) * max(0.0, seen[3] - seen[1]) / (width * height)
+    picture: Rect = (0.0, 0.0, float(width), float(height))
+    padding = _around(grid, _overlap(grid, picture))
+    unseen = _around(picture, seen)
+    number = wording.plain
+    return Stage(
+        width_px=width,
+        height_px=height,
+        view_box=" ".join(number(v) for v in (box[0], box[1], box[2] - box[0], box[3] - box[1])),
+        photo_uri=photo_uri,
+        thumb_uri=thumb_uri,
+        grid=_area(grid),
+        to_grid=f"translate({number(grid[0])} {number(grid[1])}) scale({patch_width:.6f} {patch_height:.6f})",
+        rows=geometry.rows,
+        cols=geometry.cols,
+        patch=_area((0.0, 0.0, patch_width, patch_height)),
+        unit=number(max(box[2] - box[0], box[3] - box[1]) / _SCREEN_PX),
+        seen=_area(seen),
+        unseen=tuple(_area(rect) for rect in unseen),
+        padding=tuple(_area(rect) for rect in padding),
+        seen_text=wording.percent(seen_share),
+        unseen_text=wording.percent(1 - seen_share) if unseen else "",
+        padding_text="The dotted frame is padding that the model saw around the picture." if padding else "",
+        description=f"{width} × {height} px, {geometry.rows} × {geometry.cols} patches",
+    )
+
+
+def _overlap(one: Rect, other: Rect) -> Rect:
+    return max(one[0], other[0]), max(one[1], other[1]), min(one[2], other[2]), min(one[3], other[3])
+
+
+def _around(outer: Rect, inner: Rect) -> list[Rect]:
+    """The parts of `outer` that `inner` leaves: above, below, left, right. Slivers below half a pixel are dropped."""
+    x0, y0, x1, y1 = outer
+    left, top, right, bottom = inner
+    parts = [(x0, y0, x1, top), (x0, bottom, x1, y1), (x0, top, left, bottom), (right, top, x1, bottom)]
+    return [part for part in parts if part[2] - part[0] > 0.5 and part[3] - part[1] > 0.5]
+
+
+def _area(rect: Rect) -> Area:
+    x0, y0, x1, y1 = rect
+    return Area(*(wording.plain(value) for value in (x0, y0, max(0.0, x1 - x0), max(0.0, y1 - y0))))

@@ -1,0 +1,74 @@
+"""Numbers and selections as a reader sees them: float -> "2.1 %", layers -> "0-3, 14". The only place that rounds.
+
+Spaces inside a number with its unit are no-break spaces.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+NBSP = "\u00a0"
+
+
+def percent(share: float) -> str:
+    """A share 0..1 in percent with two or three significant figures: "42 %", "2.1 %", "0.03 %"."""
+    value = 100 * share
+    if value <= 0:
+        return f"0{NBSP}%"
+    if value < 0.001:
+        return f"<0.001{NBSP}%"
+    if value >= 9.95:
+        # Never "100 %" for something less: that would hide the rest.
+        text = (
+            f"{value:.0f}" if value < 99.5 else ("100" if value >= 99.9995 else f"{math.floor(value * 100) / 100:.2f}")
+        )
+        return f"{text}{NBSP}%"
+    digits = max(0, 1 - math.floor(math.log10(value)))
+    return f"{value:.{digits}f}{NBSP}%"
+
+
+def times(ratio: float) -> str:
+    """A ratio as "12 x" or "1.4 x" with the multiplication sign."""
+    return f"{ratio:.0f}{NBSP}×" if ratio >= 9.95 else f"{ratio:.1f}{NBSP}×"
+
+
+def plain(value: float) -> str:
+    """A number for attributes and programs: four significant figures, no exponent, no trailing zeros."""
+    if value == 0 or not math.isfinite(value):
+        return "0"
+    text = f"{value:.{max(0, 3 - math.floor(math.log10(abs(value))))}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def ranges(numbers: Sequence[int]) -> str:
+    """Numbers in their order, runs joined: (0, 1, 2, 14) -> "0–2, 14"."""
+    parts: list[str] = []
+    start = previous = None
+    for number in (*numbers, None):
+        if start is not None and previous is not None and number == previous + 1:
+            previous = number
+            continue
+        if start is not None:
+            parts.append(str(start) if start == previous else f"{start}–{previous}")
+        start = previous = number
+    return ", ".join(parts)
+
+
+def count(number: int, noun: str) -> str:
+    """ "1 token", "12 tokens"."""
+    return f"{number:,}{NBSP}{noun}{'' if number == 1 else 's'}"
+
+
+def size(number_bytes: int) -> str:
+    """A size in bytes, kB or MB (thousands)."""
+    if number_bytes < 1000:
+        return f"{number_bytes}{NBSP}bytes"
+    if number_bytes < 1_000_000:
+        return f"{number_bytes / 1000:.0f}{NBSP}kB"
+    return f"{number_bytes / 1e6:.1f}{NBSP}MB"
+
+
+def error_bound(value: float) -> str:
+    """The largest error of a stored value, in percent of a token's attention."""
+    return "none (float32)" if value == 0 else f"±{100 * value:.2g}{NBSP}%"
