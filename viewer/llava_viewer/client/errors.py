@@ -162,7 +162,8 @@ def from_grpc(code_name: str, details: str, address: str, sent_bytes: int, timeo
     if rule:
         return RequestError(rule.code, rule.field, rule.message)
     if code_name == "UNAVAILABLE" and any(words in details for words in _NO_CONNECTION):
-        return ServerUnreachable(address, details)
+        # gRPC's text repeats itself; what went wrong with the last address is enough.
+        return ServerUnreachable(address, details.rpartition("last error: ")[2].removeprefix("UNKNOWN: "))
     if code_name == "CANCELLED" and sent_bytes > _OVER_SIZE_BYTES:
         # The server resets the stream of a request over its limit and says no more than that.
         return _too_large(sent_bytes)

@@ -32,7 +32,7 @@ class HttpTransport:
         except ImportError as error:
             raise missing_package("httpx", "http") from error
         self._httpx: Any = httpx
-        host = _checked_host(url)
+        host = checked_host(url)
         self._address = url.rstrip("/")
         self._url = f"{self._address}/predictions/{quote(model, safe='')}"
         self._token = token
@@ -55,6 +55,10 @@ class HttpTransport:
             raise ServerUnreachable(self._address, str(error)) from error
         except httpx.TimeoutException as error:
             raise timed_out(timeout_s) from error
+        except httpx.RemoteProtocolError as error:
+            if "illegal" in str(error):  # what answers is no HTTP server: a gRPC port, say
+                raise ServerUnreachable(self._address, f"no HTTP server: {error}") from error
+            raise broken_off(str(error)) from error
         except httpx.HTTPError as error:
             raise broken_off(str(error)) from error
         if reply.status_code != 200:
@@ -66,7 +70,7 @@ class HttpTransport:
         self._client.close()
 
 
-def _checked_host(url: str) -> str:
+def checked_host(url: str) -> str:
     """The host of an http address; ValueError for anything else."""
     try:
         parts = urlsplit(url)

@@ -1,0 +1,145 @@
+"""A record in words and numbers.
+
+Flow: `Record` -> `summary` (plain values, for --json) -> `summary_text` (for people).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from llava_viewer.cli.console import one_line, size
+from llava_wire.record import Record, View
+from llava_wire.schema import SHARE_NAMES, VERSION, to_plain
+
+
+def summary(record: Record, name: str, count_bytes: int) -> dict[str, Any]:
+    """What a record holds, as plain values.
+
+    Args:
+        record: the record.
+        name: the file's name.
+        count_bytes: the file's size.
+    """
+    facts = record.facts
+    shares = _token_shares(record)
+    return {
+        "file": name,
+        "bytes": count_bytes,
+        "version": VERSION,
+        "question": facts.prompt.text,
+        "template": facts.prompt.template,
+        "prompt_tokens": len(facts.prompt.ids),
+        "image_tokens": facts.prompt.image_count,
+        "answer": record.answer,
+        "finish_reason": facts.finish_reason,
+        "model": to_plain(facts.model),
+        "sampling": to_plain(facts.sampling),
+        "software": to_plain(facts.software),
+        "image": {**to_plain(facts.image), "picture": _picture_facts(record)},
+        "geometry": {**record.geometry.to_json(), "seen_px": list(record.geometry.seen_rect())},
+        "views": [_view_facts(view) for view in record.views.values()],
+        "tokens": [
+            {
+                "index": i,
+                "id": token.id,
+                "piece": token.piece,
+                "text": token.text,
+                "probability": math.exp(token.logprob),
+                "image_share": shares.get(i),
+                "special": token.special,
+            }
+            for i, token in enumerate(record.tokens)
+        ],
+        "run": to_plain(record.run),
+    }
+
+
+def summary_text(found: dict[str, Any]) -> str:
+    """The same for people: aligned lines, control characters escaped."""
+    model, image, grid = found["model"], found["image"], found["geometry"]
+    picture = image["picture"]
+    steps = "".join(f"{_step_text(step)} -> " for step in grid["steps"])
+    head = [
+        ("file", f"{found['file']}, {size(found['bytes'])}, format version {found['version']}"),
+        ("question", one_line(found["question"])),
+        ("answer", one_line(found["answer"])),
+        ("ended by", found["finish_reason"]),
+        ("prompt", f"{found['prompt_tokens']} tokens, {found['image_tokens']} of them image; {found['template']}"),
+        ("model", f"{model['name']} @ {model['revision']}, {model['dtype']} on {model['device']}"),
+        ("", f"{model['layers']} layers x {model['heads']} heads, attention: {model['attention']}"),
+        ("image", f"{image['width_px']} x {image['height_px']} px, sha256 {image['sha256'][:16]}..."),
+        ("picture", f"{picture['name']}, {size(picture['bytes'])}" if picture else "not in the record"),
+        ("geometry", f"{steps}{grid['rows']} rows x {grid['cols']} columns of {grid['patch_px']} px"),
+        ("seen", "x {0:g}..{2:g}, y {1:g}..{3:g} px of the image".format(*grid["seen_px"])),
+    ]
+    lines = [f"{key:<10}{one_line(str(value))}" for key, value in head]
+    views: list[tuple[str, ...]] = [("view", "axes", "shape", "stored as", "size", "max error", "image share")]
+    for view in found["views"]:
+        views.append(
+            (
+                one_line(view["name"]),
+                ",".join(view["axes"][:-2]) or "-",
+                "x".join(map(str, view["shape"])),
+                view["encoding"],
+                size(view["bytes"]),
+                f"{view['error_bound']:.1e}",
+                f"{view['image_share']:.3f}",
+            )
+        )
+    tokens: list[tuple[str, ...]] = [("token", "id", "probability", "image share", "text")]
+    for token in found["tokens"]:
+        share = token["image_share"]
+        tokens.append(
+            (
+                str(token["index"]),
+                str(token["id"]),
+                f"{token['probability']:.3f}",
+                "-" if share is None else f"{share:.3f}",
+                one_line(token["piece"] if token["special"] else repr(token["text"])),
+            )
+        )
+    return "\n".join([*lines, "", *_table(views), "", *_table(tokens)])
+
+
+def _view_facts(view: View) -> dict[str, Any]:
+    return {
+        **to_plain(view.facts),
+        "shape": list(view.stored.shape),
+        "bytes": int(view.stored.nbytes + view.scales.nbytes + view.shares.nbytes),
+        "image_share": _mean_image_share(view.shares),
+    }
+
+
+def _mean_image_share(shares: np.ndarray) -> float:
+    """The mean over everything of shares [..., 4]'s image part; 0 for a view without rows."""
+    part = shares[..., SHARE_NAMES.index("image")]
+    return float(part.mean(dtype=np.float64)) if part.size else 0.0
+
+
+def _token_shares(record: Record) -> dict[int, float]:
+    """The image share of each answer token, averaged over the other axes of the first view that keeps the queries."""
+    for view in record.views.values():
+        if "query" in view.axes:
+            return {
+                query.token: _mean_image_share(view.shares[row])
+                for row, query in enumerate(record.queries)
+                if query.kind == "answer"
+            }
+    return {}
+
+
+def _picture_facts(record: Record) -> dict[str, Any] | None:
+    return {"name": record.picture[0], "bytes": len(record.picture[1])} if record.picture else None
+
+
+def _step_text(step: dict[str, Any]) -> str:
+    text = f"{step['op']} to {step['width_px']} x {step['height_px']}"
+    return text if step["op"] == "resize" else f"{text} at ({step['left_px']}, {step['top_px']})"
+
+
+def _table(rows: list[tuple[str, ...]]) -> list[str]:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

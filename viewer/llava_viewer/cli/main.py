@@ -1,0 +1,52 @@
+"""The frame of the command: parse, run, and turn every expected failure into one line and an exit code.
+
+Flow: argv -> parser -> command -> 0; 1 when it failed, 2 when the command line itself is wrong, 130 on Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+
+from llava_viewer.cli.console import UsageError, one_line, say
+from llava_viewer.cli.parser import build_parser
+from llava_wire.errors import RecordError, RequestError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line and gives its exit code."""
+    arguments = build_parser().parse_args(argv)
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that cannot show a character gets an escape instead of a traceback.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_: say(f"warning: {message}")
+            arguments.run(arguments)
+            sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader of our output (head, less) left. Python would complain again while closing stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        say("interrupted")
+        return 130
+    except UsageError as error:
+        return _failed(error, 2)
+    except OSError as error:
+        return _failed(error if isinstance(error, RequestError) else _file_message(error), 1)
+    except (RequestError, RecordError, ImportError, ValueError) as error:
+        return _failed(error, 1)
+    return 0
+
+
+def _failed(error: object, code: int) -> int:
+    say(f"error: {one_line(str(error))}")
+    return code
+
+
+def _file_message(error: OSError) -> str:
+    return f"{error.filename}: {error.strerror}" if error.filename else str(error)

@@ -1,0 +1,191 @@
+"""The command's arguments.
+
+Flow: argv -> namespace with `run`, the command's function.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+
+from llava_viewer.cli import commands
+from llava_viewer.cli.selection import heads, indices, view
+from llava_viewer.client.base import DEFAULT_MODEL, DEFAULT_TARGET, DEFAULT_TIMEOUT_S, DEFAULT_URL
+from llava_viewer.client.http import checked_host
+
+_EXAMPLES = """examples:
+  llava-viewer predict cat.jpg "What is on the sofa?" -o run.npz --report run.html
+  llava-viewer predict cat.jpg "Describe the picture." --grpc --heads 2.4,0.5 -o run.npz
+  llava-viewer inspect run.npz
+  llava-viewer render run.npz -o run.html
+  llava-viewer index runs/
+  llava-viewer export run.npz -o overlays/
+"""
+_PREDICT_EXAMPLES = """examples:
+  llava-viewer predict cat.jpg "What is on the sofa?"
+  llava-viewer predict cat.jpg "Where is it?" --key-file .run/default/key_file.json -o run.npz --report run.html
+  llava-viewer predict cat.jpg "Where is it?" --layers 0-3 --heads all --reduction none --precision float32 -o run.npz
+  llava-viewer predict cat.jpg "Where is it?" -o run.npz \\
+      --view name=mean,layers=all,heads=all --view name=pointing,heads=2.4,0.5,reduction=none
+
+LAYERS, STEPS  all, or numbers counted from 0: 0,1,2 or 0-3
+HEADS          the same, LAYER.HEAD pairs (2.4,0.5), or the name of one of the model's head sets
+The token is --token, else --key-file (read afresh for every request), else the environment's LLAVA_GAZE_TOKEN.
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of llava-viewer."""
+    parser = argparse.ArgumentParser(
+        prog="llava-viewer",
+        description="Ask a LLaVA server where it looked, and read, render and export what it answered.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands_ = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _predict(commands_)
+    _render(commands_)
+    _index(commands_)
+    _inspect(commands_)
+    _export(commands_)
+    return parser
+
+
+def _add(
+    group: argparse._SubParsersAction[argparse.ArgumentParser], name: str, text: str, epilog: str
+) -> argparse.ArgumentParser:
+    return group.add_parser(
+        name, help=text, description=f"{text[0].upper()}{text[1:]}.", epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+
+
+def _predict(group: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _add(group, "predict", "ask one question about one picture; the answer goes to stdout", _PREDICT_EXAMPLES)
+    parser.set_defaults(run=commands.predict)
+    parser.add_argument("image", type=Path, metavar="IMAGE", help="a picture file")
+    parser.add_argument("prompt", metavar="PROMPT", help="the question")
+    out = parser.add_argument_group("output")
+    out.add_argument("-o", "--output", type=Path, metavar="RUN.npz", help="where the record goes")
+    out.add_argument("--report", type=Path, metavar="RUN.html", help="render a report as well")
+    out.add_argument("--no-image", action="store_true", help="leave the picture out of the record and the report")
+    out.add_argument(
+        "--format",
+        choices=("npz", "json"),
+        default="npz",
+        help="json: the server's JSON as it came (default: %(default)s)",
+    )
+    server = parser.add_argument_group("server")
+    way = server.add_mutually_exclusive_group()
+    way.add_argument("--url", default=DEFAULT_URL, type=_url, help="ask over HTTP (default: %(default)s)")
+    way.add_argument(
+        "--grpc",
+        nargs="?",
+        const=DEFAULT_TARGET,
+        type=_target,
+        metavar="HOST:PORT",
+        help=f"ask over gRPC (default: {DEFAULT_TARGET})",
+    )
+    server.add_argument("--model", default=DEFAULT_MODEL, help="the served model (default: %(default)s)")
+    key = server.add_mutually_exclusive_group()
+    key.add_argument("--token", help="the server's inference key")
+    key.add_argument("--key-file", type=Path, metavar="FILE", help="TorchServe's key_file.json")
+    server.add_argument("--ca-file", type=Path, metavar="PEM", help="certificates to trust; encrypts gRPC")
+    server.add_argument(
+        "--timeout",
+        type=_seconds,
+        default=DEFAULT_TIMEOUT_S,
+        metavar="SECONDS",
+        help="give up after (default: %(default)g)",
+    )
+    what = parser.add_argument_group("what to record")
+    what.add_argument("--layers", type=indices)
+    what.add_argument("--heads", type=heads)
+    what.add_argument("--reduction", help="none, heads, layers_heads or all: what is averaged")
+    what.add_argument(
+        "--view",
+        type=view,
+        action="append",
+        metavar="VIEW",
+        help="a named selection; repeatable, instead of the three above",
+    )
+    what.add_argument("--steps", type=indices)
+    what.add_argument("--rows", help="answer, prompt or both")
+    what.add_argument("--precision", help="uint8, float16 or float32")
+    how = parser.add_argument_group("how to answer")
+    how.add_argument("--max-new-tokens", type=int, metavar="N")
+    how.add_argument("--template", help="chat, or raw with exactly one <image> in the prompt")
+    how.add_argument("--temperature", type=float, metavar="T", help="sample instead of taking the most probable token")
+    how.add_argument("--top-p", type=float, metavar="P")
+    how.add_argument("--top-k", type=int, metavar="K")
+    how.add_argument("--seed", type=int, metavar="N")
+
+
+def _render(group: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _add(
+        group, "render", "turn a record into one HTML file", "example:\n  llava-viewer render run.npz -o run.html"
+    )
+    parser.set_defaults(run=commands.render)
+    parser.add_argument("record", type=Path, metavar="RUN.npz")
+    parser.add_argument("-o", "--output", type=Path, metavar="RUN.html", help="default: the record's name with .html")
+    picture = parser.add_mutually_exclusive_group()
+    picture.add_argument("--image", type=Path, metavar="FILE", help="the picture, for a record that carries none")
+    picture.add_argument("--no-image", action="store_true", help="leave the picture out")
+
+
+def _index(group: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _add(
+        group, "index", "write a page that lists a folder's records and reports", "example:\n  llava-viewer index runs/"
+    )
+    parser.set_defaults(run=commands.index)
+    parser.add_argument("folder", type=Path, metavar="FOLDER")
+
+
+def _inspect(group: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _add(
+        group, "inspect", "print what a record holds", "example:\n  llava-viewer inspect run.npz --json | jq .tokens"
+    )
+    parser.set_defaults(run=commands.inspect)
+    parser.add_argument("record", type=Path, metavar="RUN.npz")
+    parser.add_argument("--json", action="store_true", help="for programs")
+
+
+def _export(group: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _add(
+        group,
+        "export",
+        "write one overlay PNG per map and a text log",
+        "example:\n  llava-viewer export run.npz -o overlays/ --view mean",
+    )
+    parser.set_defaults(run=commands.export)
+    parser.add_argument("record", type=Path, metavar="RUN.npz")
+    parser.add_argument("-o", "--output", type=Path, metavar="DIR", required=True)
+    parser.add_argument("--view", metavar="NAME", help="the view (default: the first)")
+    parser.add_argument("--palette", metavar="NAME", help="cividis, viridis or inferno")
+    parser.add_argument("--image", type=Path, metavar="FILE", help="the picture, for a record that carries none")
+
+
+def _url(text: str) -> str:
+    try:
+        checked_host(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return text
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < 1e6:
+        raise argparse.ArgumentTypeError(f"got {text!r}, allowed seconds above 0")
+    return seconds
+
+
+def _target(text: str) -> str:
+    if not re.fullmatch(r"[\w.\[\]:-]+:\d+", text, re.ASCII):
+        # `--grpc PICTURE QUESTION` takes the picture for the address.
+        raise argparse.ArgumentTypeError(f"got {text!r}, allowed HOST:PORT; put a bare --grpc after the question")
+    return text
