@@ -52,7 +52,7 @@ mar: $(READY) ## Build the archive of MODEL
 	$(PY) scripts/build_mar.py $(MODEL) $(ARGS)
 
 estimate: $(READY) ## Print what a request to MODEL takes, in bytes
-	$(PY) -m llava_server.estimate $(MODEL) $(ARGS)
+	@$(PY) scripts/estimate.py $(MODEL) $(ARGS)
 
 ##@ Serve
 serve: $(READY) ## Serve MODEL until Ctrl-C (PORT=auto: free ports)

@@ -81,6 +81,22 @@ def load(folder: Path, settings: ModelSettings, *, device: str, dtype: str) -> L
     return prepare(model, processor)
 
 
+def facts_of(config: Any, dtype: torch.dtype) -> ModelFacts:
+    """The shape of a model from its LlavaConfig; no weights needed."""
+    text, vision = config.text_config, config.vision_config
+    side = vision.image_size // vision.patch_size
+    return ModelFacts(
+        layers=text.num_hidden_layers,
+        heads=text.num_attention_heads,
+        kv_heads=text.num_key_value_heads,
+        head_dim=getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads,
+        rows=side,
+        cols=side,
+        context=text.max_position_embeddings,
+        cache_bytes_per_value=dtype.itemsize,
+    )
+
+
 def prepare(model: Any, processor: Any) -> LoadedModel:
     """Puts the capture on a model that is in memory already, and reads its shape.
 
@@ -101,19 +117,10 @@ def prepare(model: Any, processor: Any) -> LoadedModel:
     if getattr(text, "sliding_window", None) and "sliding_attention" in (getattr(text, "layer_types", None) or ()):
         raise SettingsError(f"config.sliding_window: got {text.sliding_window}, allowed full attention in every layer")
     preprocess = preprocess_of(processor.image_processor, vision.patch_size)
-    side = vision.image_size // vision.patch_size
-    facts = ModelFacts(
-        layers=text.num_hidden_layers,
-        heads=text.num_attention_heads,
-        kv_heads=text.num_key_value_heads,
-        head_dim=getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads,
-        rows=side,
-        cols=side,
-        context=text.max_position_embeddings,
-        cache_bytes_per_value=model.dtype.itemsize,
-    )
     eos = model.generation_config.eos_token_id
     eos = processor.tokenizer.eos_token_id if eos is None else eos
     eos_ids = tuple(eos) if isinstance(eos, list) else (eos,)
     pad = processor.tokenizer.pad_token_id
-    return LoadedModel(model, processor, facts, preprocess, eos_ids, eos_ids[0] if pad is None else pad)
+    return LoadedModel(
+        model, processor, facts_of(config, model.dtype), preprocess, eos_ids, eos_ids[0] if pad is None else pad
+    )
