@@ -71,6 +71,7 @@ class LlavaHandler:
             result = answers[index] if isinstance(item, GenerateRequest) else item
             fmt = item.format if isinstance(item, GenerateRequest) else None
             bodies.append(self._answer(context, index, headers[index], result, fmt or "json", begin))
+        _line(event="batch", size=len(bodies), ms=_ms(begin))
         return bodies
 
     def _run(self, requests: Sequence[GenerateRequest]) -> list[Record | RequestError]:
@@ -95,7 +96,7 @@ class LlavaHandler:
             if isinstance(result, RequestError):
                 raise result
             assert self._engine is not None
-            run = {"request_id": request_id, "transport": transport, **result.run}
+            run = {**result.run, "request_id": request_id, "transport": transport}
             limit = self._engine.settings.limits.max_response_bytes
             # TorchServe kills a worker that answers with more than its own, larger limit.
             body, content_type = to_response(replace(result, run=run), fmt, limit)

