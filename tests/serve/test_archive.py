@@ -61,8 +61,8 @@ def test_code_that_cannot_be_imported_keeps_the_old_archive(tmp_path: Path, monk
     target = build_mar.build("llava-shapes")[0]
     kept = target.read_bytes()
     monkeypatch.setattr(build_mar, "import_test", real)
-    entry = root / "llava_handler.py"
-    entry.write_text("import a_package_that_is_not_there\n" + entry.read_text(encoding="utf-8"), encoding="utf-8")
+    with (root / "llava_handler.py").open("a", encoding="utf-8") as file:
+        file.write("\nimport a_package_that_is_not_there\n")
     with pytest.raises(Trouble, match="No module named 'a_package_that_is_not_there'"):
         build_mar.build("llava-shapes")
     assert target.read_bytes() == kept

@@ -80,7 +80,7 @@ def test_a_missing_file_is_named_before_anything_is_copied(
 
 
 def test_no_such_folder(settings: dict[str, Any], tmp_path: Path) -> None:
-    with pytest.raises(Trouble, match="--from: got .*allowed an existing folder"):
+    with pytest.raises(Trouble, match=r"--from: got .*allowed an existing folder"):
         download_model.download("m", source_folder=tmp_path / "nowhere", target=tmp_path / "m")
     (tmp_path / "empty").mkdir()
     with pytest.raises(Trouble, match="no model files"):
@@ -114,7 +114,7 @@ def test_the_size_is_shown_and_checked_first(
     siblings = [type("File", (), {"rfilename": name, "size": size}) for name, size in files]
     listing = type("Listing", (), {"siblings": siblings})
     monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lambda *args, **kwargs: listing)
-    with pytest.raises(Trouble, match="disk: got .* free, allowed at least 1000000.00 GB"):
+    with pytest.raises(Trouble, match=r"disk: got .* free, allowed at least 1000000\.00 GB"):
         download_model.download("m", target=tmp_path / "m")
     assert "2 files, 1000000.00 GB" in capsys.readouterr().err
 
