@@ -1,0 +1,150 @@
+"""The maps point at what the answer names: served attention against the known boxes of held-out scenes.
+
+Heads were chosen once, on validation scenes with the right rows, and stand frozen in model_store/llava-shapes.yaml. A
+head chosen again after a mistake in the rows would hide the mistake, so nothing is chosen here.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from llava_server.engine import Engine
+from llava_server.request import GenerateRequest
+from llava_wire import Record
+from shapes.pointing import Naming, Share, naming_tokens, peaks_inside, share_of
+from shapes.scenes import Scene
+from shapes.sightings import Item, held_out
+
+SCENES = 300
+SEED = 20_260_101
+BATCH = 32
+VIEWS = [
+    {"name": "mean", "layers": "all", "heads": "all"},
+    {"name": "next-object", "heads": "next-object"},
+    {"name": "named-object", "heads": "named-object"},
+]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One naming token with the maps around it.
+
+    maps: view name -> [3, row, col] float32, the rows that predicted the token before, this one, and the one after.
+    """
+
+    item: Item
+    naming: Naming
+    rects: np.ndarray
+    maps: dict[str, np.ndarray]
+
+    @property
+    def scene(self) -> Scene:
+        return self.item.scene
+
+    def hit(self, view: str, *, offset: int = 0, transposed: bool = False, rects: np.ndarray | None = None) -> bool:
+        """Whether the strongest patch's centre lies in the box of the named object."""
+        chosen = self.maps[view][1 + offset]
+        chosen = chosen.T if transposed else chosen
+        box = self.scene.objects[self.naming.index].box
+        return bool(peaks_inside(chosen, self.rects if rects is None else rects, box))
+
+    def crop_ignored(self) -> np.ndarray:
+        """Rectangles as a viewer would have them that spreads the grid over the whole picture."""
+        rows, cols = self.rects.shape[:2]
+        x = np.arange(cols + 1) * self.scene.layout.width_px / cols
+        y = np.arange(rows + 1) * self.scene.layout.height_px / rows
+        left, top = np.meshgrid(x[:-1], y[:-1])
+        right, bottom = np.meshgrid(x[1:], y[1:])
+        return np.stack([left, top, right, bottom], -1)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """All answers' correctness and all naming tokens seen."""
+
+    right: list[bool]
+    seen: list[Seen]
+
+    def describe(self, role: str) -> list[Seen]:
+        return [one for one in self.seen if one.item.question.kind == "describe" and one.naming.role == role]
+
+
+@pytest.fixture(scope="module")
+def verdict(engine: Engine) -> Verdict:
+    items = held_out(SEED, SCENES)
+    right, seen = [], []
+    for start in range(0, len(items), BATCH):
+        batch = items[start : start + BATCH]
+        options = {"views": VIEWS, "precision": "float32", "max_new_tokens": 48}
+        requests = [GenerateRequest.build(_png(item.scene), item.question.text, options) for item in batch]
+        for item, record in zip(batch, engine.run(requests), strict=True):
+            assert isinstance(record, Record), record
+            right.append(record.answer == item.question.answer)
+            seen += _sightings(item, record)
+    return Verdict(right, seen)
+
+
+def _png(scene: Scene) -> bytes:
+    buffer = io.BytesIO()
+    scene.image.save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
+
+
+def _sightings(item: Item, record: Record) -> list[Seen]:
+    maps = {name: view.maps_float() for name, view in record.views.items()}
+    texts = [token.text for token in record.tokens]
+    rects = record.geometry.patch_rects()
+    return [
+        Seen(item, naming, rects, {name: values[naming.step - 1 : naming.step + 2] for name, values in maps.items()})
+        for naming in naming_tokens(texts, item.scene.objects, item.question.text)
+        # The last naming word always has a row after it (the full stop), the first a row before it ("The").
+        if 1 <= naming.step < len(texts) - 1
+    ]
+
+
+def show(name: str, share: Share) -> float:
+    low, high = share.interval
+    print(f"{name:<60} {share.value:.3f}  n={share.count}  95 % [{low:.3f}, {high:.3f}]")
+    return share.value
+
+
+def test_answers_are_right(verdict):
+    assert show("exact match, all questions", share_of(verdict.right)) >= 0.95
+
+
+def test_colour_words_point_at_the_next_object(verdict):
+    seen = verdict.describe("colour")
+    assert len(seen) >= 600
+    assert show("describe, colour words, next-object", share_of([s.hit("next-object") for s in seen])) >= 0.80
+
+
+def test_shape_words_point_at_the_named_object(verdict):
+    seen = verdict.describe("shape")
+    assert show("describe, shape words, named-object", share_of([s.hit("named-object") for s in seen])) >= 0.80
+
+
+def test_all_naming_tokens_by_the_mean_of_all_heads(verdict):
+    assert show("all naming tokens, mean of all heads", share_of([s.hit("mean") for s in verdict.seen])) >= 0.74
+
+
+@pytest.mark.parametrize(
+    ("name", "mistake"),
+    [("one row late", {"offset": 1}), ("one row early", {"offset": -1}), ("grid transposed", {"transposed": True})],
+)
+def test_a_wrong_row_or_grid_is_noticed(name, mistake, verdict):
+    hits = [s.hit("next-object", **mistake) for s in verdict.describe("colour")]
+    assert show(f"describe, colour words, next-object, {name}", share_of(hits)) < 0.55
+
+
+def test_ignoring_the_crop_is_noticed_on_pictures_that_are_not_square(verdict):
+    seen = [s for s in verdict.describe("colour") if s.scene.layout.width_px != s.scene.layout.height_px]
+    assert len(seen) >= 100
+    right = show("not square, next-object", share_of([s.hit("next-object") for s in seen]))
+    wrong = show(
+        "not square, next-object, crop ignored", share_of([s.hit("next-object", rects=s.crop_ignored()) for s in seen])
+    )
+    assert wrong < right - 0.10
