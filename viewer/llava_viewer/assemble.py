@@ -17,14 +17,15 @@ from llava_wire.record import Record
 def build_report(
     record: Record,
     *,
-    picture: tuple[str, bytes] | None = None,
+    picture: tuple[str, bytes] | bytes | None = None,
     embed_image: bool = True,
     title: str | None = None,
     notes: Sequence[str] = (),
 ) -> Report:
-    """Everything the templates show. `picture` (name, bytes) goes before the record's own."""
+    """Everything the templates show. `picture` goes before the record's own."""
     found = list(notes)
-    photo = _photo(record, picture or record.picture, embed_image, found)
+    given = picture or record.picture
+    photo = _photo(record, given[1] if isinstance(given, tuple) else given, embed_image, found)
     stage = build_stage(record.geometry, photo.uri if photo else "", photo.thumb_uri if photo else "")
     keys = row_keys(record)
     grid = Grid.of(record)
@@ -58,14 +59,14 @@ def _summary(record: Record) -> tuple[Fact, ...]:
     image = record.facts.image
     return (
         Fact("answer", wording.count(written, "token")),
-        Fact("attention on the image", f"{wording.percent(mean_image_share(record, first))} (view {first.name})"),
+        Fact("attention on the image", f"{wording.percent(mean_image_share(record, first))} (view “{first.name}”)"),
         Fact("picture", f"{image.width_px} × {image.height_px} px"),
         Fact("patches", f"{record.geometry.rows} × {record.geometry.cols}"),
         Fact("causal effect", "not tested"),
     )
 
 
-def _photo(record: Record, picture: tuple[str, bytes] | None, embed_image: bool, notes: list[str]) -> Photo | None:
+def _photo(record: Record, picture: bytes | None, embed_image: bool, notes: list[str]) -> Photo | None:
     if not embed_image:
         notes.append("The picture was left out of this report on request.")
         return None
@@ -73,7 +74,7 @@ def _photo(record: Record, picture: tuple[str, bytes] | None, embed_image: bool,
         notes.append("This record carries no picture; the maps lie on a plain ground.")
         return None
     try:
-        photo = prepare(picture[1])
+        photo = prepare(picture)
     except PhotoError as error:
         notes.append(f"The picture cannot be shown: {error}")
         return None

@@ -24,8 +24,9 @@ _STOPS = {
         "0000040a07221e0c45380962510e6c69166e801f6c982766b0315bc63d4dd94d3de9612bf47918fa9407fcb014f8cd37f2ea69fcffa4"
     ),
 }
-_ALPHA = (0.0, 0.32, 0.5, 0.62, 0.71, 0.78, 0.84, 0.89, 0.93, 0.97, 1.0)
-"""How opaque the heat is at 0, 10, .. 100 % of the scale: nothing at nothing, so that the picture stays readable."""
+_ALPHA = (0.0, 0.28, 0.45, 0.56, 0.64, 0.7, 0.75, 0.79, 0.83, 0.86, 0.88)
+"""How opaque the heat is at 0, 10, .. 100 % of the scale: nothing at nothing, and never all, so that
+the picture stays readable."""
 
 
 def stops(palette: str) -> npt.NDArray[np.float64]:
@@ -56,7 +57,7 @@ def filter_tables(palette: str) -> tuple[str, str, str]:
 
 def alpha_table(*, inverse: bool = False) -> str:
     """`tableValues` for the heat's opacity, or for the darkness of the spotlight (`inverse`)."""
-    values = [0.88 * (1 - value) for value in _ALPHA] if inverse else list(_ALPHA)
+    values = [_ALPHA[-1] - value for value in _ALPHA] if inverse else list(_ALPHA)
     return " ".join(_short(value) for value in values)
 
 

@@ -56,13 +56,18 @@ def split_view(view: View) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.floa
 def mean_image_share(record: Record, view: View) -> float:
     """The mean image share over the answer's ordinary tokens (all rows where there is none)."""
     _, shares = split_view(view)
-    image = shares[..., 1].mean(axis=1)  # [query or 1]
+    chosen = ordinary_queries(record, view)
+    return float(shares[chosen, :, 1].mean()) if chosen else 0.0
+
+
+def ordinary_queries(record: Record, view: View) -> list[int]:
+    """The rows that a mean takes: the answer's ordinary tokens, or all rows where there is none."""
     if "query" not in view.axes:
-        return float(image[0])
+        return [0]
     chosen = [
         index for index, q in enumerate(record.queries) if q.kind == "answer" and not record.tokens[q.token].special
     ]
-    return float(image[chosen].mean()) if chosen else float(image.mean()) if len(image) else 0.0
+    return chosen or list(range(len(record.queries)))
 
 
 def build_panel(record: Record, view: View, index: int, keys: Sequence[str], grid: Grid) -> ViewPanel:
@@ -72,15 +77,20 @@ def build_panel(record: Record, view: View, index: int, keys: Sequence[str], gri
     row_keys = list(keys) if has_rows else [""]
     names = slot_names(view.facts)
     notes: list[str] = []
+    if not has_rows:
+        notes.append("One map for the whole answer: choosing a word changes the word's facts, not the map.")
     chosen: list[int | None] = [0]
     if len(names) > 1:
         chosen = [None, *_choose_slots(shares, len(row_keys), len(names), notes)]
     slots = []
+    counted = ordinary_queries(record, view)
     for number, slot in enumerate(chosen):
         slot_maps = maps.mean(axis=1) if slot is None else maps[:, slot]
         slot_shares = shares.mean(axis=1) if slot is None else shares[:, slot]
         name = f"mean of {len(names)}" if slot is None else names[slot]
-        slots.append(_slot(f"s{index}-{number}", name, slot_maps, slot_shares, row_keys, grid, gallery=number == 0))
+        mean = float(slot_shares[counted, 1].mean()) if counted else 0.0
+        key = f"s{index}-{number}"
+        slots.append(_slot(key, name, mean, slot_maps, slot_shares, row_keys, grid, gallery=number == 0))
     return ViewPanel(
         key=f"v{index}",
         name=view.name,
@@ -113,6 +123,7 @@ def _choose_slots(shares: npt.NDArray[np.float32], rows: int, count: int, notes:
 def _slot(
     key: str,
     name: str,
+    mean_share: float,
     maps: npt.NDArray[np.float32],
     shares: npt.NDArray[np.float32],
     row_keys: Sequence[str],
@@ -137,8 +148,7 @@ def _slot(
         )
         for number, row_key in enumerate(row_keys)
     )
-    mean = float(shares[:, 1].mean()) if len(shares) else 0.0
-    return Slot(key, name, wording.percent(mean), wording.percent(largest), frames)
+    return Slot(key, name, wording.percent(mean_share), wording.percent(largest), frames)
 
 
 def _frame(

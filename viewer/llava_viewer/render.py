@@ -34,7 +34,7 @@ class ReportTooLargeError(ValueError):
 def render_report(
     record: Record,
     *,
-    picture: tuple[str, bytes] | None = None,
+    picture: tuple[str, bytes] | bytes | None = None,
     embed_image: bool = True,
     title: str | None = None,
     notes: Sequence[str] = (),
@@ -42,7 +42,7 @@ def render_report(
     """The complete HTML text of a report; the same record gives the same text.
 
     Args:
-        picture: (file name, bytes), shown instead of the record's own.
+        picture: (file name, bytes) or the bytes alone, shown instead of the record's own.
         embed_image: False leaves the picture out and says so.
         title: the heading, the question when absent.
         notes: warnings that the page shows at its top.

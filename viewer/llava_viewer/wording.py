@@ -24,8 +24,8 @@ def percent(share: float) -> str:
             f"{value:.0f}" if value < 99.5 else ("100" if value >= 99.9995 else f"{math.floor(value * 100) / 100:.2f}")
         )
         return f"{text}{NBSP}%"
-    digits = max(0, 1 - math.floor(math.log10(value)))
-    return f"{value:.{digits}f}{NBSP}%"
+    rounded = float(f"{value:.1e}")
+    return f"{rounded:.{max(0, 1 - math.floor(math.log10(rounded)))}f}{NBSP}%"
 
 
 def times(ratio: float) -> str:

@@ -1,0 +1,154 @@
+"""The older toolkit's files: one overlay PNG per map, named by step, layer and head, and a plain text log.
+
+Names: `mean.png` for a view averaged over the steps (`layer_{l}.png`, `layer_{l}_head_{h}.png` where it keeps layers
+or heads), else `step_{t}.png`, `step_{t}_layer_{l}.png` or `step_{t}_layer_{l}_head_{h}.png`. {t} is the step that
+predicted answer token t, from 0; rows of the question are named `question_{position}` instead. Numbers are not padded.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+from PIL import Image as PillowImage
+from PIL import ImageDraw, ImageFont
+
+from llava_viewer import colormap, wording
+from llava_viewer.frames import split_view
+from llava_viewer.heatmap import overlay
+from llava_viewer.photo import checkered, open_picture
+from llava_viewer.provenance import flatten
+from llava_viewer.text import piece_label, visible
+from llava_wire.record import Record, View
+
+MIN_SIDE_PX = 336
+"""Small pictures are enlarged by whole numbers until their shorter side has this length, so that captions fit."""
+MAX_FILES = 20_000
+
+
+def export_overlays(
+    record: Record,
+    out_dir: Path,
+    *,
+    view: str | None = None,
+    palette: str = colormap.DEFAULT_PALETTE,
+    alpha: float = 0.4,
+) -> list[Path]:
+    """Writes one overlay PNG per map, each on its own scale with its token as the caption.
+
+    Args:
+        out_dir: made when it is not there; files of the same names are replaced.
+        view: a view's name; the first view when absent.
+        alpha: the heat's opacity, the same everywhere, as the older toolkit drew it.
+
+    Returns:
+        The files, in the order of the record.
+    """
+    if view is not None and view not in record.views:
+        raise ValueError(f"view: got {view!r}, allowed {list(record.views)}")
+    if not 0 <= alpha <= 1:
+        raise ValueError(f"alpha: got {alpha}, allowed 0 to 1")
+    chosen = record.views[view] if view is not None else next(iter(record.views.values()))
+    maps, shares = split_view(chosen)
+    names = file_names(record, chosen)
+    if len(names) > MAX_FILES:
+        raise ValueError(f"export: got {len(names)} maps, allowed {MAX_FILES}; ask for fewer layers, heads or steps")
+    out_dir.mkdir(parents=True, exist_ok=True)
+    ground = _ground(record)
+    written = []
+    for index, (name, token) in enumerate(names):
+        row, slot = divmod(index, maps.shape[1])
+        picture = overlay(ground, maps[row, slot], record.geometry, palette, alpha)
+        share = float(shares[row, slot, 1])
+        peak = float(maps[row, slot].max())
+        caption = f"{token}   image {wording.percent(share)}, max {wording.percent(peak)}   {Path(name).stem}"
+        path = out_dir / name
+        _captioned(picture, caption).save(path, "PNG")
+        written.append(path)
+    return written
+
+
+def file_names(record: Record, view: View) -> list[tuple[str, str]]:
+    """(file name, token text) of every map of a view, in the order of its axes."""
+    rows: list[tuple[str, str]] = [("", record.answer)]
+    if "query" in view.axes:
+        rows = list(_rows(record))
+    names = []
+    for (stem, token), slot in itertools.product(rows, _slots(view)):
+        name = "_".join(part for part in (stem, slot) if part) or "mean"
+        names.append((f"{name}.png", visible(token)))
+    return names
+
+
+def write_text_log(record: Record, path: Path) -> None:
+    """The older toolkit's text log: times, prompt, selection, text, step -> token, ids, processor, shapes."""
+    facts = record.facts
+    lines = ["times:", *(f"  {key}: {value}" for key, value in flatten(record.run))]
+    lines += ["", f"prompt: {facts.prompt.text}", f"rendered prompt: {facts.prompt.rendered}", ""]
+    for view in record.views.values():
+        chosen = view.facts
+        lines += [
+            f"view: {view.name}",
+            f"  steps: {wording.ranges(chosen.steps) if chosen.steps else _steps(record)}",
+            f"  layers: {sorted({pair[0] for pair in chosen.pairs}) or list(chosen.layers)}",
+            f"  heads: {[list(pair) for pair in chosen.pairs] or list(chosen.heads)}",
+            f"  aggregation: {chosen.reduction}",
+            f"  output shape: {' x '.join(map(str, view.stored.shape))} ({', '.join(chosen.axes)})",
+        ]
+    lines += ["", f"generated text: {facts.answer}", f"finish reason: {facts.finish_reason}", "", "step -> token:"]
+    lines += [f"  {step}: {token.id} {token.piece!r}" for step, token in enumerate(facts.tokens)]
+    lines += [
+        "",
+        f"model: {facts.model.name} ({facts.model.source} @ {facts.model.revision})",
+        f"run with: {facts.model.dtype}, {facts.model.attention}, {facts.model.device}",
+        f"input ids: {list(facts.prompt.ids)}",
+        f"image tokens: {facts.prompt.image_start} to {facts.prompt.image_start + facts.prompt.image_count - 1}",
+        f"image: {facts.image.width_px} x {facts.image.height_px} px, sha256 {facts.image.sha256}",
+        f"processor: {record.geometry.to_json()}",
+        f"software: {facts.software}",
+    ]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(visible(line.replace("\n", "\\n")) for line in lines) + "\n", encoding="utf-8")
+
+
+def _rows(record: Record) -> Iterator[tuple[str, str]]:
+    for query in record.queries:
+        if query.kind == "answer":
+            token = record.tokens[query.token]
+            yield f"step_{query.step}", token.text.strip() or token.piece
+        else:
+            yield f"question_{query.position}", piece_label(record.facts.prompt.pieces[query.token]).strip()
+
+
+def _slots(view: View) -> list[str]:
+    facts = view.facts
+    if "layer_head" in view.axes:
+        return [f"layer_{layer}_head_{head}" for layer, head in facts.pairs]
+    labels = {"layer": [f"layer_{n}" for n in facts.layers], "head": [f"head_{n}" for n in facts.heads]}
+    kept = [labels[axis] for axis in view.axes if axis in labels]
+    return ["_".join(parts) for parts in itertools.product(*kept)]
+
+
+def _steps(record: Record) -> str:
+    return wording.ranges([query.step for query in record.queries if query.kind == "answer"]) or "none"
+
+
+def _ground(record: Record) -> PillowImage.Image:
+    """The record's picture, or a checkered ground; small ones enlarged."""
+    size = (record.geometry.width_px, record.geometry.height_px)
+    ground = open_picture(record.picture[1]) if record.picture else checkered(*size)
+    factor = max(1, -(-MIN_SIDE_PX // min(ground.size)))
+    return ground.resize((ground.width * factor, ground.height * factor), PillowImage.Resampling.BICUBIC)
+
+
+def _captioned(picture: PillowImage.Image, caption: str) -> PillowImage.Image:
+    """The picture with a caption under it, cut with dots where it is too long."""
+    size = max(13, picture.width // 34)
+    font = ImageFont.load_default(size)
+    while len(caption) > 1 and font.getlength(caption) > picture.width - size:
+        caption = caption[:-2].rstrip("…") + "…"
+    canvas = PillowImage.new("RGB", (picture.width, picture.height + 2 * size), "white")
+    canvas.paste(picture, (0, 0))
+    ImageDraw.Draw(canvas).text((size // 2, picture.height + size // 2), caption, fill="black", font=font)
+    return canvas
