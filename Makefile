@@ -102,7 +102,7 @@ golden: $(READY) ## Write the golden files of the tests anew
 	$(PY) scripts/make_golden.py $(ARGS)
 
 protos: $(READY) ## Write the gRPC stubs anew from TorchServe's own definitions
-	$(PY) scripts/make_protos.py $(ARGS)
+	$(PY) scripts/build_protos.py $(ARGS)
 
 clean: ## Stop servers; remove archives, outputs and caches (.venv and weights stay)
 	@for state in .run/*/server.json; do \

@@ -1,0 +1,114 @@
+"""The whole way once: a real server, real questions over HTTP and gRPC, a report for each and an index of all.
+
+Flow: archive -> TorchServe on free ports -> held-out scenes and questions -> `Client` -> demo-out/*.npz and *.html ->
+index.html -> stop -> the index as a file:// link on stdout.
+"""
+
+from __future__ import annotations
+
+import io
+import random
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from build_mar import build
+from servekit.cli import parser, run, say
+from servekit.paths import ROOT, Trouble, shown
+from servekit.server import start_server
+
+from llava_viewer.client import Client
+from llava_viewer.index import write_index
+from llava_viewer.render import render_report
+from llava_wire import Record, encode
+from shapes.questions import Question, ask
+from shapes.scenes import Orientation, Scene, make_scene
+
+MODEL = "llava-shapes"
+SEED = "demo"
+"""A word: training and evaluation draw from numbers, so that no scene here was seen in training."""
+SIDE_PX = 384
+_ORIENTATIONS: tuple[Orientation, ...] = ("landscape", "portrait", "square")
+_KINDS = ("describe", "colour-of", "exists-yes", "exists-no", "describe", "colour-of", "shape-of", "where", "describe")
+
+
+@dataclass(frozen=True)
+class Task:
+    """One question about one picture, and the way it is sent."""
+
+    name: str
+    transport: str
+    scene: Scene
+    question: Question
+
+
+def tasks() -> Iterator[Task]:
+    """Nine scenes, three of each orientation, with alternating ways to the server."""
+    rng = random.Random(SEED)
+    for number, kind in enumerate(_KINDS):
+        orientation = _ORIENTATIONS[number % len(_ORIENTATIONS)]
+        question = None
+        while question is None:
+            scene = make_scene(rng, orientation, SIDE_PX)
+            question = ask(rng, scene.layout, kind)
+        transport = "grpc" if number % 2 else "http"
+        yield Task(f"{number + 1:02}-{kind}-{orientation}", transport, scene, question)
+
+
+def picture(scene: Scene) -> bytes:
+    """The scene as the bytes of a PNG file."""
+    buffer = io.BytesIO()
+    scene.image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def ask_all(folder: Path) -> int:
+    """Runs every task against a server of its own; the number of right answers."""
+    right = 0
+    with start_server([MODEL], name="demo", ports="auto", timeout_s=600, progress=say) as server:
+        state = server.state
+        key_file = Path(state.key_file)
+        clients = {
+            "http": Client.http(state.http, model=MODEL, token=key_file),
+            "grpc": Client.grpc(state.grpc, model=MODEL, token=key_file),
+        }
+        for task in tasks():
+            begin = time.monotonic()
+            record = clients[task.transport].predict(picture(task.scene), task.question.text)
+            asked_s = time.monotonic() - begin
+            write(record, folder / task.name)
+            mark = "right" if record.answer == task.question.answer else f"wrong, it is {task.question.answer!r}"
+            right += record.answer == task.question.answer
+            say(f"{task.name} ({task.transport}, {asked_s:.1f} s): {task.question.text} -> {record.answer} ({mark})")
+        for client in clients.values():
+            client.close()
+    return right
+
+
+def write(record: Record, stem: Path) -> None:
+    """The record and its report, side by side."""
+    stem.with_suffix(".npz").write_bytes(encode(record))
+    stem.with_suffix(".html").write_text(render_report(record), encoding="utf-8")
+
+
+def main() -> int:
+    """The command line."""
+    arguments = parser("Serve the small model, ask it, write reports and an index.", "python scripts/demo.py --out out")
+    arguments.add_argument("--out", type=Path, default=ROOT / "demo-out", help="where to (default: demo-out)")
+    folder = arguments.parse_args().out.resolve()
+    begin = time.monotonic()
+    folder.mkdir(parents=True, exist_ok=True)
+    archive, built = build(MODEL)
+    say(f"{shown(archive)}: {'built' if built else 'unchanged'}")
+    right = ask_all(folder)
+    index = write_index(folder)
+    say(f"{right} of {len(_KINDS)} right; {time.monotonic() - begin:.0f} s; open:")
+    if not index.is_file():
+        raise Trouble(f"index: got none at {shown(index)}, allowed a written page; run it again")
+    print(index.resolve().as_uri())
+    return 0
+
+
+if __name__ == "__main__":
+    run(main)
