@@ -1,0 +1,66 @@
+"""The shipped model on a GPU: the same answers as on the CPU, the same maps within rounding, eager as the reference."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from transformers import LlavaForConditionalGeneration
+
+from integration.conftest import STORE
+from integration.reference import toolkit_reduction
+from llava_server.engine import Engine
+from llava_server.request import GenerateRequest
+from support.pictures import scene_bytes
+
+PROMPTS = ["Describe the image.", "What colour is the square?", "Is there a red circle in the image?"]
+PICTURES = [scene_bytes(256, 192, 1), scene_bytes(192, 240, 2), scene_bytes(192, 192, 3)]
+EVERYTHING = {"layers": "all", "heads": "all", "reduction": "none", "precision": "float32", "max_new_tokens": 24}
+
+
+def run(engine: Engine) -> list:
+    return engine.run([GenerateRequest.build(p, q, EVERYTHING) for p, q in zip(PICTURES, PROMPTS, strict=True)])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _exact_matmul():
+    before = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = False
+    yield
+    torch.backends.cuda.matmul.allow_tf32 = before
+
+
+def test_gpu_equals_cpu_in_float32():
+    here = run(Engine.load(STORE / "llava-shapes", device="cuda", dtype="float32"))
+    there = run(Engine.load(STORE / "llava-shapes", device="cpu", dtype="float32"))
+    for gpu, cpu in zip(here, there, strict=True):
+        assert gpu.facts.model.device.startswith("cuda")
+        assert [t.id for t in gpu.tokens] == [t.id for t in cpu.tokens]
+        np.testing.assert_allclose(gpu.maps_float(), cpu.maps_float(), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_precision_maps_are_no_less_exact_than_eager(dtype):
+    exact = run(Engine.load(STORE / "llava-shapes", device="cpu", dtype="float32"))[0]
+    half = run(Engine.load(STORE / "llava-shapes", device="cuda", dtype=dtype))[0]
+    same = 0
+    for ours, reference in zip(half.tokens, exact.tokens, strict=False):
+        if ours.id != reference.id:
+            break
+        same += 1
+    assert same >= 5
+    eager = LlavaForConditionalGeneration.from_pretrained(
+        STORE / "llava-shapes", dtype=getattr(torch, dtype), attn_implementation="eager", device_map={"": "cuda"}
+    )
+    ids = torch.tensor([[*exact.facts.prompt.ids, *(t.id for t in exact.tokens[:same])]], device="cuda")
+    engine = Engine.load(STORE / "llava-shapes", device="cpu", dtype="float32")
+    prepared = engine._prepare(0, GenerateRequest.build(PICTURES[0], PROMPTS[0], EVERYTHING))
+    pixels = prepared.item.image.pixels.to("cuda", eager.dtype)
+    with torch.no_grad():
+        attentions = eager(input_ids=ids, pixel_values=pixels, output_attentions=True).attentions
+    start, count, length = prepared.item.prompt.image_start, 64, len(prepared.item.prompt.ids)
+    rows = torch.stack([a[0, :, length - 1 : length - 1 + same, start : start + count] for a in attentions])
+    maps = rows.permute(2, 0, 1, 3).float().cpu().numpy().reshape(same, *exact.maps_float().shape[1:])
+    theirs = np.abs(toolkit_reduction(maps, "none") - exact.maps_float()[:same]).mean()
+    ours = np.abs(half.maps_float()[:same] - exact.maps_float()[:same]).mean()
+    assert ours <= theirs * 1.25
