@@ -86,7 +86,7 @@ test-gpu: $(READY) ## Run the tests that need a GPU
 	$(PY) -m pytest tests/gpu -m gpu $(ARGS)
 
 bench: $(READY) ## Measure speed and sizes
-	$(PY) scripts/bench.py $(ARGS)
+	$(PY) scripts/bench_serving.py $(ARGS)
 
 lint: $(READY) ## Check style, imports and types
 	$(BIN)/ruff check .
