@@ -29,7 +29,7 @@ from servekit.state import ServerState, java_running, read_state, worker_states
 
 GRACE_S = 20.0
 DEFAULT_NAME = "server"
-_DIED = "Backend worker process died"
+_LOAD_FAILED = ("Backend worker process died", "Load model failed")
 _SOCKET_ROOM = 60
 """Longest scratch path in characters: worker sockets live below it and may have 107 in all."""
 
@@ -202,7 +202,9 @@ def _wait_ready(handle: ServerHandle, ports: Ports, timeout_s: float, progress: 
             state.write()
         if handle.launcher.poll() is not None or (state.pid and not java_running(state.pid)):
             raise Trouble(f"torchserve: ended while starting ({_cause(state)}); see {shown(Path(state.logs))}")
-        if _DIED in _read(Path(state.logs) / "console.log"):
+        log = _read(Path(state.logs) / "console.log")
+        if any(sign in log for sign in _LOAD_FAILED):
+            _until(lambda state=state: _exceptions(state) != [], 3.0)  # the traceback is still being written
             raise Trouble(f"worker: died while loading ({_cause(state)}); see {shown(Path(state.logs))}/console.log")
         waiting -= {model for model in waiting if _ready(state, model)}
         if not waiting and listening(ports.host, ports.grpc):
@@ -239,10 +241,15 @@ def _read(path: Path) -> str:
 
 def _cause(state: ServerState) -> str:
     """The line of the log that names the cause: the first exception, since later ones only follow from it."""
-    text = _read(Path(state.logs) / "console.log")
-    lines = re.findall(r"(?:[\w.]*(?:Error|Exception)): ?[^\n]*", text)
-    real = [line for line in lines if "ts.torch_handler" not in line]
-    return (real or lines or ["no exception in the log"])[0].strip()[:300]
+    return (_exceptions(state) or ["no exception in the log; killed, perhaps for lack of memory"])[0][:300]
+
+
+def _exceptions(state: ServerState) -> list[str]:
+    """The exceptions in the log; a worker's before Java's, without the one that hides the others."""
+    lines = _read(Path(state.logs) / "console.log").splitlines()
+    lines.sort(key=lambda line: "MODEL_LOG" not in line)
+    found = (re.search(r"[\w.]*(?:Error|Exception): ?.*", line) for line in lines if "ts.torch_handler" not in line)
+    return [match.group().strip() for match in found if match]
 
 
 def _end_rest(state: ServerState, grace_s: float) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from build_mar import build
+from servekit.paths import run_folder
 from servekit.server import start_server
 
 from support.asking import MODEL, Asker
@@ -27,6 +29,7 @@ def asker(built_archive: Path) -> Iterator[Asker]:
         one = Asker(server.state)
         yield one
         one.close()
+    shutil.rmtree(run_folder(server.state.name), ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -28,6 +29,7 @@ def nothing_left() -> Iterator[None]:
     """Whatever a test did, its server is gone afterwards."""
     yield
     subprocess.run([*SERVE, "--stop", "--name", NAME], check=False, capture_output=True, timeout=120)
+    shutil.rmtree(run_folder(NAME), ignore_errors=True)
 
 
 def _processes(state: ServerState) -> list[list[str]]:
