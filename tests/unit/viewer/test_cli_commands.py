@@ -148,6 +148,16 @@ def test_a_failed_write_costs_neither_answer_nor_old_file(
     assert sorted(tmp_path.iterdir()) == [folder, picture]
 
 
+def test_a_picture_that_cannot_be_kept_is_a_warning(http_server: HttpServer, tmp_path: Path, capsys: Captured) -> None:
+    http_server.reply = Reply(encode(RECORD))
+    odd = tmp_path / "x.bin"
+    odd.write_bytes(b"only the server can read this")
+    code, out, err = run(capsys, "predict", odd, "what?", *where(http_server), "-o", tmp_path / "run.npz")
+    assert (code, out) == (0, "A red\n")
+    assert "\nwarning: the record carries no picture: image: got an unreadable picture" in err
+    assert decode((tmp_path / "run.npz").read_bytes()).picture is None
+
+
 def test_inspect(run_file: Path, capsys: Captured) -> None:
     code, out, err = run(capsys, "inspect", run_file)
     assert (code, err) == (0, "")

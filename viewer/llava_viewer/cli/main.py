@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     try:
         with warnings.catch_warnings():
-            warnings.showwarning = lambda message, *_: say(f"warning: {message}")
+            warnings.showwarning = lambda message, *_: say(f"warning: {one_line(str(message))}")
             arguments.run(arguments)
             sys.stdout.flush()
     except BrokenPipeError:

@@ -1,0 +1,123 @@
+"""The documents say what the code does: the reading example runs, and tables name every option, code and member."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from llava_server.options import KNOWN
+from llava_wire import container, decode
+from llava_wire.errors import STATUSES
+from llava_wire.geometry import MAX_STEPS
+from llava_wire.quantize import ENCODINGS
+from llava_wire.schema import Facts, Image, Model, Prompt, Query, Token, ViewFacts
+
+yaml = pytest.importorskip("yaml", reason="PyYAML is not installed")
+
+DOCS = Path(__file__).parents[3] / "docs"
+RECORDS = sorted((DOCS.parent / "tests" / "data" / "records" / "v1").glob("*.npz"))
+WIRE, HTTP = ((DOCS / name).read_text("utf-8") for name in ("wire-format.md", "http-api.md"))
+
+
+def blocks(text: str) -> list[str]:
+    """The Python examples of a document."""
+    return re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+def table(text: str, heading: str) -> list[list[str]]:
+    """The rows of the first table under a header row that starts with `heading`."""
+    lines = text.split(f"| {heading} |", 1)[1].splitlines()[2:]
+    rows = []
+    for line in lines:
+        if not line.startswith("|"):
+            break
+        rows.append([cell.strip() for cell in line.strip("|").split("|")])
+    return rows
+
+
+def names(cell: str) -> list[str]:
+    """The names in back ticks of a table's cell."""
+    return re.findall(r"`([^`]+)`", cell)
+
+
+@pytest.mark.parametrize("path", RECORDS, ids=lambda path: path.stem)
+def test_the_reading_example_reads_kept_records(path: Path) -> None:
+    example = blocks(WIRE)[0]
+    assert len([line for line in example.splitlines() if line.strip()]) <= 15
+    assert re.findall(r"^\s*(?:import|from) (\w+)", example, re.MULTILINE) == ["json", "numpy"]
+    scope: dict[str, Any] = {}
+    exec(compile(example, "wire-format.md", "exec"), scope)
+    record = decode(path.read_bytes())
+    for index, view in enumerate(record.views.values()):
+        facts, maps, shares, rects = scope["read_view"](path, index)
+        np.testing.assert_array_equal(maps, view.maps_float())
+        np.testing.assert_array_equal(shares, view.shares)
+        np.testing.assert_array_equal(rects, record.geometry.patch_rects())
+        assert facts["answer"] == record.answer
+
+
+def test_the_second_example_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "run.npz").write_bytes(RECORDS[-1].read_bytes())
+    monkeypatch.chdir(tmp_path)
+    exec(compile("\n".join(blocks(WIRE)[:2]), "wire-format.md", "exec"), {})
+    record = decode(RECORDS[-1].read_bytes())
+    assert capsys.readouterr().out.startswith(record.tokens[2].text)
+
+
+@pytest.mark.parametrize("name", ["http-api.md", "grpc.md", "wire-format.md"])
+def test_every_example_compiles(name: str) -> None:
+    for block in blocks((DOCS / name).read_text("utf-8")):
+        compile(block, name, "exec")
+
+
+def test_the_record_table_names_every_key() -> None:
+    documented = [names(row[0])[0] for row in table(WIRE, "key | type | what")]
+    assert documented[:2] == ["format", "version"]
+    fields = Facts.__dataclass_fields__.keys()
+    assert sorted(documented) == sorted([*fields, "format", "version", "shares", "geometry", "views"])
+    view_table = WIRE.split("A view:", 1)[1]
+    keys = [name for row in table(view_table, "key | type | what") for name in names(row[0])]
+    assert keys == list(ViewFacts.__dataclass_fields__)
+    for kind in (Prompt, Image, Model, Token, Query):
+        for field in kind.__dataclass_fields__:
+            assert f"`{field}`" in WIRE or f"`{field}[" in WIRE, f"{kind.__name__}.{field}"
+    for encoding in ENCODINGS.values():
+        assert f'`"{encoding}"`' in WIRE or f"`{encoding}`" in WIRE
+
+
+def test_the_stated_limits_are_the_readers() -> None:
+    assert f"up to {container.MAX_FILE_BYTES >> 30} GiB with up to {container.MAX_MEMBERS} members" in WIRE
+    assert f"inflate to {container.MAX_INFLATED_BYTES >> 30} GiB" in WIRE
+    assert f"up to {container.MAX_JSON_BYTES >> 20} MiB" in WIRE
+    assert f"at most {MAX_STEPS}," in WIRE
+    assert f"deflate level {container.COMPRESSION_LEVEL}" in WIRE
+
+
+def test_every_option_is_documented() -> None:
+    assert [names(row[0])[0] for row in table(HTTP, "option | values | default")] == list(KNOWN)
+
+
+def test_every_code_is_documented() -> None:
+    rows = table(HTTP, "code | status | when")
+    assert {names(row[0])[0]: int(row[1]) for row in rows} == STATUSES
+    for row in table(HTTP, "what | HTTP | gRPC | code | field"):
+        assert names(row[3])[0] in STATUSES
+
+
+def test_openapi_says_the_same() -> None:
+    document = yaml.safe_load((DOCS / "openapi.yaml").read_text("utf-8"))
+    schemas = document["components"]["schemas"]
+    assert list(schemas["Options"]["properties"]) == list(KNOWN)
+    assert sorted(schemas["Error"]["properties"]["error"]["properties"]["code"]["enum"]) == sorted(STATUSES)
+    operation = document["paths"]["/predictions/{model}"]["post"]
+    assert {int(status) for status in operation["responses"]} == {200, *STATUSES.values()}
+    for found in re.findall(r'\$ref: "#/([^"]+)"', (DOCS / "openapi.yaml").read_text("utf-8")):
+        target: Any = document
+        for part in found.split("/"):
+            target = target[part]
