@@ -14,6 +14,7 @@ BIN := $(VENV)/bin
 PY := $(BIN)/python
 READY := $(VENV)/.ready
 SERVER_NAME = --name $(NAME)
+CODE := handler viewer scripts tests
 
 .DEFAULT_GOAL := help
 .PHONY: help setup download mar serve stop ping token demo demo-model report estimate test test-gpu bench golden lint \
@@ -86,11 +87,12 @@ test-gpu: $(READY) ## Run the tests that need a GPU
 	$(PY) -m pytest tests/gpu -m gpu $(ARGS)
 
 bench: $(READY) ## Measure speed and sizes
-	$(PY) scripts/bench_serving.py $(ARGS)
+	$(PY) scripts/bench_engine.py $(MODEL)
+	$(PY) scripts/bench_serving.py
 
 lint: $(READY) ## Check style, imports and types
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 

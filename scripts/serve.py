@@ -12,7 +12,7 @@ from pathlib import Path
 
 from build_mar import build
 from servekit.cli import parser, run, say
-from servekit.paths import Trouble, shown
+from servekit.paths import Trouble, read_model_yaml, require_weights, shown
 from servekit.server import DEFAULT_NAME, start_server, stop_server
 from servekit.state import ServerState, read_state
 
@@ -47,9 +47,9 @@ def serve(arguments: argparse.Namespace) -> int:
     # From the first moment on: a signal during the start must not leave Java behind either.
     signal.signal(signal.SIGTERM, _interrupt)
     models = arguments.models or ["llava-shapes"]
-    for model in models:
-        if arguments.no_build:
-            continue
+    for model in models if not arguments.no_build else []:
+        # Before the build, which does not need weights that stay outside the archive.
+        require_weights(model, read_model_yaml(model)["handler"])
         path, built = build(model)
         if built:
             say(f"built {shown(path)}")
