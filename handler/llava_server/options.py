@@ -23,6 +23,7 @@ _TOOLKIT_REDUCTIONS = {3: "heads", 2: "layers_heads", 1: "all"}
 _MAX_LIST = 4096
 _MAX_VIEWS = 32
 _MAX_SEED = 2**63 - 1
+_LOWEST_TEMPERATURE = 0.001
 
 Pairs = tuple[tuple[int, int], ...]
 
@@ -188,6 +189,9 @@ def _sampling(given: Mapping[str, Any]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     if "temperature" in given:
         values["temperature"] = _number(given["temperature"], "options.temperature", 0.0, 100.0)
+        if 0 < values["temperature"] < _LOWEST_TEMPERATURE:
+            # Smaller ones overflow float32 logits and leave nothing to draw from.
+            raise invalid("options.temperature", given["temperature"], f"0 (greedy) or {_LOWEST_TEMPERATURE} to 100")
     if "top_p" in given:
         values["top_p"] = _number(given["top_p"], "options.top_p", 0.0, 1.0)
         if values["top_p"] == 0.0:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import importlib.metadata
 import json
+import math
 import platform
 import time
 from typing import Any
@@ -78,7 +79,12 @@ class RecordBuilder:
                 "options.steps",
                 f"got {list(options.steps)[:8]}, allowed 0 to {len(tokens) - 1}: the answer ended",
             )
+        numbers = [*decoded.logprobs, *(value for row in decoded.top_logprobs for value in row)]
+        if not all(math.isfinite(number) for number in numbers):
+            return _not_finite("logits", self._model.dtype)
         views = self._views(item, run, index, queries, tokens)
+        if views is None:
+            return _not_finite("attention", self._model.dtype)
         facts = Facts(
             answer="".join(token.text for token in tokens).strip(),
             finish_reason=decoded.finish_reason,
@@ -123,7 +129,8 @@ class RecordBuilder:
 
     def _views(
         self, item: BatchItem, run: BatchRun, index: int, queries: tuple[Query, ...], tokens: tuple[Token, ...]
-    ) -> dict[str, View]:
+    ) -> dict[str, View] | None:
+        """The views of one item, reduced and stored; None when its attention is not finite."""
         plan, facts = item.plan, self._loaded.facts
         answer = [query for query in queries if query.kind == "answer"]
         mean_steps = _mean_steps(item, answer, tokens)
@@ -150,6 +157,8 @@ class RecordBuilder:
                     reducer.add(layer, heads, rows, image, shares)
         finished = [reducer.finish() for reducer in reducers]
         reduced = to_host(plan.views, finished, (facts.rows, facts.cols))
+        if not all(np.isfinite(view.maps).all() for view in reduced):
+            return None
         return {view.plan.name: _stored(view, plan.options.precision, mean_steps) for view in reduced}
 
 
@@ -182,6 +191,12 @@ def to_response(record: Record, fmt: str, max_bytes: int | None = None) -> tuple
             f"got {len(body)} bytes of response, allowed {max_bytes}; name fewer views or steps",
         )
     return body, content_type
+
+
+def _not_finite(what: str, dtype: str) -> RequestError:
+    return RequestError(
+        "internal", "model", f"got {what} that are not finite in {dtype}, allowed finite ones; try bfloat16"
+    )
 
 
 def _queries(item: BatchItem, count: int) -> tuple[Query, ...]:

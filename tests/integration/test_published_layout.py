@@ -17,7 +17,7 @@ from llava_server.engine import Engine
 from llava_server.loading import load
 from llava_server.request import GenerateRequest
 from llava_server.settings import ModelSettings, SettingsError
-from llava_wire import Record
+from llava_wire import Record, RequestError
 from support.pictures import scene_bytes
 from support.published import CONFIGS, write_checkpoint
 
@@ -137,3 +137,23 @@ def test_the_estimate_bounds_what_a_run_really_takes(engine):
         needed = engine.estimate(request)
         record = engine.run([request])[0]
         assert len(to_response(record, "npz")[0]) <= needed.response_bytes
+
+
+def test_a_mapped_model_answers_like_one_on_one_device(published):
+    """`device: map` lets accelerate place the layers; on a machine without a GPU they all land on the CPU."""
+    folder, _ = published
+    request = GenerateRequest.build(scene_bytes(300, 300, 1), "What is in the image?", {"max_new_tokens": 3})
+    one = Engine.load(folder, settings={"name": "x"}, device="cpu", dtype="float32").run([request])[0]
+    mapped = Engine.load(folder, settings={"name": "x", "device": "map"}, dtype="float32").run([request])[0]
+    assert [t.id for t in mapped.tokens] == [t.id for t in one.tokens]
+    np.testing.assert_allclose(mapped.maps_float(), one.maps_float(), atol=1e-3, rtol=0)
+
+
+def test_logits_that_are_not_finite_are_an_error_and_not_a_record(published):
+    engine = Engine.load(published[0], settings={"name": "x"}, device="cpu", dtype="float32")
+    with torch.no_grad():
+        engine.loaded.model.lm_head.weight.fill_(float("nan"))
+    error = engine.run([GenerateRequest.build(scene_bytes(90, 90, 1), "What?", {"max_new_tokens": 2})])[0]
+    assert isinstance(error, RequestError)
+    assert error.code == "internal"
+    assert "logits that are not finite" in error.message

@@ -48,6 +48,7 @@ REFUSED = [
     ({"precision": "int8"}, "options.precision", "did you mean 'uint8'?"),
     ({"temperature": float("nan")}, "options.temperature", "got nan"),
     ({"temperature": -1}, "options.temperature", "from 0 to 100"),
+    ({"temperature": 1e-9}, "options.temperature", "0 (greedy) or 0.001"),
     ({"top_p": 0}, "options.top_p", "above 0"),
     ({"top_k": 0}, "options.top_k", "1 or more"),
     ({"seed": 5}, "options.seed", "together with a temperature"),
