@@ -145,6 +145,7 @@ def _ground(record: Record) -> PillowImage.Image:
 def _captioned(picture: PillowImage.Image, caption: str) -> PillowImage.Image:
     """The picture with a caption under it, cut with dots where it is too long."""
     size = max(13, picture.width // 34)
+    caption = caption.replace(wording.NBSP, " ")  # the built-in font has no no-break space
     font = ImageFont.load_default(size)
     while len(caption) > 1 and font.getlength(caption) > picture.width - size:
         caption = caption[:-2].rstrip("…") + "…"

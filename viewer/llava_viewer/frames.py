@@ -21,13 +21,9 @@ MAX_FRAMES_PER_VIEW = 1200
 MAX_SLOTS = 64
 LOW_IMAGE_SHARE = 0.05
 FLAT_TIMES = 2.0
-TOP_PATCHES = 5
-SHARE_LABELS = (
-    ("bos", "first token"),
-    ("image", "image"),
-    ("prompt", "question and template"),
-    ("answer", "answer so far"),
-)
+TOP_PATCHES = 3
+SHARE_PARTS = (("b", "first token"), ("i", "image"), ("p", "prompt"), ("a", "answer"))
+"""The parts of a row's attention as (style, label), in the order of the record's shares."""
 
 
 @dataclass(frozen=True)
@@ -188,14 +184,11 @@ def _frame(
 
 
 def _segments(shares: npt.NDArray[np.float32]) -> tuple[Segment, ...]:
-    total = float(shares.sum()) or 1.0
-    segments, start = [], 0.0
-    for (name, label), share in zip(SHARE_LABELS, shares.tolist(), strict=True):
-        width = 100 * share / total
-        at, wide = wording.plain(round(start, 2)), wording.plain(round(width, 2))
-        segments.append(Segment(name, label, wording.percent(share), at, wide))
-        start += width
-    return tuple(segments)
+    ends = np.cumsum(shares, dtype=np.float64) / (float(shares.sum()) or 1.0)
+    return tuple(
+        Segment(style, label, wording.percent(share), wording.plain(round(100 * end, 1)))
+        for (style, label), share, end in zip(SHARE_PARTS, shares.tolist(), ends.tolist(), strict=True)
+    )
 
 
 def _top_patches(heat: npt.NDArray[np.float32], uniform: float) -> tuple[Patch, ...]:
@@ -206,7 +199,7 @@ def _top_patches(heat: npt.NDArray[np.float32], uniform: float) -> tuple[Patch, 
         row, col = divmod(int(flat), heat.shape[1])
         value = float(heat[row, col])
         times = wording.times(value / uniform) if uniform > 0 else "–"
-        patches.append(Patch(f"row {row}, column {col}", wording.percent(value), times))
+        patches.append(Patch(f"{row}, {col}", wording.percent(value), times))
     return tuple(patches)
 
 

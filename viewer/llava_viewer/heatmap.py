@@ -17,7 +17,8 @@ from PIL import Image as PillowImage
 from llava_viewer import colormap
 from llava_wire.geometry import Geometry
 
-GALLERY_LEVELS = 16
+GALLERY_LEVELS = 12
+"""Colours of a gallery map: steps of a twelfth cannot be told apart at that size, and each costs bytes."""
 Rect = tuple[float, float, float, float]
 
 
@@ -43,7 +44,7 @@ def grey_png(grey: npt.NDArray[np.uint8]) -> bytes:
 
 
 def palette_png(grey: npt.NDArray[np.uint8], palette: str = colormap.DEFAULT_PALETTE) -> bytes:
-    """grey [row, col] uint8 as a 4-bit palette PNG of 16 colours whose opacity rises with attention."""
+    """grey [row, col] uint8 as a 4-bit palette PNG of `GALLERY_LEVELS` colours whose opacity rises with attention."""
     rows, cols = grey.shape
     levels = np.rint(grey.astype(np.float64) * (GALLERY_LEVELS - 1) / 255).astype(np.uint8)
     if cols % 2:
@@ -75,7 +76,8 @@ def overlay(
     Args:
         picture: RGB; its size may differ from the original's by a scale.
         heat: [row, col] float32.
-        alpha: one opacity for the whole grid, or None for an opacity that rises with attention over a greyed picture.
+        alpha: one opacity for the whole grid, or None for an opacity that rises with attention over a greyed picture
+            whose unseen parts are darkened.
     """
     grey, _ = to_grey(heat)
     values = grey.astype(np.float64) / 255
@@ -91,6 +93,9 @@ def overlay(
     ground = picture.convert("RGB")
     if alpha is None:
         ground = PillowImage.blend(ground, ground.convert("L").convert("RGB"), 0.85)
+        unseen = PillowImage.new("L", ground.size, 150)
+        unseen.paste(0, (left, top, right, bottom))
+        ground.paste((88, 92, 100), (0, 0), unseen)
     return PillowImage.alpha_composite(ground.convert("RGBA"), layer).convert("RGB")
 
 

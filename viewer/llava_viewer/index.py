@@ -160,6 +160,6 @@ def _thumb(record: Record) -> tuple[str, str]:
     if heat is not None:
         ground = overlay(ground, heat, record.geometry, colormap.DEFAULT_PALETTE, None)
     buffer = io.BytesIO()
-    PillowImage.frombytes("RGB", ground.size, ground.tobytes()).save(buffer, "JPEG", quality=80, optimize=True)
+    PillowImage.frombytes("RGB", ground.size, ground.tobytes()).save(buffer, "JPEG", quality=80)
     label = f"where it looked for “{chosen.text}”" if chosen else "where it looked, whole answer"
     return data_uri(buffer.getvalue(), "image/jpeg"), label

@@ -89,5 +89,6 @@ def _encode(picture: PillowImage.Image, kind: str, quality: int = 88) -> bytes:
     if kind == "PNG":
         clean.save(buffer, "PNG", optimize=True)
     else:
-        clean.save(buffer, "JPEG", quality=quality, subsampling=0 if quality > 85 else 2, optimize=True)
+        # No optimize: Pillow's buffer is then too small for noisy pictures.
+        clean.save(buffer, "JPEG", quality=quality, subsampling=0 if quality > 85 else 2)
     return buffer.getvalue()

@@ -83,7 +83,10 @@ def report_size_note(html: str) -> str | None:
 
 
 def page(template: str, *, css: str, script: str, **context: object) -> str:
-    """One page from a template, with the policy that allows this style sheet and this script only."""
+    """One page from a template, with the policy that allows this style sheet and this script only.
+
+    `css` and `script` go into the page as they are: they must be the package's own.
+    """
     policy = (
         f"default-src 'none'; img-src data:; style-src '{_digest(css)}'; script-src '{_digest(script)}'; "
         "base-uri 'none'; form-action 'none'"
@@ -91,7 +94,7 @@ def page(template: str, *, css: str, script: str, **context: object) -> str:
     return (
         _environment()
         .get_template(template)
-        .render(csp=policy, css=Markup(css), script=Markup(script), version=package_version(), **context)
+        .render(csp=Markup(policy), css=Markup(css), script=Markup(script), version=package_version(), **context)
     )
 
 

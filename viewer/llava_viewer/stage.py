@@ -8,6 +8,7 @@ from llava_viewer.view_model import Area, Stage
 from llava_wire.geometry import Geometry
 
 _SCREEN_PX = 800
+_SQUARE_ENOUGH = 0.005
 
 
 def build_stage(geometry: Geometry, photo_uri: str, thumb_uri: str) -> Stage:
@@ -34,6 +35,7 @@ def build_stage(geometry: Geometry, photo_uri: str, thumb_uri: str) -> Stage:
         cols=geometry.cols,
         patch=_area((0.0, 0.0, patch_width, patch_height)),
         unit=number(max(box[2] - box[0], box[3] - box[1]) / _SCREEN_PX),
+        stretched=abs(patch_width / patch_height - 1) > _SQUARE_ENOUGH,
         seen=_area(seen),
         unseen=tuple(_area(rect) for rect in unseen),
         padding=tuple(_area(rect) for rect in padding),

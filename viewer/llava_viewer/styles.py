@@ -23,13 +23,13 @@ def report_css(report: Report) -> str:
     keys = [row.key for row in (*report.question_rows, *report.rows) if row.key]
     special = [row.key for row in report.rows if row.key and row.special]
     rules = [
-        _join((f"#{key}:checked~.desk .{key}" for key in keys), "display:block"),
-        _join((f"#{key}:checked~.desk [for={key}]" for key in keys), "background-color:var(--pick);outline:2px solid"),
+        _join((f"#{key}:checked~* .{key}" for key in keys), "display:block"),
+        # A focused radio is the checked one, so the ring of the chosen word also shows the focus.
         _join(
-            (f"#{key}:focus-visible~.desk .tok[for={key}]" for key in keys),
-            "outline:3px solid var(--accent);outline-offset:2px",
+            (f"#{key}:checked~* [for={key}]" for key in keys),
+            "background-color:var(--pick);outline:var(--ring,2px solid)",
         ),
-        _join((f"#{key}:checked~.desk .tok[for={key}]" for key in special), "display:inline"),
+        _join((f"#{key}:checked~* .words [for={key}]" for key in special), "display:inline"),
     ]
     for view in report.views:
         index = view.key.removeprefix("v")

@@ -51,13 +51,12 @@ class Row:
 
 @dataclass(frozen=True)
 class Segment:
-    """One part of the share bar; x and width in percent of the bar."""
+    """One part of the share bar; `until` is where it ends, 0..100, and `name` is its one-letter style."""
 
     name: str
     label: str
     text: str
-    x: str
-    width: str
+    until: str
 
 
 @dataclass(frozen=True)
@@ -142,6 +141,7 @@ class Stage:
     Args:
         view_box: the picture, and the padding around it where the model saw one.
         grid: the patch grid's rectangle; to_grid: the transform that maps patch units onto it.
+        stretched: patches are visibly not as square as the processor made them.
         unit: how many original px one screen px is, about; patterns are drawn to it.
         unseen: parts of the picture that no patch covers; padding: parts of the grid outside the picture.
     """
@@ -157,6 +157,7 @@ class Stage:
     cols: int
     patch: Area
     unit: str
+    stretched: bool
     seen: Area
     unseen: tuple[Area, ...]
     padding: tuple[Area, ...]

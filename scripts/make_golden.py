@@ -1,0 +1,33 @@
+#!/usr/bin/env python3
+"""Writes the golden files of the viewer's tests anew; look at the difference before committing it.
+
+Example: python scripts/make_golden.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+_ROOT = Path(__file__).resolve().parent.parent
+
+
+def main() -> int:
+    """Renders every golden record and prints the files that changed."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    sys.path[:0] = [str(_ROOT / part) for part in ("handler", "viewer", "tests")]
+    from support.golden import GOLDEN, RECORDS, golden_text
+
+    GOLDEN.mkdir(exist_ok=True)
+    for name in RECORDS:
+        path = GOLDEN / f"{name}.html"
+        text = golden_text(name)
+        if not path.exists() or path.read_text("utf-8") != text:
+            path.write_text(text, encoding="utf-8")
+            print(path.relative_to(_ROOT))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,79 @@
+"""A headless Chromium for the tests of what a page does; skipped where there is none, unless CI is set."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.browser)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    """The browser, one for all tests."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    found = next((path for name in names if (path := shutil.which(name))), None)
+    if found is None:
+        reason = f"no browser found, looked for {', '.join(names)}"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=found, args=ARGUMENTS, headless=True)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def show(chromium: Any) -> Iterator[Callable[..., Any]]:
+    """Opens a file in a fresh page; at the end no error was logged and nothing but files beside it was asked for.
+
+    With `refusals`, refusals of the content security policy may be logged.
+    """
+    pages: list[tuple[Any, str, list[str], list[str]]] = []
+
+    def open_file(path: Path, fragment: str = "", *, js: bool = True, refusals: bool = False, **options: Any) -> Any:
+        options = {"viewport": {"width": 1200, "height": 1700}, **options}
+        page = chromium.new_context(java_script_enabled=js, **options).new_page()
+        address = path.as_uri()
+        errors: list[str] = []
+        requests: list[str] = []
+
+        def logged(message: Any) -> None:
+            if message.type != "log" and not (refusals and "Content Security Policy" in message.text):
+                errors.append(message.text)
+
+        page.on("console", logged)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("request", lambda request: requests.append(request.url))
+        page.goto(address + fragment)
+        pages.append((page, address, errors, requests))
+        return page
+
+    yield open_file
+    for page, address, errors, requests in pages:
+        page.context.close()
+        assert not errors
+        fetched = [url for url in requests if not url.startswith(("data:", address.rpartition("/")[0]))]
+        assert not fetched

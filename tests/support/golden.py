@@ -1,0 +1,100 @@
+"""Reports made comparable: pictures become digests of their pixels, static files become their names.
+
+A golden file then changes when the markup, the words or the numbers change, and not with a library's compression.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import re
+from dataclasses import replace
+from pathlib import Path
+
+from PIL import Image as PillowImage
+
+from llava_viewer.render import package_version, render_report
+from llava_viewer.styles import static_text
+from llava_wire.record import Record
+from llava_wire.schema import Candidate, Query, Token
+from support.synthetic import make_record
+
+GOLDEN = Path(__file__).resolve().parent.parent / "golden"
+HOSTILE = "</script><img src=x onerror=alert(1)>"
+HOSTILE_WORDS = (
+    HOSTILE,
+    " ]]><!--",
+    " \u202egnitide\u202c",
+    " שלום",
+    " مرحبا",
+    " 👩‍👩‍👧‍👦",
+    " " + "x" * 300,
+    "\n\n",
+    "",
+    " {{ 7*7 }}",
+    " \x00\x1b[31m",
+    " ' style='x",
+    ' " onfocus="alert(1)',
+)
+
+
+def plain_record() -> Record:
+    """Every reduction and a list of pairs on a small grid, cropped left and right."""
+    return make_record(
+        width_px=96, height_px=64, grid=4, patch_px=8, layers=2, heads=2, pairs=((0, 1), (1, 0)),
+        words=("A", " sq", "uare", "."),
+    )  # fmt: skip
+
+
+def hostile_record() -> Record:
+    """Text that tries to leave its place in every field that a request or a model can fill."""
+    record = make_record(
+        width_px=64, height_px=96, grid=4, patch_px=8, layers=1, heads=1, words=HOSTILE_WORDS,
+        reductions=("all", "heads"),
+        prompt=f'{HOSTILE}" onmouseover="alert(2)',
+    )  # fmt: skip
+    facts = record.facts
+    bad = Token(7, HOSTILE, HOSTILE, -3.0, (Candidate(7, HOSTILE, -3.0), Candidate(8, "]]>", -4.0)))
+    facts = replace(
+        facts,
+        tokens=(bad, *facts.tokens[1:]),
+        queries=(*facts.queries[:-1], Query("prompt", 1, 1, 0)),
+        model=replace(facts.model, name=HOSTILE, source=HOSTILE, revision=HOSTILE, device=HOSTILE),
+        sampling={HOSTILE: HOSTILE},
+        software={HOSTILE: HOSTILE},
+        prompt=replace(facts.prompt, rendered=HOSTILE, pieces=(HOSTILE,) * len(facts.prompt.ids)),
+    )
+    views = {
+        HOSTILE if name == "heads" else name: replace(
+            view, facts=replace(view.facts, name=HOSTILE if name == "heads" else name, head_set=HOSTILE)
+        )
+        for name, view in record.views.items()
+    }
+    return replace(record, facts=facts, views=views, run={HOSTILE: {HOSTILE: HOSTILE}})
+
+
+RECORDS = {"report": plain_record, "hostile": hostile_record}
+
+
+def golden_text(name: str) -> str:
+    """The report of one of `RECORDS`, made comparable."""
+    return comparable(render_report(RECORDS[name]()))
+
+
+def comparable(html: str) -> str:
+    """A report without what changes between versions and libraries."""
+    html = re.sub(r"data:(image/[a-z]+);base64,([A-Za-z0-9+/=]+)", _digest, html)
+    html = re.sub(r"'sha256-[^']+'", "'sha256-...'", html)
+    for name in ("base.css", "report.css", "report.js"):
+        html = html.replace(static_text(name), f"[{name}]\n")
+    return html.replace(f"llava-gaze {package_version()}", "llava-gaze VERSION")
+
+
+def _digest(match: re.Match[str]) -> str:
+    kind, data = match[1], base64.b64decode(match[2])
+    with PillowImage.open(io.BytesIO(data)) as opened:
+        if kind == "image/jpeg":
+            return f"[jpeg {opened.width}x{opened.height}]"
+        pixels = opened.convert("RGBA").tobytes()
+        return f"[png {opened.width}x{opened.height} {hashlib.sha256(pixels).hexdigest()[:12]}]"

@@ -1,0 +1,94 @@
+"""The index over many runs, and the older toolkit's files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as PillowImage
+
+from llava_viewer.export import export_overlays, write_text_log
+from llava_viewer.index import write_index
+from llava_viewer.render import render_report
+from llava_wire import encode
+from support.golden import HOSTILE, hostile_record
+from support.synthetic import make_record
+
+
+def test_the_index_lists_runs_by_name_with_links_that_exist(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    for stem, prompt in (("b run", "Second?"), ("a", "First?"), ("sub/c#1", "Third?")):
+        record = make_record(prompt=prompt, reductions=("layers_heads",))
+        (tmp_path / f"{stem}.npz").write_bytes(encode(record))
+        if stem != "a":
+            (tmp_path / f"{stem}.html").write_text(render_report(record))
+    page = write_index(tmp_path, title="All runs").read_text("utf-8")
+    assert page.index("First?") < page.index("Second?") < page.index("Third?")
+    assert 'href="./b%20run.html"' in page
+    assert 'href="./sub/c%231.html"' in page
+    assert page.count("no report beside it") == 1
+    assert "40\u00a0% on the image" in page
+
+
+def test_damaged_files_are_named_and_skipped(tmp_path: Path) -> None:
+    data = encode(make_record(reductions=("layers_heads",)))
+    (tmp_path / "good.npz").write_bytes(data)
+    (tmp_path / "cut.npz").write_bytes(data[: len(data) // 2])
+    (tmp_path / "other.npz").write_bytes(b"hello")
+    page = write_index(tmp_path).read_text("utf-8")
+    assert page.count("was skipped") == 2
+    assert "1\u00a0run." in page
+
+
+def test_the_index_is_inert_and_repeats_itself(tmp_path: Path) -> None:
+    (tmp_path / "javascript:alert(1).npz").write_bytes(encode(hostile_record()))
+    (tmp_path / "javascript:alert(1).html").write_text("x")
+    first = write_index(tmp_path).read_text("utf-8")
+    assert HOSTILE not in first
+    assert 'href="javascript' not in first
+    assert write_index(tmp_path).read_text("utf-8") == first
+
+
+def test_an_empty_folder_has_an_index(tmp_path: Path) -> None:
+    assert "No records here yet" in write_index(tmp_path).read_text("utf-8")
+
+
+def test_overlays_are_named_by_step_layer_and_head(tmp_path: Path) -> None:
+    record = make_record(words=("A", " red"), layers=2, heads=2, pairs=((1, 0),))
+    names = {view: [path.name for path in export_overlays(record, tmp_path / view, view=view)] for view in record.views}
+    assert names["layers_heads"] == ["step_0.png", "step_1.png", "step_2.png"]
+    assert names["heads"][:2] == ["step_0_layer_0.png", "step_0_layer_1.png"]
+    assert names["none"][:3] == ["step_0_layer_0_head_0.png", "step_0_layer_0_head_1.png", "step_0_layer_1_head_0.png"]
+    assert names["pairs"][0] == "step_0_layer_1_head_0.png"
+    assert names["all"] == ["mean.png"]
+    assert [path.name for path in export_overlays(record, tmp_path / "first")] == names["layers_heads"]
+
+
+def test_an_overlay_is_bright_where_the_token_looked(tmp_path: Path) -> None:
+    record = make_record(words=("A", " red", " circle"), with_picture=False)
+    path = export_overlays(record, tmp_path, alpha=1.0)[2]
+    shown = np.asarray(PillowImage.open(path)).astype(int)
+    factor = 2  # 192 px are enlarged to at least 336
+    x0, y0, x1, y1 = record.geometry.patch_rects()[2, 2] * factor
+    bright = (shown == np.array([254, 232, 56])).all(axis=-1)
+    ys, xs = np.nonzero(bright)
+    assert (xs.min(), ys.min(), xs.max() + 1, ys.max() + 1) == (x0, y0, x1, y1)
+    assert shown.shape[0] > 192 * factor, "a caption stands under the picture"
+
+
+def test_an_unknown_view_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="allowed"):
+        export_overlays(make_record(), tmp_path, view="nope")
+
+
+def test_the_text_log_tells_the_steps(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "log.txt"
+    write_text_log(make_record(pairs=((1, 2),)), path)
+    log = path.read_text("utf-8")
+    assert "prompt: What is there?" in log
+    assert "step -> token:\n  0: 100 'A'\n  1: 101 'Ġred'" in log
+    assert "generated text: A red circle, next to a blue square." in log
+    assert "output shape: 12 x 2 x 3 x 8 x 8 (query, layer, head, row, col)" in log
+    assert "heads: [[1, 2]]" in log
+    assert "total_ms: 1.5" in log

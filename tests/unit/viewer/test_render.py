@@ -1,0 +1,171 @@
+"""The HTML text: escaped, self-contained, allowed by its own policy, small, the same twice."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html.parser
+import io
+import re
+
+import numpy as np
+import pytest
+from PIL import Image as PillowImage
+
+from llava_viewer import render
+from llava_viewer.render import ReportTooLargeError, render_report, report_size_note
+from support.golden import GOLDEN, HOSTILE, RECORDS, golden_text, hostile_record
+from support.synthetic import make_record
+
+VOID = {"meta", "link", "input", "img", "br", "hr"}
+ENDED_BY_OTHERS = {"li", "dt", "dd"}
+
+
+class Reader(html.parser.HTMLParser):
+    """Collects elements, and the text of style and script."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.raw: dict[str, list[str]] = {"style": [], "script": []}
+        self.open: list[str] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        while self.open and self.open[-1] in ENDED_BY_OTHERS and self.open[-1] != tag:
+            self.open.pop()
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] in self.raw:
+            self.raw[self.open[-1]].append(data)
+
+
+@pytest.fixture(scope="module", params=sorted(RECORDS))
+def page(request: pytest.FixtureRequest) -> str:
+    return render_report(RECORDS[request.param]())
+
+
+def test_golden(request: pytest.FixtureRequest) -> None:
+    for name in RECORDS:
+        stored = (GOLDEN / f"{name}.html").read_text("utf-8")
+        assert golden_text(name) == stored, "run `make golden` and look at the difference"
+
+
+def test_the_same_record_gives_the_same_text() -> None:
+    assert render_report(make_record()) == render_report(make_record())
+
+
+def test_the_policy_allows_exactly_the_own_style_and_script(page: str) -> None:
+    reader = Reader(page)
+    policy = next(attrs["content"] for tag, attrs in reader.elements if attrs.get("http-equiv"))
+    assert policy is not None
+    assert policy.startswith("default-src 'none'; img-src data:; ")
+    assert "unsafe" not in policy
+    for kind in ("style", "script"):
+        (text,) = ["".join(reader.raw[kind])]
+        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        assert f"{kind}-src 'sha256-{digest}'" in policy
+
+
+def test_nothing_is_inline_and_nothing_is_fetched(page: str) -> None:
+    reader = Reader(page)
+    assert [tag for tag, _ in reader.elements].count("script") == 1
+    assert [tag for tag, _ in reader.elements].count("style") == 1
+    for tag, attrs in reader.elements:
+        assert "style" not in attrs, tag
+        assert not [name for name in attrs if name.startswith("on")], tag
+        for name in ("src", "href"):
+            assert (attrs.get(name) or "#").startswith(("#", "data:")), (tag, name)
+    assert not re.findall(r"url\((?!#)", "".join(reader.raw["style"]))
+
+
+def test_ids_are_unique_and_references_resolve(page: str) -> None:
+    reader = Reader(page)
+    ids = [attrs["id"] for _, attrs in reader.elements if "id" in attrs]
+    assert len(ids) == len(set(ids))
+    for tag, attrs in reader.elements:
+        if tag == "use":
+            assert (attrs["href"] or "").removeprefix("#") in ids
+        if tag == "label" and "for" in attrs:
+            assert attrs["for"] in ids
+
+
+def test_hostile_text_stays_text() -> None:
+    page = render_report(hostile_record(), title=HOSTILE, notes=[HOSTILE])
+    assert HOSTILE not in page
+    assert page.count("<script") == 1
+    assert not [1 for tag, _ in Reader(page).elements if tag == "img"]
+    page.encode("utf-8")
+
+
+def test_title_and_notes_are_shown() -> None:
+    page = render_report(make_record(), title="A title", notes=["the picture's sha256 differs"])
+    assert '<h1 dir="auto">A title</h1>' in page
+    assert "the picture&#39;s sha256 differs" in page
+
+
+def test_the_picture_can_be_left_out() -> None:
+    page = render_report(make_record(), embed_image=False)
+    assert 'class="photo" width' in page
+    assert "left out of this report on request" in page
+    assert "image/jpeg" not in page
+
+
+def test_a_large_picture_is_scaled_down() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (1500, 2000, 3), np.uint8)
+    buffer = io.BytesIO()
+    PillowImage.fromarray(noise).resize((4000, 3000)).save(buffer, "JPEG", quality=95)
+    record = make_record(width_px=4000, height_px=3000, with_picture=False, reductions=("layers_heads",))
+    page = render_report(record, picture=("picture.jpg", buffer.getvalue()))
+    found = re.search(r'class="photo" href="data:image/jpeg;base64,([^"]+)', page)
+    assert found
+    assert PillowImage.open(io.BytesIO(base64.b64decode(found[1]))).size == (1600, 1200)
+
+
+def test_exif_does_not_reach_the_page() -> None:
+    exif = PillowImage.Exif()
+    exif[0x010E] = "a secret place"
+    buffer = io.BytesIO()
+    PillowImage.new("RGB", (256, 192), "teal").save(buffer, "JPEG", exif=exif)
+    page = render_report(make_record(), picture=buffer.getvalue())
+    for data in re.findall(r"base64,([A-Za-z0-9+/=]+)", page):
+        assert b"secret" not in base64.b64decode(data)
+
+
+def test_a_token_costs_little() -> None:
+    """The design's budget: 2.5 KB for each token of a 24 x 24 view, 60 KB for the page, besides the picture."""
+
+    def size(count: int) -> int:
+        words = tuple(f" word{number}" for number in range(count))
+        record = make_record(
+            grid=24, patch_px=14, width_px=640, height_px=480, words=words,
+                reductions=("layers_heads",), with_picture=False,
+        )  # fmt: skip
+        return len(render_report(record).encode())
+
+    few, many = size(10), size(110)
+    assert (many - few) / 100 < 2500
+    assert few - 10 * (many - few) / 100 < 60_000
+
+
+def test_too_large_is_refused_with_both_numbers_and_a_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(render, "MAX_BYTES", 50_000)
+    with pytest.raises(ReportTooLargeError, match=r"got \d+.kB, allowed 50.kB; .*--view.*--no-image"):
+        render_report(make_record())
+
+
+def test_a_large_report_has_a_note() -> None:
+    assert report_size_note("x" * 1000) is None
+    note = report_size_note("x" * 5_000_001)
+    assert note is not None
+    assert "--view" in note

@@ -1,0 +1,204 @@
+"""The data of a report: rows, frames, warnings and metadata agree with the record."""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image as PillowImage
+
+from llava_viewer import frames
+from llava_viewer.assemble import build_report
+from llava_viewer.wording import NBSP
+from llava_wire.geometry import Preprocess
+from llava_wire.record import Record
+from llava_wire.schema import Query
+from support.synthetic import make_record
+
+
+def pixels(uri: str) -> np.ndarray:
+    data = base64.b64decode(uri.partition(",")[2])
+    return np.asarray(PillowImage.open(io.BytesIO(data)))
+
+
+def facts(record: Record) -> dict[str, str]:
+    return {
+        f"{group.title}: {fact.label}": fact.value.replace(NBSP, " ")
+        for group in build_report(record).groups
+        for fact in group.facts
+    }
+
+
+def test_every_token_has_its_own_map_and_no_other() -> None:
+    record = make_record(reductions=("layers_heads",))
+    report = build_report(record)
+    stored = record.views["layers_heads"].stored
+    (slot,) = report.views[0].slots
+    assert [frame.row_key for frame in slot.frames] == [f"t{t}" for t in range(len(record.tokens))]
+    for t, frame in enumerate(slot.frames):
+        assert np.array_equal(pixels(frame.uri), stored[t]), f"token {t}"
+
+
+def test_the_peak_is_the_brightest_patch_in_original_pixels() -> None:
+    record = make_record(reductions=("layers_heads",))
+    rects = record.geometry.patch_rects()
+    maps = record.maps_float()
+    for t, frame in enumerate(build_report(record).views[0].slots[0].frames):
+        row, col = np.unravel_index(maps[t].argmax(), maps[t].shape)
+        assert (row, col) == (t % 8, t % 8)
+        assert float(frame.peak_x) == pytest.approx(rects[row, col, 0], rel=1e-3)
+        assert float(frame.peak_y) == pytest.approx(rects[row, col, 1], rel=1e-3)
+        assert frame.top[0].where == f"{row}, {col}"
+        assert float(frame.maximum) == pytest.approx(maps[t].max(), rel=1e-3)
+
+
+def test_the_shares_fill_the_bar() -> None:
+    for frame in build_report(make_record()).views[0].slots[0].frames:
+        ends = [float(part.until) for part in frame.segments]
+        assert ends == pytest.approx([30, 70, 85, 100])
+        assert [part.label for part in frame.segments] == ["first token", "image", "prompt", "answer"]
+
+
+def test_rows_join_words_and_keep_the_pieces() -> None:
+    rows = build_report(make_record()).rows
+    assert [(row.text, row.spaced) for row in rows[8:10]] == [("sq", True), ("uare", False)]
+    assert rows[8].piece == "Ġsq"
+    assert rows[-1].special
+    assert rows[-1].text == "</s>"
+
+
+def test_tokens_without_attention_are_listed_but_cannot_be_chosen() -> None:
+    record = make_record(reductions=("layers_heads",))
+    view = record.views["layers_heads"]
+    part = replace(view, stored=view.stored[2:4], scales=view.scales[2:4], shares=view.shares[2:4])
+    record = replace(
+        record, facts=replace(record.facts, queries=record.facts.queries[2:4]), views={"layers_heads": part}
+    )
+    report = build_report(record)
+    assert [row.key for row in report.rows if row.key] == ["t2", "t3"]
+    assert len(report.rows) == len(record.tokens)
+    assert report.first_key in ("t2", "t3")
+
+
+def test_question_rows_come_apart_from_the_answer() -> None:
+    record = make_record(reductions=("layers_heads",))
+    queries = (*record.queries[:-1], Query("prompt", 1, 1, 0))
+    report = build_report(replace(record, facts=replace(record.facts, queries=queries)))
+    assert [row.key for row in report.question_rows] == ["q1"]
+    assert report.question_rows[0].query == len(queries) - 1
+    assert report.views[0].slots[0].frames[-1].row_key == "q1"
+
+
+def test_a_record_of_question_rows_alone_is_shown() -> None:
+    record = make_record(reductions=("layers_heads",), words=("A", " red"))
+    queries = tuple(Query("prompt", position, position, 0) for position in range(3))
+    report = build_report(replace(record, facts=replace(record.facts, queries=queries)))
+    assert report.first_key == "q0"
+    assert not any(row.key for row in report.rows)
+
+
+def test_one_map_for_the_whole_answer_has_no_rows() -> None:
+    report = build_report(make_record(reductions=("all",)))
+    (panel,) = report.views
+    assert not panel.has_rows
+    assert [frame.row_key for frame in panel.slots[0].frames] == [""]
+    assert "steps 0–10" in panel.reduction
+
+
+def test_unreduced_axes_become_slots_after_their_mean() -> None:
+    record = make_record(reductions=("none",))
+    (panel,) = build_report(record).views
+    assert [slot.name for slot in panel.slots] == ["mean of 6", "L0 H0", "L0 H1", "L0 H2", "L1 H0", "L1 H1", "L1 H2"]
+    assert np.array_equal(pixels(panel.slots[6].frames[3].uri), record.views["none"].stored[3, 1, 2])
+    assert any("computed by this report" in note for note in panel.notes)
+
+
+def test_pairs_are_named_by_layer_and_head() -> None:
+    record = make_record(reductions=(), pairs=((1, 2), (0, 0)))
+    (panel,) = build_report(record).views
+    assert [slot.name for slot in panel.slots[1:]] == ["L1 H2", "L0 H0"]
+    assert panel.selection == "L1 H2, L0 H0"
+
+
+def test_what_is_not_embedded_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frames, "MAX_FRAMES_PER_VIEW", 40)
+    record = make_record(reductions=("none",))
+    shares = record.views["none"].shares.copy()
+    shares[:, 1, 1, 1] += 0.2
+    view = replace(record.views["none"], shares=shares)
+    (panel,) = build_report(replace(record, views={"none": view})).views
+    assert len(panel.slots) == 3
+    assert "L1 H1" in [slot.name for slot in panel.slots]
+    assert any("2 of 6 maps per token are embedded" in note for note in panel.notes)
+
+
+def test_a_small_image_share_is_a_warning() -> None:
+    frame = build_report(make_record(image_share=0.021)).views[0].slots[0].frames[0]
+    assert any(warning.startswith(f"Only 2.1{NBSP}%") for warning in frame.warnings)
+    frame = build_report(make_record(image_share=0.4)).views[0].slots[0].frames[0]
+    assert not frame.warnings
+
+
+def test_an_even_map_is_a_warning() -> None:
+    record = make_record(reductions=("layers_heads",))
+    view = record.views["layers_heads"]
+    scales = np.full_like(view.scales, 0.4 / 64 / 255)
+    even = replace(view, stored=np.full_like(view.stored, 255), scales=scales)
+    frame = build_report(replace(record, views={"even": even})).views[0].slots[0].frames[0]
+    assert any("nearly even" in warning for warning in frame.warnings)
+
+
+def test_cropped_away_parts_are_unseen() -> None:
+    stage = build_report(make_record(width_px=256, height_px=192)).stage
+    assert [(area.x, area.width) for area in stage.unseen] == [("0", "32"), ("224", "32")]
+    assert stage.unseen_text == f"25{NBSP}%"
+    assert stage.view_box == "0 0 256 192"
+
+
+def test_padding_widens_the_stage() -> None:
+    record = make_record(width_px=256, height_px=192, grid=8)
+    geometry = Preprocess(patch_px=12, pad_to_square=True, exact_size=(96, 96)).plan(256, 192)
+    stage = build_report(replace(record, geometry=geometry)).stage
+    assert stage.view_box == "0 -32 256 256"
+    assert not stage.unseen
+    assert len(stage.padding) == 2
+
+
+def test_the_metadata_is_complete() -> None:
+    found = facts(make_record(pairs=((0, 1),)))
+    assert found["Question: Rendered prompt"] == "USER: <image>\nWhat is there? ASSISTANT:"
+    assert found["Question: Prompt tokens"] == "70, of which image tokens at positions 3–66"
+    assert found["Question: Prompt token ids"] == "1 20 21 4 × 64 22 23 24"
+    assert found["Answer: Causal effect"] == "not tested"
+    assert found["Answer: Sampling"] == "greedy"
+    assert found["Answer: Finish reason"].startswith("stop")
+    assert "step 0" in found["Answer: Row rule"].lower()
+    assert found["Model: Revision"] == "0" * 40
+    assert found["View “pairs”: Layers and heads"] == "L0 H1"
+    assert found["View “none”: Stored maps"] == "12 query × 2 layer × 3 head × 8 row × 8 col"
+    assert found["View “none”: Largest error of a value"].startswith("±")
+    assert found["Image: Preparation"] == "resize to 128 × 96 px; crop to 96 × 96 px at (16, 0)"
+    assert found["Image: Seen by the model"].startswith("75 %")
+    assert found["This run: total_ms"] == "1.5"
+    assert len(found["Image: sha256 of the file"]) == 64
+
+
+@pytest.mark.parametrize("precision", ["uint8", "float16", "float32"])
+def test_every_precision_shows_the_same_picture(precision: str) -> None:
+    shown = [
+        pixels(build_report(make_record(precision=kind, reductions=("layers_heads",))).views[0].slots[0].frames[4].uri)
+        for kind in ("float32", precision)
+    ]
+    assert np.abs(shown[0].astype(int) - shown[1]).max() <= 1
+
+
+def test_a_picture_of_another_size_is_noted() -> None:
+    other = io.BytesIO()
+    PillowImage.new("RGB", (50, 40)).save(other, "PNG")
+    assert any("stretched" in note for note in build_report(make_record(), picture=other.getvalue()).notes)
+    assert any("cannot be shown" in note for note in build_report(make_record(), picture=b"no picture").notes)
+    assert any("no picture" in note for note in build_report(make_record(with_picture=False)).notes)
+    assert not build_report(make_record()).notes

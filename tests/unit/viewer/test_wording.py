@@ -1,0 +1,65 @@
+"""Numbers as a reader sees them."""
+
+from __future__ import annotations
+
+import pytest
+
+from llava_viewer import text, wording
+
+
+@pytest.mark.parametrize(
+    ("share", "shown"),
+    [
+        (0, "0 %"), (1, "100 %"), (0.9999, "99.99 %"), (0.99996, "99.99 %"), (0.42, "42 %"), (0.0999, "10 %"),
+        (0.021, "2.1 %"),
+        (0.000998, "0.10 %"), (0.00033, "0.033 %"), (0.000001, "<0.001 %"), (0.995, "99.50 %"), (0.0995, "10 %"),
+    ],
+)  # fmt: skip
+def test_percent(share: float, shown: str) -> None:
+    assert wording.percent(share).replace(wording.NBSP, " ") == shown
+
+
+def test_never_a_whole_for_less_than_a_whole() -> None:
+    assert wording.percent(0.99999).startswith("99.99")
+
+
+@pytest.mark.parametrize(
+    ("numbers", "shown"), [((), ""), ((3,), "3"), ((0, 1, 2, 14), "0–2, 14"), ((5, 3, 4), "5, 3–4")]
+)
+def test_ranges(numbers: tuple[int, ...], shown: str) -> None:
+    assert wording.ranges(numbers) == shown
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, 0.0213456, 1e-7, 123.456, 84.0, -12.5])
+def test_plain_numbers_read_back(value: float) -> None:
+    assert float(wording.plain(value)) == pytest.approx(value, rel=1e-3)
+    assert "e" not in wording.plain(value)
+
+
+def test_sizes_and_counts() -> None:
+    assert wording.size(999) == f"999{wording.NBSP}bytes"
+    assert wording.size(25_000_000) == f"25.0{wording.NBSP}MB"
+    assert wording.count(1, "token") == f"1{wording.NBSP}token"
+
+
+@pytest.mark.parametrize(
+    ("piece", "shown"),
+    [
+        (" red", ("red", True, False)), ("uare", ("uare", False, False)), ("\n", ("↵", True, True)),
+        ("", ("·", False, False)), ("  ", ("␣", True, False)), ("a\nb", ("a b", False, True)),
+    ],
+)  # fmt: skip
+def test_a_token_is_never_invisible(piece: str, shown: tuple[str, bool, bool]) -> None:
+    assert text.token_label(piece) == shown
+
+
+def test_control_characters_and_direction_overrides_are_shown() -> None:
+    assert text.visible("a\x00\x1b\u202eb") == "a␀␛⟨U+202E⟩b"
+    assert text.visible("line\n\ttab") == "line\n\ttab"
+    assert text.visible("\ud800") == "?"
+
+
+def test_the_first_strong_letter_decides_the_direction() -> None:
+    assert text.direction("12 שלום hello") == "rtl"
+    assert text.direction("... hello שלום") == "ltr"
+    assert text.direction("") == "ltr"
