@@ -23,11 +23,11 @@ from llava_server.reduce import ReducedView, ViewReducer, to_host
 from llava_server.request import GenerateRequest
 from llava_server.rows import RowLayout, attention_rows
 from llava_server.settings import ModelSettings
-from llava_wire.container import encode
+from llava_wire.container import document, encode
 from llava_wire.errors import RequestError
 from llava_wire.quantize import ENCODINGS, quantise
 from llava_wire.record import Record, View
-from llava_wire.schema import Candidate, Facts, Model, Prompt, Query, Token, ViewFacts, to_plain
+from llava_wire.schema import Candidate, Facts, Model, Prompt, Query, Token, ViewFacts
 
 NPZ_TYPE = "application/x-npz"
 JSON_TYPE = "application/json"
@@ -176,14 +176,13 @@ def to_response(record: Record, fmt: str, max_bytes: int | None = None) -> tuple
     data = encode(record)
     body, content_type = data, NPZ_TYPE
     if fmt == "json":
-        facts = to_plain(record.facts)
-        document: dict[str, Any] = {
+        reply = {
             "answer": record.answer,
-            "record": {**facts, "views": [to_plain(view.facts) for view in record.views.values()]},
+            "record": document(record),
             "run": record.run,
             "npz_base64": base64.b64encode(data).decode("ascii"),
         }
-        body, content_type = json.dumps(document, ensure_ascii=False, allow_nan=False).encode("utf-8"), JSON_TYPE
+        body, content_type = json.dumps(reply, ensure_ascii=False, allow_nan=False).encode("utf-8"), JSON_TYPE
     if max_bytes is not None and len(body) > max_bytes:
         raise RequestError(
             "does_not_fit",

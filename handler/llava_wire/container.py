@@ -47,20 +47,23 @@ _AXES = [
 _DTYPES = {"uint8": "|u1", "float16": "<f2", "float32": "<f4"}
 
 
-def encode(record: Record) -> bytes:
-    """One run as bytes; deterministic. An empty `run` block is left out."""
-    document = to_plain(record.facts)
-    document = {
+def document(record: Record) -> dict[str, Any]:
+    """What record.json says, as plain JSON values."""
+    return {
         "format": FORMAT,
         "version": VERSION,
-        **document,
+        **to_plain(record.facts),
         "shares": list(SHARE_NAMES),
         "geometry": record.geometry.to_json(),
         "views": [to_plain(view.facts) for view in record.views.values()],
     }
+
+
+def encode(record: Record) -> bytes:
+    """One run as bytes; deterministic. An empty `run` block is left out."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
-        _add(archive, "record.json", _json_bytes(document))
+        _add(archive, "record.json", _json_bytes(document(record)))
         _add(archive, "patch_rects.npy", _npy_bytes(record.geometry.patch_rects()))
         for index, view in enumerate(record.views.values()):
             _add(archive, f"views/{index}/maps.npy", _npy_bytes(view.stored))
@@ -115,28 +118,30 @@ def decode(data: bytes) -> Record:
 
 
 def _read(archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo]) -> Record:
-    document = _json_object(archive, members["record.json"])
-    if document.get("format") != FORMAT:
-        raise RecordError("not_a_record", f"record.json.format: got {document.get('format')!r:.80}, allowed {FORMAT!r}")
-    if document.get("version") != VERSION:
+    plain_record = _json_object(archive, members["record.json"])
+    if plain_record.get("format") != FORMAT:
+        raise RecordError(
+            "not_a_record", f"record.json.format: got {plain_record.get('format')!r:.80}, allowed {FORMAT!r}"
+        )
+    if plain_record.get("version") != VERSION:
         raise RecordError(
             "unsupported_version",
-            f"record.json.version: got {document.get('version')!r:.40}, allowed {VERSION}; "
+            f"record.json.version: got {plain_record.get('version')!r:.40}, allowed {VERSION}; "
             "update llava-gaze to read it",
         )
-    facts: Facts = from_plain(Facts, document)
+    facts: Facts = from_plain(Facts, plain_record)
     check_facts(facts)
-    geometry, rects = _geometry(document, facts, members)
-    if not isinstance(document.get("views"), list):
+    geometry, rects = _geometry(plain_record, facts, members)
+    if not isinstance(plain_record.get("views"), list):
         raise RecordError("invalid", "record.json.views: got no list, allowed a list of views; the file is damaged")
     stored_rects = _array(archive, members, "patch_rects.npy", "<f8", rects.shape)
     if not np.array_equal(stored_rects, rects):
         raise RecordError("invalid", "patch_rects.npy: got rectangles that disagree with record.json.geometry")
     views: dict[str, View] = {}
-    for index, plain in enumerate(document["views"]):
+    for index, plain in enumerate(plain_record["views"]):
         view_facts: ViewFacts = from_plain(ViewFacts, plain, f"record.json.views[{index}]")
         views[view_facts.name] = _view(archive, members, index, view_facts, facts, geometry)
-    if not views or len(views) != len(document["views"]):
+    if not views or len(views) != len(plain_record["views"]):
         raise RecordError(
             "invalid", "record.json.views: got none or two of one name, allowed one or more, each named once"
         )
@@ -146,12 +151,10 @@ def _read(archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo]) -> Reco
     return Record(facts, geometry, views, run, picture)
 
 
-def _geometry(
-    document: dict[str, Any], facts: Facts, members: dict[str, zipfile.ZipInfo]
-) -> tuple[Geometry, np.ndarray]:
+def _geometry(plain: dict[str, Any], facts: Facts, members: dict[str, zipfile.ZipInfo]) -> tuple[Geometry, np.ndarray]:
     """The geometry and its rectangles; a grid larger than the stored rectangles is refused before it is computed."""
     try:
-        geometry = Geometry.from_json(document["geometry"], facts.image.width_px, facts.image.height_px)
+        geometry = Geometry.from_json(plain["geometry"], facts.image.width_px, facts.image.height_px)
         stored_bytes = members["patch_rects.npy"].file_size if "patch_rects.npy" in members else 0
         if geometry.rows < 1 or geometry.cols < 1 or geometry.rows * geometry.cols * 4 * 8 > stored_bytes:
             raise ValueError(f"a grid of {geometry.rows} x {geometry.cols}")
