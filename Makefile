@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 MODEL ?= llava-shapes
-NAME ?= server
+NAME ?= default
 PORT ?=
 FROM ?=
 RUN ?=

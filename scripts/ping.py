@@ -17,7 +17,7 @@ from servekit.state import current_token, require_running, worker_states
 
 def main() -> int:
     """The command line."""
-    arguments = parser("Ask a running server for its health.", "python scripts/ping.py --name server")
+    arguments = parser("Ask a running server for its health.", "python scripts/ping.py --name default")
     arguments.add_argument("--name", default=DEFAULT_NAME, help="the server's name (default: %(default)s)")
     state = require_running(arguments.parse_args().name)
     request = urllib.request.Request(f"{state.http}/ping", headers={"Authorization": f"Bearer {current_token(state)}"})

@@ -28,7 +28,7 @@ from servekit.ports import Ports, listening, with_ports
 from servekit.state import ServerState, java_running, read_state, worker_states
 
 GRACE_S = 20.0
-DEFAULT_NAME = "server"
+DEFAULT_NAME = "default"
 _LOAD_FAILED = ("Backend worker process died", "Load model failed")
 _SOCKET_ROOM = 60
 """Longest scratch path in characters: worker sockets live below it and may have 107 in all."""

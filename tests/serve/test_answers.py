@@ -45,6 +45,12 @@ def test_run_block_names_the_request_and_the_way_in(asker: Asker, picture: bytes
     assert over_http["batch_size"] == 1
 
 
+def test_the_request_id_is_in_the_header_too(asker: Asker, picture: bytes) -> None:
+    files = {"image": ("x.png", picture, "image/png"), "prompt": (None, PROMPT)}
+    got = asker.http_client.post(f"/predictions/{MODEL}", files=files, headers={**asker.auth(), "Accept": NPZ})
+    assert got.headers["x-request-id"] == decode(got.content).run["request_id"]
+
+
 @pytest.mark.parametrize(
     ("accept", "options", "expected"),
     [
