@@ -78,7 +78,8 @@ def test_choosing_a_word_shows_its_map_and_no_other(show: Show, report: Path, re
         (shown,) = shown_maps(page)
         assert np.array_equal(shown, stored[t])
         assert page.locator(".card h2:visible").all_inner_texts() == [record.tokens[t].text.strip()]
-        assert page.locator(".peaks use:visible").count() == 1
+        for part in (".peaks use", ".ramp .k b", ".card .share", ".card .parts", ".card .tops", ".card .top5"):
+            assert page.locator(f"{part}:visible").count() == 1, part
 
 
 @BOTH

@@ -82,7 +82,7 @@ def write_index(folder: Path, *, title: str = "Runs") -> Path:
             skipped.append(Skipped(name, str(error)))
     html = page(
         "index.html.j2",
-        css=static_text("base.css") + static_text("index.css"),
+        css=(static_text("base.css") + static_text("index.css"),),
         script=static_text("index.js"),
         title=title,
         count=wording.count(len(entries), "run"),

@@ -18,7 +18,7 @@ from markupsafe import Markup
 
 from llava_viewer import colormap
 from llava_viewer.assemble import build_report
-from llava_viewer.styles import report_css, static_text
+from llava_viewer.styles import plain_css, report_css, static_text
 from llava_viewer.text import visible
 from llava_viewer.wording import size
 from llava_wire.record import Record
@@ -54,7 +54,7 @@ def render_report(
     chooseable = [row for row in (*report.question_rows, *report.rows) if row.key]
     html = page(
         "report.html.j2",
-        css=report_css(report),
+        css=(report_css(report), plain_css(report)),
         script=static_text("report.js"),
         report=report,
         chooseable=chooseable,
@@ -82,20 +82,18 @@ def report_size_note(html: str) -> str | None:
     )
 
 
-def page(template: str, *, css: str, script: str, **context: object) -> str:
-    """One page from a template, with the policy that allows this style sheet and this script only.
+def page(template: str, *, css: tuple[str, ...], script: str, **context: object) -> str:
+    """One page from a template, with the policy that allows these style sheets and this script only.
 
     `css` and `script` go into the page as they are: they must be the package's own.
     """
+    styles = " ".join(f"'{_digest(sheet)}'" for sheet in css)
     policy = (
-        f"default-src 'none'; img-src data:; style-src '{_digest(css)}'; script-src '{_digest(script)}'; "
+        f"default-src 'none'; img-src data:; style-src {styles}; script-src '{_digest(script)}'; "
         "base-uri 'none'; form-action 'none'"
     )
-    return (
-        _environment()
-        .get_template(template)
-        .render(csp=Markup(policy), css=Markup(css), script=Markup(script), version=package_version(), **context)
-    )
+    own = {"csp": Markup(policy), "css": [Markup(sheet) for sheet in css], "script": Markup(script)}
+    return _environment().get_template(template).render(**own, version=package_version(), **context)
 
 
 def package_version() -> str:
