@@ -11,6 +11,7 @@ import json
 import math
 import platform
 import time
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -111,7 +112,8 @@ class RecordBuilder:
             "decode_ms": run.decode_ms,
             "attention_ms": (time.perf_counter() - started) * 1000,
         }
-        return Record(facts, item.image.geometry, views, {k: round(v, 3) for k, v in timings.items()})
+        run_block = {"finished_at": _utc_now(), **{name: round(value, 3) for name, value in timings.items()}}
+        return Record(facts, item.image.geometry, views, run_block)
 
     def _tokens(self, decoded: Decoded) -> tuple[Token, ...]:
         pieces = self._tokenizer.convert_ids_to_tokens(list(decoded.ids))
@@ -243,6 +245,10 @@ def _sampling(item: BatchItem, decoded: Decoded) -> dict[str, Any]:
         facts |= {"temperature": options.temperature, "seed": decoded.seed}
         facts |= {name: value for name in ("top_p", "top_k") if (value := getattr(options, name)) is not None}
     return facts
+
+
+def _utc_now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _device_name(device: torch.device) -> str:

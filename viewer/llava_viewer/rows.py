@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
+
 from llava_viewer import wording
 from llava_viewer.text import piece_label, token_label
 from llava_viewer.view_model import LEVELS, Candidate, Row
@@ -65,13 +67,21 @@ def question_rows(record: Record) -> tuple[Row, ...]:
 
 
 def first_row(record: Record, rows: Sequence[Row]) -> str:
-    """The row a report opens on: the ordinary word with the largest image share in the first view."""
-    view = next(iter(record.views.values()))
-    ordinary = [row for row in rows if row.key and not row.special]
+    """The row a report opens on: the answer's word with the brightest patch in the first view that has rows.
+
+    The largest image share would do worse: function words often spread much attention evenly over the image.
+    """
+    view = next((view for view in record.views.values() if "query" in view.axes), None)
+    peaks = np.zeros(len(record.queries))
+    if view is not None:
+        maps = view.maps_float().reshape(len(record.queries), -1, *view.stored.shape[-2:])  # [query, map, row, col]
+        peaks = maps.mean(1).max((-2, -1))
+    answered = [row for row in rows if row.key.startswith("t")] or list(rows)
+    ordinary = [row for row in answered if row.key and not row.special]
     words = [row for row in ordinary if any(c.isalnum() for c in row.text)] or ordinary or [r for r in rows if r.key]
     if not words:
         return ""
-    return max(words, key=lambda row: _image_share(view, row.query)).key
+    return max(words, key=lambda row: peaks[row.query]).key
 
 
 def _levels(record: Record, query: int | None) -> tuple[int, ...]:

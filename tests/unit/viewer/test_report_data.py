@@ -96,7 +96,7 @@ def test_a_record_of_question_rows_alone_is_shown() -> None:
     record = make_record(reductions=("layers_heads",), words=("A", " red"))
     queries = tuple(Query("prompt", position, position, 0) for position in range(3))
     report = build_report(replace(record, facts=replace(record.facts, queries=queries)))
-    assert report.first_key == "q0"
+    assert report.first_key in ("q0", "q1", "q2")
     assert not any(row.key for row in report.rows)
 
 
@@ -202,3 +202,13 @@ def test_a_picture_of_another_size_is_noted() -> None:
     assert any("cannot be shown" in note for note in build_report(make_record(), picture=b"no picture").notes)
     assert any("no picture" in note for note in build_report(make_record(with_picture=False)).notes)
     assert not build_report(make_record()).notes
+
+
+def test_a_report_opens_on_the_answers_word_with_the_brightest_patch() -> None:
+    record = make_record(reductions=("layers_heads",), words=("A", " red", " circle", "."), precision="float32")
+    view = record.views["layers_heads"]
+    maps = view.maps_float() * 0.1
+    maps[2, 3, 4] = 0.3
+    maps[3, 1, 1] = 0.9  # the full stop is no word
+    brightest = replace(view, stored=maps)
+    assert build_report(replace(record, views={"layers_heads": brightest})).first_key == "t2"
