@@ -76,7 +76,7 @@ report: $(READY) ## Render the run file RUN=run.npz as HTML
 	@test -n '$(RUN)' || { echo 'error: RUN: got nothing, allowed the .npz file of a run; run: make report RUN=run.npz' >&2; exit 2; }
 	$(BIN)/llava-viewer render '$(RUN)' $(ARGS)
 
-demo-model: $(READY) ## Train the small model again (about half an hour on a CPU)
+demo-model: $(READY) ## Train the small model again (one to two hours on a CPU core)
 	$(PY) scripts/train_demo_model.py $(ARGS)
 
 ##@ Check
@@ -86,8 +86,11 @@ test: $(READY) ## Run every test that this machine can run
 test-gpu: $(READY) ## Run the tests that need a GPU
 	$(PY) -m pytest tests/gpu -m gpu $(ARGS)
 
-bench: $(READY) ## Measure speed and sizes
-	$(PY) scripts/bench_engine.py $(MODEL)
+bench: $(READY) ## Measure speed and sizes; raw numbers go to docs/benchmarks
+	$(PY) scripts/bench_engine.py llava-shapes --out docs/benchmarks/engine-llava-shapes.json
+	$(PY) scripts/bench_capture.py --shape 2048x16x6 --dtype float32 --out docs/benchmarks/decode-2048x16x6-float32.json
+	$(PY) scripts/bench_capture.py --shape 4096x32x4 --dtype bfloat16 --steps 24 \
+		--out docs/benchmarks/decode-4096x32x4-bfloat16.json
 	$(PY) scripts/bench_serving.py
 
 lint: $(READY) ## Check style, imports and types
@@ -103,7 +106,7 @@ typecheck: $(READY) ## Check types only
 golden: $(READY) ## Write the golden files of the tests anew
 	$(PY) scripts/make_golden.py $(ARGS)
 
-protos: $(READY) ## Write the gRPC stubs anew from TorchServe's own definitions
+protos: $(READY) ## Take the gRPC description anew from TorchServe's jar
 	$(PY) scripts/build_protos.py $(ARGS)
 
 clean: ## Stop servers; remove archives, outputs and caches (.venv and weights stay)
