@@ -248,7 +248,7 @@ def _sampling(item: BatchItem, decoded: Decoded) -> dict[str, Any]:
 
 
 def _utc_now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _device_name(device: torch.device) -> str:

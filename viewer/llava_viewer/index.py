@@ -30,8 +30,6 @@ from llava_wire.record import Record
 
 THUMB_SIDE_PX = 320
 INDEX_NAME = "index.html"
-_DATES = ("date", "asked_at", "finished_at", "started_at", "created_at", "received_at", "time")
-_TRANSPORTS = ("transport", "protocol", "via")
 
 
 @dataclass(frozen=True)
@@ -120,8 +118,8 @@ def _entry(folder: Path, path: Path, record: Record) -> Entry:
         answer=record.answer,
         model=model,
         view=view.name,
-        date=_first(record.run, _DATES),
-        transport=_first(record.run, _TRANSPORTS),
+        date=_run_text(record.run, "finished_at").replace("T", " ").replace("Z", " UTC"),
+        transport=_run_text(record.run, "transport"),
         tokens=str(written),
         tokens_text=wording.count(written, "token"),
         share=f"{share:.6f}",
@@ -136,11 +134,10 @@ def _link(path: Path) -> str:
     return "./" + quote(path.as_posix())
 
 
-def _first(run: dict[str, Any], keys: tuple[str, ...]) -> str:
-    for key in keys:
-        if isinstance(run.get(key), str | int | float):
-            return str(run[key])
-    return ""
+def _run_text(run: dict[str, Any], key: str) -> str:
+    """A text of the run block, or an empty one: a record may come without it."""
+    value = run.get(key)
+    return value if isinstance(value, str) else ""
 
 
 def _thumb(record: Record) -> tuple[str, str]:
