@@ -1,0 +1,93 @@
+"""Batches under a budget, deadlines, and a device that runs out of memory: each request has its own outcome."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from llava_server import engine as engine_module
+from llava_server.engine import Engine
+from llava_server.generate import generate
+from llava_server.request import GenerateRequest
+from llava_wire import Record, RequestError, encode
+from support.pictures import scene_bytes
+
+PICTURES = [scene_bytes(200, 160, seed) for seed in range(4)]
+
+
+def requests(**options: object) -> list[GenerateRequest]:
+    return [GenerateRequest.build(picture, "Describe the image.", options) for picture in PICTURES]
+
+
+def test_a_batch_is_split_under_the_byte_budget_and_answers_stay_the_same(engine: Engine, monkeypatch):
+    whole = engine.run(requests(precision="float32"))
+    one = engine.estimate(requests(precision="float32")[0]).device_bytes
+    limits = replace(engine.settings.limits, batch_bytes=2 * one)
+    monkeypatch.setattr(engine, "settings", replace(engine.settings, limits=limits))
+    parts = engine.run(requests(precision="float32"))
+    assert [record.run["batch_size"] for record in whole] == [4, 4, 4, 4]
+    assert [record.run["batch_size"] for record in parts] == [2, 2, 2, 2]
+    for one_record, other in zip(whole, parts, strict=True):
+        assert one_record.answer == other.answer
+        np.testing.assert_allclose(one_record.maps_float(), other.maps_float(), atol=1e-6, rtol=0)
+
+
+def test_the_same_request_alone_gives_the_same_bytes_without_the_run_block(engine: Engine):
+    first, second = (engine.run(requests()[:1])[0] for _ in range(2))
+    assert encode(first.without_run()) == encode(second.without_run())
+    assert first.run["finished_at"].endswith("Z")
+
+
+def test_a_deadline_ends_generation_and_keeps_what_is_there(grouped):
+    slow, _ = grouped
+    request = GenerateRequest.build(PICTURES[0], "word", {"max_new_tokens": 256, "deadline_ms": 250})
+    patient = GenerateRequest.build(PICTURES[1], "word", {"max_new_tokens": 40})
+    record, other = slow.run([request, patient])
+    assert isinstance(record, Record)
+    assert record.facts.finish_reason == "deadline"
+    assert 1 <= len(record.tokens) < 256
+    assert record.maps_float().shape[0] == len(record.tokens)
+    assert other.facts.finish_reason in ("length", "stop")
+
+
+def test_a_request_that_waited_past_its_deadline_is_refused_and_the_others_run(engine: Engine):
+    late, fine = requests(deadline_ms=1000)[:2]
+    late = replace(late, arrived_s=time.monotonic() - 5)
+    first, second = engine.run([late, fine])
+    assert isinstance(first, RequestError)
+    assert (first.code, first.status, first.field) == ("deadline", 503, "options.deadline_ms")
+    assert "1000 ms" in first.message
+    assert isinstance(second, Record)
+
+
+def test_out_of_memory_in_a_batch_runs_each_request_alone(engine: Engine, monkeypatch):
+    def small_device(loaded, items):
+        if len(items) > 1:
+            raise torch.OutOfMemoryError("tried to allocate 2 GiB")
+        return generate(loaded, items)
+
+    monkeypatch.setattr(engine_module, "generate", small_device)
+    results = engine.run(requests()[:3])
+    assert [record.run["batch_size"] for record in results] == [1, 1, 1]
+
+
+def test_out_of_memory_alone_is_a_507_with_advice_and_the_engine_lives(engine: Engine, monkeypatch):
+    def no_memory(loaded, items):
+        raise torch.OutOfMemoryError("tried to allocate 2 GiB")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine_module, "generate", no_memory)
+        [error] = engine.run(requests()[:1])
+    assert isinstance(error, RequestError)
+    assert error.status == 507
+    assert "max_new_tokens" in error.message
+    assert isinstance(engine.run(requests()[:1])[0], Record)
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_an_empty_list_gives_an_empty_list(count, engine: Engine):
+    assert len(engine.run(requests()[:count])) == count
