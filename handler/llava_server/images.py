@@ -21,6 +21,8 @@ from llava_wire.geometry import Geometry, Preprocess
 from llava_wire.schema import Image
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
+_FIRST_BYTES = (b"\x89PNG", b"\xff\xd8\xff", b"RIFF", b"GIF8", b"BM", b"II*\0", b"MM\0*")
+"""How files of these formats begin: one that does and still cannot be opened is damaged, not of another format."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,8 @@ def open_picture(data: bytes, limits: Limits) -> PillowImage.Image:
     except PillowImage.DecompressionBombError as error:
         raise RequestError("too_large", "image", f"got {error}, allowed {limits.max_image_pixels} pixels") from error
     except UnidentifiedImageError as error:
+        if data.startswith(_FIRST_BYTES):
+            raise _damaged(ValueError("its header ends too early")) from error
         raise RequestError(
             "unsupported_media", "image", f"got {data[:8]!r}..., allowed {', '.join(FORMATS)}; convert the file"
         ) from error

@@ -1,0 +1,93 @@
+"""Rows and reductions on small numbers that can be checked by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from llava_server import rows as rows_module
+from llava_server.plan import ViewPlan
+from llava_server.reduce import ViewReducer, to_host
+from llava_server.rows import RowLayout, attention_rows
+
+
+def softmax_rows(queries, keys, scaling, layout, groups):
+    """The textbook formula, one row at a time, in float64."""
+    heads, count = queries.shape[:2]
+    result = np.zeros((heads, count, keys.shape[1] - layout.pad))
+    for head in range(heads):
+        for row in range(count):
+            end = int(layout.positions[row]) + 1
+            seen = keys[head // groups, layout.pad : layout.pad + end].double().numpy()
+            scores = seen @ queries[head, row].double().numpy() * scaling
+            weights = np.exp(scores - scores.max())
+            result[head, row, :end] = weights / weights.sum()
+    return result
+
+
+@pytest.mark.parametrize("chunk_values", [1 << 24, 20])
+@pytest.mark.parametrize("kv_heads", [4, 2, 1])
+def test_rows_equal_the_textbook_softmax(kv_heads, chunk_values, monkeypatch):
+    monkeypatch.setattr(rows_module, "_CHUNK_VALUES", chunk_values)
+    torch.manual_seed(0)
+    queries, keys = torch.randn(4, 5, 8), torch.randn(kv_heads, 20, 8)
+    # 3 padding positions; prompt of 10: bos, text, 4 image tokens from 3, text; then the answer.
+    layout = RowLayout(3, 10, True, 3, 4, torch.tensor([9, 10, 11, 12, 4]))
+    expected = softmax_rows(queries, keys, 0.5, layout, 4 // kv_heads)
+    wanted = (3, 0)
+    image = torch.zeros(2, 5, 4)
+    shares = torch.zeros(2, 5, 4)
+    pieces = 0
+    for part, columns, split in attention_rows(queries, keys, wanted, 0.5, layout):
+        image[:, part], shares[:, part] = columns, split
+        pieces += 1
+    assert pieces == (1 if chunk_values > 1000 else 5)
+    np.testing.assert_allclose(image.numpy(), expected[list(wanted)][..., 3:7], atol=1e-6)
+    whole = expected[list(wanted)]
+    parts = [
+        whole[..., 0],
+        whole[..., 3:7].sum(-1),
+        whole[..., 1:3].sum(-1) + whole[..., 7:10].sum(-1),
+        whole[..., 10:].sum(-1),
+    ]
+    np.testing.assert_allclose(shares.numpy(), np.stack(parts, -1), atol=1e-6)
+
+
+def test_without_a_start_token_its_share_is_zero():
+    layout = RowLayout(0, 6, False, 2, 2, torch.tensor([5]))
+    [(_, _, shares)] = attention_rows(torch.randn(1, 1, 4), torch.randn(1, 6, 4), (0,), 1.0, layout)
+    assert shares[0, 0, 0] == 0
+    assert float(shares.sum()) == pytest.approx(1, abs=1e-6)
+
+
+def test_reductions_are_plain_means():
+    torch.manual_seed(1)
+    values = torch.rand(2, 3, 4, 6)  # [layer, head, row, patch]
+    shares = torch.rand(2, 3, 4, 4)
+    mean_rows = torch.tensor([True, False, True, True])
+    plans = (
+        ViewPlan("none", "none", (1, 0), (2, 0)),
+        ViewPlan("heads", "heads", (1, 0), (2, 0)),
+        ViewPlan("both", "layers_heads", (1, 0), (2, 0)),
+        ViewPlan("all", "all", (1, 0), (2, 0)),
+        ViewPlan("pairs", "none", (), (), ((1, 1), (0, 2), (1, 0))),
+        ViewPlan("pairs mean", "layers_heads", (), (), ((1, 1), (0, 2), (1, 0))),
+    )
+    reducers = [ViewReducer(plan, 4, 6, mean_rows, torch.device("cpu")) for plan in plans]
+    for layer in range(2):
+        for part in (slice(0, 3), slice(3, 4)):
+            for reducer in reducers:
+                reducer.add(layer, (0, 1, 2), part, values[layer, :, part], shares[layer, :, part])
+    none, heads, both, everything, pairs, pairs_mean = to_host(plans, [r.finish() for r in reducers], (2, 3))
+    grid = values.numpy()[[1, 0]][:, [2, 0]].transpose(2, 0, 1, 3).reshape(4, 2, 2, 2, 3)
+    np.testing.assert_allclose(none.maps, grid, rtol=1e-6)
+    np.testing.assert_allclose(heads.maps, grid.mean(2), rtol=1e-6)
+    np.testing.assert_allclose(both.maps, grid.mean((1, 2)), rtol=1e-6)
+    np.testing.assert_allclose(everything.maps, grid.mean((1, 2))[[0, 2, 3]].mean(0), rtol=1e-6)
+    chosen = values.numpy()[[1, 0, 1], [1, 2, 0]].transpose(1, 0, 2).reshape(4, 3, 2, 3)
+    np.testing.assert_allclose(pairs.maps, chosen, rtol=1e-6)
+    np.testing.assert_allclose(pairs_mean.maps, chosen.mean(1), rtol=1e-6)
+    np.testing.assert_allclose(both.shares, shares.numpy()[:, [2, 0]].mean((0, 1)), rtol=1e-6)
+    assert everything.shares.shape == (4,)
+    assert none.shares.shape == (4, 2, 2, 4)
