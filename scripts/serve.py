@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import signal
+import time
 import types
 from pathlib import Path
 
@@ -68,7 +69,15 @@ def serve(arguments: argparse.Namespace) -> int:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         handle.stop()
         return 0
+    # `--stop` from elsewhere takes the state away once Java has ended; a crash leaves it.
+    patience_s = time.monotonic() + 6
+    while (state := read_state(arguments.name)) is not None and time.monotonic() < patience_s:
+        time.sleep(0.2)
+    stopped_elsewhere = state is None
     handle.stop()
+    if stopped_elsewhere:
+        say("stopped")
+        return 0
     raise Trouble(f"torchserve: ended by itself with code {code}; see {shown(Path(handle.state.logs))}/console.log")
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import psutil
 
-from servekit.paths import Trouble, run_folder, shown
+from servekit.paths import RUN_ROOT, Trouble, run_folder, shown
 
 JAVA_CLASS = "org.pytorch.serve.ModelServer"
 
@@ -85,7 +85,9 @@ def require_running(name: str) -> ServerState:
     """The state of a live server."""
     state = read_state(name)
     if state is None or not state.alive():
-        raise Trouble(f"server {name!r}: got none running, allowed a started one; run: make serve")
+        others = sorted(path.parent.name for path in RUN_ROOT.glob("*/server.json") if path.parent.name != name)
+        hint = f"run: make serve, or name one that was started (NAME={others[0]})" if others else "run: make serve"
+        raise Trouble(f"server {name!r}: got none running, allowed a started one; {hint}")
     return state
 
 

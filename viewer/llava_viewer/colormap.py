@@ -24,7 +24,7 @@ _STOPS = {
         "0000040a07221e0c45380962510e6c69166e801f6c982766b0315bc63d4dd94d3de9612bf47918fa9407fcb014f8cd37f2ea69fcffa4"
     ),
 }
-_ALPHA = (0.0, 0.28, 0.45, 0.56, 0.64, 0.7, 0.75, 0.79, 0.83, 0.86, 0.88)
+_ALPHA = (0.0, 0.22, 0.36, 0.46, 0.53, 0.59, 0.64, 0.68, 0.71, 0.74, 0.76)
 """How opaque the heat is at 0, 10, .. 100 % of the scale: nothing at nothing, and never all, so that
 the picture stays readable."""
 

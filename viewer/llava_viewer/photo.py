@@ -57,7 +57,9 @@ def prepare(data: bytes) -> Photo:
     if not encoded or len(encoded) > _LOSSLESS_BYTES:
         encoded, kind = _encode(shown, "JPEG"), "image/jpeg"
     thumb = shrink(pixels, THUMB_SIDE_PX)
-    faded = PillowImage.blend(thumb.convert("L"), PillowImage.new("L", thumb.size, 255), 0.12)
+    # Paler than the stage's photo but still coloured: answers name colours, and heat must stand out.
+    muted = PillowImage.blend(thumb.convert("L").convert("RGB"), thumb, 0.6)
+    faded = PillowImage.blend(muted, PillowImage.new("RGB", thumb.size, "white"), 0.12)
     return Photo(data_uri(encoded, kind), data_uri(_encode(faded, "JPEG", 78), "image/jpeg"), pixels)
 
 

@@ -39,7 +39,7 @@ def answer_rows(record: Record) -> tuple[Row, ...]:
                 probability_level=round(LEVELS * probability),
                 piece=token.piece,
                 token_id=str(token.id),
-                where=f"token {number} of {len(record.tokens)}{step}",
+                where=f"token {number}{step}, counted from 0",
                 probability=wording.percent(probability),
                 top=tuple(_candidate(c.id, c.text, c.logprob, token.id) for c in token.top),
             )
