@@ -75,7 +75,9 @@ def decode_steps(model: LlamaForCausalLM, runs: dict[str, Way], prompt: int, ste
         for layer, (keys, values) in enumerate(tensors):
             way.cache.update(keys, values, layer)
         if way.views:
-            way.capture = QueryCapture(frozenset(layer for view in way.views for layer in view.cells))
+            # The first decode step stands in for the prefill, whose last row is captured the same way.
+            layers = frozenset(layer for view in way.views for layer in view.cells)
+            way.capture = QueryCapture(torch.tensor([[prompt]]), prompt + 1, layers)
     for step in range(steps):
         order = list(runs.values())
         rng.shuffle(order)
@@ -123,9 +125,10 @@ def _finish(model: LlamaForCausalLM, way: Way, prompt: int, steps: int) -> None:
     for view in way.views:
         for layer, heads in view.cells.items():
             union.setdefault(layer, set()).update(heads)
+    pick = way.capture.pick(0, range(prompt, prompt + steps), torch.device("cpu"))
     for layer, wanted in union.items():
         heads = tuple(sorted(wanted))
-        queries = way.capture.answer_queries(layer, 0, torch.arange(steps))
+        queries = way.capture.queries(layer, 0, pick)
         keys = way.cache.layers[layer].keys[0]
         for rows, image, shares in attention_rows(queries, keys, heads, way.capture.scaling[layer], layout):
             for reducer in reducers:

@@ -16,13 +16,15 @@ from typing import Any
 import torch
 
 from llava_server import estimate as sizes
-from llava_server.generate import BatchItem, generate
+from llava_server.batch import BatchItem
+from llava_server.generate import generate
 from llava_server.images import prepare_image
 from llava_server.loading import LoadedModel, load, prepare
 from llava_server.plan import make_plan
 from llava_server.prompt import PromptEncoder, check_context
 from llava_server.request import GenerateRequest
 from llava_server.response import RecordBuilder
+from llava_server.sampling import seed_of
 from llava_server.settings import ModelSettings, SettingsError
 from llava_wire.errors import RequestError
 from llava_wire.record import Record
@@ -130,7 +132,11 @@ class Engine:
         image = prepare_image(request.image, loaded.processor.image_processor, loaded.preprocess, limits)
         deadline_s = request.arrived_s + plan.deadline_ms / 1000
         return _Prepared(
-            index, request, BatchItem(image, prompt, plan, deadline_s), needed, (time.perf_counter() - started) * 1000
+            index,
+            request,
+            BatchItem(image, prompt, plan, deadline_s, seed_of(options)),
+            needed,
+            (time.perf_counter() - started) * 1000,
         )
 
     def _run_batch(self, batch: Sequence[_Prepared]) -> list[Record | RequestError]:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from llava_server.generate import BatchItem, BatchRun, Decoded
+from llava_server.batch import BatchItem, BatchRun, Decoded
 from llava_server.loading import LoadedModel
 from llava_server.prompt import token_texts
 from llava_server.reduce import ReducedView, ViewReducer, to_host
@@ -102,7 +102,7 @@ class RecordBuilder:
             model=self._model,
             tokens=tokens,
             queries=queries,
-            sampling=_sampling(item, decoded),
+            sampling=_sampling(item),
             software=self._software,
         )
         timings = {
@@ -112,7 +112,11 @@ class RecordBuilder:
             "decode_ms": run.decode_ms,
             "attention_ms": (time.perf_counter() - started) * 1000,
         }
-        run_block = {"finished_at": _utc_now(), **{name: round(value, 3) for name, value in timings.items()}}
+        run_block = {
+            "finished_at": _utc_now(),
+            "decoder": run.decoder,
+            **{name: round(value, 3) for name, value in timings.items()},
+        }
         return Record(facts, item.image.geometry, views, run_block)
 
     def _tokens(self, decoded: Decoded) -> tuple[Token, ...]:
@@ -139,10 +143,10 @@ class RecordBuilder:
         mean_rows = torch.tensor([q.kind == "answer" and q.step in mean_steps for q in queries])
         home = self._loaded.device
         reducers = [ViewReducer(view, len(queries), facts.image_tokens, mean_rows, home) for view in plan.views]
-        steps = torch.tensor([query.step for query in answer], dtype=torch.int64)
-        asked = len(queries) - len(answer)
+        before = run.decoded[index].pad
+        pick = run.capture.pick(index, [before + query.position for query in queries], home)
         layout = RowLayout(
-            pad=run.decoded[index].pad,
+            pad=before,
             prompt_length=len(item.prompt.ids),
             has_bos=item.prompt.ids[0] == self._tokenizer.bos_token_id,
             image_start=item.prompt.image_start,
@@ -150,10 +154,8 @@ class RecordBuilder:
             positions=torch.tensor([query.position for query in queries], dtype=torch.int64),
         )
         for layer, heads in plan.cells.items():
-            captured = run.capture.answer_queries(layer, index, steps)  # [head, row, head_dim]
-            if asked:
-                captured = torch.cat([captured, run.capture.prompt_queries(layer, index, asked)], dim=1)
-            keys = run.cache.layers[layer].keys[index]  # [kv head, key, head_dim]
+            captured = run.capture.queries(layer, index, pick)  # [head, row, head_dim]
+            keys = run.keys[layer][index]  # [kv head, key, head_dim]
             for rows, image, shares in attention_rows(captured, keys, heads, run.capture.scaling[layer], layout):
                 for reducer in reducers:
                     reducer.add(layer, heads, rows, image, shares)
@@ -238,11 +240,11 @@ def _stored(view: ReducedView, precision: str, mean_steps: tuple[int, ...]) -> V
     return View(facts, stored, scales, np.ascontiguousarray(view.shares, dtype="<f4"))
 
 
-def _sampling(item: BatchItem, decoded: Decoded) -> dict[str, Any]:
+def _sampling(item: BatchItem) -> dict[str, Any]:
     options = item.plan.options
-    facts: dict[str, Any] = {"max_new_tokens": options.max_new_tokens, "greedy": decoded.seed is None}
-    if decoded.seed is not None:
-        facts |= {"temperature": options.temperature, "seed": decoded.seed}
+    facts: dict[str, Any] = {"max_new_tokens": options.max_new_tokens, "greedy": item.seed is None}
+    if item.seed is not None:
+        facts |= {"temperature": options.temperature, "seed": item.seed}
         facts |= {name: value for name in ("top_p", "top_k") if (value := getattr(options, name)) is not None}
     return facts
 

@@ -15,22 +15,28 @@ from transformers.generation.logits_process import TemperatureLogitsWarper, TopK
 from llava_server.options import Options
 
 
+def seed_of(options: Options) -> int | None:
+    """The seed of a request: the given one, a fresh one when it samples without, None when it is greedy."""
+    if not options.sampling:
+        return None
+    return options.seed if options.seed is not None else secrets.randbits(53)
+
+
 class Sampler:
     """Chooses the next token of one request.
 
     Args:
-        options: the request's options; greedy unless `options.sampling`.
+        options: the request's options.
+        seed: of the generator; None for greedy.
         device: where the logits are.
     """
 
-    def __init__(self, options: Options, device: torch.device) -> None:
-        self.seed = None
+    def __init__(self, options: Options, seed: int | None, device: torch.device) -> None:
         self._warpers: list[TemperatureLogitsWarper | TopKLogitsWarper | TopPLogitsWarper] = []
         self._generator: torch.Generator | None = None
-        if not options.sampling:
+        if seed is None:
             return
-        self.seed = options.seed if options.seed is not None else secrets.randbits(53)
-        self._generator = torch.Generator(device).manual_seed(self.seed)
+        self._generator = torch.Generator(device).manual_seed(seed)
         if options.temperature != 1.0:
             self._warpers.append(TemperatureLogitsWarper(options.temperature))
         if options.top_k is not None:
