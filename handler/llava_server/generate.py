@@ -55,8 +55,9 @@ def generate(loaded: LoadedModel, items: Sequence[BatchItem], static: StaticDeco
     chosen = _choose(samplers, logits[:, -1])
     finished = log.add(logits[:, -1], chosen)
     prefill_ms = (time.perf_counter() - started) * 1000
-    steps = None if static is None or finished else static.begin(batch, cache, capture, new_tokens)
-    steps = steps or _GrowingSteps(loaded, batch, cache, capture)
+    steps: Steps = _GrowingSteps(loaded, batch, cache, capture)
+    if static is not None and not finished:
+        steps = static.begin(batch, cache, capture, new_tokens) or steps
     while not finished:
         if any(log.reasons):
             done = torch.tensor([reason is not None for reason in log.reasons], device=loaded.device)
