@@ -26,7 +26,7 @@ from llava_server.response import JSON_TYPE, NPZ_TYPE, to_response
 from llava_wire.errors import RequestError, nearest
 from llava_wire.record import Record
 
-FIELDS = ("image", "prompt", "options")
+FIELDS = ("image", "prompt", "options", "record")
 _NPZ_NAMES = (NPZ_TYPE, "application/zip", "application/octet-stream")
 _FORM = (
     "POST multipart/form-data (curl -F image=@FILE -F prompt=TEXT) "
@@ -129,18 +129,27 @@ def _read(row: Mapping[str, Any], head: Mapping[str, str]) -> GenerateRequest | 
             if name not in FIELDS:
                 hint = nearest(str(name), FIELDS)
                 raise RequestError("invalid", str(name)[:80], f"got an unknown field, allowed {list(FIELDS)}{hint}")
-        for name in ("image", "prompt"):
-            if name not in fields:
-                raise RequestError("bad_request", name, f"got no such field, allowed both image and prompt; {_FORM}")
-        from_json = fields is not row
-        request = GenerateRequest.build(
-            _image(fields["image"], from_json), _prompt(fields["prompt"]), _options(fields.get("options"))
-        )
-        return _with_format(request, head)
+        return _with_format(_request(fields, from_json=fields is not row), head)
     except RequestError as error:
         return error
     except Exception as error:
         return _internal(error)
+
+
+def _request(fields: Mapping[str, Any], *, from_json: bool) -> GenerateRequest:
+    """A question about a picture, or the replay of a record."""
+    if "record" in fields:
+        if "prompt" in fields:
+            raise RequestError("bad_request", "prompt", "got it beside a record, allowed one of them; leave one out")
+        picture = _file(fields["image"], "image", from_json) if "image" in fields else None
+        record = _file(fields["record"], "record", from_json)
+        return GenerateRequest.replay(record, _options(fields.get("options")), picture)
+    for name in ("image", "prompt"):
+        if name not in fields:
+            raise RequestError("bad_request", name, f"got no such field, allowed both image and prompt; {_FORM}")
+    return GenerateRequest.build(
+        _file(fields["image"], "image", from_json), _prompt(fields["prompt"]), _options(fields.get("options"))
+    )
 
 
 def _fields(row: Mapping[str, Any], head: Mapping[str, str]) -> Mapping[str, Any]:
@@ -167,8 +176,8 @@ def _fields(row: Mapping[str, Any], head: Mapping[str, str]) -> Mapping[str, Any
     return body
 
 
-def _image(value: Any, from_json: bool) -> Any:
-    """The picture's bytes; base64 only inside JSON, where there is nothing else."""
+def _file(value: Any, field: str, from_json: bool) -> Any:
+    """A file's bytes; base64 only inside JSON, where there is nothing else."""
     if isinstance(value, bytes | bytearray):
         return bytes(value)
     if from_json and isinstance(value, str):
@@ -177,13 +186,13 @@ def _image(value: Any, from_json: bool) -> Any:
         except (binascii.Error, ValueError) as error:
             raise RequestError(
                 "bad_request",
-                "image",
+                field,
                 f"got text that is not base64 ({error}), allowed base64 of the file; send it without a data: prefix",
             ) from error
     if from_json:
-        raise RequestError("bad_request", "image", f"got {type(value).__name__}, allowed base64 text; encode the file")
+        raise RequestError("bad_request", field, f"got {type(value).__name__}, allowed base64 text; encode the file")
     raise RequestError(
-        "unsupported_media", "image", "got a part of a text or JSON type, allowed a picture; send it as image/png, say"
+        "unsupported_media", field, "got a part of a text or JSON type, allowed a file; send it as image/png, say"
     )
 
 

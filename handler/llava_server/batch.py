@@ -5,9 +5,9 @@ Flow: `BatchItem`s -> `pad` -> `PaddedBatch` -> a decoder -> `BatchRun` with one
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -26,9 +26,11 @@ class BatchItem:
     Args:
         image, prompt, plan: picture, question and what is asked for.
         deadline_s: the `time.monotonic()` at which it must stop.
-        seed: of its own random numbers; None when greedy.
+        seed: of its own random numbers; None when it does not sample.
+        sequence: its number among the sequences of its request.
         answer: the answer's ids when they are given (a replay), else empty.
         finish_reason: why a given answer ended.
+        sampling: how a given answer was chosen, when that is known from its record.
     """
 
     image: PreparedImage
@@ -36,8 +38,10 @@ class BatchItem:
     plan: Plan
     deadline_s: float
     seed: int | None = None
+    sequence: int = 0
     answer: tuple[int, ...] = ()
     finish_reason: FinishReason = "stop"
+    sampling: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)

@@ -1,59 +1,52 @@
 """LLaVA with its attention, in process: requests in, records out. The handler only calls this.
 
-Flow: `GenerateRequest`s -> prepared items (picture, prompt, plan, size check) -> batches under a byte budget ->
-`generate` -> attention rows -> reductions -> `Record`s, in the order of the requests.
+Flow: `GenerateRequest`s -> `Prepared` requests (picture, prompt, plan, size check) -> batches under a byte budget ->
+decoding, replay or beam search -> attention rows -> reductions -> `Record`s, in the order of the requests.
 """
 
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from llava_server import estimate as sizes
-from llava_server.batch import BatchItem
+from llava_server.beams import beam_search
 from llava_server.generate import generate
-from llava_server.images import prepare_image
 from llava_server.loading import LoadedModel, load, prepare
-from llava_server.plan import make_plan
-from llava_server.prompt import PromptEncoder, check_context
+from llava_server.prepare import Prepared, Preparer
+from llava_server.replay import replay
 from llava_server.request import GenerateRequest
 from llava_server.response import RecordBuilder
-from llava_server.sampling import seed_of
 from llava_server.settings import ModelSettings, SettingsError
+from llava_server.static import StaticDecoder, compiled_decoder
 from llava_wire.errors import RequestError
 from llava_wire.record import Record
 
 
-@dataclass(frozen=True)
-class _Prepared:
-    """One request with its place in the caller's list."""
-
-    index: int
-    request: GenerateRequest
-    item: BatchItem
-    needed: sizes.Estimate
-    preprocess_ms: float
-
-
 class Engine:
-    """A loaded model that answers requests with records.
+    """A loaded model that answers requests with records; usable from several threads, which take turns.
 
     Args:
         loaded: model and processor, from `llava_server.loading`.
         settings: limits, default views, head sets, provenance.
+        static: static buffers for decoding, or None to decode on a growing cache alone.
     """
 
-    def __init__(self, loaded: LoadedModel, settings: ModelSettings) -> None:
+    def __init__(self, loaded: LoadedModel, settings: ModelSettings, static: StaticDecoder | None = None) -> None:
         self.loaded = loaded
         self.settings = settings
-        self._encoder = PromptEncoder(loaded.processor, loaded.model.config.image_token_id, loaded.facts.image_tokens)
+        self._static = static
+        self._preparer = Preparer(loaded, settings)
         self._builder = RecordBuilder(loaded, settings)
+        # Records are made from the static buffers, so a batch owns the device until its records are done.
+        self._turn = threading.Lock()
 
     @classmethod
     def load(
@@ -83,7 +76,8 @@ class Engine:
             wanted = "cuda" if torch.cuda.is_available() else "cpu"
         if wanted.startswith("cuda") and not torch.cuda.is_available():
             raise SettingsError(f"device: got {wanted!r}, allowed 'cpu': PyTorch sees no CUDA device; set device: cpu")
-        return cls(load(folder, chosen, device=wanted, dtype=dtype or chosen.dtype), chosen)
+        loaded = load(folder, chosen, device=wanted, dtype=dtype or chosen.dtype)
+        return cls(loaded, chosen, compiled_decoder(loaded, chosen) if chosen.compile else None)
 
     @classmethod
     def from_model(cls, model: Any, processor: Any, settings: ModelSettings | None = None) -> Engine:
@@ -94,61 +88,35 @@ class Engine:
         """Answers requests, batched under the byte budget; a refused request never harms the others.
 
         Args:
-            requests: any mixture of options.
+            requests: any mixture of options, replays included.
 
         Returns:
             one `Record` or `RequestError` per request, in order.
         """
         results: list[Record | RequestError | None] = [None] * len(requests)
-        prepared: list[_Prepared] = []
+        prepared: list[tuple[int, Prepared]] = []
         for index, request in enumerate(requests):
             try:
-                prepared.append(self._prepare(index, request))
+                prepared.append((index, self._preparer.prepare(request)))
             except RequestError as error:
                 results[index] = error
         for batch in _split(prepared, self.settings.limits.batch_bytes):
-            for entry, result in zip(batch, self._run_batch(batch), strict=True):
-                results[entry.index] = result
+            with self._turn:
+                answers = self._run_batch([entry for _, entry in batch])
+            for (index, _), answer in zip(batch, answers, strict=True):
+                results[index] = answer
         return [result for result in results if result is not None]
 
     def estimate(self, request: GenerateRequest) -> sizes.Estimate:
         """What a request would take, without running it; raises the same RequestError that `run` would return."""
-        return self._prepare(0, request).needed
+        return self._preparer.prepare(request).needed
 
-    def _prepare(self, index: int, request: GenerateRequest) -> _Prepared:
-        started = time.perf_counter()
-        loaded, limits, options = self.loaded, self.settings.limits, request.options
-        plan = make_plan(options, loaded.facts, self.settings)
-        if len(request.prompt) > limits.max_prompt_chars:
-            raise RequestError(
-                "too_large",
-                "prompt",
-                f"got {len(request.prompt)} characters, allowed {limits.max_prompt_chars}; shorten it",
-            )
-        prompt = self._encoder.encode(request.prompt, options.template)
-        check_context(len(prompt.ids), options.max_new_tokens, loaded.facts.context)
-        needed = sizes.estimate(plan, loaded.facts, len(prompt.ids), len(prompt.question))
-        sizes.check(needed, plan, limits)
-        image = prepare_image(request.image, loaded.processor.image_processor, loaded.preprocess, limits)
-        deadline_s = request.arrived_s + plan.deadline_ms / 1000
-        return _Prepared(
-            index,
-            request,
-            BatchItem(image, prompt, plan, deadline_s, seed_of(options)),
-            needed,
-            (time.perf_counter() - started) * 1000,
-        )
-
-    def _run_batch(self, batch: Sequence[_Prepared]) -> list[Record | RequestError]:
+    def _run_batch(self, batch: Sequence[Prepared]) -> list[Record | RequestError]:
         """Runs one batch; when the device runs out of memory, each request again alone, then a clear refusal."""
-        if time.monotonic() >= min(entry.item.deadline_s for entry in batch):
+        if time.monotonic() >= min(entry.items[0].deadline_s for entry in batch):
             return self._drop_late(batch)
         try:
-            run = generate(self.loaded, [entry.item for entry in batch])
-            return [
-                self._builder.build(entry.request, entry.item, run, i, len(batch), entry.preprocess_ms)
-                for i, entry in enumerate(batch)
-            ]
+            return self._records(batch)
         except torch.OutOfMemoryError as error:
             message = str(error).splitlines()[0]
         # Outside the except block: the traceback would keep the failed run's tensors alive.
@@ -165,32 +133,60 @@ class Engine:
             )
         ]
 
-    def _drop_late(self, batch: Sequence[_Prepared]) -> list[Record | RequestError]:
+    def _records(self, batch: Sequence[Prepared]) -> list[Record | RequestError]:
+        """One record per request of a batch of one kind."""
+        groups = [entry.items for entry in batch]
+        if batch[0].kind == "beams":
+            groups = [tuple(beam_search(self.loaded, item)) for (item,) in groups]
+        items = [item for group in groups for item in group]
+        run = generate(self.loaded, items, self._static) if batch[0].kind == "decode" else replay(self.loaded, items)
+        results, first = [], 0
+        for entry, group in zip(batch, groups, strict=True):
+            built = [
+                self._builder.build(entry.request, item, run, first + i, len(items), entry.preprocess_ms)
+                for i, item in enumerate(group)
+            ]
+            first += len(group)
+            results.append(_together(built))
+        return results
+
+    def _drop_late(self, batch: Sequence[Prepared]) -> list[Record | RequestError]:
         """Refuses what is past its deadline before it started, and runs the rest."""
         now = time.monotonic()
-        rest = [entry for entry in batch if entry.item.deadline_s > now]
+        rest = [entry for entry in batch if entry.items[0].deadline_s > now]
         answers = iter(self._run_batch(rest) if rest else [])
-        return [next(answers) if entry.item.deadline_s > now else _late(entry) for entry in batch]
+        return [next(answers) if entry.items[0].deadline_s > now else _late(entry) for entry in batch]
 
 
-def _late(entry: _Prepared) -> RequestError:
+def _together(built: Sequence[Record | RequestError]) -> Record | RequestError:
+    """The sequences of one request as one record; one refusal refuses the request."""
+    records = []
+    for result in built:
+        if isinstance(result, RequestError):
+            return result
+        records.append(result)
+    return replace(records[0], alternatives=tuple(replace(record, run={}) for record in records[1:]))
+
+
+def _late(entry: Prepared) -> RequestError:
     return RequestError(
         "deadline",
         "options.deadline_ms",
-        f"got {entry.item.plan.deadline_ms} ms, all spent waiting; raise it or try when fewer requests wait",
+        f"got {entry.items[0].plan.deadline_ms} ms, all spent waiting; raise it or try when fewer requests wait",
     )
 
 
-def _split(prepared: Sequence[_Prepared], budget_bytes: int) -> list[list[_Prepared]]:
-    """Consecutive batches under the budget; padding makes every item of a batch as large as its largest."""
-    batches: list[list[_Prepared]] = []
-    for entry in prepared:
-        if batches:
-            largest = max(e.needed.device_bytes for e in (*batches[-1], entry))
-            if largest * (len(batches[-1]) + 1) <= budget_bytes:
-                batches[-1].append(entry)
+def _split(prepared: Sequence[tuple[int, Prepared]], budget_bytes: int) -> list[list[tuple[int, Prepared]]]:
+    """Consecutive batches of one kind under the budget; padding makes every item as large as the batch's largest."""
+    batches: list[list[tuple[int, Prepared]]] = []
+    for index, entry in prepared:
+        if batches and batches[-1][-1][1].kind == entry.kind != "beams":
+            together = [*(e for _, e in batches[-1]), entry]
+            count = sum(len(e.items) for e in together)
+            if count * max(e.needed.device_bytes // len(e.items) for e in together) <= budget_bytes:
+                batches[-1].append((index, entry))
                 continue
-        batches.append([entry])
+        batches.append([(index, entry)])
     return batches
 
 

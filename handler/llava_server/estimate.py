@@ -58,7 +58,9 @@ def estimate(plan: Plan, facts: ModelFacts, prompt_tokens: int, question_tokens:
     for view in plan.views:
         maps += rows * view.maps_per_query * (facts.image_tokens + 4) * 4
         response += (1 if view.reduction == "all" else rows * view.maps_per_query) * per_map
-    return Estimate(cache, capture, maps, response)
+    # A beam search holds all of its beams; samples run side by side.
+    wide, sent = max(options.num_beams, options.num_return_sequences), options.num_return_sequences
+    return Estimate(cache * wide, capture * wide, maps * wide, response * sent)
 
 
 def response_limit(plan: Plan, limits: Limits) -> int:
@@ -90,6 +92,8 @@ def check(needed: Estimate, plan: Plan, limits: Limits) -> None:
 
 def _advice(plan: Plan) -> str:
     """The option that shrinks the largest part of this request."""
+    if plan.options.num_beams > 1 or plan.options.num_return_sequences > 1:
+        return "set fewer beams and sequences"
     largest = max(plan.views, key=lambda view: view.maps_per_query)
     if largest.reduction == "none":
         return (

@@ -17,8 +17,13 @@ from llava_wire.schema import REDUCTIONS
 DEFAULT_MAX_NEW_TOKENS = 64
 KNOWN = (
     "max_new_tokens", "template", "rows", "steps", "layers", "heads", "reduction", "views", "precision", "format",
-    "temperature", "top_p", "top_k", "seed", "deadline_ms",
+    "temperature", "top_p", "top_k", "seed", "num_beams", "length_penalty", "num_return_sequences", "deadline_ms",
 )  # fmt: skip
+DECODING = (
+    "max_new_tokens", "template", "temperature", "top_p", "top_k", "seed", "num_beams", "length_penalty",
+    "num_return_sequences",
+)  # fmt: skip
+"""Options that decide the answer; a replay, whose answer is given, has none of them."""
 _TOOLKIT_REDUCTIONS = {3: "heads", 2: "layers_heads", 1: "all"}
 _MAX_LIST = 4096
 _MAX_VIEWS = 32
@@ -66,6 +71,9 @@ class Options:
     top_p: float | None = None
     top_k: int | None = None
     seed: int | None = None
+    num_beams: int = 1
+    length_penalty: float = 1.0
+    num_return_sequences: int = 1
     deadline_ms: int | None = None
 
 
@@ -106,6 +114,7 @@ def parse_options(given: object) -> Options:
         )
     values["views"] = _views(given)
     values.update(_sampling(given))
+    values.update(_sequences(given, sampling=values["sampling"]))
     if "deadline_ms" in given:
         values["deadline_ms"] = _integer(given["deadline_ms"], "options.deadline_ms", 1)
     return Options(**values)
@@ -205,6 +214,27 @@ def _sampling(given: Mapping[str, Any]) -> dict[str, Any]:
     if not values["sampling"] and ("seed" in values or values.keys() & {"top_p", "top_k"}):
         odd = next(name for name in ("seed", "top_p", "top_k") if name in values)
         raise invalid(f"options.{odd}", given[odd], "it together with a temperature above 0; add one or leave it out")
+    return values
+
+
+def _sequences(given: Mapping[str, Any], *, sampling: bool) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for name in ("num_beams", "num_return_sequences"):
+        if name in given:
+            values[name] = _integer(given[name], f"options.{name}", 1)
+    beams, count = values.get("num_beams", 1), values.get("num_return_sequences", 1)
+    if beams > 1 and sampling:
+        raise invalid("options.num_beams", beams, "1 together with sampling; leave one of them out")
+    if "length_penalty" in given:
+        if beams == 1:
+            raise invalid("options.length_penalty", given["length_penalty"], "it with num_beams of 2 or more; add them")
+        values["length_penalty"] = _number(given["length_penalty"], "options.length_penalty", -10.0, 10.0)
+    if count > 1 and not sampling and count > beams:
+        raise invalid(
+            "options.num_return_sequences",
+            count,
+            f"1 to num_beams ({beams}) without sampling; raise num_beams, or add a temperature",
+        )
     return values
 
 

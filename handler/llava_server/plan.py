@@ -104,6 +104,10 @@ def make_plan(options: Options, facts: ModelFacts, settings: ModelSettings) -> P
     limit = settings.limits.max_new_tokens
     if options.max_new_tokens > limit:
         raise invalid("options.max_new_tokens", options.max_new_tokens, f"1 to {limit} for {settings.name}")
+    for name in ("num_beams", "num_return_sequences"):
+        most = settings.limits.max_sequences
+        if getattr(options, name) > most:
+            raise invalid(f"options.{name}", getattr(options, name), f"1 to {most} for {settings.name}")
     if options.steps != "all" and options.steps[-1] >= options.max_new_tokens:
         allowed = f"0-based steps below max_new_tokens ({options.max_new_tokens}); raise max_new_tokens or drop it"
         raise invalid("options.steps", options.steps[-1], allowed)

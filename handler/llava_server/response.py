@@ -102,7 +102,7 @@ class RecordBuilder:
             model=self._model,
             tokens=tokens,
             queries=queries,
-            sampling=_sampling(item),
+            sampling=_sampling(item, decoded),
             software=self._software,
         )
         timings = {
@@ -180,12 +180,14 @@ def to_response(record: Record, fmt: str, max_bytes: int | None = None) -> tuple
     data = encode(record)
     body, content_type = data, NPZ_TYPE
     if fmt == "json":
-        reply = {
+        reply: dict[str, Any] = {
             "answer": record.answer,
             "record": document(record),
             "run": record.run,
             "npz_base64": base64.b64encode(data).decode("ascii"),
         }
+        if record.alternatives:
+            reply["alternatives"] = [document(other) for other in record.alternatives]
         body, content_type = json.dumps(reply, ensure_ascii=False, allow_nan=False).encode("utf-8"), JSON_TYPE
     if max_bytes is not None and len(body) > max_bytes:
         raise RequestError(
@@ -240,12 +242,24 @@ def _stored(view: ReducedView, precision: str, mean_steps: tuple[int, ...]) -> V
     return View(facts, stored, scales, np.ascontiguousarray(view.shares, dtype="<f4"))
 
 
-def _sampling(item: BatchItem) -> dict[str, Any]:
+def _sampling(item: BatchItem, decoded: Decoded) -> dict[str, Any]:
+    """How the answer was chosen, in the words of the record."""
+    if item.sampling is not None:
+        return dict(item.sampling)
     options = item.plan.options
-    facts: dict[str, Any] = {"max_new_tokens": options.max_new_tokens, "greedy": item.seed is None}
+    facts: dict[str, Any] = {
+        "max_new_tokens": options.max_new_tokens,
+        "greedy": item.seed is None and options.num_beams == 1,
+    }
     if item.seed is not None:
         facts |= {"temperature": options.temperature, "seed": item.seed}
         facts |= {name: value for name in ("top_p", "top_k") if (value := getattr(options, name)) is not None}
+    if options.num_beams > 1:
+        facts |= {"num_beams": options.num_beams, "length_penalty": options.length_penalty}
+        # transformers' score of a finished beam.
+        facts["score"] = sum(decoded.logprobs) / len(decoded.ids) ** options.length_penalty
+    if options.num_return_sequences > 1:
+        facts |= {"sequence": item.sequence, "sequences": options.num_return_sequences}
     return facts
 
 

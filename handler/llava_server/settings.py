@@ -33,6 +33,7 @@ class Limits:
     max_image_pixels: int = 40_000_000
     max_prompt_chars: int = 4000
     max_response_bytes: int = 24 << 20
+    max_sequences: int = 8
     batch_bytes: int = 1 << 30
     deadline_ms: int = 240_000
 
@@ -49,6 +50,8 @@ class ModelSettings:
         device: "auto" (the worker's GPU, else the CPU), "cpu", "cuda", or "map" (accelerate spreads the layers).
         threads: CPU threads of a worker; 0 leaves PyTorch's choice.
         model_path: the folder of the weights when it is neither `source` nor model_store/weights/<name>.
+        compile: decode on a static cache with a compiled step; compiled at load for each of `compile_batches` (batch
+            sizes) times `compile_text_tokens` (room for prompt text and answer). Other requests run as without it.
         head_sets: name -> ((layer, head), ...), 0-based.
         default_views: the views of a request that names none.
         sha256: file name -> digest of the published files.
@@ -62,6 +65,9 @@ class ModelSettings:
     threads: int = 0
     embed_weights: bool = False
     model_path: str = ""
+    compile: bool = False
+    compile_batches: tuple[int, ...] = (1, 4)
+    compile_text_tokens: tuple[int, ...] = (128, 512)
     limits: Limits = field(default_factory=Limits)
     head_sets: Mapping[str, tuple[tuple[int, int], ...]] = field(default_factory=dict)
     default_views: tuple[ViewSpec, ...] = (ViewSpec("mean", "all", "all", "layers_heads"),)
@@ -85,9 +91,17 @@ class ModelSettings:
                 raise SettingsError(
                     f"handler.{key}: got {values[key]!r}, allowed a {kind.__name__}; quote it in the YAML"
                 )
-        for key, allowed in (("dtype", DTYPES), ("device", DEVICES), ("embed_weights", (True, False))):
+        for key, allowed in (
+            ("dtype", DTYPES),
+            ("device", DEVICES),
+            ("embed_weights", (True, False)),
+            ("compile", (True, False)),
+        ):
             if key in values and values[key] not in allowed:
                 raise SettingsError(f"handler.{key}: got {values[key]!r}, allowed {list(allowed)}")
+        for key in ("compile_batches", "compile_text_tokens"):
+            if key in values:
+                values[key] = _sizes(values[key], f"handler.{key}")
         values["limits"] = _limits(values.get("limits", {}))
         values["head_sets"] = _head_sets(values.get("head_sets", {}))
         if "default_views" in values:
@@ -110,6 +124,13 @@ class ModelSettings:
                 f"{path.name}: got no `handler:` section, allowed a model's YAML; see model_store/*.yaml"
             )
         return cls.from_dict(section)
+
+
+def _sizes(value: Any, key: str) -> tuple[int, ...]:
+    whole = isinstance(value, list) and all(isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in value)
+    if not whole or not 1 <= len(value) <= 16:
+        raise SettingsError(f"{key}: got {value!r}, allowed a list of 1 to 16 whole numbers of 1 or more")
+    return tuple(sorted(set(value)))
 
 
 def _limits(section: Mapping[str, Any]) -> Limits:

@@ -21,6 +21,7 @@ from transformers import DynamicCache
 from llava_server.batch import PaddedBatch
 from llava_server.capture import QueryCapture
 from llava_server.loading import LoadedModel
+from llava_server.settings import ModelSettings, SettingsError
 
 _WARM_STEPS = 3
 """CUDA graphs run a graph once to warm up and once to record it; the third is a replay."""
@@ -140,6 +141,25 @@ class StaticDecoder:
         """Logits [bucket's batch, vocab] float32 after `ids` [bucket's batch]; advances the bucket's slot."""
         torch.compiler.cudagraph_mark_step_begin()
         return self._step(self._loaded.model, bucket, ids)
+
+
+def compiled_decoder(loaded: LoadedModel, settings: ModelSettings) -> StaticDecoder:
+    """The compiled buckets that a model's YAML asks for, warmed up.
+
+    Raises:
+        SettingsError: when this model or this machine cannot compile.
+    """
+    devices = {str(parameter.device) for parameter in loaded.model.parameters()}
+    if len(devices) > 1:
+        raise SettingsError(f"handler.compile: got true over {sorted(devices)}, allowed one device; set device: cuda")
+    decoder = StaticDecoder(loaded, settings.compile_batches, settings.compile_text_tokens)
+    try:
+        decoder.warm_up()
+    except torch._inductor.exc.InvalidCxxCompiler as error:
+        raise SettingsError(
+            "handler.compile: got true without a C++ compiler, allowed with one; install g++ or set compile: false"
+        ) from error
+    return decoder
 
 
 class _StaticSteps:

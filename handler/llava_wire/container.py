@@ -1,8 +1,8 @@
 """A record as one file: a zip that `numpy.load(allow_pickle=False)` opens.
 
 Flow: `Record` -> `encode` -> bytes -> `decode` -> `Record`. Members, in this order: record.json, patch_rects.npy,
-views/<i>/maps.npy, scales.npy, shares.npy, the optional picture, the optional run.json. Dates, order and compression
-level are fixed, so the same record gives the same bytes.
+views/<i>/maps.npy, scales.npy, shares.npy, the optional alternatives/<i>.npz (records again), the optional picture, the
+optional run.json. Dates, order and compression level are fixed, so the same record gives the same bytes.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import re
 import struct
 import zipfile
 import zlib
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,7 @@ MAX_INFLATED_BYTES = 4 << 30
 MAX_JSON_BYTES = 64 << 20
 """The largest record.json or run.json; parsed JSON takes many times its size in memory."""
 MAX_MEMBERS = 1000
+MAX_ALTERNATIVES = 64
 COMPRESSION_LEVEL = 6
 _NPY_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 # What zipfile raises for damaged data; NotImplementedError and RuntimeError stand for flags it does not read.
@@ -39,6 +41,7 @@ _ZIP_ERRORS = (
 )  # fmt: skip
 _DATE = (1980, 1, 1, 0, 0, 0)
 _PICTURE = re.compile(r"picture\.(png|jpg)")
+_ALTERNATIVE = re.compile(r"alternatives/[1-9][0-9]*\.npz")
 _AXES = [
     (*query, *selection, "row", "col")
     for query in ((), ("query",))
@@ -69,6 +72,12 @@ def encode(record: Record) -> bytes:
             _add(archive, f"views/{index}/maps.npy", _npy_bytes(view.stored))
             _add(archive, f"views/{index}/scales.npy", _npy_bytes(view.scales))
             _add(archive, f"views/{index}/shares.npy", _npy_bytes(view.shares))
+        for index, other in enumerate(record.alternatives, start=1):
+            if other.alternatives or other.picture or other.run:
+                raise ValueError(
+                    f"alternatives[{index - 1}]: got one with alternatives, picture or run, allowed neither"
+                )
+            _add(archive, f"alternatives/{index}.npz", encode(other), compress=False)
         if record.picture is not None:
             name, data = record.picture
             if not _PICTURE.fullmatch(name):
@@ -85,6 +94,11 @@ def decode(data: bytes) -> Record:
     Raises:
         RecordError: "not_a_record", "truncated", "too_large", "unsupported_version" or "invalid".
     """
+    return _decode(data, MAX_INFLATED_BYTES, nested=False)
+
+
+def _decode(data: bytes, budget_bytes: int, *, nested: bool) -> Record:
+    """Reads a record; an alternative inside a record (`nested`) has no alternatives of its own."""
     if len(data) > MAX_FILE_BYTES:
         raise RecordError(
             "too_large", f"record: got {len(data)} bytes, allowed {MAX_FILE_BYTES}; ask for fewer views or steps"
@@ -103,18 +117,34 @@ def decode(data: bytes) -> Record:
     with archive:
         infos = archive.infolist()
         total = sum(info.file_size for info in infos)
-        if len(infos) > MAX_MEMBERS or total > MAX_INFLATED_BYTES:
+        if len(infos) > MAX_MEMBERS or total > budget_bytes:
             raise RecordError(
                 "too_large",
-                f"record: got {len(infos)} members of {total} bytes inflated, "
-                f"allowed {MAX_MEMBERS} of {MAX_INFLATED_BYTES}",
+                f"record: got {len(infos)} members of {total} bytes inflated, allowed {MAX_MEMBERS} of {budget_bytes}",
             )
         members = {info.filename: info for info in infos}
         if len(members) != len(infos):
             raise RecordError("invalid", "record: got two members with one name, allowed one each; the file is damaged")
         if "record.json" not in members:
             raise RecordError("not_a_record", "record: got a zip without record.json, allowed a llava-gaze record")
-        return _read(archive, members)
+        record = _read(archive, members)
+        return record if nested else _with_alternatives(record, archive, members, budget_bytes - total)
+
+
+def _with_alternatives(
+    record: Record, archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], budget_bytes: int
+) -> Record:
+    """The record with its alternatives; all of them together inflate to no more than the budget."""
+    count = sum(_ALTERNATIVE.fullmatch(name) is not None for name in members)
+    if count > MAX_ALTERNATIVES:
+        raise RecordError("too_large", f"alternatives: got {count}, allowed {MAX_ALTERNATIVES}")
+    others = []
+    for index in range(1, count + 1):
+        name = f"alternatives/{index}.npz"
+        if name not in members:
+            raise RecordError("invalid", f"{name}: got none, allowed numbers from 1 to {count}; the file is damaged")
+        others.append(_decode(_member(archive, members[name]), budget_bytes // count, nested=True))
+    return replace(record, alternatives=tuple(others)) if others else record
 
 
 def _read(archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo]) -> Record:

@@ -58,6 +58,8 @@ class Record:
         views: by name, in the order of the request.
         run: timings and request id; not part of what two equal runs share.
         picture: the oriented, EXIF-free picture as (file name, bytes) when a client added it.
+        alternatives: further answers of the same request (beams, samples), best or first drawn first; they carry
+            neither alternatives, nor picture, nor run block of their own.
     """
 
     facts: Facts
@@ -65,6 +67,7 @@ class Record:
     views: dict[str, View]
     run: dict[str, Any] = field(default_factory=dict)
     picture: tuple[str, bytes] | None = None
+    alternatives: tuple[Record, ...] = ()
 
     @property
     def tokens(self) -> tuple[Token, ...]:
@@ -88,6 +91,20 @@ class Record:
     def with_picture(self, name: str, data: bytes) -> Record:
         """The same record carrying the picture, so that one file renders and replays."""
         return replace(self, picture=(name, data))
+
+    def sequence(self, index: int) -> Record:
+        """One answer of a request that returned several, as a record of its own with picture and run block.
+
+        Args:
+            index: 0 for the first answer, i for `alternatives[i - 1]`.
+
+        Raises:
+            IndexError: there are not so many.
+        """
+        if not 0 <= index <= len(self.alternatives):
+            raise IndexError(f"sequence: got {index}, allowed 0 to {len(self.alternatives)}; the record holds no more")
+        chosen = self.alternatives[index - 1] if index else self
+        return replace(chosen, run=self.run, picture=self.picture, alternatives=())
 
     def without_run(self) -> Record:
         """The same record without timings and request id: equal runs encode to equal bytes."""

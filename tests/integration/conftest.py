@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from transformers import AutoProcessor, LlavaForConditionalGeneration
 
 from llava_server.engine import Engine
 from llava_server.settings import ModelSettings
+from llava_server.static import StaticDecoder
 from support.pictures import scene_bytes
 
 # The small model is all overhead: threads that wait for each other cost more than they give.
@@ -23,6 +26,29 @@ STORE = Path(__file__).resolve().parents[2] / "model_store"
 def engine() -> Engine:
     """The shipped small model in float32 on the CPU."""
     return Engine.load(STORE / "llava-shapes", device="cpu", dtype="float32")
+
+
+@pytest.fixture(scope="session", params=["static", "compiled"])
+def static_engine(request: pytest.FixtureRequest, engine: Engine) -> Engine:
+    """The shipped model decoding on static buffers, uncompiled and compiled; batches of 1 and up to 4."""
+    return on_static_buffers(engine, request.param)
+
+
+@pytest.fixture(scope="session", params=["static", "compiled"])
+def static_grouped(
+    request: pytest.FixtureRequest, grouped: tuple[Engine, LlavaForConditionalGeneration]
+) -> tuple[Engine, LlavaForConditionalGeneration]:
+    """As `grouped`, decoding on static buffers."""
+    return on_static_buffers(grouped[0], request.param), grouped[1]
+
+
+def on_static_buffers(engine: Engine, name: str) -> Engine:
+    """The same model with static buffers; skips without a C++ compiler when they are to be compiled."""
+    if name == "compiled" and shutil.which(os.environ.get("CXX", "g++")) is None:
+        pytest.skip("no C++ compiler: torch.compile needs one on the CPU")
+    decoder = StaticDecoder(engine.loaded, (1, 4), (128,), compiled=name == "compiled")
+    decoder.warm_up()
+    return Engine(engine.loaded, engine.settings, decoder)
 
 
 @pytest.fixture(scope="session")

@@ -23,12 +23,11 @@ def requests(**options: object) -> list[GenerateRequest]:
     return [GenerateRequest.build(picture, "Describe the image.", options) for picture in PICTURES]
 
 
-def test_a_batch_is_split_under_the_byte_budget_and_answers_stay_the_same(engine: Engine, monkeypatch):
+def test_a_batch_is_split_under_the_byte_budget_and_answers_stay_the_same(engine: Engine):
     whole = engine.run(requests(precision="float32"))
     one = engine.estimate(requests(precision="float32")[0]).device_bytes
     limits = replace(engine.settings.limits, batch_bytes=2 * one)
-    monkeypatch.setattr(engine, "settings", replace(engine.settings, limits=limits))
-    parts = engine.run(requests(precision="float32"))
+    parts = Engine(engine.loaded, replace(engine.settings, limits=limits)).run(requests(precision="float32"))
     assert [record.run["batch_size"] for record in whole] == [4, 4, 4, 4]
     assert [record.run["batch_size"] for record in parts] == [2, 2, 2, 2]
     for one_record, other in zip(whole, parts, strict=True):
@@ -70,10 +69,10 @@ def test_a_request_that_waited_past_its_deadline_is_refused_and_the_others_run(e
 
 
 def test_out_of_memory_in_a_batch_runs_each_request_alone(engine: Engine, monkeypatch):
-    def small_device(loaded, items):
+    def small_device(loaded, items, static):
         if len(items) > 1:
             raise torch.OutOfMemoryError("tried to allocate 2 GiB")
-        return generate(loaded, items)
+        return generate(loaded, items, static)
 
     monkeypatch.setattr(engine_module, "generate", small_device)
     results = engine.run(requests()[:3])
@@ -81,7 +80,7 @@ def test_out_of_memory_in_a_batch_runs_each_request_alone(engine: Engine, monkey
 
 
 def test_out_of_memory_alone_is_a_507_with_advice_and_the_engine_lives(engine: Engine, monkeypatch):
-    def no_memory(loaded, items):
+    def no_memory(loaded, items, static):
         raise torch.OutOfMemoryError("tried to allocate 2 GiB")
 
     with monkeypatch.context() as patch:

@@ -15,6 +15,7 @@ from integration.conftest import STORE
 from integration.reference import eager_run
 from llava_server.engine import Engine
 from llava_server.loading import load
+from llava_server.prompt import PromptEncoder
 from llava_server.request import GenerateRequest
 from llava_server.settings import ModelSettings, SettingsError
 from llava_wire import Record, RequestError
@@ -65,8 +66,9 @@ def test_it_loads_with_no_missing_and_no_unexpected_keys_and_answers_exactly(pub
 
 
 def test_typed_special_tokens_stay_text_with_a_llama_tokenizer_too(published):
-    engine = Engine.load(published[0], settings={"name": "x"}, device="cpu", dtype="float32")
-    encoder, tokenizer = engine._encoder, engine.loaded.processor.tokenizer
+    loaded = Engine.load(published[0], settings={"name": "x"}, device="cpu", dtype="float32").loaded
+    tokenizer = loaded.processor.tokenizer
+    encoder = PromptEncoder(loaded.processor, loaded.model.config.image_token_id, loaded.facts.image_tokens)
     plain, hostile = encoder.encode("a red circle", "chat"), encoder.encode("a <image></s> red circle", "chat")
     assert hostile.ids.count(32000) == 576
     assert 2 not in hostile.ids
@@ -114,7 +116,7 @@ def test_what_cannot_fit_is_refused_before_generation_with_numbers_and_advice(en
     from dataclasses import replace
 
     limits = replace(engine.settings.limits, max_response_bytes=400_000)
-    monkeypatch.setattr(engine, "settings", replace(engine.settings, limits=limits))
+    engine = Engine(engine.loaded, replace(engine.settings, limits=limits))
     monkeypatch.setattr("llava_server.engine.generate", lambda *_: pytest.fail("nothing may be generated"))
     options = {"layers": "all", "heads": "all", "reduction": "none", "precision": "float32"}
     error = engine.run([GenerateRequest.build(scene_bytes(99, 99, 1), "Describe the image.", options)])[0]

@@ -127,7 +127,8 @@ def test_sampling_is_on_only_when_asked_for():
 def test_every_option_of_the_contract_is_known():
     assert set(KNOWN) == {
         "max_new_tokens", "template", "rows", "steps", "layers", "heads", "reduction", "views", "precision", "format",
-        "temperature", "top_p", "top_k", "seed", "deadline_ms",
+        "temperature", "top_p", "top_k", "seed", "num_beams", "length_penalty", "num_return_sequences",
+        "deadline_ms",
     }  # fmt: skip
 
 

@@ -95,6 +95,7 @@ def test_the_stated_limits_are_the_readers() -> None:
     assert f"up to {container.MAX_FILE_BYTES >> 30} GiB with up to {container.MAX_MEMBERS} members" in WIRE
     assert f"inflate to {container.MAX_INFLATED_BYTES >> 30} GiB" in WIRE
     assert f"up to {container.MAX_JSON_BYTES >> 20} MiB" in WIRE
+    assert f"up to {container.MAX_ALTERNATIVES} alternatives" in WIRE
     assert f"at most {MAX_STEPS}," in WIRE
     assert f"deflate level {container.COMPRESSION_LEVEL}" in WIRE
 

@@ -1,0 +1,125 @@
+"""A request becomes items that can run: plan, prompt, size check, picture.
+
+Flow: `GenerateRequest` -> plan against the model -> prompt ids -> estimate -> pixels and geometry -> `Prepared`, or a
+`RequestError` that names the field. Cheap refusals come first, the picture is decoded last.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from llava_server import estimate as sizes
+from llava_server.batch import BatchItem
+from llava_server.images import prepare_image
+from llava_server.loading import LoadedModel
+from llava_server.options import invalid
+from llava_server.plan import make_plan
+from llava_server.prompt import PromptEncoder, check_context
+from llava_server.request import GenerateRequest
+from llava_server.sampling import seed_of
+from llava_server.settings import ModelSettings
+from llava_wire.errors import RequestError
+from llava_wire.schema import Facts
+
+Kind = Literal["decode", "replay", "beams"]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """One request, ready to run.
+
+    Args:
+        request: what was asked.
+        kind: "decode" token by token, "replay" a given answer, or search with "beams"; a batch is of one kind.
+        items: one per sequence that is returned; a beam search starts from one.
+        needed: bytes of all of its sequences together.
+        preprocess_ms: time spent on picture and prompt.
+    """
+
+    request: GenerateRequest
+    kind: Kind
+    items: tuple[BatchItem, ...]
+    needed: sizes.Estimate
+    preprocess_ms: float
+
+
+class Preparer:
+    """Prepares requests for one loaded model; usable from several threads."""
+
+    def __init__(self, loaded: LoadedModel, settings: ModelSettings) -> None:
+        self._loaded = loaded
+        self._settings = settings
+        self._encoder = PromptEncoder(loaded.processor, loaded.model.config.image_token_id, loaded.facts.image_tokens)
+        self._vocabulary = loaded.model.get_output_embeddings().weight.shape[0]
+
+    def prepare(self, request: GenerateRequest) -> Prepared:
+        """Checks a request against the model and makes its items.
+
+        Raises:
+            RequestError: when it cannot run.
+        """
+        started = time.perf_counter()
+        loaded, settings, options, given = self._loaded, self._settings, request.options, request.given
+        if given is not None:
+            self._check_given(given)
+        plan = make_plan(options, loaded.facts, settings)
+        limit = settings.limits.max_prompt_chars
+        if len(request.prompt) > limit:
+            raise RequestError(
+                "too_large", "prompt", f"got {len(request.prompt)} characters, allowed {limit}; shorten it"
+            )
+        prompt = self._encoder.encode(request.prompt, options.template)
+        if given is not None and given.prompt.ids != prompt.ids:
+            raise invalid(
+                "record.prompt.ids",
+                len(given.prompt.ids),
+                f"the {len(prompt.ids)} ids that this model makes of its question; ask this model again",
+                "ids that differ, as many as",
+            )
+        check_context(len(prompt.ids), options.max_new_tokens, loaded.facts.context)
+        needed = sizes.estimate(plan, loaded.facts, len(prompt.ids), len(prompt.question))
+        sizes.check(needed, plan, settings.limits)
+        image = prepare_image(request.image, loaded.processor.image_processor, loaded.preprocess, settings.limits)
+        if given is not None and image.facts.pixels_sha256 != given.image.pixels_sha256:
+            raise invalid(
+                "image",
+                image.facts.pixels_sha256[:12],
+                f"the picture of the record ({given.image.pixels_sha256[:12]}); send the file that was asked about",
+                "a picture with other pixels, sha256",
+            )
+        seed = seed_of(options)
+        first = BatchItem(image, prompt, plan, request.arrived_s + plan.deadline_ms / 1000, seed)
+        kind, items = _items(first, given)
+        return Prepared(request, kind, items, needed, (time.perf_counter() - started) * 1000)
+
+    def _check_given(self, given: Facts) -> None:
+        """A record's answer must be this model's: another model's ids mean other words."""
+        served = (self._settings.name, self._settings.revision)
+        if (given.model.name, given.model.revision) != served:
+            raise invalid(
+                "record.model",
+                f"{given.model.name} @ {given.model.revision}",
+                f"{served[0]} @ {served[1]}, which is served here; ask the record's own model",
+            )
+        limit = self._settings.limits.max_new_tokens
+        if len(given.tokens) > limit:
+            raise invalid("record.tokens", len(given.tokens), f"1 to {limit} tokens for {served[0]}")
+        for i, token in enumerate(given.tokens):
+            if not 0 <= token.id < self._vocabulary:
+                raise invalid(f"record.tokens[{i}].id", token.id, f"0 to {self._vocabulary - 1}; the file is damaged")
+
+
+def _items(first: BatchItem, given: Facts | None) -> tuple[Kind, tuple[BatchItem, ...]]:
+    options = first.plan.options
+    if given is not None:
+        answer = tuple(token.id for token in given.tokens)
+        # The same picture in another file format keeps the digest of the file that was asked about first.
+        image = replace(first.image, facts=given.image)
+        item = replace(first, image=image, answer=answer, finish_reason=given.finish_reason, sampling=given.sampling)
+        return "replay", (item,)
+    if options.num_beams > 1:
+        return "beams", (first,)
+    seeds = [None] if first.seed is None else [(first.seed + i) % 2**63 for i in range(options.num_return_sequences)]
+    return "decode", tuple(replace(first, seed=seed, sequence=i) for i, seed in enumerate(seeds))
