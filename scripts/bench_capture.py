@@ -26,8 +26,8 @@ from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
 
 from llava_server.capture import CAPTURE_ATTENTION, QueryCapture, register
 from llava_server.plan import ViewPlan
-from llava_server.reduce import ViewReducer
-from llava_server.rows import RowLayout, attention_rows
+from llava_server.reduce import reduced_views
+from llava_server.rows import RowLayout
 
 IMAGE_TOKENS = 576
 BASE = "plain sdpa"
@@ -119,21 +119,8 @@ def _finish(model: LlamaForCausalLM, way: Way, prompt: int, steps: int) -> None:
     """Rows and reductions of all steps, as the engine does it when a request has finished."""
     assert way.capture is not None
     layout = RowLayout(0, prompt, True, 5, IMAGE_TOKENS, torch.arange(prompt, prompt + steps))
-    everything = torch.ones(steps, dtype=torch.bool)
-    reducers = [ViewReducer(view, steps, IMAGE_TOKENS, everything, torch.device("cpu")) for view in way.views]
-    union: dict[int, set[int]] = {}
-    for view in way.views:
-        for layer, heads in view.cells.items():
-            union.setdefault(layer, set()).update(heads)
-    pick = way.capture.pick(0, range(prompt, prompt + steps), torch.device("cpu"))
-    for layer, wanted in union.items():
-        heads = tuple(sorted(wanted))
-        queries = way.capture.queries(layer, 0, pick)
-        keys = way.cache.layers[layer].keys[0]
-        for rows, image, shares in attention_rows(queries, keys, heads, way.capture.scaling[layer], layout):
-            for reducer in reducers:
-                reducer.add(layer, heads, rows, image, shares)
-    way.kept = [reducer.finish() for reducer in reducers]
+    everything, keys = torch.ones(steps, dtype=torch.bool), [layer.keys for layer in way.cache.layers]
+    way.kept = reduced_views(way.views, way.capture, keys, 0, layout, everything, torch.device("cpu"))
 
 
 def timed(call: Callable[[], None]) -> float:

@@ -5,6 +5,7 @@ Flow: `Options` + `ModelFacts` + `ModelSettings` -> `Plan`, or a `RequestError` 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -88,11 +89,16 @@ class Plan:
     @property
     def cells(self) -> dict[int, tuple[int, ...]]:
         """The union over views: layer -> heads, ascending."""
-        union: dict[int, set[int]] = {}
-        for view in self.views:
-            for layer, heads in view.cells.items():
-                union.setdefault(layer, set()).update(heads)
-        return {layer: tuple(sorted(heads)) for layer, heads in sorted(union.items())}
+        return cells_of(self.views)
+
+
+def cells_of(views: Iterable[ViewPlan]) -> dict[int, tuple[int, ...]]:
+    """The heads that any of the views reads in each layer: layer -> heads, ascending."""
+    union: dict[int, set[int]] = {}
+    for view in views:
+        for layer, heads in view.cells.items():
+            union.setdefault(layer, set()).update(heads)
+    return {layer: tuple(sorted(heads)) for layer, heads in sorted(union.items())}
 
 
 def make_plan(options: Options, facts: ModelFacts, settings: ModelSettings) -> Plan:

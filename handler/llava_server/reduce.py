@@ -1,18 +1,22 @@
 """Rows of single heads to the views that were asked for, on the device; one copy to the host per request.
 
-Flow: (layer, heads, rows, image columns, shares) pieces -> one `ViewReducer` per view -> maps and shares -> numpy.
+Flow: captured queries + cached keys, layer by layer -> blocks of attention rows (rows.py) -> one `ViewReducer` per view
+-> maps and shares -> numpy.
 Means are plain arithmetic means of attention rows, as in the older toolkit's reductions 3, 2, 1 and 'none'.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from llava_server.plan import ViewPlan
+from llava_server.capture import QueryCapture
+from llava_server.plan import ViewPlan, cells_of
+from llava_server.rows import RowLayout, attention_rows, span
 
 SHARES = 4
 
@@ -33,44 +37,79 @@ class ViewReducer:
     ) -> None:
         self._plan = plan
         self._mean_rows = mean_rows
-        self._slots = plan.maps_per_query
-        # Image columns and shares side by side: [row, slot, N + 4].
-        self._sums = torch.zeros((rows, self._slots, image_tokens + SHARES), dtype=torch.float32, device=device)
         self._cells = plan.cells
+        grid = [(layer, head) for layer in plan.layers for head in plan.heads]
+        self._slot_of = {cell: slot for slot, cell in enumerate(plan.pairs or grid)}
+        # Image columns and shares side by side, [row, slot, N + 4], so that one copy takes both to the host.
+        shape = (rows, plan.maps_per_query, image_tokens + SHARES)
+        self._sums = torch.zeros(shape, dtype=torch.float32, device=device)
+        self._image, self._shares = self._sums[..., :image_tokens], self._sums[..., image_tokens:]
 
     def add(self, layer: int, heads: tuple[int, ...], rows: slice, image: torch.Tensor, shares: torch.Tensor) -> None:
-        """Takes one chunk of one layer.
+        """Takes one block of one layer.
 
         Args:
             layer: 0-based; ignored when the view does not read it.
-            heads: the heads of the chunk, in order.
-            rows: which rows the chunk holds.
+            heads: the heads of the block, in order; those that the view does not read are ignored.
+            rows: which rows the block holds.
             image: [head, row, N] float32.
             shares: [head, row, 4] float32.
         """
-        if layer not in self._cells:
+        wanted = [head for head in self._cells.get(layer, ()) if head in heads]
+        if not wanted:
             return
-        wanted = [heads.index(head) for head in self._cells[layer]]
-        piece = torch.cat([image, shares], dim=-1)[wanted].transpose(0, 1).to(self._sums.device)  # [row, head, N + 4]
-        plan = self._plan
-        if plan.reduction == "none" and plan.pairs:
-            slots = [plan.pairs.index((layer, head)) for head in self._cells[layer]]
-            self._sums[rows, slots] = piece
-        elif plan.reduction == "none":
-            first = plan.layers.index(layer) * len(plan.heads)
-            self._sums[rows, first : first + len(plan.heads)] = piece
-        elif plan.reduction == "heads":
-            self._sums[rows, plan.layers.index(layer)] = piece.mean(1)
-        else:
-            self._sums[rows, 0] += piece.sum(1)
+        plan, among = self._plan, span([heads.index(head) for head in wanted])
+        if plan.reduction == "none":
+            slots = span([self._slot_of[layer, head] for head in wanted])
+            for part, values in ((self._image, image), (self._shares, shares)):
+                part[rows, slots] = values[among].transpose(0, 1).to(part.device)
+            return
+        slot = plan.layers.index(layer) if plan.reduction == "heads" else 0
+        for part, values in ((self._image, image), (self._shares, shares)):
+            part[rows, slot] += values[among].sum(0).to(part.device)
 
     def finish(self) -> torch.Tensor:
         """The reduced values, still on the device: [row, slot, N + 4], or [1, 1, N + 4] for reduction "all"."""
-        if self._plan.reduction in ("layers_heads", "all"):
-            self._sums /= sum(len(heads) for heads in self._cells.values())
+        if self._plan.reduction != "none":
+            cells = sum(len(heads) for heads in self._cells.values())
+            self._sums /= len(self._plan.heads) if self._plan.reduction == "heads" else cells
         if self._plan.reduction == "all":
             return self._sums[self._mean_rows.to(self._sums.device)].mean(0, keepdim=True)
         return self._sums
+
+
+def reduced_views(
+    views: tuple[ViewPlan, ...],
+    capture: QueryCapture,
+    keys: Sequence[torch.Tensor],
+    item: int,
+    layout: RowLayout,
+    mean_rows: torch.Tensor,
+    device: torch.device,
+) -> list[torch.Tensor]:
+    """All views of one item of a finished batch; each layer's attention rows are computed once for all of them.
+
+    Args:
+        views: what was asked for.
+        capture: the batch's queries; it holds every row of the layout.
+        keys: per layer [batch, kv head, padded key, head_dim], the cached keys.
+        item: the item's place in the batch.
+        layout: where its tokens lie and which rows are wanted.
+        mean_rows: [rows] bool, the rows that reduction "all" takes.
+        device: where the reduced maps are kept.
+
+    Returns:
+        per view [row, slot, N + 4] float32 on the device, or [1, 1, N + 4] for reduction "all".
+    """
+    rows = len(layout.positions)
+    reducers = [ViewReducer(view, rows, layout.image_count, mean_rows, device) for view in views]
+    pick = capture.pick(item, [layout.pad + position for position in layout.positions.tolist()], device)
+    for layer, heads in cells_of(views).items():
+        queries = capture.queries(layer, item, pick)
+        for block in attention_rows(queries, keys[layer][item], heads, capture.scaling[layer], layout):
+            for reducer in reducers:
+                reducer.add(layer, *block)
+    return [reducer.finish() for reducer in reducers]
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,9 @@ import torch
 from llava_server.batch import BatchItem, BatchRun, Decoded
 from llava_server.loading import LoadedModel
 from llava_server.prompt import token_texts
-from llava_server.reduce import ReducedView, ViewReducer, to_host
+from llava_server.reduce import ReducedView, reduced_views, to_host
 from llava_server.request import GenerateRequest
-from llava_server.rows import RowLayout, attention_rows
+from llava_server.rows import RowLayout
 from llava_server.settings import ModelSettings
 from llava_wire.container import document, encode
 from llava_wire.errors import RequestError
@@ -141,25 +141,15 @@ class RecordBuilder:
         answer = [query for query in queries if query.kind == "answer"]
         mean_steps = _mean_steps(item, answer, tokens)
         mean_rows = torch.tensor([q.kind == "answer" and q.step in mean_steps for q in queries])
-        home = self._loaded.device
-        reducers = [ViewReducer(view, len(queries), facts.image_tokens, mean_rows, home) for view in plan.views]
-        before = run.decoded[index].pad
-        pick = run.capture.pick(index, [before + query.position for query in queries], home)
         layout = RowLayout(
-            pad=before,
+            pad=run.decoded[index].pad,
             prompt_length=len(item.prompt.ids),
             has_bos=item.prompt.ids[0] == self._tokenizer.bos_token_id,
             image_start=item.prompt.image_start,
             image_count=item.prompt.image_count,
             positions=torch.tensor([query.position for query in queries], dtype=torch.int64),
         )
-        for layer, heads in plan.cells.items():
-            captured = run.capture.queries(layer, index, pick)  # [head, row, head_dim]
-            keys = run.keys[layer][index]  # [kv head, key, head_dim]
-            for rows, image, shares in attention_rows(captured, keys, heads, run.capture.scaling[layer], layout):
-                for reducer in reducers:
-                    reducer.add(layer, heads, rows, image, shares)
-        finished = [reducer.finish() for reducer in reducers]
+        finished = reduced_views(plan.views, run.capture, run.keys, index, layout, mean_rows, self._loaded.device)
         reduced = to_host(plan.views, finished, (facts.rows, facts.cols))
         if not all(np.isfinite(view.maps).all() for view in reduced):
             return None

@@ -5,17 +5,19 @@ and the row's split over bos, image, prompt text and answer text.
 
 The row of a query is softmax(scaling * q K^T) over the keys at or before its position, the same quantity that eager
 attention returns with output_attentions=True; computing it in float32 makes it more exact than half-precision eager.
+Scores are made in blocks of heads and rows, so that neither they nor the float32 keys of a layer exist all at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 
-_CHUNK_VALUES = 1 << 24
-"""Scores [head, row, key] computed at once: 64 MiB in float32."""
+_BLOCK_VALUES = {"cpu": 1 << 19, "cuda": 1 << 24}
+"""Scores [head, row, key] or float32 keys [head, key, head_dim] made at once: about a core's cache on the CPU
+(2 MiB), few and large kernels on a GPU (64 MiB)."""
 
 
 @dataclass(frozen=True)
@@ -40,34 +42,55 @@ class RowLayout:
 
 def attention_rows(
     queries: torch.Tensor, keys: torch.Tensor, heads: tuple[int, ...], scaling: float, layout: RowLayout
-) -> Iterator[tuple[slice, torch.Tensor, torch.Tensor]]:
-    """Yields (row slice, image columns, shares) in chunks of rows.
+) -> Iterator[tuple[tuple[int, ...], slice, torch.Tensor, torch.Tensor]]:
+    """Yields (heads, row slice, image columns, shares) in blocks.
 
     Args:
         queries: [all heads, row, head_dim], any float dtype.
         keys: [kv heads, padded key, head_dim] of the same layer and item.
-        heads: the query heads wanted.
+        heads: the query heads wanted, ascending.
         scaling: the factor on q.k.
         layout: the item's layout; `positions` has one entry per row.
 
     Yields:
-        the slice of rows; image columns [len(heads), rows, image_count] float32; shares [len(heads), rows, 4] float32.
+        the heads of the block; the slice of rows; image columns [heads, rows, image_count] float32; shares
+        [heads, rows, 4] float32. Every wanted head comes with every row exactly once.
     """
     groups = queries.shape[0] // keys.shape[0]
-    head_index = torch.tensor(heads, device=queries.device)
+    first_future = layout.pad + int(layout.positions.min()) + 1
     end = layout.pad + int(layout.positions.max()) + 1
-    kept = keys[head_index // groups, layout.pad : end].float()  # [head, key, head_dim]
-    chosen = queries[head_index].float()  # [head, row, head_dim]
-    key_positions = torch.arange(kept.shape[1], device=queries.device)
-    row_positions = layout.positions.to(queries.device)
-    chunk = max(1, _CHUNK_VALUES // max(1, kept.shape[0] * kept.shape[1]))
-    for first in range(0, chosen.shape[1], chunk):
-        rows = slice(first, min(first + chunk, chosen.shape[1]))
-        scores = chosen[:, rows] @ kept.transpose(1, 2) * scaling  # [head, row, key]
-        future = key_positions[None, :] > row_positions[rows, None]  # [row, key]
-        weights = scores.masked_fill_(future, float("-inf")).softmax(-1)
-        image = weights[..., layout.image_start : layout.image_start + layout.image_count]
-        yield rows, image, _shares(weights, image, layout)
+    row_positions = (layout.positions + layout.pad).to(queries.device)
+    # Keys before `first_future` are in the past of every row.
+    future = torch.arange(first_future, end, device=queries.device) > row_positions[:, None]  # [row, late key]
+    by_kv_head: dict[int, list[int]] = {}
+    for head in heads:
+        by_kv_head.setdefault(head // groups, []).append(head)
+    kv_heads = tuple(by_kv_head)
+    count, length = queries.shape[1], end - layout.pad
+    limit = _BLOCK_VALUES.get(queries.device.type, _BLOCK_VALUES["cuda"])
+    kv_block = max(1, limit // (length * max(groups * count, keys.shape[2])))
+    row_block = max(1, limit // (length * groups))
+    for first in range(0, len(kv_heads), kv_block):
+        chosen = kv_heads[first : first + kv_block]
+        kept = keys[span(chosen), layout.pad : end].float().transpose(1, 2)  # [kv head, head_dim, key]
+        grouped = queries.unflatten(0, (-1, groups))[span(chosen)]  # [kv head, group, row, head_dim]
+        found = tuple(head for kv_head in chosen for head in by_kv_head[kv_head])
+        # Places of the found heads among the groups of the chosen key-value heads.
+        places = [chosen.index(head // groups) * groups + head % groups for head in found]
+        for top in range(0, count, row_block):
+            rows = slice(top, min(top + row_block, count))
+            asked = grouped[:, :, rows].float().mul(scaling).flatten(1, 2)  # [kv head, group * row, head_dim]
+            scores = (asked @ kept).unflatten(1, (groups, -1)).flatten(0, 1)[span(places)]  # [head, row, key]
+            scores[..., first_future - layout.pad :].masked_fill_(future[rows], float("-inf"))
+            weights = scores.softmax(-1)
+            image = weights[..., layout.image_start : layout.image_start + layout.image_count]
+            yield found, rows, image, _shares(weights, image, layout)
+
+
+def span(indices: Sequence[int]) -> slice | list[int]:
+    """Indices for subscripting: a slice where they follow one another, because a slice copies nothing."""
+    first = indices[0]
+    return slice(first, first + len(indices)) if list(indices) == [*range(first, first + len(indices))] else [*indices]
 
 
 def _shares(weights: torch.Tensor, image: torch.Tensor, layout: RowLayout) -> torch.Tensor:

@@ -26,23 +26,25 @@ def softmax_rows(queries, keys, scaling, layout, groups):
     return result
 
 
-@pytest.mark.parametrize("chunk_values", [1 << 24, 20])
+@pytest.mark.parametrize("block_values", [1 << 24, 20])
 @pytest.mark.parametrize("kv_heads", [4, 2, 1])
-def test_rows_equal_the_textbook_softmax(kv_heads, chunk_values, monkeypatch):
-    monkeypatch.setattr(rows_module, "_CHUNK_VALUES", chunk_values)
+@pytest.mark.parametrize("wanted", [(0, 1, 2, 3), (0, 3), (2,)])
+def test_rows_equal_the_textbook_softmax(wanted, kv_heads, block_values, monkeypatch):
+    monkeypatch.setitem(rows_module._BLOCK_VALUES, "cpu", block_values)
     torch.manual_seed(0)
     queries, keys = torch.randn(4, 5, 8), torch.randn(kv_heads, 20, 8)
     # 3 padding positions; prompt of 10: bos, text, 4 image tokens from 3, text; then the answer.
     layout = RowLayout(3, 10, True, 3, 4, torch.tensor([9, 10, 11, 12, 4]))
     expected = softmax_rows(queries, keys, 0.5, layout, 4 // kv_heads)
-    wanted = (3, 0)
-    image = torch.zeros(2, 5, 4)
-    shares = torch.zeros(2, 5, 4)
+    image = torch.full((4, 5, 4), torch.nan)
+    shares = torch.full((4, 5, 4), torch.nan)
     pieces = 0
-    for part, columns, split in attention_rows(queries, keys, wanted, 0.5, layout):
-        image[:, part], shares[:, part] = columns, split
+    for heads, part, columns, split in attention_rows(queries, keys, wanted, 0.5, layout):
+        image[list(heads), part], shares[list(heads), part] = columns, split
         pieces += 1
-    assert pieces == (1 if chunk_values > 1000 else 5)
+    image, shares = image[list(wanted)], shares[list(wanted)]
+    used = len({head * kv_heads // 4 for head in wanted})
+    assert pieces == (1 if block_values > 1000 else 5 * used)
     np.testing.assert_allclose(image.numpy(), expected[list(wanted)][..., 3:7], atol=1e-6)
     whole = expected[list(wanted)]
     parts = [
@@ -56,7 +58,7 @@ def test_rows_equal_the_textbook_softmax(kv_heads, chunk_values, monkeypatch):
 
 def test_without_a_start_token_its_share_is_zero():
     layout = RowLayout(0, 6, False, 2, 2, torch.tensor([5]))
-    [(_, _, shares)] = attention_rows(torch.randn(1, 1, 4), torch.randn(1, 6, 4), (0,), 1.0, layout)
+    [(_, _, _, shares)] = attention_rows(torch.randn(1, 1, 4), torch.randn(1, 6, 4), (0,), 1.0, layout)
     assert shares[0, 0, 0] == 0
     assert float(shares.sum()) == pytest.approx(1, abs=1e-6)
 
