@@ -1,4 +1,4 @@
-"""A headless Chromium for the tests of what a page does; skipped where there is none, unless CI is set."""
+"""A headless Chromium and Firefox for the tests of what a page does; skipped where there is none, unless CI is set."""
 
 from __future__ import annotations
 
@@ -29,20 +29,46 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.browser)
 
 
-@pytest.fixture(scope="session")
-def chromium() -> Iterator[Any]:
-    """The browser, one for all tests."""
-    names = ("chromium", "chromium-browser", "google-chrome")
+def _program(*names: str) -> str:
     found = next((path for name in names if (path := shutil.which(name))), None)
     if found is None:
         reason = f"no browser found, looked for {', '.join(names)}"
         if os.environ.get("CI"):
             pytest.fail(reason)
         pytest.skip(reason)
+    return found
+
+
+@pytest.fixture(scope="session")
+def firefox() -> str:
+    """The program of Firefox."""
+    return _program("firefox-esr", "firefox")
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    """The browser, one for all tests."""
+    found = _program("chromium", "chromium-browser", "google-chrome")
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=found, args=ARGUMENTS, headless=True)
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="session")
+def inspect_access() -> Callable[[Any], list[str]]:
+    """Runs axe-core on a page: one line per violation, empty when all is well."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed").Axe()
+
+    def violations(page: Any) -> list[str]:
+        found = axe.run(page).response["violations"]
+        return [
+            f"{rule['id']}: {node['html'][:200]} {node['failureSummary'][:300]}"
+            for rule in found
+            for node in rule["nodes"]
+        ]
+
+    return violations
 
 
 @pytest.fixture

@@ -276,3 +276,12 @@ def test_a_record_without_a_picture_opens(show: Show, tmp_path: Path) -> None:
     assert "carries no picture" in page.inner_text(".notes")
     (shown,) = shown_maps(page)
     assert shown.shape == (8, 8)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_axe_finds_nothing(
+    show: Show, report: Path, inspect_access: Callable[[Any], list[str]], theme: str, tmp_path: Path
+) -> None:
+    hostile = written(hostile_record(), tmp_path / "hostile.html")
+    for path in (report, hostile):
+        assert not inspect_access(show(path, color_scheme=theme))
