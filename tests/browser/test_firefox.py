@@ -16,10 +16,18 @@ from support.synthetic import make_record
 def test_a_report_is_painted(firefox: str, tmp_path: Path) -> None:
     page, shot = tmp_path / "run.html", tmp_path / "shot.png"
     page.write_text(render_report(make_record()), encoding="utf-8")
-    command = [firefox, "--headless", "--no-remote", "--profile", str(tmp_path / "profile"), "--window-size", "1200,1700"]
+    command = [
+        firefox,
+        "--headless",
+        "--no-remote",
+        "--profile",
+        str(tmp_path / "profile"),
+        "--window-size",
+        "1200,1700",
+    ]
     (tmp_path / "profile").mkdir()
     subprocess.run(
-        [*command, "--screenshot", str(shot), f"{page.as_uri()}#t=2&m=map&p=inferno"],
+        [*command, "--window-size", "1200,1700", "--screenshot", str(shot), f"{page.as_uri()}#t=2&m=map&p=inferno"],
         check=True, capture_output=True, timeout=180, env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"},
     )  # fmt: skip
     picture = np.asarray(PillowImage.open(shot).convert("RGB")).astype(int)
