@@ -1,0 +1,179 @@
+"""What a front end received, as a checked request: the named fields of a form, a JSON body or a gRPC map.
+
+Flow: one row and its headers -> fields -> picture or record bytes, prompt text, options JSON -> `GenerateRequest`, or
+the `RequestError` that says why not. Nothing here knows the model server but the shape of its rows.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal
+
+from llava_server.request import GenerateRequest
+from llava_server.response import JSON_TYPE, NPZ_TYPE
+from llava_wire.errors import RequestError, nearest
+
+FIELDS = ("image", "prompt", "options", "record")
+_NPZ_NAMES = (NPZ_TYPE, "application/zip", "application/octet-stream")
+_FORM = (
+    "POST multipart/form-data (curl -F image=@FILE -F prompt=TEXT) "
+    "or a JSON object with base64 in `image` to /predictions/<model>"
+)
+
+
+def read_request(row: Mapping[str, Any], head: Mapping[str, str]) -> GenerateRequest:
+    """One row as a checked request, its response format settled.
+
+    Args:
+        row: the fields that the front end took apart.
+        head: its headers with names in lower case; none at all for gRPC.
+
+    Raises:
+        RequestError: naming the field at fault.
+    """
+    if head.get("explain") == "True":
+        raise RequestError(
+            "not_found",
+            "path",
+            "got the explanations route, allowed /predictions/<model>; every prediction carries its attention",
+        )
+    fields = _fields(row, head)
+    for name in fields:
+        if name not in FIELDS:
+            hint = nearest(str(name), FIELDS)
+            raise RequestError("invalid", str(name)[:80], f"got an unknown field, allowed {list(FIELDS)}{hint}")
+    return _with_format(_request(fields, from_json=fields is not row), head)
+
+
+def _request(fields: Mapping[str, Any], *, from_json: bool) -> GenerateRequest:
+    """A question about a picture, or the replay of a record."""
+    if "record" in fields:
+        if "prompt" in fields:
+            raise RequestError("bad_request", "prompt", "got it beside a record, allowed one of them; leave one out")
+        picture = _file(fields["image"], "image", from_json) if "image" in fields else None
+        record = _file(fields["record"], "record", from_json)
+        return GenerateRequest.replay(record, _options(fields.get("options")), picture)
+    for name in ("image", "prompt"):
+        if name not in fields:
+            raise RequestError("bad_request", name, f"got no such field, allowed both image and prompt; {_FORM}")
+    return GenerateRequest.build(
+        _file(fields["image"], "image", from_json), _prompt(fields["prompt"]), _options(fields.get("options"))
+    )
+
+
+def _fields(row: Mapping[str, Any], head: Mapping[str, str]) -> Mapping[str, Any]:
+    """The named fields of a row: the row itself for gRPC and forms, the parsed body for JSON.
+
+    The front end hands a body that it could not take apart over under the one name "body".
+    """
+    kind = head.get("content-type", "").split(";")[0].strip().lower()[:80]
+    if not is_http(head) or (kind == "multipart/form-data" and row and set(row) != {"body"}):
+        return row
+    body = row.get("body", b"")
+    if kind == "multipart/form-data" or (not kind and not body):
+        raise RequestError("bad_request", "body", f"got no readable parts, allowed image and prompt; {_FORM}")
+    if kind != "application/json":
+        raise RequestError("unsupported_media", "content-type", f"got {kind!r}, allowed a form or JSON; {_FORM}")
+    if isinstance(body, bytes | bytearray):
+        body = _json(body, "body")
+    if not isinstance(body, dict):
+        raise RequestError(
+            "bad_request", "body", f"got a JSON {type(body).__name__}, allowed an object; send one request per call"
+        )
+    if "instances" in body or "inputs" in body:
+        raise RequestError("bad_request", "body", f"got a KServe request, allowed {list(FIELDS)}; {_FORM}")
+    return body
+
+
+def _file(value: Any, field: str, from_json: bool) -> Any:
+    """A file's bytes; base64 only inside JSON, where there is nothing else."""
+    if isinstance(value, bytes | bytearray):
+        return bytes(value)
+    if from_json and isinstance(value, str):
+        try:
+            return base64.b64decode("".join(value.split()), validate=True)
+        except (binascii.Error, ValueError) as error:
+            raise RequestError(
+                "bad_request",
+                field,
+                f"got text that is not base64 ({error}), allowed base64 of the file; send it without a data: prefix",
+            ) from error
+    if from_json:
+        raise RequestError("bad_request", field, f"got {type(value).__name__}, allowed base64 text; encode the file")
+    raise RequestError(
+        "unsupported_media", field, "got a part of a text or JSON type, allowed a file; send it as image/png, say"
+    )
+
+
+def _prompt(value: Any) -> Any:
+    if not isinstance(value, bytes | bytearray):
+        return value
+    try:
+        return bytes(value).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise RequestError(
+            "bad_request",
+            "prompt",
+            f"got bytes that are not UTF-8 at byte {error.start}, allowed UTF-8 text; encode it",
+        ) from error
+
+
+def _options(value: Any) -> Any:
+    return _json(value, "options") if isinstance(value, bytes | bytearray | str) else value
+
+
+def _json(value: bytes | bytearray | str, field: str) -> Any:
+    """Parsed JSON; a name given twice is refused, because which one counts would be a guess."""
+    try:
+        return json.loads(value, object_pairs_hook=_no_repeats)
+    except RecursionError as error:
+        raise RequestError(
+            "bad_request", field, "got JSON nested too deeply, allowed plain objects; flatten it"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise RequestError("bad_request", field, "got JSON that is not UTF-8, allowed UTF-8; encode it") from error
+    except ValueError as error:
+        raise RequestError(
+            "bad_request", field, f"got malformed JSON ({str(error)[:120]}), allowed a JSON object; mend it"
+        ) from error
+
+
+def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) != len(pairs):
+        raise ValueError("a name is given twice")
+    return content
+
+
+def is_http(head: Mapping[str, str]) -> bool:
+    """The front end adds headers of its own to every HTTP request, and gRPC items have none at all."""
+    return bool(head)
+
+
+def _with_format(request: GenerateRequest, head: Mapping[str, str]) -> GenerateRequest:
+    """The request with its response format settled: the options decide, else Accept, else the transport's default."""
+    if request.format is not None:
+        return request
+    return replace(request, options=replace(request.options, format=_accepted(head) if is_http(head) else "npz"))
+
+
+def _accepted(head: Mapping[str, str]) -> Literal["npz", "json"]:
+    best: Literal["npz", "json"] = "json"
+    weight = 0.0
+    for entry in head.get("accept", "").split(","):
+        name, *parameters = (part.strip().lower() for part in entry.split(";"))
+        quality = _quality(parameters)
+        if quality > weight and name in (*_NPZ_NAMES, JSON_TYPE, "application/*", "*/*"):
+            best, weight = "npz" if name in _NPZ_NAMES else "json", quality
+    return best
+
+
+def _quality(parameters: Sequence[str]) -> float:
+    try:
+        return next((float(part[2:]) for part in parameters if part.startswith("q=")), 1.0)
+    except ValueError:
+        return 0.0
