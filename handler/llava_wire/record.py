@@ -99,10 +99,10 @@ class Record:
             index: 0 for the first answer, i for `alternatives[i - 1]`.
 
         Raises:
-            IndexError: there are not so many.
+            ValueError: there are not so many.
         """
         if not 0 <= index <= len(self.alternatives):
-            raise IndexError(f"sequence: got {index}, allowed 0 to {len(self.alternatives)}; the record holds no more")
+            raise ValueError(f"sequence: got {index}, allowed 0 to {len(self.alternatives)}; the record holds no more")
         chosen = self.alternatives[index - 1] if index else self
         return replace(chosen, run=self.run, picture=self.picture, alternatives=())
 

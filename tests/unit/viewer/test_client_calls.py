@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import grpc
 import pytest
 
 from llava_viewer.client import Client, RecordError, RequestError
-from llava_wire import encode
+from llava_viewer.picture import prepare_picture
+from llava_wire import decode, encode
 from support.replies import GrpcServer, HttpServer, Reply
 from support.synthetic import make_picture, make_record
 
@@ -142,3 +144,30 @@ def test_ready_means_that_the_handler_speaks(server: Server, connect: Connect) -
     server.reply = Reply(words.encode(), status=404, code=grpc.StatusCode.INTERNAL, details=words)
     with pytest.raises(RequestError, match="unknown model"):
         client.ready()
+
+
+def test_a_replay_sends_the_answer_without_its_maps_and_the_picture_it_carries(
+    server: Server, connect: Connect, picture: Path
+) -> None:
+    two = make_record(words=("A", " red"), reductions=("none", "layers_heads"), with_picture=False)
+    record = replace(two, run={"request_id": "r"}, alternatives=(RECORD.without_run(),)).with_picture(
+        *prepare_picture(picture.read_bytes())
+    )
+    server.reply = Reply(encode(RECORD))
+    again = connect(server).replay(record, {"layers": "all"}, heads="all")
+    (seen,) = server.seen
+    assert set(seen.fields) == {"image", "record", "options"}
+    assert seen.options == {"layers": "all", "heads": "all", "format": "npz"}
+    sent = decode(seen.fields["record"])
+    assert sent.facts == record.facts
+    assert (len(sent.views), sent.run, sent.picture, sent.alternatives) == (1, {}, None, ())
+    assert record.picture is not None
+    assert seen.fields["image"] == record.picture[1]
+    assert again.picture == record.picture
+
+
+def test_a_replay_without_any_picture_leaves_the_refusal_to_the_server(server: Server, connect: Connect) -> None:
+    server.reply = Reply(encode(RECORD))
+    again = connect(server).replay(RECORD, {})
+    assert "image" not in server.seen[0].fields
+    assert again.picture is None

@@ -18,7 +18,7 @@ from llava_wire.record import Record
 
 _OPTIONS = (
     "layers", "heads", "reduction", "steps", "rows", "precision", "max_new_tokens", "template", "temperature",
-    "top_p", "top_k", "seed",
+    "top_p", "top_k", "seed", "num_beams", "length_penalty", "num_return_sequences",
 )  # fmt: skip
 
 
@@ -27,11 +27,8 @@ def predict(arguments: argparse.Namespace) -> None:
     if arguments.format == "json" and arguments.report:
         raise UsageError("--report: got --format json, allowed npz beside it; leave one of them out")
     image = arguments.image.read_bytes()
-    options = {name: value for name in _OPTIONS if (value := getattr(arguments, name)) is not None}
-    if arguments.view:
-        options["views"] = arguments.view
-    where = arguments.grpc or arguments.url
-    say(f"asking {arguments.model} at {where}")
+    options = _options(arguments)
+    say(f"asking {arguments.model} at {arguments.grpc or arguments.url}")
     with _client(arguments) as client:
         if arguments.format == "json":
             reply = client.predict_bytes(image, arguments.prompt, options, format="json")
@@ -41,19 +38,50 @@ def predict(arguments: argparse.Namespace) -> None:
                 print(reply.decode("utf-8", "replace"))
             return
         record = client.predict(image, arguments.prompt, options, keep_picture=not arguments.no_image)
-    # The answer first: a file that cannot be written must not cost it.
-    print(printable(record.answer))
+    _give(record, arguments)
+
+
+def replay(arguments: argparse.Namespace) -> None:
+    """Asks a server for other views of a record's answer, and writes the new record and its report."""
+    record = _read(arguments.record).sequence(arguments.sequence)
+    image = arguments.image.read_bytes() if arguments.image else None
+    say(f"replaying at {arguments.grpc or arguments.url}")
+    with _client(arguments) as client:
+        again = client.replay(record, _options(arguments), image=image, keep_picture=not arguments.no_image)
+    _give(again, arguments)
+
+
+def _options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The request's options among the arguments; a replay has fewer."""
+    options = {name: value for name in _OPTIONS if (value := getattr(arguments, name, None)) is not None}
+    return {**options, "views": arguments.view} if arguments.view else options
+
+
+def _give(record: Record, arguments: argparse.Namespace) -> None:
+    # The answers first: a file that cannot be written must not cost them.
+    for one in (record, *record.alternatives):
+        print(printable(one.answer))
     if arguments.output:
         _write(arguments.output, encode(record))
     if arguments.report:
-        _report(record, arguments.report, picture=None, embed_image=not arguments.no_image, notes=())
+        _report(record, arguments.report, picture=None, embed_image=not arguments.no_image, notes=_others(record))
+
+
+def _others(record: Record, sequence: int = 0) -> tuple[str, ...]:
+    """A note when the record holds more answers than the one that is shown."""
+    if not record.alternatives:
+        return ()
+    total = len(record.alternatives) + 1
+    return (f"This is answer {sequence + 1} of {total} of one request; render --sequence shows the others.",)
 
 
 def render(arguments: argparse.Namespace) -> None:
     """Renders a record file."""
-    record = _read(arguments.record)
+    whole = _read(arguments.record)
+    record = whole.sequence(arguments.sequence)
     output = arguments.output or arguments.record.with_suffix(".html")
     picture, notes = _picture(record, arguments.image)
+    notes = (*notes, *_others(whole, arguments.sequence))
     _report(record, output, picture=picture, embed_image=not arguments.no_image, notes=notes)
     print(output)
 

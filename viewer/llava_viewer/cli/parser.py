@@ -17,6 +17,7 @@ from llava_viewer.client.http import checked_host
 _EXAMPLES = """examples:
   llava-viewer predict cat.jpg "What is on the sofa?" -o run.npz --report run.html
   llava-viewer predict cat.jpg "Describe the picture." --grpc --heads 2.4,0.5 -o run.npz
+  llava-viewer replay run.npz --layers all --heads all --reduction heads -o layers.npz
   llava-viewer inspect run.npz
   llava-viewer render run.npz -o run.html
   llava-viewer index runs/
@@ -45,6 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     commands_ = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _predict(commands_)
+    _replay(commands_)
     _render(commands_)
     _index(commands_)
     _inspect(commands_)
@@ -66,16 +68,57 @@ def _predict(group: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     parser.set_defaults(run=commands.predict)
     parser.add_argument("image", type=Path, metavar="IMAGE", help="a picture file")
     parser.add_argument("prompt", metavar="PROMPT", help="the question")
-    out = parser.add_argument_group("output")
-    out.add_argument("-o", "--output", type=Path, metavar="RUN.npz", help="where the record goes")
-    out.add_argument("--report", type=Path, metavar="RUN.html", help="render a report as well")
-    out.add_argument("--no-image", action="store_true", help="leave the picture out of the record and the report")
-    out.add_argument(
+    _output(parser).add_argument(
         "--format",
         choices=("npz", "json"),
         default="npz",
         help="json: the server's JSON as it came (default: %(default)s)",
     )
+    _server(parser)
+    _what(parser)
+    how = parser.add_argument_group("how to answer")
+    how.add_argument("--max-new-tokens", type=int, metavar="N")
+    how.add_argument("--template", help="chat, or raw with exactly one <image> in the prompt")
+    how.add_argument("--temperature", type=float, metavar="T", help="sample instead of taking the most probable token")
+    how.add_argument("--top-p", type=float, metavar="P")
+    how.add_argument("--top-k", type=int, metavar="K")
+    how.add_argument("--seed", type=int, metavar="N")
+    how.add_argument("--num-beams", type=int, metavar="N", help="beam search")
+    how.add_argument("--length-penalty", type=float, metavar="P")
+    how.add_argument("--num-return-sequences", type=int, metavar="N", help="several answers: beams, or samples")
+
+
+def _replay(group: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _add(
+        group,
+        "replay",
+        "ask for other views of a record's answer, without generating it again",
+        "example:\n  llava-viewer replay run.npz --layers all --heads all --reduction heads -o layers.npz",
+    )
+    parser.set_defaults(run=commands.replay)
+    parser.add_argument("record", type=Path, metavar="RUN.npz")
+    parser.add_argument("--image", type=Path, metavar="FILE", help="the picture, for a record that carries none")
+    _sequence(parser)
+    _output(parser)
+    _server(parser)
+    _what(parser)
+
+
+def _sequence(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--sequence", type=int, default=0, metavar="N", help="which of a record's answers, counted from 0"
+    )
+
+
+def _output(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    out = parser.add_argument_group("output")
+    out.add_argument("-o", "--output", type=Path, metavar="RUN.npz", help="where the record goes")
+    out.add_argument("--report", type=Path, metavar="RUN.html", help="render a report as well")
+    out.add_argument("--no-image", action="store_true", help="leave the picture out of the record and the report")
+    return out
+
+
+def _server(parser: argparse.ArgumentParser) -> None:
     server = parser.add_argument_group("server")
     way = server.add_mutually_exclusive_group()
     way.add_argument("--url", default=DEFAULT_URL, type=_url, help="ask over HTTP (default: %(default)s)")
@@ -99,6 +142,9 @@ def _predict(group: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         metavar="SECONDS",
         help="give up after (default: %(default)g)",
     )
+
+
+def _what(parser: argparse.ArgumentParser) -> None:
     what = parser.add_argument_group("what to record")
     what.add_argument("--layers", type=indices)
     what.add_argument("--heads", type=heads)
@@ -113,13 +159,6 @@ def _predict(group: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     what.add_argument("--steps", type=indices)
     what.add_argument("--rows", help="answer, prompt or both")
     what.add_argument("--precision", help="uint8, float16 or float32")
-    how = parser.add_argument_group("how to answer")
-    how.add_argument("--max-new-tokens", type=int, metavar="N")
-    how.add_argument("--template", help="chat, or raw with exactly one <image> in the prompt")
-    how.add_argument("--temperature", type=float, metavar="T", help="sample instead of taking the most probable token")
-    how.add_argument("--top-p", type=float, metavar="P")
-    how.add_argument("--top-k", type=int, metavar="K")
-    how.add_argument("--seed", type=int, metavar="N")
 
 
 def _render(group: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -128,6 +167,7 @@ def _render(group: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     parser.set_defaults(run=commands.render)
     parser.add_argument("record", type=Path, metavar="RUN.npz")
+    _sequence(parser)
     parser.add_argument("-o", "--output", type=Path, metavar="RUN.html", help="default: the record's name with .html")
     picture = parser.add_mutually_exclusive_group()
     picture.add_argument("--image", type=Path, metavar="FILE", help="the picture, for a record that carries none")

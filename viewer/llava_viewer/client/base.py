@@ -1,6 +1,7 @@
 """The client, the same over both transports.
 
-Flow: picture + question + options -> `Transport.send` -> reply bytes -> `llava_wire.decode` -> `Record`.
+Flow: picture + question (or a record to replay) + options -> `Transport.send` -> reply bytes -> `llava_wire.decode` ->
+`Record`.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
@@ -15,7 +17,7 @@ from typing import Any, Protocol
 from llava_viewer.client.auth import Token
 from llava_viewer.client.errors import NOT_READY_CODES, WILL_NOT_HELP_CODES, raise_handler_error
 from llava_viewer.picture import PictureError, prepare_picture
-from llava_wire.container import decode
+from llava_wire.container import decode, encode
 from llava_wire.errors import RequestError
 from llava_wire.record import Record
 
@@ -36,7 +38,7 @@ class Transport(Protocol):
         """Sends the request's fields and returns the reply's bytes.
 
         Args:
-            fields: image, prompt and options as bytes; empty when only the handler's attention is wanted.
+            fields: image, prompt or record, and options as bytes; empty when only the handler's attention is wanted.
             npz: whether the reply should be a record file rather than JSON.
             timeout_s: seconds until the request is given up.
 
@@ -139,14 +141,7 @@ class Client:
         """
         data = image if isinstance(image, bytes) else Path(image).read_bytes()
         record = decode(self.predict_bytes(data, prompt, options, timeout_s=timeout_s, **{**more, "format": "npz"}))
-        if not keep_picture:
-            return record
-        try:
-            return record.with_picture(*prepare_picture(data))
-        except PictureError as error:
-            # The answer is there and may have cost minutes; it is worth more than the picture.
-            warnings.warn(f"the record carries no picture: {error}", stacklevel=2)
-            return record
+        return _with_picture(record, data) if keep_picture else record
 
     def predict_bytes(
         self,
@@ -161,8 +156,40 @@ class Client:
         data = image if isinstance(image, bytes) else Path(image).read_bytes()
         merged = {"format": "npz", **(options or {}), **more}
         fields = {"image": data, "prompt": _utf8(prompt), "options": _json(merged)}
-        wait_s = self._timeout_s if timeout_s is None else timeout_s
-        reply = self._transport.send(fields, npz=merged["format"] == "npz", timeout_s=wait_s)
+        return self._send(fields, npz=merged["format"] == "npz", timeout_s=timeout_s)
+
+    def replay(
+        self,
+        record: Record,
+        options: Mapping[str, Any] | None = None,
+        *,
+        image: bytes | Path | None = None,
+        keep_picture: bool = True,
+        timeout_s: float | None = None,
+        **more: Any,
+    ) -> Record:
+        """Asks for other views of an answer that exists, without generating it again.
+
+        Args:
+            record: the answer; it must come from the model that is served.
+            options: layers, heads, reduction or views, rows, steps, precision; `more` gives the same as keywords.
+            image: the picture file's bytes, or its path; None sends the picture that the record carries.
+            keep_picture, timeout_s: as for `predict`.
+
+        Raises:
+            RequestError, RecordError, OSError: as `predict`.
+        """
+        merged = {**(options or {}), **more, "format": "npz"}
+        fields = {"record": encode(_without_maps(record)), "options": _json(merged)}
+        picture = image if image is None or isinstance(image, bytes) else Path(image).read_bytes()
+        picture = record.picture[1] if picture is None and record.picture is not None else picture
+        if picture is not None:
+            fields["image"] = picture
+        again = decode(self._send(fields, npz=True, timeout_s=timeout_s))
+        return _with_picture(again, picture) if keep_picture and picture is not None else again
+
+    def _send(self, fields: Mapping[str, bytes], *, npz: bool, timeout_s: float | None) -> bytes:
+        reply = self._transport.send(fields, npz=npz, timeout_s=self._timeout_s if timeout_s is None else timeout_s)
         raise_handler_error(reply)
         return reply
 
@@ -194,6 +221,21 @@ class Client:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _with_picture(record: Record, data: bytes) -> Record:
+    try:
+        return record.with_picture(*prepare_picture(data))
+    except PictureError as error:
+        # The answer is there and may have cost minutes; it is worth more than the picture.
+        warnings.warn(f"the record carries no picture: {error}", stacklevel=3)
+        return record
+
+
+def _without_maps(record: Record) -> Record:
+    """What a replay needs of a record: a file must hold a view, so the smallest one stays."""
+    smallest = min(record.views.values(), key=lambda view: view.stored.nbytes)
+    return replace(record, views={smallest.name: smallest}, run={}, picture=None, alternatives=())
 
 
 def _utf8(prompt: str) -> bytes:
