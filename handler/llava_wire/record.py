@@ -6,11 +6,12 @@ Flow: `Facts` + `Geometry` + `View`s -> `Record` -> `llava_wire.container` -> by
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from llava_wire.choose import choose_maps, rows_of
 from llava_wire.geometry import Geometry
 from llava_wire.quantize import dequantise
 from llava_wire.schema import Facts, Query, Token, ViewFacts
@@ -87,6 +88,42 @@ class Record:
     def maps_float(self) -> npt.NDArray[np.float32]:
         """The first view's maps, float32 [(query), (layer), (head) or (layer_head), row, col]."""
         return next(iter(self.views.values())).maps_float()
+
+    def map(
+        self,
+        token: int | None = None,
+        *,
+        view: str | None = None,
+        layer: int | None = None,
+        head: int | None = None,
+        kind: Literal["answer", "prompt"] = "answer",
+    ) -> npt.NDArray[np.float32]:
+        """One map of absolute attention, float32 [row, col]; its sum is the share of attention on the image.
+
+        Args:
+            token: the answer token's number from 0; None for the mean over the answer's ordinary tokens.
+            view: a view's name; the first view when absent.
+            layer, head: 0-based, where the view keeps them apart; an axis that is not named is averaged.
+            kind: "prompt" reads `token` as a position in the prompt's ids, for records with question rows.
+
+        Raises:
+            ValueError: the record holds no such view, row, layer or head.
+        """
+        chosen = self.view(view)
+        maps, _ = choose_maps(chosen, layer, head)
+        return maps[rows_of(self, chosen, token, kind)].mean(axis=0, dtype=np.float32)
+
+    def view(self, name: str | None = None) -> View:
+        """The view of this name, or the first one.
+
+        Raises:
+            ValueError: the record holds no view of this name.
+        """
+        if name is None:
+            return next(iter(self.views.values()))
+        if name not in self.views:
+            raise ValueError(f"view: got {name!r}, allowed {list(self.views)}; name one of them")
+        return self.views[name]
 
     def with_picture(self, name: str, data: bytes) -> Record:
         """The same record carrying the picture, so that one file renders and replays."""

@@ -1,8 +1,9 @@
-"""Three perceptually even palettes as tables: numbers 0..1 -> RGB, for Pillow images, PNG palettes and SVG filters.
+"""Palettes as tables: numbers 0..1 (differences -1..1) -> RGB, for Pillow images, PNG palettes and SVG filters.
 
 Each palette is 18 colours, every fifteenth of the 256 that its authors published (cividis: Nunez, Anderton and Renslow
 2018; viridis and inferno: Smith and van der Walt 2015, public domain), joined by straight lines; a joined colour is
-within 6/255 of the published one in every channel, within 12/255 in the dark fifth of cividis.
+within 6/255 of the published one in every channel, within 12/255 in the dark fifth of cividis. Differences have a
+palette of their own with a pale middle: the seven-class PuOr of ColorBrewer (Brewer 2002), safe for the colour-blind.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import numpy.typing as npt
 
 PALETTES = ("cividis", "viridis", "inferno")
 DEFAULT_PALETTE = "cividis"
+DIFFERENCE = "difference"
+"""The palette of differences: purple below zero, pale at zero, orange above."""
 
 _STOPS = {
     "cividis": (
@@ -24,13 +27,16 @@ _STOPS = {
         "0000040a07221e0c45380962510e6c69166e801f6c982766b0315bc63d4dd94d3de9612bf47918fa9407fcb014f8cd37f2ea69fcffa4"
     ),
 }
+_DIFFERENCE_STOPS = "542788998ec3d8daebf7f7f7fee0b6f1a340b35806"
 _ALPHA = (0.0, 0.22, 0.36, 0.46, 0.53, 0.59, 0.64, 0.68, 0.71, 0.74, 0.76)
 """How opaque the heat is at 0, 10, .. 100 % of the scale: nothing at nothing, and never all, so that
 the picture stays readable."""
 
 
 def stops(palette: str) -> npt.NDArray[np.float64]:
-    """The palette's colours at equal steps, [18, 3] float64 in 0..1."""
+    """The palette's colours at equal steps, [18, 3] float64 in 0..1 ([7, 3] for `DIFFERENCE`)."""
+    if palette == DIFFERENCE:
+        return np.frombuffer(bytes.fromhex(_DIFFERENCE_STOPS), np.uint8).reshape(-1, 3) / 255
     if palette not in _STOPS:
         raise ValueError(f"palette: got {palette!r}, allowed {list(PALETTES)}")
     return np.frombuffer(bytes.fromhex(_STOPS[palette]), np.uint8).reshape(-1, 3) / 255
@@ -42,6 +48,11 @@ def lookup(palette: str, values: npt.NDArray[np.floating]) -> npt.NDArray[np.uin
     at = np.linspace(0, 1, len(table))
     channels = [np.interp(values, at, table[:, channel]) for channel in range(3)]
     return np.rint(np.stack(channels, axis=-1) * 255).astype(np.uint8)
+
+
+def difference_lookup(values: npt.NDArray[np.floating]) -> npt.NDArray[np.uint8]:
+    """Colours of differences [...] in -1..1, as [..., 3] uint8 sRGB; values outside are clipped."""
+    return lookup(DIFFERENCE, (np.asarray(values) + 1) / 2)
 
 
 def alpha(values: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
@@ -59,6 +70,11 @@ def alpha_table(*, inverse: bool = False) -> str:
     """`tableValues` for the heat's opacity, or for the darkness of the spotlight (`inverse`)."""
     values = [_ALPHA[-1] - value for value in _ALPHA] if inverse else list(_ALPHA)
     return " ".join(_short(value) for value in values)
+
+
+def difference_alpha_table() -> str:
+    """`tableValues` for a difference's opacity over grey 0..1: the middle is zero and lets the picture through."""
+    return " ".join(_short(value) for value in (*_ALPHA[:0:-1], *_ALPHA))
 
 
 def gradient(palette: str) -> tuple[tuple[str, str], ...]:

@@ -49,3 +49,14 @@ def test_opacity_rises_from_nothing_and_the_spotlight_is_its_inverse() -> None:
 def test_an_unknown_palette_is_refused() -> None:
     with pytest.raises(ValueError, match=r"jet.*cividis"):
         colormap.lookup("jet", np.zeros(1))
+
+
+def test_differences_are_pale_and_clear_at_zero_and_apart_at_the_ends() -> None:
+    below, zero, above = colormap.difference_lookup(np.array([-1.0, 0.0, 1.0])).tolist()
+    assert zero == [247, 247, 247]
+    assert below[2] > below[0]
+    assert above[0] > above[2]
+    opacity = [float(value) for value in colormap.difference_alpha_table().split()]
+    assert opacity == opacity[::-1]
+    assert opacity[len(opacity) // 2] == 0 == min(opacity)
+    assert len(colormap.filter_tables(colormap.DIFFERENCE)[0].split()) == 7

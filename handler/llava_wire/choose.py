@@ -1,0 +1,95 @@
+"""One map out of many: a view's axes, a layer, a head and a token -> arrays without the axes that were chosen.
+
+Flow: `View` -> `choose_maps` (layers and heads gone, means where none was named) -> `row_of` (one token's row).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from llava_wire.record import Record, View
+
+
+def choose_maps(
+    view: View, layer: int | None = None, head: int | None = None
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """A view's maps and shares for one layer and head; an axis that is kept apart and not named is averaged.
+
+    Args:
+        layer, head: 0-based numbers as the view's facts name them, not positions in the array.
+
+    Returns:
+        maps [query, row, col] and shares [query, 4], float32; one row where the view has no query axis.
+
+    Raises:
+        ValueError: the view does not keep this layer or head apart.
+    """
+    rows = view.stored.shape[0] if "query" in view.axes else 1
+    folded = view.maps_float().reshape(rows, -1, *view.stored.shape[-2:])  # [query, slot, row, col]
+    shares = view.shares.reshape(rows, -1, view.shares.shape[-1])  # [query, slot, 4]
+    slots = chosen_slots(view, layer, head)
+    return folded[:, slots].mean(axis=1, dtype=np.float32), shares[:, slots].mean(axis=1, dtype=np.float32)
+
+
+def chosen_slots(view: View, layer: int | None = None, head: int | None = None) -> list[int]:
+    """Positions of the matching maps in the view's folded layer and head axes; all of them when none is named.
+
+    Raises:
+        ValueError: the view does not keep this layer or head apart.
+    """
+    facts = view.facts
+    pairs: Sequence[tuple[int | None, int | None]]
+    if "layer_head" in view.axes:
+        pairs = facts.pairs
+    else:
+        layers: Sequence[int | None] = facts.layers if "layer" in view.axes else [None]
+        heads: Sequence[int | None] = facts.heads if "head" in view.axes else [None]
+        pairs = [(one, other) for one in layers for other in heads]
+    for name, wanted, kept in (("layer", layer, [pair[0] for pair in pairs]), ("head", head, [p[1] for p in pairs])):
+        if wanted is not None and wanted not in kept:
+            apart = sorted({number for number in kept if number is not None})
+            raise ValueError(
+                f"{name}: got {wanted}, allowed {apart or 'none'} in view {view.name!r}; "
+                f"ask for a view that keeps this {name} apart"
+            )
+    slots = [i for i, (one, other) in enumerate(pairs) if layer in (None, one) and head in (None, other)]
+    if not slots:
+        raise ValueError(f"layer, head: got {layer}, {head}, allowed {list(pairs)} in view {view.name!r}")
+    return slots
+
+
+def rows_of(record: Record, view: View, token: int | None, kind: Literal["answer", "prompt"] = "answer") -> list[int]:
+    """The rows of a view's query axis that show one token, or the whole answer.
+
+    Args:
+        token: the answer token (kind "answer") or the position in the prompt's ids (kind "prompt"); None for the
+            answer's ordinary tokens, or all its rows when it has none.
+
+    Raises:
+        ValueError: the record holds no such row.
+    """
+    if "query" not in view.axes:
+        if token is not None:
+            raise ValueError(
+                f"token: got {token}, allowed none in view {view.name!r}; it holds one map for the whole answer"
+            )
+        return [0]
+    queries = record.queries
+    if token is not None:
+        found = [i for i, query in enumerate(queries) if query.kind == kind and query.token == token]
+        if not found:
+            held = sorted(query.token for query in queries if query.kind == kind)
+            allowed = f"{held[0]} to {held[-1]}" if held else "none"
+            raise ValueError(
+                f"token: got {token}, allowed {allowed} ({len(held)} {kind} tokens were recorded); "
+                "ask for more steps, or for question rows"
+            )
+        return found
+    answered = [i for i, query in enumerate(queries) if query.kind == "answer"]
+    ordinary = [i for i in answered if not record.tokens[queries[i].token].special]
+    return ordinary or answered or list(range(len(queries)))
