@@ -57,8 +57,13 @@ class Seen:
 @dataclass
 class _Server:
     reply: Reply = field(default_factory=Reply)
+    first: list[Reply] = field(default_factory=list)
     seen: list[Seen] = field(default_factory=list)
     address: str = ""
+
+    def next_reply(self) -> Reply:
+        """What to answer now: `first` one after another, then always `reply`."""
+        return self.first.pop(0) if self.first else self.reply
 
 
 class HttpServer(_Server):
@@ -75,7 +80,7 @@ class HttpServer(_Server):
                 headers = {name.lower(): value for name, value in self.headers.items()}
                 model = self.path.removeprefix("/predictions/")
                 outer.seen.append(Seen(model, form_fields(headers.get("content-type", ""), body), headers))
-                reply = outer.reply
+                reply = outer.next_reply()
                 time.sleep(reply.delay_s)
                 if reply.lost_bytes < 0:
                     self.close_connection = True
@@ -112,10 +117,11 @@ class GrpcServer(_Server):
         def predict(request: Any, context: grpc.ServicerContext) -> Any:
             headers = {item.key: item.value for item in context.invocation_metadata()}
             self.seen.append(Seen(request.model_name, dict(request.input), headers))
-            time.sleep(self.reply.delay_s)
-            if self.reply.code is not None:
-                context.abort(self.reply.code, self.reply.details)
-            return response_class(prediction=self.reply.body)
+            reply = self.next_reply()
+            time.sleep(reply.delay_s)
+            if reply.code is not None:
+                context.abort(reply.code, reply.details)
+            return response_class(prediction=reply.body)
 
         service, _, method = PREDICTIONS.strip("/").partition("/")
         handler = grpc.unary_unary_rpc_method_handler(

@@ -34,13 +34,13 @@ def server(request: pytest.FixtureRequest) -> HttpServer | GrpcServer:
 
 @pytest.fixture
 def connect(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Client]]:
-    """Makes a client for a server; closes it afterwards."""
+    """Makes a client for a server, one that sends nothing twice unless told to; closes it afterwards."""
     monkeypatch.delenv("LLAVA_GAZE_TOKEN", raising=False)
     opened: list[Client] = []
 
     def open_client(server: HttpServer | GrpcServer, **options: Any) -> Client:
         make = Client.http if isinstance(server, HttpServer) else Client.grpc
-        opened.append(make(server.address, **options))
+        opened.append(make(server.address, **{"retry_s": 0.0, **options}))
         return opened[-1]
 
     yield open_client

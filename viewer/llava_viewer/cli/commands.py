@@ -130,7 +130,8 @@ def export(arguments: argparse.Namespace) -> None:
 def _client(arguments: argparse.Namespace) -> Client:
     token = arguments.token if arguments.token is not None else arguments.key_file
     common: dict[str, Any] = {
-        "model": arguments.model, "token": token, "timeout_s": arguments.timeout, "ca_file": arguments.ca_file,
+        "model": arguments.model, "token": token, "timeout_s": arguments.timeout, "retry_s": arguments.retry,
+        "ca_file": arguments.ca_file,
     }  # fmt: skip
     return Client.grpc(arguments.grpc, **common) if arguments.grpc else Client.http(arguments.url, **common)
 

@@ -13,6 +13,7 @@ from llava_viewer.cli import commands
 from llava_viewer.cli.selection import heads, indices, view
 from llava_viewer.client.base import DEFAULT_MODEL, DEFAULT_TARGET, DEFAULT_TIMEOUT_S, DEFAULT_URL
 from llava_viewer.client.http import checked_host
+from llava_viewer.client.retry import DEFAULT_RETRY_S
 
 _EXAMPLES = """examples:
   llava-viewer predict cat.jpg "What is on the sofa?" -o run.npz --report run.html
@@ -141,6 +142,13 @@ def _server(parser: argparse.ArgumentParser) -> None:
         default=DEFAULT_TIMEOUT_S,
         metavar="SECONDS",
         help="give up after (default: %(default)g)",
+    )
+    server.add_argument(
+        "--retry",
+        type=float,
+        default=DEFAULT_RETRY_S,
+        metavar="SECONDS",
+        help="send again for so long when the server is overloaded or its worker died (default: %(default)g)",
     )
 
 

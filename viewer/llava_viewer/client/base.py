@@ -7,6 +7,7 @@ Flow: picture + question (or a record to replay) + options -> `Transport.send` -
 from __future__ import annotations
 
 import json
+import time
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
@@ -15,7 +16,13 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from llava_viewer.client.auth import Token
-from llava_viewer.client.errors import NOT_READY_CODES, WILL_NOT_HELP_CODES, raise_handler_error
+from llava_viewer.client.errors import (
+    NOT_READY_CODES,
+    WILL_NOT_HELP_CODES,
+    ServerUnreachable,
+    raise_handler_error,
+)
+from llava_viewer.client.retry import DEFAULT_RETRY_S, Patience
 from llava_viewer.picture import PictureError, prepare_picture
 from llava_wire.container import decode, encode
 from llava_wire.errors import RequestError
@@ -56,9 +63,13 @@ class Client:
     Make one with `Client.http` or `Client.grpc`.
     """
 
-    def __init__(self, transport: Transport, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
+    def __init__(
+        self, transport: Transport, *, timeout_s: float = DEFAULT_TIMEOUT_S, retry_s: float = DEFAULT_RETRY_S
+    ) -> None:
         self._transport = transport
         self._timeout_s = timeout_s
+        self._retry_s = retry_s
+        self._answered = False
 
     @classmethod
     def http(
@@ -68,6 +79,7 @@ class Client:
         model: str = DEFAULT_MODEL,
         token: Token = None,
         timeout_s: float = DEFAULT_TIMEOUT_S,
+        retry_s: float = DEFAULT_RETRY_S,
         ca_file: Path | None = None,
     ) -> Client:
         """A client over HTTP; needs the extra `http`.
@@ -77,7 +89,9 @@ class Client:
             model: the served model's name.
             token: the key itself, or the path of TorchServe's key_file.json, which is read afresh for every request,
                 or None for the environment's LLAVA_GAZE_TOKEN (none at all where that is not set).
-            timeout_s: seconds until a request is given up.
+            timeout_s: seconds until a request is given up, its repetitions included.
+            retry_s: seconds in which a request is sent again when the server was overloaded, its worker died, or the
+                connection to a server that had answered before was lost; 0 for never.
             ca_file: PEM certificates to trust instead of the system's.
 
         Raises:
@@ -86,7 +100,7 @@ class Client:
         """
         from llava_viewer.client.http import HttpTransport
 
-        return cls(HttpTransport(url, model, token, ca_file), timeout_s=timeout_s)
+        return cls(HttpTransport(url, model, token, ca_file), timeout_s=timeout_s, retry_s=retry_s)
 
     @classmethod
     def grpc(
@@ -96,6 +110,7 @@ class Client:
         model: str = DEFAULT_MODEL,
         token: Token = None,
         timeout_s: float = DEFAULT_TIMEOUT_S,
+        retry_s: float = DEFAULT_RETRY_S,
         tls: bool = False,
         ca_file: Path | None = None,
     ) -> Client:
@@ -103,7 +118,7 @@ class Client:
 
         Args:
             target: HOST:PORT of the server's gRPC inference address.
-            model, token, timeout_s: as for `Client.http`.
+            model, token, timeout_s, retry_s: as for `Client.http`.
             tls: encrypt, with the system's certificates unless `ca_file` is given.
             ca_file: PEM certificates to trust; implies `tls`.
 
@@ -113,7 +128,7 @@ class Client:
         """
         from llava_viewer.client.grpc import GrpcTransport
 
-        return cls(GrpcTransport(target, model, token, tls, ca_file), timeout_s=timeout_s)
+        return cls(GrpcTransport(target, model, token, tls, ca_file), timeout_s=timeout_s, retry_s=retry_s)
 
     def predict(
         self,
@@ -189,9 +204,19 @@ class Client:
         return _with_picture(again, picture) if keep_picture and picture is not None else again
 
     def _send(self, fields: Mapping[str, bytes], *, npz: bool, timeout_s: float | None) -> bytes:
-        reply = self._transport.send(fields, npz=npz, timeout_s=self._timeout_s if timeout_s is None else timeout_s)
-        raise_handler_error(reply)
-        return reply
+        patience = Patience(self._retry_s, self._timeout_s if timeout_s is None else timeout_s, known=self._answered)
+        while True:
+            try:
+                reply = self._transport.send(fields, npz=npz, timeout_s=patience.left_s)
+                self._answered = True
+                raise_handler_error(reply)
+                return reply
+            except RequestError as error:
+                self._answered |= not isinstance(error, ServerUnreachable)
+                pause_s = patience.wait_s(error)
+                if pause_s is None:
+                    raise
+            time.sleep(pause_s)
 
     def ready(self, timeout_s: float = 5.0) -> bool:
         """Whether the model's worker answers within `timeout_s` seconds.

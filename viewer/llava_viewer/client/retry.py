@@ -1,0 +1,74 @@
+"""Which refusals are worth sending the same request again, and how long to wait before it.
+
+Flow: error of an attempt -> `Patience.wait_s` -> seconds to sleep, or None: give the error to the caller. Predictions
+change nothing on the server, so sending one twice is safe; what decides is whether it can help.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+
+from llava_viewer.client.errors import ServerUnreachable
+from llava_wire.errors import RequestError
+
+DEFAULT_RETRY_S = 30.0
+"""Long enough for a worker of a small model to come back, or a queue to shorten."""
+_FIRST_WAIT_S = 0.25
+_LONGEST_WAIT_S = 8.0
+_MOST_DEATHS = 2
+"""A request that kills what it meets must not be sent for ever: others share the worker."""
+
+
+class Patience:
+    """The attempts of one request, under one budget.
+
+    Args:
+        retry_s: seconds after the start in which a new attempt may begin; 0 for never.
+        timeout_s: seconds for the request as a whole, all attempts and pauses together.
+        known: whether the server has answered this client before; when it has not, a refused connection means a wrong
+            address rather than a restart, and is told at once.
+        clock: seconds, for tests.
+    """
+
+    def __init__(
+        self, retry_s: float, timeout_s: float, *, known: bool, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._retry_s = retry_s
+        self._timeout_s = timeout_s
+        self._known = known
+        self._clock = clock
+        self._begin = clock()
+        self._attempts = 0
+        self._deaths = 0
+
+    @property
+    def left_s(self) -> float:
+        """Seconds that the next attempt may take."""
+        if self._attempts == 0:
+            return self._timeout_s
+        return round(max(self._timeout_s - (self._clock() - self._begin), 0.001), 3)
+
+    def wait_s(self, error: RequestError) -> float | None:
+        """Seconds to wait before the next attempt, or None when there is none.
+
+        The pause doubles from a quarter of a second to eight, and is drawn between half and all of that, so that many
+        clients that were refused together do not come back together.
+        """
+        if not self._helps(error):
+            return None
+        pause_s = min(_FIRST_WAIT_S * 2**self._attempts, _LONGEST_WAIT_S) * random.uniform(0.5, 1.0)
+        self._attempts += 1
+        spent_s = self._clock() - self._begin + pause_s
+        return pause_s if spent_s < min(self._retry_s, self._timeout_s) else None
+
+    def _helps(self, error: RequestError) -> bool:
+        if error.code == "overloaded":
+            return True
+        if isinstance(error, ServerUnreachable):
+            return self._known
+        if error.code in ("worker_died", "unavailable"):
+            self._deaths += 1
+            return self._deaths <= _MOST_DEATHS
+        return False
