@@ -20,6 +20,7 @@ from typing import Any
 
 from llava_server.engine import Engine
 from llava_server.incoming import is_http, read_request
+from llava_server.memory import is_out_of_memory
 from llava_server.request import GenerateRequest
 from llava_server.response import JSON_TYPE, to_response
 from llava_wire.errors import RequestError
@@ -76,7 +77,7 @@ class LlavaHandler:
             return self._engine.run(requests)
         except Exception as error:
             if len(requests) == 1:
-                return [_internal(error)]
+                return [_refusal(error)]
         return [result for request in requests for result in self._run([request])]
 
     def _answer(
@@ -95,7 +96,7 @@ class LlavaHandler:
             body, content_type = to_response(replace(result, run=run), fmt, limit)
             seen |= {"outcome": "ok", "format": fmt, "tokens": len(result.tokens)}
         except Exception as error:
-            refusal = error if isinstance(error, RequestError) else _internal(error)
+            refusal = error if isinstance(error, RequestError) else _refusal(error)
             body, content_type = json.dumps(refusal.to_body(), ensure_ascii=False).encode(), JSON_TYPE
             # The phrase stays empty: text in it could break the response's first line.
             context.set_response_status(refusal.status, "", index)
@@ -140,6 +141,15 @@ def _device(wanted: str, gpu_id: int | None) -> str:
     if wanted == "auto":
         return "cpu" if gpu_id is None else f"cuda:{gpu_id}"
     return f"cuda:{gpu_id}" if wanted == "cuda" and gpu_id is not None else wanted
+
+
+def _refusal(error: Exception) -> RequestError:
+    """What a client may know of an error outside the engine's own refusals."""
+    if not is_out_of_memory(error):
+        return _internal(error)
+    _line(event="out_of_memory", error=type(error).__name__)
+    message = "got an answer that the server has no memory to send, allowed a smaller one; name fewer views or steps"
+    return RequestError("does_not_fit", "options", message)
 
 
 def _internal(error: Exception) -> RequestError:

@@ -1,7 +1,8 @@
 """LLaVA with its attention, in process: requests in, records out. The handler only calls this.
 
-Flow: `GenerateRequest`s -> `Prepared` requests (picture, prompt, plan, size check) -> batches under a byte budget ->
-decoding, replay or beam search -> attention rows -> reductions -> `Record`s, in the order of the requests.
+Flow: `GenerateRequest`s -> `Checked` requests (plan, prompt, size) -> batches that fit the device, pictures opened
+meanwhile by a few threads -> decoding, replay or beam search -> attention rows -> reductions -> `Record`s, in the
+order of the requests.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ import os
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +22,25 @@ from llava_server import estimate as sizes
 from llava_server.beams import beam_search
 from llava_server.generate import generate
 from llava_server.loading import LoadedModel, load, prepare
-from llava_server.prepare import Prepared, Preparer
+from llava_server.memory import is_out_of_memory, release
+from llava_server.prepare import Checked, Prepared, Preparer
 from llava_server.replay import replay
 from llava_server.request import GenerateRequest
 from llava_server.response import RecordBuilder
+from llava_server.room import Room
 from llava_server.settings import ModelSettings, SettingsError
 from llava_server.static import StaticDecoder, compiled_decoder
 from llava_wire.errors import RequestError
 from llava_wire.record import Record
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    """A checked request with its place in the caller's list, its picture on the way."""
+
+    index: int
+    checked: Checked
+    picture: Future[Prepared]
 
 
 class Engine:
@@ -44,6 +57,7 @@ class Engine:
         self.settings = settings
         self._static = static
         self._preparer = Preparer(loaded, settings)
+        self._pictures = ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="picture")
         self._builder = RecordBuilder(loaded, settings)
         # Records are made from the static buffers, so a batch owns the device until its records are done.
         self._turn = threading.Lock()
@@ -94,22 +108,36 @@ class Engine:
             one `Record` or `RequestError` per request, in order.
         """
         results: list[Record | RequestError | None] = [None] * len(requests)
-        prepared: list[tuple[int, Prepared]] = []
+        room = self._room()
+        waiting: list[_Waiting] = []
         for index, request in enumerate(requests):
             try:
-                prepared.append((index, self._preparer.prepare(request)))
+                checked = self._preparer.check(request, room)
+                waiting.append(_Waiting(index, checked, self._pictures.submit(self._preparer.finish, checked)))
             except RequestError as error:
                 results[index] = error
-        for batch in _split(prepared, self.settings.limits.batch_bytes):
+        # Pictures of later batches are opened while the device runs the earlier ones.
+        for batch in _split(waiting, room):
+            prepared: list[tuple[int, Prepared]] = []
+            for entry in batch:
+                try:
+                    prepared.append((entry.index, entry.picture.result()))
+                except RequestError as error:
+                    results[entry.index] = error
+            if not prepared:
+                continue
             with self._turn:
-                answers = self._run_batch([entry for _, entry in batch])
-            for (index, _), answer in zip(batch, answers, strict=True):
+                answers = self._run_batch([entry for _, entry in prepared])
+            for (index, _), answer in zip(prepared, answers, strict=True):
                 results[index] = answer
         return [result for result in results if result is not None]
 
     def estimate(self, request: GenerateRequest) -> sizes.Estimate:
         """What a request would take, without running it; raises the same RequestError that `run` would return."""
-        return self._preparer.prepare(request).needed
+        return self._preparer.check(request, self._room()).needed
+
+    def _room(self) -> Room:
+        return Room.of(self.loaded, self.settings.limits.batch_bytes)
 
     def _run_batch(self, batch: Sequence[Prepared]) -> list[Record | RequestError]:
         """Runs one batch; when the device runs out of memory, each request again alone, then a clear refusal."""
@@ -117,33 +145,39 @@ class Engine:
             return self._drop_late(batch)
         try:
             return self._records(batch)
-        except torch.OutOfMemoryError as error:
-            message = str(error).splitlines()[0]
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            message = str(error).splitlines()[0] if str(error) else type(error).__name__
         # Outside the except block: the traceback would keep the failed run's tensors alive.
-        torch.cuda.empty_cache()
+        release()
         if len(batch) > 1:
             return [result for entry in batch for result in self._run_batch([entry])]
-        needed = batch[0].needed.device_bytes
+        checked = batch[0].checked
         return [
             RequestError(
                 "does_not_fit",
                 "options",
-                f"got about {needed} bytes beside the weights, and the device ran out of memory ({message}); "
-                "set a smaller max_new_tokens, fewer views or a smaller model",
+                f"got about {checked.needed.device_bytes} bytes of device memory, and it ran out ({message[:200]}), "
+                f"allowed {self._room().memory[0]}; {sizes.advice(checked.plan)}",
             )
         ]
 
     def _records(self, batch: Sequence[Prepared]) -> list[Record | RequestError]:
         """One record per request of a batch of one kind."""
         groups = [entry.items for entry in batch]
-        if batch[0].kind == "beams":
+        if batch[0].checked.kind == "beams":
             groups = [tuple(beam_search(self.loaded, item)) for (item,) in groups]
         items = [item for group in groups for item in group]
-        run = generate(self.loaded, items, self._static) if batch[0].kind == "decode" else replay(self.loaded, items)
+        run = (
+            generate(self.loaded, items, self._static)
+            if batch[0].checked.kind == "decode"
+            else replay(self.loaded, items)
+        )
         results, first = [], 0
         for entry, group in zip(batch, groups, strict=True):
             built = [
-                self._builder.build(entry.request, item, run, first + i, len(items), entry.preprocess_ms)
+                self._builder.build(entry.checked.request, item, run, first + i, len(items), entry.preprocess_ms)
                 for i, item in enumerate(group)
             ]
             first += len(group)
@@ -176,17 +210,17 @@ def _late(entry: Prepared) -> RequestError:
     )
 
 
-def _split(prepared: Sequence[tuple[int, Prepared]], budget_bytes: int) -> list[list[tuple[int, Prepared]]]:
-    """Consecutive batches of one kind under the budget; padding makes every item as large as the batch's largest."""
-    batches: list[list[tuple[int, Prepared]]] = []
-    for index, entry in prepared:
-        if batches and batches[-1][-1][1].kind == entry.kind != "beams":
-            together = [*(e for _, e in batches[-1]), entry]
-            count = sum(len(e.items) for e in together)
-            if count * max(e.needed.device_bytes // len(e.items) for e in together) <= budget_bytes:
-                batches[-1].append((index, entry))
+def _split(waiting: Sequence[_Waiting], room: Room) -> list[list[_Waiting]]:
+    """Consecutive batches of one kind that fit; padding makes every item as large as the batch's largest."""
+    batches: list[list[_Waiting]] = []
+    for entry in waiting:
+        if batches and batches[-1][-1].checked.kind == entry.checked.kind != "beams":
+            together = [e.checked for e in (*batches[-1], entry)]
+            largest = max(together, key=lambda c: c.needed.device_bytes / c.count)
+            if room.holds(largest.needed, sum(c.count for c in together) / largest.count):
+                batches[-1].append(entry)
                 continue
-        batches.append([(index, entry)])
+        batches.append([entry])
     return batches
 
 

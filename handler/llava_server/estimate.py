@@ -1,6 +1,6 @@
-"""How many bytes a request takes, before anything runs: weights, cache, capture, response.
+"""How many bytes a request takes, before anything runs: cache, capture, prefill, maps, response.
 
-Flow: model facts + plan -> `Estimate` -> refusal (`check`) or the table of `make estimate`.
+Flow: model facts + plan -> `Estimate` -> refusals (`check_response`, room.py) or the table of `make estimate`.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from llava_server.plan import ModelFacts, Plan
+from llava_server.rows import scratch_bytes
 from llava_server.settings import Limits
 from llava_wire.errors import RequestError
 from llava_wire.quantize import BYTES_PER_VALUE
@@ -22,18 +23,20 @@ _TOKEN_BYTES = 700
 class Estimate:
     """Upper bounds in bytes for one request, as if the answer had max_new_tokens tokens.
 
-    cache: keys and values; capture: stored queries; maps: reduced maps on the device; response: the record.
+    cache: keys and values; capture: stored queries; maps: reduced maps on the device; scratch: what prefill, or later
+    the computing of rows, holds for a moment; response: the record.
     """
 
     cache_bytes: int
     capture_bytes: int
     maps_bytes: int
+    scratch_bytes: int
     response_bytes: int
 
     @property
     def device_bytes(self) -> int:
         """What the request takes on the device beside the weights."""
-        return self.cache_bytes + self.capture_bytes + self.maps_bytes
+        return self.cache_bytes + self.capture_bytes + self.maps_bytes + self.scratch_bytes
 
 
 def estimate(plan: Plan, facts: ModelFacts, prompt_tokens: int, question_tokens: int = 0) -> Estimate:
@@ -54,13 +57,16 @@ def estimate(plan: Plan, facts: ModelFacts, prompt_tokens: int, question_tokens:
     cache = 2 * facts.layers * facts.kv_heads * facts.head_dim * (prompt_tokens + new) * value
     capture = len(plan.cells) * facts.heads * facts.head_dim * (new + prompt_rows) * value
     per_map = facts.image_tokens * BYTES_PER_VALUE[options.precision] + _ROW_OVERHEAD_BYTES
+    # The mask [prompt, prompt] comes once as bool and once as numbers.
+    prefill = facts.picture_bytes + prompt_tokens * facts.token_bytes + prompt_tokens**2 * (1 + value)
+    scratch = max(prefill, scratch_bytes(facts.heads, rows, prompt_tokens + new, facts.head_dim))
     maps, response = 0, new * _TOKEN_BYTES + prompt_tokens * 16 + facts.image_tokens * 32 + 8192
     for view in plan.views:
         maps += rows * view.maps_per_query * (facts.image_tokens + 4) * 4
         response += (1 if view.reduction == "all" else rows * view.maps_per_query) * per_map
     # A beam search holds all of its beams; samples run side by side.
     wide, sent = max(options.num_beams, options.num_return_sequences), options.num_return_sequences
-    return Estimate(cache * wide, capture * wide, maps * wide, response * sent)
+    return Estimate(cache * wide, capture * wide, maps * wide, scratch * wide, response * sent)
 
 
 def response_limit(plan: Plan, limits: Limits) -> int:
@@ -69,8 +75,8 @@ def response_limit(plan: Plan, limits: Limits) -> int:
     return limits.max_response_bytes * 3 // 4 - (1 << 16) if json_form else limits.max_response_bytes
 
 
-def check(needed: Estimate, plan: Plan, limits: Limits) -> None:
-    """Refuses a request that cannot fit even alone.
+def check_response(needed: Estimate, plan: Plan, limits: Limits) -> None:
+    """Refuses a request whose record would be too large.
 
     Raises:
         RequestError: "does_not_fit", with both numbers and the option that would make it fit.
@@ -80,17 +86,11 @@ def check(needed: Estimate, plan: Plan, limits: Limits) -> None:
         raise RequestError(
             "does_not_fit",
             "options",
-            f"got up to {needed.response_bytes} bytes of response, allowed {allowed}; {_advice(plan)}",
-        )
-    if needed.device_bytes > limits.batch_bytes:
-        raise RequestError(
-            "does_not_fit",
-            "options",
-            f"got {needed.device_bytes} bytes of device memory, allowed {limits.batch_bytes}; {_advice(plan)}",
+            f"got up to {needed.response_bytes} bytes of response, allowed {allowed}; {advice(plan)}",
         )
 
 
-def _advice(plan: Plan) -> str:
+def advice(plan: Plan) -> str:
     """The option that shrinks the largest part of this request."""
     if plan.options.num_beams > 1 or plan.options.num_return_sequences > 1:
         return "set fewer beams and sequences"

@@ -45,6 +45,12 @@ class LoadedModel:
         """Where token ids go in and logits come out."""
         return self.model.get_input_embeddings().weight.device
 
+    @property
+    def layer_devices(self) -> tuple[torch.device, ...]:
+        """Where each text layer runs, and so its keys, values and captured queries; offloaded layers run at home."""
+        places = (next(layer.parameters()).device for layer in self.model.get_decoder().layers)
+        return tuple(self.device if place.type in ("meta", "cpu") else place for place in places)
+
 
 def load(folder: Path, settings: ModelSettings, *, device: str, dtype: str) -> LoadedModel:
     """Loads a checkpoint of the published layout; no network, no remote code.
@@ -85,6 +91,13 @@ def facts_of(config: Any, dtype: torch.dtype) -> ModelFacts:
     """The shape of a model from its LlavaConfig; no weights needed."""
     text, vision = config.text_config, config.vision_config
     side = vision.image_size // vision.patch_size
+    # At one time: the residual stream, its norm (float32), queries, keys, values and their rotations; or the MLP.
+    token = dtype.itemsize * (text.hidden_size * 8 + text.intermediate_size * 3) + text.hidden_size * 8
+    # The vision tower keeps the hidden states of all its layers.
+    patch = dtype.itemsize * (
+        vision.hidden_size * (vision.num_hidden_layers + 9) + vision.intermediate_size * 2 + text.hidden_size * 3
+    )
+    pixels = 3 * vision.image_size**2 * (4 + dtype.itemsize)
     return ModelFacts(
         layers=text.num_hidden_layers,
         heads=text.num_attention_heads,
@@ -94,6 +107,8 @@ def facts_of(config: Any, dtype: torch.dtype) -> ModelFacts:
         cols=side,
         context=text.max_position_embeddings,
         cache_bytes_per_value=dtype.itemsize,
+        token_bytes=token,
+        picture_bytes=pixels + (side**2 + 1) * patch,
     )
 
 

@@ -16,7 +16,10 @@ from llava_wire.errors import RequestError, nearest
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """The shape of a model: text layers, query heads, key-value heads, head size, patch grid, context length."""
+    """The shape of a model: text layers, query heads, key-value heads, head size, patch grid, context length.
+
+    `token_bytes` and `picture_bytes` bound what prefill holds at one time per prompt token and per picture.
+    """
 
     layers: int
     heads: int
@@ -26,6 +29,8 @@ class ModelFacts:
     cols: int
     context: int
     cache_bytes_per_value: int
+    token_bytes: int = 0
+    picture_bytes: int = 0
 
     @property
     def image_tokens(self) -> int:

@@ -1,7 +1,8 @@
 """A request becomes items that can run: plan, prompt, size check, picture.
 
-Flow: `GenerateRequest` -> plan against the model -> prompt ids -> estimate -> pixels and geometry -> `Prepared`, or a
-`RequestError` that names the field. Cheap refusals come first, the picture is decoded last.
+Flow: `GenerateRequest` -> `check`: plan against the model -> prompt ids -> estimate -> `Checked` -> `finish`: pixels
+and geometry -> `Prepared`; or a `RequestError` that names the field. What is cheap comes first, so that requests can
+be sorted into batches while their pictures are still being decoded.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ from llava_server import estimate as sizes
 from llava_server.batch import BatchItem
 from llava_server.images import prepare_image
 from llava_server.loading import LoadedModel
+from llava_server.memory import is_out_of_memory
 from llava_server.options import invalid
-from llava_server.plan import make_plan
-from llava_server.prompt import PromptEncoder, check_context
+from llava_server.plan import Plan, make_plan
+from llava_server.prompt import EncodedPrompt, PromptEncoder, check_context
 from llava_server.request import GenerateRequest
+from llava_server.room import Room
 from llava_server.sampling import seed_of
 from llava_server.settings import ModelSettings
 from llava_wire.errors import RequestError
@@ -27,21 +30,42 @@ Kind = Literal["decode", "replay", "beams"]
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """One request, ready to run.
+class Checked:
+    """One request that may run, its picture not opened yet.
 
     Args:
         request: what was asked.
         kind: "decode" token by token, "replay" a given answer, or search with "beams"; a batch is of one kind.
-        items: one per sequence that is returned; a beam search starts from one.
+        plan, prompt: what is asked for, resolved.
         needed: bytes of all of its sequences together.
-        preprocess_ms: time spent on picture and prompt.
+        check_ms: time spent so far.
     """
 
     request: GenerateRequest
     kind: Kind
-    items: tuple[BatchItem, ...]
+    plan: Plan
+    prompt: EncodedPrompt
     needed: sizes.Estimate
+    check_ms: float
+
+    @property
+    def count(self) -> int:
+        """Items that it will have."""
+        return self.plan.options.num_return_sequences if self.kind == "decode" else 1
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """One request, ready to run.
+
+    Args:
+        checked: the request with its plan.
+        items: one per sequence that is returned; a beam search starts from one.
+        preprocess_ms: time spent on picture and prompt.
+    """
+
+    checked: Checked
+    items: tuple[BatchItem, ...]
     preprocess_ms: float
 
 
@@ -54,8 +78,12 @@ class Preparer:
         self._encoder = PromptEncoder(loaded.processor, loaded.model.config.image_token_id, loaded.facts.image_tokens)
         self._vocabulary = loaded.model.get_output_embeddings().weight.shape[0]
 
-    def prepare(self, request: GenerateRequest) -> Prepared:
-        """Checks a request against the model and makes its items.
+    def check(self, request: GenerateRequest, room: Room) -> Checked:
+        """Everything but the picture.
+
+        Args:
+            request: what was asked.
+            room: the memory that is there now.
 
         Raises:
             RequestError: when it cannot run.
@@ -80,8 +108,32 @@ class Preparer:
             )
         check_context(len(prompt.ids), options.max_new_tokens, loaded.facts.context)
         needed = sizes.estimate(plan, loaded.facts, len(prompt.ids), len(prompt.question))
-        sizes.check(needed, plan, settings.limits)
-        image = prepare_image(request.image, loaded.processor.image_processor, loaded.preprocess, settings.limits)
+        sizes.check_response(needed, plan, settings.limits)
+        room.check(needed, plan)
+        kind: Kind = "replay" if given is not None else "beams" if options.num_beams > 1 else "decode"
+        return Checked(request, kind, plan, prompt, needed, (time.perf_counter() - started) * 1000)
+
+    def finish(self, checked: Checked) -> Prepared:
+        """Opens the picture and makes the items; spends its time outside Python's lock, so threads run side by side.
+
+        Raises:
+            RequestError: when the picture cannot be used.
+        """
+        started = time.perf_counter()
+        loaded, request, given = self._loaded, checked.request, checked.request.given
+        try:
+            image = prepare_image(
+                request.image, loaded.processor.image_processor, loaded.preprocess, self._settings.limits
+            )
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            raise RequestError(
+                "does_not_fit",
+                "image",
+                f"got {len(request.image)} bytes of picture that do not fit the memory, "
+                "allowed fewer pixels; scale it down",
+            ) from None
         if given is not None and image.facts.pixels_sha256 != given.image.pixels_sha256:
             raise invalid(
                 "image",
@@ -89,10 +141,10 @@ class Preparer:
                 f"the picture of the record ({given.image.pixels_sha256[:12]}); send the file that was asked about",
                 "a picture with other pixels, sha256",
             )
-        seed = seed_of(options)
-        first = BatchItem(image, prompt, plan, request.arrived_s + plan.deadline_ms / 1000, seed)
-        kind, items = _items(first, given)
-        return Prepared(request, kind, items, needed, (time.perf_counter() - started) * 1000)
+        seed = seed_of(request.options)
+        deadline_s = request.arrived_s + checked.plan.deadline_ms / 1000
+        items = _items(checked.kind, BatchItem(image, checked.prompt, checked.plan, deadline_s, seed), given)
+        return Prepared(checked, items, checked.check_ms + (time.perf_counter() - started) * 1000)
 
     def _check_given(self, given: Facts) -> None:
         """A record's answer must be this model's: another model's ids mean other words."""
@@ -111,15 +163,14 @@ class Preparer:
                 raise invalid(f"record.tokens[{i}].id", token.id, f"0 to {self._vocabulary - 1}; the file is damaged")
 
 
-def _items(first: BatchItem, given: Facts | None) -> tuple[Kind, tuple[BatchItem, ...]]:
+def _items(kind: Kind, first: BatchItem, given: Facts | None) -> tuple[BatchItem, ...]:
     options = first.plan.options
     if given is not None:
         answer = tuple(token.id for token in given.tokens)
         # The same picture in another file format keeps the digest of the file that was asked about first.
         image = replace(first.image, facts=given.image)
-        item = replace(first, image=image, answer=answer, finish_reason=given.finish_reason, sampling=given.sampling)
-        return "replay", (item,)
-    if options.num_beams > 1:
-        return "beams", (first,)
+        return (replace(first, image=image, answer=answer, finish_reason=given.finish_reason, sampling=given.sampling),)
+    if kind == "beams":
+        return (first,)
     seeds = [None] if first.seed is None else [(first.seed + i) % 2**63 for i in range(options.num_return_sequences)]
-    return "decode", tuple(replace(first, seed=seed, sequence=i) for i, seed in enumerate(seeds))
+    return tuple(replace(first, seed=seed, sequence=i) for i, seed in enumerate(seeds))

@@ -40,6 +40,11 @@ class RowLayout:
     positions: torch.Tensor
 
 
+def scratch_bytes(heads: int, rows: int, keys: int, head_dim: int) -> int:
+    """Bytes that `attention_rows` holds at one time: float32 keys, scores and weights of a block of one layer."""
+    return 3 * 4 * min(heads * keys * max(rows, head_dim), max(_BLOCK_VALUES.values()))
+
+
 def attention_rows(
     queries: torch.Tensor, keys: torch.Tensor, heads: tuple[int, ...], scaling: float, layout: RowLayout
 ) -> Iterator[tuple[tuple[int, ...], slice, torch.Tensor, torch.Tensor]]:

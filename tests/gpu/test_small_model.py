@@ -10,6 +10,7 @@ from transformers import LlavaForConditionalGeneration
 from integration.conftest import STORE
 from integration.reference import toolkit_reduction
 from llava_server.engine import Engine
+from llava_server.images import prepare_image
 from llava_server.request import GenerateRequest
 from support.pictures import scene_bytes
 
@@ -54,11 +55,12 @@ def test_half_precision_maps_are_no_less_exact_than_eager(dtype):
     )
     ids = torch.tensor([[*exact.facts.prompt.ids, *(t.id for t in exact.tokens[:same])]], device="cuda")
     engine = Engine.load(STORE / "llava-shapes", device="cpu", dtype="float32")
-    prepared = engine._prepare(0, GenerateRequest.build(PICTURES[0], PROMPTS[0], EVERYTHING))
-    pixels = prepared.item.image.pixels.to("cuda", eager.dtype)
+    loaded = engine.loaded
+    picture = prepare_image(PICTURES[0], loaded.processor.image_processor, loaded.preprocess, engine.settings.limits)
+    pixels = picture.pixels.to("cuda", eager.dtype)
     with torch.no_grad():
         attentions = eager(input_ids=ids, pixel_values=pixels, output_attentions=True).attentions
-    start, count, length = prepared.item.prompt.image_start, 64, len(prepared.item.prompt.ids)
+    start, count, length = exact.facts.prompt.image_start, 64, len(exact.facts.prompt.ids)
     rows = torch.stack([a[0, :, length - 1 : length - 1 + same, start : start + count] for a in attentions])
     maps = rows.permute(2, 0, 1, 3).float().cpu().numpy().reshape(same, *exact.maps_float().shape[1:])
     theirs = np.abs(toolkit_reduction(maps, "none") - exact.maps_float()[:same]).mean()

@@ -1,4 +1,4 @@
-"""Batches under a budget, deadlines, and a device that runs out of memory: each request has its own outcome."""
+"""Batches under a budget and deadlines: each request has its own outcome."""
 
 from __future__ import annotations
 
@@ -7,11 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 
-from llava_server import engine as engine_module
 from llava_server.engine import Engine
-from llava_server.generate import generate
 from llava_server.request import GenerateRequest
 from llava_wire import Record, RequestError, encode
 from support.pictures import scene_bytes
@@ -66,30 +63,6 @@ def test_a_request_that_waited_past_its_deadline_is_refused_and_the_others_run(e
     assert (first.code, first.status, first.field) == ("deadline", 503, "options.deadline_ms")
     assert "1000 ms" in first.message
     assert isinstance(second, Record)
-
-
-def test_out_of_memory_in_a_batch_runs_each_request_alone(engine: Engine, monkeypatch):
-    def small_device(loaded, items, static):
-        if len(items) > 1:
-            raise torch.OutOfMemoryError("tried to allocate 2 GiB")
-        return generate(loaded, items, static)
-
-    monkeypatch.setattr(engine_module, "generate", small_device)
-    results = engine.run(requests()[:3])
-    assert [record.run["batch_size"] for record in results] == [1, 1, 1]
-
-
-def test_out_of_memory_alone_is_a_507_with_advice_and_the_engine_lives(engine: Engine, monkeypatch):
-    def no_memory(loaded, items, static):
-        raise torch.OutOfMemoryError("tried to allocate 2 GiB")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(engine_module, "generate", no_memory)
-        [error] = engine.run(requests()[:1])
-    assert isinstance(error, RequestError)
-    assert error.status == 507
-    assert "max_new_tokens" in error.message
-    assert isinstance(engine.run(requests()[:1])[0], Record)
 
 
 @pytest.mark.parametrize("count", [0, 1])

@@ -105,6 +105,21 @@ def test_too_large_an_answer_is_refused_before_torchserve_sees_it() -> None:
     assert json.loads(bodies[0])["error"]["code"] == "does_not_fit"
 
 
+def test_no_memory_to_write_an_answer_is_a_507_for_that_item(monkeypatch: pytest.MonkeyPatch) -> None:
+    real, calls = llava_handler.to_response, iter([False, True, False])
+
+    def tight(*arguments: object) -> tuple[bytes, str]:
+        if next(calls):
+            raise MemoryError
+        return real(*arguments)
+
+    monkeypatch.setattr(llava_handler, "to_response", tight)
+    bodies, context = answer(Engine(good), [ROW] * 3, [HTTP] * 3)
+    assert [body[:2] == b"PK" for body in bodies] == [True, False, True]
+    assert context.statuses == {1: (507, "")}
+    assert json.loads(bodies[1])["error"]["code"] == "does_not_fit"
+
+
 def test_a_broken_gpu_makes_the_worker_leave(monkeypatch: pytest.MonkeyPatch) -> None:
     left: list[tuple[float, tuple[int, ...]]] = []
 
