@@ -116,7 +116,7 @@ def _read(row: Mapping[str, Any], head: Mapping[str, str]) -> GenerateRequest | 
     except RequestError as error:
         return error
     except Exception as error:
-        return _internal(error)
+        return _refusal(error)
 
 
 def _headers(context: Any, index: int) -> dict[str, str]:
@@ -148,8 +148,8 @@ def _refusal(error: Exception) -> RequestError:
     if not is_out_of_memory(error):
         return _internal(error)
     _line(event="out_of_memory", error=type(error).__name__)
-    message = "got an answer that the server has no memory to send, allowed a smaller one; name fewer views or steps"
-    return RequestError("does_not_fit", "options", message)
+    message = "got more than the server has memory for, allowed less; send a smaller picture, name fewer views or steps"
+    return RequestError("does_not_fit", "", message)
 
 
 def _internal(error: Exception) -> RequestError:
