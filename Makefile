@@ -8,6 +8,7 @@ FROM ?=
 RUN ?=
 ARGS ?=
 TORCH_INDEX ?=
+MINUTES ?= 60
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -17,7 +18,7 @@ SERVER_NAME = --name $(NAME)
 CODE := handler viewer scripts tests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup download mar serve stop ping token demo demo-model report estimate test test-gpu bench golden lint \
+.PHONY: help setup download mar serve stop ping token demo demo-model report estimate test test-gpu bench soak golden lint \
 	typecheck protos clean
 
 help: ## This list
@@ -31,6 +32,7 @@ help: ## This list
 		PORT 'first of five ports, or auto; empty: config.properties' \
 		FROM 'download: a local folder instead of the hub' \
 		RUN 'report: the .npz file of a run' \
+		MINUTES 'soak: how long (now $(MINUTES))' \
 		ARGS 'further arguments for the program behind the target' \
 		PYTHON 'the Python (3.11 or later) that makes .venv (now $(PYTHON))' \
 		TORCH_INDEX 'setup: an index to take torch from, such as a CPU-only one'
@@ -93,6 +95,9 @@ bench: $(READY) ## Measure speed and sizes; raw numbers go to docs/benchmarks
 	$(PY) scripts/bench_capture.py --shape 4096x32x4 --dtype bfloat16 --steps 24 \
 		--out docs/benchmarks/decode-4096x32x4-bfloat16.json
 	$(PY) scripts/bench_serving.py
+
+soak: $(READY) ## Keep a server under mixed fire for MINUTES and judge every answer
+	$(PY) scripts/soak.py --minutes $(MINUTES) --out docs/benchmarks/soak.json $(ARGS)
 
 lint: $(READY) ## Check style, imports and types
 	$(BIN)/ruff check $(CODE)
