@@ -68,6 +68,11 @@ class TokenLog:
                 self.reasons[i] = "deadline"
         return all(self.reasons)
 
+    def latest(self, item: int) -> tuple[int, float, list[int], list[float]]:
+        """The last token of one item: id, log probability, most probable ids and their log probabilities."""
+        logprob, values, indices = self._scores[-1]
+        return self._ids[-1][item], float(logprob[item]), indices[item].tolist(), values[item].tolist()
+
     def finish(self) -> tuple[Decoded, ...]:
         """One `Decoded` per item, cut where the item finished."""
         logprobs, values, indices = (torch.stack(parts, 1).tolist() for parts in zip(*self._scores, strict=True))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +20,7 @@ import torch
 
 from llava_server import estimate as sizes
 from llava_server.beams import beam_search
-from llava_server.generate import generate
+from llava_server.generate import generate, steps_of
 from llava_server.loading import LoadedModel, load, prepare
 from llava_server.memory import is_out_of_memory, release
 from llava_server.prepare import Checked, Prepared, Preparer
@@ -30,6 +30,7 @@ from llava_server.response import RecordBuilder
 from llava_server.room import Room
 from llava_server.settings import ModelSettings, SettingsError
 from llava_server.static import StaticDecoder, compiled_decoder
+from llava_server.stream import StreamBuilder, StreamedToken
 from llava_wire.errors import RequestError
 from llava_wire.record import Record
 
@@ -132,6 +133,52 @@ class Engine:
                 results[index] = answer
         return [result for result in results if result is not None]
 
+    def stream(self, request: GenerateRequest) -> Iterator[StreamedToken | Record | RequestError]:
+        """Answers one request token by token.
+
+        Args:
+            request: a question; no replay, no beams, no several sequences, no reduction "all".
+
+        Yields:
+            a `StreamedToken` for each token as it is produced, then the `Record` that `run` would give, or the
+            `RequestError` that ended it. Closing the iterator early stops the model and frees the device.
+        """
+        try:
+            streamed = replace(request, options=replace(request.options, stream=True))
+            prepared = self._preparer.finish(self._preparer.check(streamed, self._room()))
+        except RequestError as error:
+            yield error
+            return
+        with self._turn:
+            yield from self._stream(prepared)
+
+    def _stream(self, prepared: Prepared) -> Iterator[StreamedToken | Record | RequestError]:
+        if time.monotonic() >= prepared.items[0].deadline_s:
+            yield _late(prepared)
+            return
+        builder = StreamBuilder(self._builder, prepared.items[0])
+        try:
+            running = steps_of(self.loaded, prepared.items, self._static)
+            while True:
+                try:
+                    progress = next(running)
+                except StopIteration as finished:
+                    run = finished.value
+                    break
+                yield builder.token(progress)
+            request = prepared.checked.request
+            yield self._builder.build(request, prepared.items[0], run, 0, 1, prepared.preprocess_ms)
+            return
+        except RequestError as error:
+            yield error
+            return
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            message = _first_line(error)
+        release()
+        yield self._no_memory(prepared, message)
+
     def estimate(self, request: GenerateRequest) -> sizes.Estimate:
         """What a request would take, without running it; raises the same RequestError that `run` would return."""
         return self._preparer.check(request, self._room()).needed
@@ -148,20 +195,21 @@ class Engine:
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
-            message = str(error).splitlines()[0] if str(error) else type(error).__name__
+            message = _first_line(error)
         # Outside the except block: the traceback would keep the failed run's tensors alive.
         release()
         if len(batch) > 1:
             return [result for entry in batch for result in self._run_batch([entry])]
-        checked = batch[0].checked
-        return [
-            RequestError(
-                "does_not_fit",
-                "options",
-                f"got about {checked.needed.device_bytes} bytes of device memory, and it ran out ({message[:200]}), "
-                f"allowed {self._room().memory[0]}; {sizes.advice(checked.plan)}",
-            )
-        ]
+        return [self._no_memory(batch[0], message)]
+
+    def _no_memory(self, entry: Prepared, message: str) -> RequestError:
+        checked = entry.checked
+        return RequestError(
+            "does_not_fit",
+            "options",
+            f"got about {checked.needed.device_bytes} bytes of device memory, and it ran out ({message[:200]}), "
+            f"allowed {self._room().memory[0]}; {sizes.advice(checked.plan)}",
+        )
 
     def _records(self, batch: Sequence[Prepared]) -> list[Record | RequestError]:
         """One record per request of a batch of one kind."""
@@ -200,6 +248,10 @@ def _together(built: Sequence[Record | RequestError]) -> Record | RequestError:
             return result
         records.append(result)
     return replace(records[0], alternatives=tuple(replace(record, run={}) for record in records[1:]))
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 def _late(entry: Prepared) -> RequestError:

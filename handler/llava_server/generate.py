@@ -1,13 +1,15 @@
 """The decoding loop of one batch, with the capture on.
 
 Flow: padded batch -> prefill -> decode steps (greedy or sampled per item; growing cache, or static buffers where a
-bucket fits) until every item has finished -> tokens, log probabilities, cached keys, captured queries.
+bucket fits) until every item has finished -> tokens, log probabilities, cached keys, captured queries. `steps_of` shows
+each token as it comes, `generate` is the same in one go.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -29,11 +31,29 @@ class Steps(Protocol):
     def step(self, ids: torch.Tensor) -> torch.Tensor:
         """Raw logits [batch, vocab] float32 after the tokens `ids` [batch] int64."""
 
-    def finish(self) -> tuple[torch.Tensor, ...]:
-        """The cached keys per layer; queries of the steps are in the batch's capture from now on."""
+    def keys(self) -> tuple[torch.Tensor, ...]:
+        """The cached keys per layer so far; the batch's capture has the queries of all steps so far."""
 
 
-@torch.inference_mode()
+@dataclass(frozen=True)
+class Progress:
+    """A batch after one more token of every item.
+
+    Args:
+        step: the step that predicted it; 0 is the prefill.
+        log: the tokens so far.
+        capture: the queries so far.
+        keys: gives the cached keys per layer so far.
+        pads: padding positions before each prompt.
+    """
+
+    step: int
+    log: TokenLog
+    capture: QueryCapture
+    keys: Callable[[], tuple[torch.Tensor, ...]]
+    pads: tuple[int, ...]
+
+
 def generate(loaded: LoadedModel, items: Sequence[BatchItem], static: StaticDecoder | None = None) -> BatchRun:
     """Runs one batch.
 
@@ -45,6 +65,20 @@ def generate(loaded: LoadedModel, items: Sequence[BatchItem], static: StaticDeco
     Returns:
         the run; greedy tokens are those of plain sdpa generation on the same padded batch.
     """
+    running = steps_of(loaded, items, static)
+    while True:
+        try:
+            next(running)
+        except StopIteration as finished:
+            run: BatchRun = finished.value
+            return run
+
+
+@torch.inference_mode()
+def steps_of(
+    loaded: LoadedModel, items: Sequence[BatchItem], static: StaticDecoder | None = None
+) -> Generator[Progress, None, BatchRun]:
+    """Runs one batch as `generate` does, and yields after every token; closing it early stops the model."""
     started = time.perf_counter()
     batch = pad(items, loaded.pad_id, loaded.device, loaded.model.dtype)
     new_tokens = max(item.plan.options.max_new_tokens for item in items)
@@ -58,6 +92,8 @@ def generate(loaded: LoadedModel, items: Sequence[BatchItem], static: StaticDeco
     steps: Steps = _GrowingSteps(loaded, batch, cache, capture)
     if static is not None and not finished:
         steps = static.begin(batch, cache, capture, new_tokens) or steps
+    step = 0
+    yield Progress(step, log, capture, steps.keys, batch.pads)
     while not finished:
         if any(log.reasons):
             done = torch.tensor([reason is not None for reason in log.reasons], device=loaded.device)
@@ -65,9 +101,11 @@ def generate(loaded: LoadedModel, items: Sequence[BatchItem], static: StaticDeco
         step_logits = steps.step(chosen)
         chosen = _choose(samplers, step_logits)
         finished = log.add(step_logits, chosen)
+        step += 1
+        yield Progress(step, log, capture, steps.keys, batch.pads)
     decoded = log.finish()
     decode_ms = (time.perf_counter() - started) * 1000 - prefill_ms
-    return BatchRun(decoded, steps.finish(), capture, steps.name, prefill_ms, decode_ms)
+    return BatchRun(decoded, steps.keys(), capture, steps.name, prefill_ms, decode_ms)
 
 
 def prefill(
@@ -118,7 +156,7 @@ class _GrowingSteps:
         ).logits[:, -1]
         return logits.to(device=self._loaded.device, dtype=torch.float32)
 
-    def finish(self) -> tuple[torch.Tensor, ...]:
+    def keys(self) -> tuple[torch.Tensor, ...]:
         return tuple(layer.keys for layer in self._cache.layers)
 
 

@@ -17,7 +17,8 @@ from llava_wire.schema import REDUCTIONS
 DEFAULT_MAX_NEW_TOKENS = 64
 KNOWN = (
     "max_new_tokens", "template", "rows", "steps", "layers", "heads", "reduction", "views", "precision", "format",
-    "temperature", "top_p", "top_k", "seed", "num_beams", "length_penalty", "num_return_sequences", "deadline_ms",
+    "stream", "temperature", "top_p", "top_k", "seed", "num_beams", "length_penalty", "num_return_sequences",
+    "deadline_ms",
 )  # fmt: skip
 DECODING = (
     "max_new_tokens", "template", "temperature", "top_p", "top_k", "seed", "num_beams", "length_penalty",
@@ -66,6 +67,7 @@ class Options:
     views: tuple[ViewSpec, ...] = ()
     precision: str = "uint8"
     format: Literal["npz", "json"] | None = None
+    stream: bool = False
     sampling: bool = False
     temperature: float = 1.0
     top_p: float | None = None
@@ -112,6 +114,10 @@ def parse_options(given: object) -> Options:
         values["steps"] = (
             "all" if steps == "all" else tuple(sorted(_indices(steps, "options.steps", '"all" or a list')))
         )
+    if "stream" in given:
+        if not isinstance(given["stream"], bool):
+            raise invalid("options.stream", given["stream"], "true or false")
+        values["stream"] = given["stream"]
     values["views"] = _views(given)
     values.update(_sampling(given))
     values.update(_sequences(given, sampling=values["sampling"]))

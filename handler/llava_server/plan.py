@@ -5,7 +5,7 @@ Flow: `Options` + `ModelFacts` + `ModelSettings` -> `Plan`, or a `RequestError` 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -132,7 +132,19 @@ def make_plan(options: Options, facts: ModelFacts, settings: ModelSettings) -> P
         if options.rows == "prompt" and spec.reduction == "all":
             raise invalid(f"{field}.reduction", "all", 'a mean over answer steps only with rows "answer" or "both"')
         views.append(_resolve(spec, facts, settings, field))
+    if options.stream:
+        _check_stream(options, specs)
     return Plan(options, tuple(views), options.deadline_ms or ceiling)
+
+
+def _check_stream(options: Options, specs: Sequence[ViewSpec]) -> None:
+    """A stream shows each token's maps as it is produced; what exists only afterwards cannot be part of it."""
+    for spec in specs:
+        if spec.reduction == "all":
+            allowed = 'false with reduction "all", which is known only at the end; choose "layers_heads"'
+            raise invalid("options.stream", True, allowed)
+    if options.num_beams > 1 or options.num_return_sequences > 1:
+        raise invalid("options.stream", True, "false with beams or several sequences; leave one of them out")
 
 
 def _resolve(spec: ViewSpec, facts: ModelFacts, settings: ModelSettings, field: str) -> ViewPlan:

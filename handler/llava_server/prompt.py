@@ -5,7 +5,6 @@ Flow: text -> the model's chat template (or raw) -> ids with one `<image>` -> id
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -158,28 +157,6 @@ class PromptEncoder:
             if apart[extra:] == tail:
                 return extra
         raise SettingsError("tokenizer: got other ids for text tokenised apart, allowed at most one leading token more")
-
-
-def token_texts(tokenizer: Any, ids: Sequence[int]) -> tuple[str, ...]:
-    """What each answer token adds to the text; joined they are the answer with its leading space.
-
-    A token inside a multi-byte character adds nothing; the one that completes the character adds all of it.
-    """
-    texts: list[str] = []
-    window = 0
-    done = ""
-    for t in range(len(ids)):
-        text = tokenizer.decode(ids[window : t + 1], skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        if text.endswith("�") or not text.startswith(done):
-            texts.append("")
-            continue
-        texts.append(text[len(done) :])
-        done = text
-        if t - window >= 16 and texts[-1]:
-            # Restart the window at the last token: its own text is the context of the next one.
-            window = t
-            done = tokenizer.decode(ids[window : t + 1], skip_special_tokens=True, clean_up_tokenization_spaces=False)
-    return tuple(texts)
 
 
 def check_context(length: int, new_tokens: int, context: int) -> None:

@@ -79,9 +79,11 @@ class GenerateRequest:
         if not isinstance(record, Record):
             record = _record(record)
         if isinstance(options, Mapping):
-            for name in DECODING:
+            for name in (*DECODING, "stream"):
                 if name in options:
-                    allowed = "no option that decides the answer, which a replay takes from the record; leave it out"
+                    allowed = (
+                        "no option of an answer that is written anew; a replay takes it from the record; leave it out"
+                    )
                     raise invalid(f"options.{name}", options[name], allowed)
         if image is None:
             if record.picture is None:

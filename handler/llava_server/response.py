@@ -11,6 +11,7 @@ import json
 import math
 import platform
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,17 +19,18 @@ import numpy as np
 import torch
 
 from llava_server.batch import BatchItem, BatchRun, Decoded
+from llava_server.generate import Progress
 from llava_server.loading import LoadedModel
-from llava_server.prompt import token_texts
 from llava_server.reduce import ReducedView, reduced_views, to_host
 from llava_server.request import GenerateRequest
 from llava_server.rows import RowLayout
 from llava_server.settings import ModelSettings
+from llava_server.tokens import AnswerReader
 from llava_wire.container import document, encode
 from llava_wire.errors import RequestError
 from llava_wire.quantize import ENCODINGS, quantise
 from llava_wire.record import Record, View
-from llava_wire.schema import Candidate, Facts, Model, Prompt, Query, Token, ViewFacts
+from llava_wire.schema import Facts, Model, Prompt, Query, Token, ViewFacts
 
 NPZ_TYPE = "application/x-npz"
 JSON_TYPE = "application/json"
@@ -56,6 +58,10 @@ class RecordBuilder:
             "python": platform.python_version(),
         }
 
+    def reader(self) -> AnswerReader:
+        """Reads the tokens of one answer."""
+        return AnswerReader(self._tokenizer, self._special)
+
     @torch.inference_mode()
     def build(
         self, request: GenerateRequest, item: BatchItem, run: BatchRun, index: int, batch: int, preprocess_ms: float
@@ -72,7 +78,7 @@ class RecordBuilder:
         """
         started = time.perf_counter()
         decoded, options = run.decoded[index], item.plan.options
-        tokens = self._tokens(decoded)
+        tokens = self.reader().all(decoded)
         queries = _queries(item, len(tokens))
         if not queries:
             return RequestError(
@@ -119,20 +125,6 @@ class RecordBuilder:
         }
         return Record(facts, item.image.geometry, views, run_block)
 
-    def _tokens(self, decoded: Decoded) -> tuple[Token, ...]:
-        pieces = self._tokenizer.convert_ids_to_tokens(list(decoded.ids))
-        texts = token_texts(self._tokenizer, decoded.ids)
-        tokens = []
-        for t, token_id in enumerate(decoded.ids):
-            top = tuple(
-                Candidate(i, self._tokenizer.decode([i]), logprob)
-                for i, logprob in zip(decoded.top_ids[t], decoded.top_logprobs[t], strict=True)
-            )
-            special = token_id in self._special
-            text = "" if special else texts[t]
-            tokens.append(Token(token_id, str(pieces[t]), text, decoded.logprobs[t], top, special))
-        return tuple(tokens)
-
     def _views(
         self, item: BatchItem, run: BatchRun, index: int, queries: tuple[Query, ...], tokens: tuple[Token, ...]
     ) -> dict[str, View] | None:
@@ -141,19 +133,55 @@ class RecordBuilder:
         answer = [query for query in queries if query.kind == "answer"]
         mean_steps = _mean_steps(item, answer, tokens)
         mean_rows = torch.tensor([q.kind == "answer" and q.step in mean_steps for q in queries])
-        layout = RowLayout(
-            pad=run.decoded[index].pad,
-            prompt_length=len(item.prompt.ids),
-            has_bos=item.prompt.ids[0] == self._tokenizer.bos_token_id,
-            image_start=item.prompt.image_start,
-            image_count=item.prompt.image_count,
-            positions=torch.tensor([query.position for query in queries], dtype=torch.int64),
-        )
+        layout = self._layout(item, run.decoded[index].pad, [query.position for query in queries])
         finished = reduced_views(plan.views, run.capture, run.keys, index, layout, mean_rows, self._loaded.device)
         reduced = to_host(plan.views, finished, (facts.rows, facts.cols))
         if not all(np.isfinite(view.maps).all() for view in reduced):
             return None
         return {view.plan.name: _stored(view, plan.options.precision, mean_steps) for view in reduced}
+
+    @torch.inference_mode()
+    def row_views(self, item: BatchItem, progress: Progress, step: int) -> dict[str, View]:
+        """The row of one step of a running batch of one, in every view, as the record will hold it.
+
+        Raises:
+            RequestError: "internal", when the attention is not finite.
+        """
+        facts, device, views = self._loaded.facts, self._loaded.device, item.plan.views
+        layout = self._layout(item, progress.pads[0], [len(item.prompt.ids) - 1 + step])
+        every = torch.ones(1, dtype=torch.bool)
+        finished = reduced_views(views, progress.capture, progress.keys(), 0, layout, every, device)
+        rows = {}
+        for view in to_host(views, finished, (facts.rows, facts.cols)):
+            if not np.isfinite(view.maps).all():
+                raise _not_finite("attention", self._model.dtype)
+            whole = _stored(view, item.plan.options.precision, ())
+            kept = replace(whole.facts, axes=whole.axes[1:])
+            rows[view.plan.name] = View(kept, whole.stored[0], whole.scales[0], whole.shares[0])
+        return rows
+
+    def _layout(self, item: BatchItem, pad: int, positions: list[int]) -> RowLayout:
+        return RowLayout(
+            pad=pad,
+            prompt_length=len(item.prompt.ids),
+            has_bos=item.prompt.ids[0] == self._tokenizer.bos_token_id,
+            image_start=item.prompt.image_start,
+            image_count=item.prompt.image_count,
+            positions=torch.tensor(positions, dtype=torch.int64),
+        )
+
+
+def reply_of(record: Record) -> dict[str, Any]:
+    """The JSON form of a record: its facts to read, and the file itself."""
+    reply: dict[str, Any] = {
+        "answer": record.answer,
+        "record": document(record),
+        "run": record.run,
+        "npz_base64": base64.b64encode(encode(record)).decode("ascii"),
+    }
+    if record.alternatives:
+        reply["alternatives"] = [document(other) for other in record.alternatives]
+    return reply
 
 
 def to_response(record: Record, fmt: str, max_bytes: int | None = None) -> tuple[bytes, str]:
@@ -167,18 +195,10 @@ def to_response(record: Record, fmt: str, max_bytes: int | None = None) -> tuple
     Raises:
         RequestError: "does_not_fit" over the limit.
     """
-    data = encode(record)
-    body, content_type = data, NPZ_TYPE
     if fmt == "json":
-        reply: dict[str, Any] = {
-            "answer": record.answer,
-            "record": document(record),
-            "run": record.run,
-            "npz_base64": base64.b64encode(data).decode("ascii"),
-        }
-        if record.alternatives:
-            reply["alternatives"] = [document(other) for other in record.alternatives]
-        body, content_type = json.dumps(reply, ensure_ascii=False, allow_nan=False).encode("utf-8"), JSON_TYPE
+        body, content_type = json.dumps(reply_of(record), ensure_ascii=False, allow_nan=False).encode(), JSON_TYPE
+    else:
+        body, content_type = encode(record), NPZ_TYPE
     if max_bytes is not None and len(body) > max_bytes:
         raise RequestError(
             "does_not_fit",

@@ -170,16 +170,15 @@ class _StaticSteps:
         self._decoder = decoder
         self._bucket = bucket
         self._size = size
-        self._capture = capture
+        for layer, queries in enumerate(bucket.queries):
+            capture.adopt_steps(layer, queries, bucket.first_slot)
 
     def step(self, ids: torch.Tensor) -> torch.Tensor:
         missing = self._bucket.batch - self._size
         padded = torch.cat([ids, ids.new_zeros(missing)]) if missing else ids
         return self._decoder.step(self._bucket, padded)[: self._size]
 
-    def finish(self) -> tuple[torch.Tensor, ...]:
-        for layer, queries in enumerate(self._bucket.queries):
-            self._capture.adopt_steps(layer, queries, self._bucket.first_slot)
+    def keys(self) -> tuple[torch.Tensor, ...]:
         return self._bucket.keys
 
 

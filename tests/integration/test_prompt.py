@@ -7,12 +7,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from integration.reference import processor_inputs
-from llava_server.prompt import token_texts
+from llava_server.engine import Engine
+from llava_server.prompt import PromptEncoder
 from llava_server.request import GenerateRequest
+from llava_server.tokens import TextReader
 from llava_wire import RequestError
 from support.pictures import scene_bytes
 
 PICTURE = scene_bytes(100, 100, seed=0)
+
+
+def encoder_of(engine: Engine) -> PromptEncoder:
+    loaded = engine.loaded
+    return PromptEncoder(loaded.processor, loaded.model.config.image_token_id, loaded.facts.image_tokens)
 
 
 @pytest.mark.parametrize(
@@ -27,7 +34,7 @@ PICTURE = scene_bytes(100, 100, seed=0)
     ],
 )
 def test_ids_equal_the_processors_own(text, engine):
-    ours = engine._encoder.encode(text, "chat")
+    ours = encoder_of(engine).encode(text, "chat")
     theirs = processor_inputs(engine.loaded.processor, [PICTURE], [text])["input_ids"][0].tolist()
     assert list(ours.ids) == theirs
     assert ours.rendered == f"USER: <image>\n{text} ASSISTANT:"
@@ -45,7 +52,7 @@ def test_ids_equal_the_processors_own(text, engine):
 )
 def test_typed_special_tokens_stay_text(parts, engine):
     text = "What is " + "".join(parts)
-    encoded = engine._encoder.encode(text, "chat")
+    encoded = encoder_of(engine).encode(text, "chat")
     tokenizer = engine.loaded.processor.tokenizer
     special = set(tokenizer.all_special_ids)
     after = encoded.ids[encoded.image_start + encoded.image_count :]
@@ -74,8 +81,8 @@ def test_raw_prompts_take_exactly_one_image_token(text, given, engine):
 
 
 def test_raw_prompt_equals_chat_when_it_spells_the_template_out(engine):
-    chat = engine._encoder.encode("Describe the image.", "chat")
-    raw = engine._encoder.encode("USER: <image>\nDescribe the image. ASSISTANT:", "raw")
+    chat = encoder_of(engine).encode("Describe the image.", "chat")
+    raw = encoder_of(engine).encode("USER: <image>\nDescribe the image. ASSISTANT:", "raw")
     assert raw.ids == chat.ids
 
 
@@ -92,6 +99,7 @@ def test_a_prompt_beyond_the_context_names_both_numbers(engine):
 def test_token_texts_join_to_the_decoded_answer(text, engine):
     tokenizer = engine.loaded.processor.tokenizer
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-    texts = token_texts(tokenizer, ids)
+    reader = TextReader(tokenizer)
+    texts = [reader.add(i) for i in ids]
     assert len(texts) == len(ids)
     assert "".join(texts) == tokenizer.decode(ids, clean_up_tokenization_spaces=False)

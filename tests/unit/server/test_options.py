@@ -128,7 +128,7 @@ def test_every_option_of_the_contract_is_known():
     assert set(KNOWN) == {
         "max_new_tokens", "template", "rows", "steps", "layers", "heads", "reduction", "views", "precision", "format",
         "temperature", "top_p", "top_k", "seed", "num_beams", "length_penalty", "num_return_sequences",
-        "deadline_ms",
+        "deadline_ms", "stream",
     }  # fmt: skip
 
 

@@ -1,0 +1,79 @@
+"""Token ids to the tokens of a record: pieces, what each adds to the text, candidates.
+
+Flow: ids and scores, one token at a time -> `AnswerReader.add` -> `Token`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from llava_server.batch import Decoded
+from llava_wire.schema import Candidate, Token
+
+_WINDOW = 16
+
+
+class TextReader:
+    """What each token adds to the text; joined, the parts are the text with its leading space.
+
+    A token inside a multi-byte character adds nothing; the one that completes the character adds all of it. Only a
+    window of the last tokens is decoded each time, so a long answer costs no more per token than a short one.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        self._window: list[int] = []
+        self._done = ""
+
+    def add(self, token_id: int) -> str:
+        """The text that one more token adds."""
+        self._window.append(token_id)
+        text = self._decode()
+        if text.endswith("�") or not text.startswith(self._done):
+            return ""
+        added = text[len(self._done) :]
+        self._done = text
+        if len(self._window) > _WINDOW and added:
+            # The last token's own text is the context of the next one.
+            self._window = [token_id]
+            self._done = self._decode()
+        return added
+
+    def _decode(self) -> str:
+        text: str = self._tokenizer.decode(self._window, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return text
+
+
+class AnswerReader:
+    """Makes the tokens of one answer, in order.
+
+    Args:
+        tokenizer: the model's.
+        special: ids that are flagged special and add no text.
+    """
+
+    def __init__(self, tokenizer: Any, special: Collection[int]) -> None:
+        self._tokenizer = tokenizer
+        self._special = special
+        self._text = TextReader(tokenizer)
+
+    def add(self, token_id: int, logprob: float, top_ids: Sequence[int], top_logprobs: Sequence[float]) -> Token:
+        """The next token.
+
+        Args:
+            token_id: its vocabulary id.
+            logprob: natural log of its probability.
+            top_ids, top_logprobs: the most probable tokens at its step, most probable first.
+        """
+        text, special = self._text.add(token_id), token_id in self._special
+        top = tuple(
+            Candidate(i, self._tokenizer.decode([i]), value) for i, value in zip(top_ids, top_logprobs, strict=True)
+        )
+        piece = str(self._tokenizer.convert_ids_to_tokens(token_id))
+        return Token(token_id, piece, "" if special else text, logprob, top, special)
+
+    def all(self, decoded: Decoded) -> tuple[Token, ...]:
+        """All tokens of a finished answer."""
+        rows = zip(decoded.ids, decoded.logprobs, decoded.top_ids, decoded.top_logprobs, strict=True)
+        return tuple(self.add(*row) for row in rows)
