@@ -7,6 +7,7 @@ PORT ?=
 FROM ?=
 RUN ?=
 ARGS ?=
+QUICK ?=
 TORCH_INDEX ?=
 MINUTES ?= 60
 
@@ -33,6 +34,7 @@ help: ## This list
 		FROM 'download: a local folder instead of the hub' \
 		RUN 'report: the .npz file of a run' \
 		MINUTES 'soak: how long (now $(MINUTES))' \
+		QUICK 'bench: anything makes it quick and less exact' \
 		ARGS 'further arguments for the program behind the target' \
 		PYTHON 'the Python (3.11 or later) that makes .venv (now $(PYTHON))' \
 		TORCH_INDEX 'setup: an index to take torch from, such as a CPU-only one'
@@ -89,12 +91,8 @@ test: $(READY) ## Run every test that this machine can run
 test-gpu: $(READY) ## Run the tests that need a GPU
 	$(PY) -m pytest tests/gpu -m gpu $(ARGS)
 
-bench: $(READY) ## Measure speed and sizes; raw numbers go to docs/benchmarks
-	$(PY) scripts/bench_engine.py llava-shapes --out docs/benchmarks/engine-llava-shapes.json
-	$(PY) scripts/bench_capture.py --shape 2048x16x6 --dtype float32 --out docs/benchmarks/decode-2048x16x6-float32.json
-	$(PY) scripts/bench_capture.py --shape 4096x32x4 --dtype bfloat16 --steps 24 \
-		--out docs/benchmarks/decode-4096x32x4-bfloat16.json
-	$(PY) scripts/bench_serving.py
+bench: $(READY) ## Measure speed and sizes (QUICK=1: fewer runs); raw numbers and table go to docs/benchmarks
+	$(PY) scripts/bench_all.py $(if $(QUICK),--quick) $(ARGS)
 
 soak: $(READY) ## Keep a server under mixed fire for MINUTES and judge every answer
 	$(PY) scripts/soak.py --minutes $(MINUTES) --out docs/benchmarks/soak.json $(ARGS)

@@ -1,182 +1,133 @@
 """Measures what capture adds to a decode step and to a prefill at LLaVA lengths, on random text models.
 
-Flow: a random Llama (no vision tower: it is the same for every way) -> a key cache of the prompt's length filled with
-random numbers -> interleaved decode steps of plain sdpa, capture in four settings, eager output_attentions=True and
-forward hooks that recompute q -> thread CPU time -> medians of paired ratios with 95 % bootstrap intervals. Rows that
-capture computes after the last step are part of its cost, spread over the steps.
-Example: scripts/bench_capture.py --shape 2048x16x6 --dtype float32 --prompt 616 --out docs/benchmarks/decode.json
+Flow: a random Llama -> pairs of two ways in random order (plain sdpa, our capture, eager output_attentions=True, hooks
+that recompute q) -> thread CPU time -> medians of paired ratios with 95 % bootstrap intervals -> a results file.
+Rows that capture computes after the last step are part of its cost, spread over the 64 steps of an answer.
+Example: scripts/bench_capture.py decode --shape 4096x32x4 --dtype bfloat16 --prompt 616 --ways default unreduced
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import platform
 import random
 import sys
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from bench_engine import ratio
-from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
 
-from llava_server.capture import CAPTURE_ATTENTION, QueryCapture, register
-from llava_server.plan import ViewPlan
-from llava_server.reduce import reduced_views
-from llava_server.rows import RowLayout
+from bench.intervals import median, paired_ratio
+from bench.results import FOLDER, Figure, Result, machine, read, write
+from bench.text_model import text_model
+from bench.timing import ANSWER_STEPS, Series, decode_pairs, prefill_pairs
+from bench.ways import BASE, ways
+from llava_server.capture import register
 
-IMAGE_TOKENS = 576
-BASE = "plain sdpa"
-
-
-@dataclass
-class Way:
-    """One way of decoding: its attention, what it passes to forward, and what it does after the last step."""
-
-    attention: str
-    views: tuple[ViewPlan, ...] = ()
-    hooks: bool = False
-    cache: DynamicCache = field(default_factory=DynamicCache)
-    capture: QueryCapture | None = None
-    kept: list[Any] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
-    after_s: float = 0.0
+PHASES = {"decode": "one decode step", "prefill": "prefill and its rows"}
+TARGETS = {
+    "decode": {"default": 1.02, "reduced": 1.05, "unreduced": 1.05},
+    "prefill": {"unreduced": 1.03, "question": 1.03},
+}
+AGAINST = "unreduced"
+FASTER = 3.5
 
 
-def ways(layers: int, heads: int) -> dict[str, Way]:
-    """Every way, by name."""
-    grid = tuple(range(layers)), tuple(range(heads))
-    two = ViewPlan("two heads", "layers_heads", (), (), ((layers // 2, 0), (layers // 2, 1)))
-    mean = ViewPlan("mean", "layers_heads", *grid)
-    return {
-        BASE: Way("sdpa"),
-        "capture registered, idle": Way(CAPTURE_ATTENTION),
-        "capture, two heads": Way(CAPTURE_ATTENTION, (two,)),
-        "capture, default views (two heads and the mean of all)": Way(CAPTURE_ATTENTION, (two, mean)),
-        "capture, all layers and heads unreduced": Way(CAPTURE_ATTENTION, (ViewPlan("all", "none", *grid),)),
-        "eager, output_attentions=True": Way("eager"),
-        "forward hooks recomputing q": Way("sdpa", hooks=True),
-    }
+def compared(phase: str, way: str) -> str:
+    """The baseline of a way: plain sdpa; at prefill, eager is compared with our capture of everything."""
+    return AGAINST if phase == "prefill" and way == "eager" else BASE
 
 
-def decode_steps(model: LlamaForCausalLM, runs: dict[str, Way], prompt: int, steps: int) -> None:
-    """Decodes `steps` tokens in every way, step by step in changing order; times go to `Way.seconds`."""
-    config, rng = model.config, random.Random(0)
-    shape = (1, config.num_key_value_heads, prompt, config.head_dim)
-    tensors = [
-        (torch.randn(shape, dtype=model.dtype), torch.randn(shape, dtype=model.dtype))
-        for _ in range(config.num_hidden_layers)
-    ]
-    for way in runs.values():
-        for layer, (keys, values) in enumerate(tensors):
-            way.cache.update(keys, values, layer)
-        if way.views:
-            # The first decode step stands in for the prefill, whose last row is captured the same way.
-            layers = frozenset(layer for view in way.views for layer in view.cells)
-            way.capture = QueryCapture(torch.tensor([[prompt]]), prompt + 1, layers)
-    for step in range(steps):
-        order = list(runs.values())
-        rng.shuffle(order)
-        ids, position = torch.tensor([[1 + step]]), torch.tensor([[prompt + step]])
-        for way in order:
-            way.seconds.append(timed(lambda way=way, ids=ids, position=position: _step(model, way, ids, position)))
-    for way in runs.values():
-        if way.views:
-            way.after_s = timed(lambda way=way: _finish(model, way, prompt, steps))
+def figures(phase: str, series: dict[str, Series], titles: dict[str, str], prompt: int) -> list[Figure]:
+    """The rows of the table.
+
+    Args:
+        phase: "decode" or "prefill".
+        series: way -> its pairs.
+        titles: way -> its name.
+        prompt: tokens of the prompt.
+    """
+    rows = []
+    for way, pairs in series.items():
+        base = compared(phase, way)
+        ratio = paired_ratio(pairs.way, pairs.base, pairs.afterwards, ANSWER_STEPS)
+        goal = TARGETS[phase].get(way)
+        if base == AGAINST:
+            goal = FASTER if prompt > 2000 else None
+            rows.append(Figure.of(titles[way], ratio, "x everything captured", at_least=goal, note=_pairs(pairs)))
+        else:
+            # The target for prefill is set at the long prompt.
+            goal = goal if phase == "decode" or prompt > 2000 else None
+            rows.append(Figure.of(titles[way], ratio, "x plain sdpa", at_most=goal, note=_pairs(pairs)))
+    plain = [value * 1000 for way, pairs in series.items() if compared(phase, way) == BASE for value in pairs.base]
+    if plain:
+        rows.insert(0, Figure.of(titles[BASE], median(plain), "ms"))
+    return rows
 
 
-def _step(model: LlamaForCausalLM, way: Way, ids: torch.Tensor, position: torch.Tensor) -> None:
-    model.set_attn_implementation(way.attention)
-    extra: dict[str, Any] = {} if way.capture is None else {"query_capture": way.capture}
-    handles = _hooks(model, way) if way.hooks else []
-    output = model(
-        ids, position_ids=position, past_key_values=way.cache, output_attentions=way.attention == "eager", **extra
-    )
-    if way.attention == "eager":
-        way.kept.append(output.attentions)
-    for handle in handles:
-        handle.remove()
+def _pairs(series: Series) -> str:
+    return f"{len(series.way)} pairs"
 
 
-def _hooks(model: LlamaForCausalLM, way: Way) -> list[Any]:
-    """What tools do that cannot change the attention: recompute q from each layer's input, and a row from the cache."""
+def earlier(path: Path, settings: dict[str, Any], here: dict[str, Any]) -> dict[str, Series]:
+    """The pairs of an earlier run with the same settings on the same machine.
 
-    def after(module: Any, args: Any, given: dict[str, Any], output: Any) -> None:
-        hidden = given["hidden_states"] if "hidden_states" in given else args[0]
-        query = module.q_proj(hidden[:, -1:]).view(1, 1, -1, module.head_dim).transpose(1, 2)
-        keys = way.cache.layers[module.layer_idx].keys
-        weights = (query.float() @ keys.float().transpose(2, 3) * module.scaling).softmax(-1)
-        way.kept.append(weights[..., :IMAGE_TOKENS].mean(1))
-
-    return [layer.self_attn.register_forward_hook(after, with_kwargs=True) for layer in model.model.layers]
-
-
-def _finish(model: LlamaForCausalLM, way: Way, prompt: int, steps: int) -> None:
-    """Rows and reductions of all steps, as the engine does it when a request has finished."""
-    assert way.capture is not None
-    layout = RowLayout(0, prompt, True, 5, IMAGE_TOKENS, torch.arange(prompt, prompt + steps))
-    everything, keys = torch.ones(steps, dtype=torch.bool), [layer.keys for layer in way.cache.layers]
-    way.kept = reduced_views(way.views, way.capture, keys, 0, layout, everything, torch.device("cpu"))
-
-
-def timed(call: Callable[[], None]) -> float:
-    """Thread CPU seconds of one call."""
-    begin = time.thread_time()
-    call()
-    return time.thread_time() - begin
-
-
-def retained_bytes(way: Way) -> int:
-    """What a way keeps for the caller after the last step: attentions or maps."""
-    tensors = [t for item in way.kept for t in (item if isinstance(item, tuple) else (item,))]
-    return sum(t.numel() * t.element_size() for t in tensors)
+    Raises:
+        ValueError: when they are of another kind.
+    """
+    result = read(path) if path.is_file() else None
+    if result is None:
+        return {}
+    if result.machine != here or result.settings != settings:
+        raise ValueError(f"--add: got {path.name} of another machine or settings, allowed the same ones; leave it out")
+    return {way: Series(**numbers) for way, numbers in result.raw.items()}
 
 
 @torch.inference_mode()
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Exit 0 when measured; 2 for bad arguments."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shape", default="2048x16x6", help="width x heads x layers (default 2048x16x6)")
-    parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
-    parser.add_argument("--prompt", type=int, default=616, help="tokens in the cache (default 616, LLaVA-1.5)")
-    parser.add_argument("--steps", type=int, default=48)
-    parser.add_argument("--out", type=Path, help="where to keep the raw numbers as JSON")
-    given = parser.parse_args()
-    width, heads, layers = (int(part) for part in given.shape.split("x"))
+    known = [way for way in ways(2, 2) if way != BASE]
+    parser.add_argument("phase", choices=PHASES)
+    parser.add_argument("--shape", default="2048x16x6", help="width x heads x layers (default %(default)s)")
+    parser.add_argument("--dtype", default="float32", choices=("float32", "float16", "bfloat16"))
+    parser.add_argument("--device", default="cpu", help="cpu or cuda (default %(default)s)")
+    parser.add_argument("--prompt", type=int, default=616, help="tokens (default 616, LLaVA-1.5; LLaVA-NeXT: 2920)")
+    parser.add_argument("--ways", nargs="+", choices=known, metavar="WAY", help=f"which of {known} (default: all)")
+    parser.add_argument("--pairs", type=int, default=192, help="pairs of each way (default %(default)s)")
+    parser.add_argument("--add", action="store_true", help="add to the pairs of the file instead of replacing it")
+    parser.add_argument("--out", type=Path, help="results file (default: one per phase, shape, dtype and prompt)")
+    given = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    torch.manual_seed(0)
     register()
-    config = LlamaConfig(
-        hidden_size=width, num_attention_heads=heads, num_key_value_heads=heads, num_hidden_layers=layers,
-        intermediate_size=int(width * 2.6875), vocab_size=1024, max_position_embeddings=8192,
-    )  # fmt: skip
-    model = LlamaForCausalLM(config).to(getattr(torch, given.dtype)).eval()
-    runs = ways(layers, heads)
-    decode_steps(model, runs, given.prompt, given.steps)
-    base = runs[BASE].seconds
-    table = {}
-    for name, way in runs.items():
-        spent = [second + way.after_s / given.steps for second in way.seconds]
-        table[name] = ratio(spent, base)
-        middle, low, high = table[name]
-        kept = retained_bytes(way) / 1e6
-        print(f"{name:<56} x {middle:.3f}  95 % [{low:.3f}, {high:.3f}]  keeps {kept:8.2f} MB")
-    if given.out:
-        document = {
-            "what": "one decode step", "shape": given.shape, "dtype": given.dtype, "prompt": given.prompt,
-            "steps": given.steps, "torch": torch.__version__,
-            "machine": f"{platform.machine()} ({torch.backends.cpu.get_cpu_capability()}), one thread",
-            "ratio_to_plain_sdpa": {name: [round(v, 4) for v in row] for name, row in table.items()},
-            "after_the_last_step_s": {name: round(way.after_s, 6) for name, way in runs.items()},
-            "retained_bytes": {name: retained_bytes(way) for name, way in runs.items()},
-            "seconds": {name: [round(v, 6) for v in way.seconds] for name, way in runs.items()},
-        }  # fmt: skip
-        given.out.parent.mkdir(parents=True, exist_ok=True)
-        given.out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    name = f"{given.phase}-{given.shape}-{given.dtype}-{given.prompt}.json"
+    path = given.out or FOLDER / (name if given.device == "cpu" else f"{given.device}-{name}")
+    settings = {key: getattr(given, key) for key in ("phase", "shape", "dtype", "device", "prompt")}
+    here = machine(given.device)
+    try:
+        series = earlier(path, settings, here) if given.add else {}
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    model = text_model(given.shape, getattr(torch, given.dtype), torch.device(given.device))
+    every = ways(model.config.num_hidden_layers, model.config.num_attention_heads)
+    measure = decode_pairs if given.phase == "decode" else prefill_pairs
+    # Question rows are captured at prefill; a decode step knows nothing of them.
+    for way in given.ways or [way for way in known if given.phase == "prefill" or not every[way].question]:
+        print(f"{way}: {given.pairs} pairs", file=sys.stderr)
+        base = every[compared(given.phase, way)]
+        # Another order for pairs that are added.
+        rng = random.Random(len(series[way].way) if way in series else 0)
+        new, old = measure(model, base, every[way], given.prompt, given.pairs, rng), series.get(way, Series())
+        series[way] = Series(old.base + new.base, old.way + new.way, old.afterwards + new.afterwards)
+    ordered = {way: series[way] for way in every if way in series}
+    rows = figures(given.phase, ordered, {key: way.title for key, way in every.items()}, given.prompt)
+    for row in rows:
+        print(f"{row.name:<48} {row.value:8.3f} {row.unit:<22} [{row.low:.3f}, {row.high:.3f}]  {row.note}")
+    title = f"{PHASES[given.phase].capitalize()}: {given.shape}, {given.dtype}, {given.prompt:,} tokens"
+    clock = "CPU time of the thread" if given.device == "cpu" else "time between CUDA events"
+    what = f"Random text model, width x heads x layers {given.shape}; {clock}; each pair has the same cache."
+    write(path, Result(title, what, here, settings, rows, {way: asdict(pairs) for way, pairs in ordered.items()}))
     return 0
 
 

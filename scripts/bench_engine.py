@@ -1,17 +1,15 @@
-"""Measures what the capture costs on a whole request, in one process, and prints ratios to plain generation.
+"""Measures what the capture costs on a whole request, in one process.
 
-Flow: one model, one picture, one question -> interleaved rounds of plain sdpa, capture (default views; everything
-unreduced) and eager output_attentions=True -> thread CPU time per round -> medians of paired ratios with 95 % bootstrap
-intervals -> a table on stdout and every raw number as JSON.
-Example: scripts/bench_engine.py llava-shapes --rounds 40 --out docs/benchmarks/engine-llava-shapes.json
+Flow: one model, one picture, one question -> rounds of plain sdpa generate, our engine (default views; everything
+unreduced) and eager output_attentions=True, in random order -> thread CPU time -> medians of paired ratios with 95 %
+bootstrap intervals -> docs/benchmarks/engine-<model>.json.
+Example: scripts/bench_engine.py llava-shapes --rounds 60
 """
 
 from __future__ import annotations
 
 import argparse
 import io
-import json
-import platform
 import random
 import sys
 import time
@@ -19,11 +17,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 from transformers import LlavaForConditionalGeneration
 
+from bench.intervals import median, paired_ratio
+from bench.results import FOLDER, Figure, Result, machine, write
 from llava_server.engine import Engine, resolve
 from llava_server.request import GenerateRequest
 from llava_wire import Record
@@ -31,7 +30,7 @@ from shapes.scenes import make_scene
 
 STORE = Path(__file__).resolve().parents[1] / "model_store"
 QUESTION = "Describe the image."
-BASE = "plain sdpa"
+BASE = "plain sdpa generate"
 
 
 def ways(model: str, max_new_tokens: int) -> dict[str, Callable[[], int]]:
@@ -50,7 +49,6 @@ def ways(model: str, max_new_tokens: int) -> dict[str, Callable[[], int]]:
     data = buffer.getvalue()
     content = [{"type": "image"}, {"type": "text", "text": QUESTION}]
     prompt = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
-    everything = {"layers": "all", "heads": "all", "reduction": "none", "max_new_tokens": max_new_tokens}
 
     def generate(network: Any, **extra: Any) -> int:
         inputs = processor(images=[Image.open(io.BytesIO(data)).convert("RGB")], text=[prompt], return_tensors="pt")
@@ -61,20 +59,24 @@ def ways(model: str, max_new_tokens: int) -> dict[str, Callable[[], int]]:
         return result.sequences.shape[1] - inputs["input_ids"].shape[1]
 
     def capture(given: dict[str, Any]) -> int:
-        record = engine.run([GenerateRequest.build(data, QUESTION, given)])[0]
+        record = engine.run([GenerateRequest.build(data, QUESTION, {**given, "max_new_tokens": max_new_tokens})])[0]
         assert isinstance(record, Record), record
         return len(record.tokens)
 
     return {
         BASE: lambda: generate(plain),
-        "capture, default views": lambda: capture({"max_new_tokens": max_new_tokens}),
-        "capture, everything unreduced": lambda: capture(everything),
-        "eager, output_attentions=True": lambda: generate(eager, output_attentions=True),
+        "engine, default views": lambda: capture({}),
+        "engine, everything unreduced": lambda: capture({"layers": "all", "heads": "all", "reduction": "none"}),
+        "eager generate, output_attentions=True": lambda: generate(eager, output_attentions=True),
     }
 
 
-def measure(runs: dict[str, Callable[[], int]], rounds: int) -> dict[str, list[float]]:
-    """Thread CPU seconds of each way in each round; the order changes from round to round."""
+def measure(runs: dict[str, Callable[[], int]], rounds: int) -> tuple[int, dict[str, list[float]]]:
+    """Tokens of the answer, and CPU seconds of each way in each round; the order changes from round to round.
+
+    Raises:
+        RuntimeError: when the ways disagree about the answer's length.
+    """
     order, rng = list(runs), random.Random(0)
     tokens = {name: run() for name, run in runs.items()}
     if len(set(tokens.values())) != 1:
@@ -83,51 +85,43 @@ def measure(runs: dict[str, Callable[[], int]], rounds: int) -> dict[str, list[f
     for number in range(rounds):
         rng.shuffle(order)
         for name in order:
-            begin = time.thread_time()
+            # The engine opens pictures in another thread: the process's CPU time counts it too.
+            begin = time.process_time()
             runs[name]()
-            seconds[name].append(time.thread_time() - begin)
+            seconds[name].append(time.process_time() - begin)
         print(f"round {number + 1}/{rounds}", file=sys.stderr, end="\r")
     print(file=sys.stderr)
-    return seconds
+    return tokens[BASE], seconds
 
 
-def ratio(values: list[float], base: list[float]) -> tuple[float, float, float]:
-    """Median of paired ratios with its 95 % bootstrap interval."""
-    paired = np.asarray(values) / np.asarray(base)
-    draws = np.random.default_rng(0).choice(paired, (2000, len(paired)))
-    low, high = np.percentile(np.median(draws, axis=1), [2.5, 97.5])
-    return float(np.median(paired)), float(low), float(high)
-
-
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Exit 0 when measured; 2 for bad arguments."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "model", nargs="?", default="llava-shapes", help="a model of model_store (default llava-shapes)"
     )
-    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--rounds", type=int, default=60)
     parser.add_argument("--max-new-tokens", type=int, default=48)
-    parser.add_argument("--out", type=Path, help="where to keep the raw numbers as JSON")
-    given = parser.parse_args()
+    parser.add_argument("--out", type=Path, help="results file (default: docs/benchmarks/engine-<model>.json)")
+    given = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    seconds = measure(ways(given.model, given.max_new_tokens), given.rounds)
-    table = {name: ratio(values, seconds[BASE]) for name, values in seconds.items()}
-    for name, (middle, low, high) in table.items():
-        spent = float(np.median(seconds[name])) * 1000
-        print(f"{name:<32} {spent:8.1f} ms  x {middle:.3f}  95 % [{low:.3f}, {high:.3f}]")
-    if given.out:
-        document = {
-            "model": given.model,
-            "question": QUESTION,
-            "rounds": given.rounds,
-            "machine": f"{platform.machine()} ({torch.backends.cpu.get_cpu_capability()}), one thread",
-            "torch": torch.__version__,
-            "unit": "thread CPU seconds per request",
-            "ratio_to_plain_sdpa": {name: [round(v, 4) for v in row] for name, row in table.items()},
-            "seconds": {name: [round(v, 6) for v in row] for name, row in seconds.items()},
-        }
-        given.out.parent.mkdir(parents=True, exist_ok=True)
-        given.out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    runs = ways(given.model, given.max_new_tokens)
+    torch.set_num_threads(1)  # loading follows the model's own settings
+    tokens, seconds = measure(runs, given.rounds)
+    rows = []
+    for name, spent in seconds.items():
+        rows.append(Figure.of(name, median([value * 1000 for value in spent]), "ms"))
+        if name != BASE:
+            rows.append(Figure.of(name, paired_ratio(spent, seconds[BASE]), "x plain", note=f"{given.rounds} rounds"))
+    for row in rows:
+        print(f"{row.name:<40} {row.value:8.3f} {row.unit:<8} [{row.low:.3f}, {row.high:.3f}]")
+    what = (
+        f"“{QUESTION}” on one picture, {tokens} tokens, from the file's bytes to the answer (engine: to the record); "
+        "CPU time of the process."
+    )
+    settings = {"model": given.model, "rounds": given.rounds, "max_new_tokens": given.max_new_tokens}
+    path = given.out or FOLDER / f"engine-{given.model}.json"
+    write(path, Result(f"A whole request in one process: {given.model}", what, machine(), settings, rows, seconds))
     return 0
 
 

@@ -1,0 +1,56 @@
+"""Runs every benchmark of this machine, one after another, and renders the table of docs/benchmarks.
+
+Flow: the list below -> one process each, alone on the machine -> docs/benchmarks/*.json -> bench_table.
+Example: scripts/bench_all.py --quick --only capture
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+import bench_table
+
+SCRIPTS = Path(__file__).resolve().parent
+SHAPES = (("2048x16x6", "float32"), ("4096x32x4", "bfloat16"))
+PROMPTS = (616, 2920)
+
+
+def commands(quick: bool) -> list[list[str]]:
+    """Script and arguments of every benchmark, the cheap ones first."""
+    listed = [["bench_operations.py"]]
+    listed.append(["bench_engine.py", "llava-shapes", "--rounds", "8" if quick else "60"])
+    for shape, dtype in SHAPES:
+        for prompt in PROMPTS:
+            model = ["--shape", shape, "--dtype", dtype, "--prompt", str(prompt)]
+            listed.append(["bench_capture.py", "decode", *model, "--pairs", "32" if quick else "192"])
+            listed.append(["bench_capture.py", "prefill", *model, "--pairs", "1" if quick else "5"])
+            listed.append(["bench_memory.py", *model])
+    listed.append(["bench_serving.py"])
+    return listed
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit 0 when all were measured; 1 names those that failed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="fewer repetitions: a look, not a result")
+    parser.add_argument("--only", default="", help="only commands that contain this text, such as 'capture.py decode'")
+    given = parser.parse_args(arguments)
+    failed = []
+    for words in commands(given.quick):
+        line = " ".join(words)
+        if given.only not in line:
+            continue
+        print(f"== {line}", file=sys.stderr)
+        if subprocess.run([sys.executable, str(SCRIPTS / words[0]), *words[1:]], check=False).returncode:
+            failed.append(line)
+    bench_table.main([])
+    for line in failed:
+        print(f"error: {line}: it failed; see above", file=sys.stderr)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
