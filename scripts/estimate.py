@@ -19,6 +19,7 @@ from llava_server.loading import facts_of
 from llava_server.options import parse_options
 from llava_server.plan import make_plan
 from llava_server.settings import ModelSettings, SettingsError
+from llava_server.static import buffer_bytes
 from llava_wire import RequestError
 
 STORE = Path(__file__).resolve().parents[1] / "model_store"
@@ -66,6 +67,7 @@ def table(store: Path, model: str, options: object, prompt_tokens: int) -> list[
         ("captured queries", needed.capture_bytes),
         ("maps on the device", needed.maps_bytes),
         ("device, beside weights", needed.device_bytes),
+        *([("static buffers", buffer_bytes(facts, settings))] if settings.compile else []),
         ("limit of a batch", settings.limits.batch_bytes),
         ("response, at most", needed.response_bytes),
         ("limit of a response", response_limit(plan, settings.limits)),

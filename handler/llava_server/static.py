@@ -21,6 +21,8 @@ from transformers import DynamicCache
 from llava_server.batch import PaddedBatch
 from llava_server.capture import QueryCapture
 from llava_server.loading import LoadedModel
+from llava_server.memory import device_memory
+from llava_server.plan import ModelFacts
 from llava_server.settings import ModelSettings, SettingsError
 
 _WARM_STEPS = 3
@@ -143,6 +145,13 @@ class StaticDecoder:
         return self._step(self._loaded.model, bucket, ids)
 
 
+def buffer_bytes(facts: ModelFacts, settings: ModelSettings) -> int:
+    """Bytes of the static buffers: keys, values and queries of the largest bucket, which all buckets share."""
+    longest = min(facts.image_tokens + max(settings.compile_text_tokens), facts.context)
+    per_slot = facts.layers * facts.head_dim * (2 * facts.kv_heads + facts.heads) * facts.cache_bytes_per_value
+    return max(settings.compile_batches) * longest * per_slot
+
+
 def compiled_decoder(loaded: LoadedModel, settings: ModelSettings) -> StaticDecoder:
     """The compiled buckets that a model's YAML asks for, warmed up.
 
@@ -152,6 +161,12 @@ def compiled_decoder(loaded: LoadedModel, settings: ModelSettings) -> StaticDeco
     devices = {str(parameter.device) for parameter in loaded.model.parameters()}
     if len(devices) > 1:
         raise SettingsError(f"handler.compile: got true over {sorted(devices)}, allowed one device; set device: cuda")
+    needed, memory = buffer_bytes(loaded.facts, settings), device_memory(loaded.device)
+    if needed > memory.available_bytes:
+        raise SettingsError(
+            f"handler.compile: got buffers of {needed} bytes, allowed {memory}; "
+            "lower compile_batches or compile_text_tokens"
+        )
     decoder = StaticDecoder(loaded, settings.compile_batches, settings.compile_text_tokens)
     try:
         decoder.warm_up()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torch._dynamo.utils import counters
 from transformers import LlavaForConditionalGeneration
 
 from integration.conftest import STORE
@@ -12,6 +13,7 @@ from integration.reference import toolkit_reduction
 from llava_server.engine import Engine
 from llava_server.images import prepare_image
 from llava_server.request import GenerateRequest
+from llava_server.static import StaticDecoder
 from support.pictures import scene_bytes
 
 PROMPTS = ["Describe the image.", "What colour is the square?", "Is there a red circle in the image?"]
@@ -38,6 +40,32 @@ def test_gpu_equals_cpu_in_float32():
         assert gpu.facts.model.device.startswith("cuda")
         assert [t.id for t in gpu.tokens] == [t.id for t in cpu.tokens]
         np.testing.assert_allclose(gpu.maps_float(), cpu.maps_float(), atol=1e-4, rtol=0)
+
+
+def test_compiled_steps_replayed_as_cuda_graphs_equal_the_growing_cache():
+    engine = Engine.load(STORE / "llava-shapes", device="cuda", dtype="float32")
+    decoder = StaticDecoder(engine.loaded, (1, 4), (128,))
+    decoder.warm_up()
+    compiled = Engine(engine.loaded, engine.settings, decoder)
+    before = counters["stats"]["unique_graphs"]
+    for count in (1, 3, 2, 1):
+        requests = [GenerateRequest.build(p, q, EVERYTHING) for p, q in zip(PICTURES, PROMPTS, strict=True)][:count]
+        for ours, theirs in zip(compiled.run(requests), engine.run(requests), strict=True):
+            assert ours.run["decoder"] == "compiled"
+            assert [t.id for t in ours.tokens] == [t.id for t in theirs.tokens]
+            np.testing.assert_allclose(ours.maps_float(), theirs.maps_float(), atol=1e-5, rtol=0)
+    assert counters["stats"]["unique_graphs"] == before
+    # A graph that cannot be recorded falls back silently and says so only here.
+    assert counters["inductor"]["cudagraph_skips"] == 0
+
+
+def test_replay_equals_the_online_capture():
+    engine = Engine.load(STORE / "llava-shapes", device="cuda", dtype="float32")
+    online = run(engine)
+    given = {name: value for name, value in EVERYTHING.items() if name != "max_new_tokens"}
+    again = engine.run([GenerateRequest.replay(r, given, p) for r, p in zip(online, PICTURES, strict=True)])
+    for ours, theirs in zip(again, online, strict=True):
+        np.testing.assert_allclose(ours.maps_float(), theirs.maps_float(), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])

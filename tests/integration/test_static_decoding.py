@@ -10,9 +10,10 @@ import torch
 
 from integration.reference import eager_run
 from llava_server.engine import Engine
+from llava_server.memory import DeviceMemory
 from llava_server.request import GenerateRequest
 from llava_server.settings import SettingsError
-from llava_server.static import compiled_decoder
+from llava_server.static import buffer_bytes, compiled_decoder
 from llava_wire import Record
 
 PROMPTS = ["Describe the image.", "What colour is the square?", "Is there a red circle in the image?"]
@@ -106,6 +107,17 @@ def test_compile_in_the_settings_builds_warmed_buckets(engine, monkeypatch):
     decoder = compiled_decoder(engine.loaded, settings)
     assert [(bucket.batch, bucket.length) for bucket in decoder.buckets] == [(2, 128), (2, 512)]
     assert all(int(bucket.slot) == bucket.first_slot + 3 for bucket in decoder.buckets)
+    largest = decoder.buckets[-1]
+    held = sum(tensor.untyped_storage().nbytes() for tensor in (*largest.keys, *largest.values, *largest.queries))
+    assert buffer_bytes(engine.loaded.facts, settings) == held
+
+
+def test_buffers_that_do_not_fit_are_refused_at_load_with_both_numbers(engine, monkeypatch):
+    settings = replace(engine.settings, compile=True)
+    few = DeviceMemory("cpu", 1 << 30, 1000, "free memory")
+    monkeypatch.setattr("llava_server.static.device_memory", lambda _: few)
+    with pytest.raises(SettingsError, match=r"handler.compile: got buffers of \d+ bytes, allowed 1000 available"):
+        compiled_decoder(engine.loaded, settings)
 
 
 def test_without_a_compiler_the_settings_say_what_to_do(engine, monkeypatch):
