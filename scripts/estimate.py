@@ -1,4 +1,4 @@
-"""Prints what a request takes in bytes: weights, cache, capture, maps and response, before anything is loaded.
+"""Prints what a request takes in bytes, weights included, and what this machine has, before anything is loaded.
 
 Flow: the model's YAML + its configuration (on the meta device, no weights needed) + options -> a table on stdout.
 Example: scripts/estimate.py llava-1.5-7b --options '{"reduction": "none", "layers": "all", "heads": "all"}'
@@ -9,33 +9,48 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
-from transformers import LlavaConfig, LlavaForConditionalGeneration
+from transformers import AutoConfig
 
+from llava_server.engine import device_of
 from llava_server.estimate import estimate, response_limit
-from llava_server.loading import facts_of
+from llava_server.loading import check_config, facts_of
+from llava_server.memory import device_memory
 from llava_server.options import parse_options
 from llava_server.plan import make_plan
 from llava_server.settings import ModelSettings, SettingsError
 from llava_server.static import buffer_bytes
+from llava_server.weights import devices_of, weight_bytes
 from llava_wire import RequestError
 
 STORE = Path(__file__).resolve().parents[1] / "model_store"
 
 
-def config_folder(store: Path, settings: ModelSettings) -> Path:
-    """The folder with a model's config.json: shipped, downloaded, or the configuration kept without weights.
+def model_of(store: Path, model: str) -> tuple[ModelSettings, Any]:
+    """The settings and the LlavaConfig of a model: one with a YAML, or a configuration kept without weights.
 
     Raises:
-        SettingsError: when there is none.
+        SettingsError: when there is none, or it is no LLaVA that the engine serves.
     """
-    for folder in (store / settings.source, store / "weights" / settings.name, store / "configs" / settings.name):
+    document = store / f"{model}.yaml"
+    settings = ModelSettings.from_yaml(document) if document.is_file() else None
+    folders = [store / "configs" / model]
+    if settings is not None:
+        folders = [store / settings.source, store / "weights" / settings.name, *folders]
+    for folder in folders:
         if (folder / "config.json").is_file():
-            return folder
+            config = AutoConfig.from_pretrained(folder, local_files_only=True)
+            check_config(config)
+            if settings is None:
+                settings = replace(ModelSettings(), name=model, dtype=str(config.dtype or "float32").split(".")[-1])
+            return settings, config
+    known = {path.stem for path in store.glob("*.yaml")} | {path.parent.name for path in store.glob("configs/*/*.json")}
     raise SettingsError(
-        f"model: got {settings.name} without a config.json, allowed one in model_store; download it first"
+        f"model: got {model!r} without a config.json, allowed one of {sorted(known)}; download it first"
     )
 
 
@@ -44,38 +59,36 @@ def table(store: Path, model: str, options: object, prompt_tokens: int) -> list[
 
     Args:
         store: the model_store folder.
-        model: name of a YAML in it.
+        model: name of a YAML in it, or of a folder in its configs/.
         options: the request's options object.
         prompt_tokens: text tokens of the prompt, template included; the image's tokens are added.
     """
-    document = store / f"{model}.yaml"
-    if not document.is_file():
-        known = sorted(path.stem for path in store.glob("*.yaml"))
-        raise SettingsError(f"model: got {model!r}, allowed {known}")
-    settings = ModelSettings.from_yaml(document)
-    config = LlavaConfig.from_pretrained(config_folder(store, settings), local_files_only=True)
+    settings, config = model_of(store, model)
     dtype = getattr(torch, settings.dtype)
-    with torch.device("meta"):
-        network = LlavaForConditionalGeneration(config)
-    weights = sum(parameter.numel() for parameter in network.parameters()) * dtype.itemsize
+    weights = weight_bytes(config, dtype, settings.quantization)
     facts = facts_of(config, dtype)
     plan = make_plan(parse_options(options), facts, settings)
     needed = estimate(plan, facts, prompt_tokens + facts.image_tokens, prompt_tokens)
+    buffers = buffer_bytes(facts, settings) if settings.compile else 0
+    memory = [device_memory(place) for place in devices_of(device_of(settings))]
     return [
         ("weights", weights),
         ("key-value cache", needed.cache_bytes),
         ("captured queries", needed.capture_bytes),
+        ("prefill, or rows", needed.scratch_bytes),
         ("maps on the device", needed.maps_bytes),
         ("device, beside weights", needed.device_bytes),
-        *([("static buffers", buffer_bytes(facts, settings))] if settings.compile else []),
+        *([("static buffers", buffers)] if settings.compile else []),
         ("limit of a batch", settings.limits.batch_bytes),
         ("response, at most", needed.response_bytes),
         ("limit of a response", response_limit(plan, settings.limits)),
+        ("weights and request", weights + buffers + needed.device_bytes),
+        (f"available here ({', '.join(m.device for m in memory)})", sum(m.available_bytes for m in memory)),
     ]
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit 0: the request fits; 1: it would be refused; 2: bad arguments."""
+    """Exit 0: the request fits the limits; 1: it would be refused; 2: bad arguments."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, prog="estimate.py"
     )
@@ -89,11 +102,13 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     for name, value in rows:
-        print(f"{name:<24}{value:>18,} B {value / 1e6:>12,.1f} MB")
+        print(f"{name:<28}{value:>18,} B {value / 1e6:>12,.1f} MB")
     values = dict(rows)
     fits = values["device, beside weights"] <= values["limit of a batch"]
     fits = fits and values["response, at most"] <= values["limit of a response"]
-    print("fits" if fits else "refused with status 507")
+    *_, (_, together), (_, here) = rows
+    print("fits the limits" if fits else "refused with status 507")
+    print("fits this machine as it is now" if together <= here else "does not fit this machine as it is now")
     return 0 if fits else 1
 
 

@@ -86,11 +86,7 @@ class Engine:
         folder, chosen = resolve(Path(path), settings)
         if chosen.threads:
             torch.set_num_threads(chosen.threads)
-        wanted = device or chosen.device
-        if wanted == "auto":
-            wanted = "cuda" if torch.cuda.is_available() else "cpu"
-        if wanted.startswith("cuda") and not torch.cuda.is_available():
-            raise SettingsError(f"device: got {wanted!r}, allowed 'cpu': PyTorch sees no CUDA device; set device: cpu")
+        wanted = device_of(chosen, device)
         loaded = load(folder, chosen, device=wanted, dtype=dtype or chosen.dtype)
         return cls(loaded, chosen, compiled_decoder(loaded, chosen) if chosen.compile else None)
 
@@ -274,6 +270,20 @@ def _split(waiting: Sequence[_Waiting], room: Room) -> list[list[_Waiting]]:
                 continue
         batches.append([entry])
     return batches
+
+
+def device_of(settings: ModelSettings, wanted: str | None = None) -> str:
+    """The device that is asked for, or that the settings mean on this machine.
+
+    Raises:
+        SettingsError: for a GPU that is not there.
+    """
+    device = wanted or settings.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise SettingsError(f"device: got {device!r}, allowed 'cpu': PyTorch sees no CUDA device; set device: cpu")
+    return device
 
 
 def resolve(path: Path, settings: Mapping[str, Any] | None = None) -> tuple[Path, ModelSettings]:

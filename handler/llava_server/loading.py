@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoProcessor, LlavaForConditionalGeneration
+from transformers import AutoConfig, AutoProcessor, LlavaForConditionalGeneration
 
 from llava_server.capture import CAPTURE_ATTENTION, register
 from llava_server.images import preprocess_of
+from llava_server.memory import device_memory, is_out_of_memory
 from llava_server.plan import ModelFacts
 from llava_server.settings import ModelSettings, SettingsError
+from llava_server.weights import check_weights, devices_of, placement, quantised_loading, too_large, weight_bytes
 from llava_wire.geometry import Preprocess
 
 
@@ -62,23 +64,33 @@ def load(folder: Path, settings: ModelSettings, *, device: str, dtype: str) -> L
         dtype: "float32", "float16" or "bfloat16".
 
     Raises:
-        SettingsError: when the folder holds no usable LLaVA checkpoint.
+        SettingsError: when the folder holds no usable LLaVA checkpoint, or one that the device cannot hold.
     """
     if not (folder / "config.json").is_file():
         raise SettingsError(
             f"weights: got no config.json in {folder.name}/, allowed a checkpoint folder; "
             f"run: make download MODEL={settings.name}"
         )
+    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    check_config(config)
+    check_weights(config, settings, device, dtype)
     processor = AutoProcessor.from_pretrained(folder, local_files_only=True, backend="pil")
-    model, info = LlavaForConditionalGeneration.from_pretrained(
-        folder,
-        local_files_only=True,
-        dtype=getattr(torch, dtype),
-        attn_implementation="sdpa",
-        device_map="auto" if device == "map" else {"": device},
-        output_loading_info=True,
-        use_safetensors=True,
-    )
+    try:
+        model, info = LlavaForConditionalGeneration.from_pretrained(
+            folder,
+            local_files_only=True,
+            dtype=getattr(torch, dtype),
+            attn_implementation="sdpa",
+            quantization_config=quantised_loading(config, getattr(torch, dtype), settings.quantization),
+            output_loading_info=True,
+            use_safetensors=True,
+            **placement(settings, device),
+        )
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        needed = weight_bytes(config, getattr(torch, dtype), settings.quantization)
+        raise too_large(needed, settings, dtype, [device_memory(place) for place in devices_of(device)]) from error
     bad = {
         kind: sorted(info[kind])[:5] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys") if info[kind]
     }
@@ -112,16 +124,12 @@ def facts_of(config: Any, dtype: torch.dtype) -> ModelFacts:
     )
 
 
-def prepare(model: Any, processor: Any) -> LoadedModel:
-    """Puts the capture on a model that is in memory already, and reads its shape.
+def check_config(config: Any) -> None:
+    """Refuses models whose image tokens do not map one to one to a patch grid, or whose keys leave the cache.
 
     Raises:
-        SettingsError: for configurations whose image tokens do not map one to one to a patch grid.
+        SettingsError: naming the key.
     """
-    register()
-    model.eval()
-    model.set_attn_implementation({"text_config": CAPTURE_ATTENTION})
-    config, text, vision = model.config, model.config.text_config, model.config.vision_config
     if config.model_type != "llava":
         raise SettingsError(f"config.model_type: got {config.model_type!r}, allowed 'llava'")
     if config.vision_feature_select_strategy != "default":
@@ -129,9 +137,23 @@ def prepare(model: Any, processor: Any) -> LoadedModel:
         raise SettingsError(
             f"config.vision_feature_select_strategy: got {strategy!r}, allowed 'default' (patches only)"
         )
+    text = config.text_config
     if getattr(text, "sliding_window", None) and "sliding_attention" in (getattr(text, "layer_types", None) or ()):
         raise SettingsError(f"config.sliding_window: got {text.sliding_window}, allowed full attention in every layer")
-    preprocess = preprocess_of(processor.image_processor, vision.patch_size)
+
+
+def prepare(model: Any, processor: Any) -> LoadedModel:
+    """Puts the capture on a model that is in memory already, and reads its shape.
+
+    Raises:
+        SettingsError: for configurations whose image tokens do not map one to one to a patch grid.
+    """
+    config = model.config
+    check_config(config)
+    register()
+    model.eval()
+    model.set_attn_implementation({"text_config": CAPTURE_ATTENTION})
+    preprocess = preprocess_of(processor.image_processor, config.vision_config.patch_size)
     eos = model.generation_config.eos_token_id
     eos = processor.tokenizer.eos_token_id if eos is None else eos
     eos_ids = tuple(eos) if isinstance(eos, list) else (eos,)

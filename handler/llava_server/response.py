@@ -47,7 +47,7 @@ class RecordBuilder:
             name=settings.name,
             source=settings.source,
             revision=settings.revision,
-            dtype=str(loaded.model.dtype).removeprefix("torch."),
+            dtype=_dtype_name(loaded.model.dtype, settings.quantization),
             attention="sdpa; maps: float32 softmax of captured queries and cached keys",
             device=_device_name(loaded.device),
             layers=loaded.facts.layers,
@@ -275,6 +275,11 @@ def _sampling(item: BatchItem, decoded: Decoded) -> dict[str, Any]:
 
 def _utc_now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _dtype_name(dtype: torch.dtype, quantization: str) -> str:
+    name = str(dtype).removeprefix("torch.")
+    return f"{name}, {quantization} weights" if quantization else name
 
 
 def _device_name(device: torch.device) -> str:

@@ -6,6 +6,7 @@ Flow: model_store/<model>.yaml (its `handler:` section) -> checked dict -> froze
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,10 @@ from llava_wire.errors import RequestError, nearest
 
 DTYPES = ("float32", "float16", "bfloat16")
 DEVICES = ("auto", "cpu", "cuda", "map")
+QUANTIZATIONS = ("", "8bit", "4bit")
+
+
+_SIZE = re.compile(r"[0-9]+(\.[0-9]+)?(GiB|MiB|KiB|GB|MB|KB)")
 
 
 class SettingsError(ValueError):
@@ -48,6 +53,8 @@ class ModelSettings:
         revision: the pinned commit of the hub repository, or the version of a local model.
         dtype: "float32", "float16" or "bfloat16".
         device: "auto" (the worker's GPU, else the CPU), "cpu", "cuda", or "map" (accelerate spreads the layers).
+        quantization: "8bit" or "4bit" loads the text model's weights through bitsandbytes; "" keeps them whole.
+        max_memory: for device "map", what each place may take: GPU number or "cpu" -> bytes or text such as "20GiB".
         threads: CPU threads of a worker; 0 leaves PyTorch's choice.
         model_path: the folder of the weights when it is neither `source` nor model_store/weights/<name>.
         compile: decode on a static cache with a compiled step; compiled at load for each of `compile_batches` (batch
@@ -62,6 +69,8 @@ class ModelSettings:
     revision: str = ""
     dtype: str = "float32"
     device: str = "auto"
+    quantization: str = ""
+    max_memory: Mapping[int | str, int | str] = field(default_factory=dict)
     threads: int = 0
     embed_weights: bool = False
     model_path: str = ""
@@ -94,6 +103,7 @@ class ModelSettings:
         for key, allowed in (
             ("dtype", DTYPES),
             ("device", DEVICES),
+            ("quantization", QUANTIZATIONS),
             ("embed_weights", (True, False)),
             ("compile", (True, False)),
         ):
@@ -102,6 +112,9 @@ class ModelSettings:
         for key in ("compile_batches", "compile_text_tokens"):
             if key in values:
                 values[key] = _sizes(values[key], f"handler.{key}")
+        values["max_memory"] = _max_memory(values.get("max_memory", {}), values.get("device"))
+        if values.get("compile") and values.get("quantization"):
+            raise SettingsError("handler.compile: got true with quantized weights, allowed with whole ones; drop one")
         values["limits"] = _limits(values.get("limits", {}))
         values["head_sets"] = _head_sets(values.get("head_sets", {}))
         if "default_views" in values:
@@ -131,6 +144,20 @@ def _sizes(value: Any, key: str) -> tuple[int, ...]:
     if not whole or not 1 <= len(value) <= 16:
         raise SettingsError(f"{key}: got {value!r}, allowed a list of 1 to 16 whole numbers of 1 or more")
     return tuple(sorted(set(value)))
+
+
+def _max_memory(section: Any, device: str | None) -> dict[int | str, int | str]:
+    if section and device != "map":
+        raise SettingsError(f"handler.max_memory: got one for device {device!r}, allowed with device: map alone")
+    allowed = "GPU numbers or cpu, each with a number of bytes or text such as 20GiB"
+    if not isinstance(section, dict):
+        raise SettingsError(f"handler.max_memory: got {section!r}, allowed {allowed}")
+    for place, size in section.items():
+        known = place == "cpu" or (isinstance(place, int) and not isinstance(place, bool) and place >= 0)
+        number = isinstance(size, int) and not isinstance(size, bool) and size > 0
+        if not known or not (number or (isinstance(size, str) and _SIZE.fullmatch(size))):
+            raise SettingsError(f"handler.max_memory.{place}: got {size!r}, allowed {allowed}")
+    return dict(section)
 
 
 def _limits(section: Mapping[str, Any]) -> Limits:

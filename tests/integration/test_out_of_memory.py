@@ -116,6 +116,14 @@ def test_a_batch_is_split_to_what_the_device_has(engine: Engine, monkeypatch):
     assert [record.run["batch_size"] for record in engine.run(requests())] == [2, 2, 1]
 
 
+def test_weights_that_do_not_fit_are_refused_at_load_with_both_numbers(monkeypatch):
+    monkeypatch.setattr(
+        "llava_server.weights.device_memory", lambda _: DeviceMemory("cpu", 9000, 5000, "address space limit")
+    )
+    with pytest.raises(engine_module.SettingsError, match=r"got \d+ bytes in float32, allowed 5000 available of 9000"):
+        Engine.load(ROOT / "model_store" / "llava-shapes", device="cpu")
+
+
 def test_a_real_address_space_limit():
     """The MLP of this model is so wide that a prefill takes hundreds of MB; the process gets less, then enough."""
     process = subprocess.run(
