@@ -1,6 +1,8 @@
-"""The stage's frame: geometry -> rectangles for SVG attributes, in original px."""
+"""The stage's frame: geometry -> rectangles in original px -> SVG attributes."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 from llava_viewer import wording
 from llava_viewer.heatmap import Rect, grid_rect
@@ -11,17 +13,37 @@ _SCREEN_PX = 800
 _SQUARE_ENOUGH = 0.005
 
 
+@dataclass(frozen=True)
+class Boxes:
+    """Rectangles of a geometry, original px.
+
+    Args:
+        box: the picture and the padding around it; grid: what all patches cover; seen: their part of the picture.
+        unseen: parts of the picture that no patch covers; padding: parts of the grid outside the picture.
+    """
+
+    box: Rect
+    grid: Rect
+    seen: Rect
+    unseen: tuple[Rect, ...]
+    padding: tuple[Rect, ...]
+
+
+def picture_boxes(geometry: Geometry) -> Boxes:
+    """The rectangles that a stage or a figure of this geometry is made of."""
+    grid, seen = grid_rect(geometry), geometry.seen_rect()
+    picture: Rect = (0.0, 0.0, float(geometry.width_px), float(geometry.height_px))
+    box = (min(0.0, grid[0]), min(0.0, grid[1]), max(picture[2], grid[2]), max(picture[3], grid[3]))
+    return Boxes(box, grid, seen, tuple(_around(picture, seen)), tuple(_around(grid, _overlap(grid, picture))))
+
+
 def build_stage(geometry: Geometry, photo_uri: str, thumb_uri: str) -> Stage:
     """The stage for a record's geometry; an empty photo_uri draws a plain ground."""
     width, height = geometry.width_px, geometry.height_px
-    grid = grid_rect(geometry)
-    seen = geometry.seen_rect()
-    box = (min(0.0, grid[0]), min(0.0, grid[1]), max(float(width), grid[2]), max(float(height), grid[3]))
+    boxes = picture_boxes(geometry)
+    grid, seen, box = boxes.grid, boxes.seen, boxes.box
     patch_width, patch_height = (grid[2] - grid[0]) / geometry.cols, (grid[3] - grid[1]) / geometry.rows
     seen_share = max(0.0, seen[2] - seen[0]) * max(0.0, seen[3] - seen[1]) / (width * height)
-    picture: Rect = (0.0, 0.0, float(width), float(height))
-    padding = _around(grid, _overlap(grid, picture))
-    unseen = _around(picture, seen)
     number = wording.plain
     return Stage(
         width_px=width,
@@ -37,11 +59,11 @@ def build_stage(geometry: Geometry, photo_uri: str, thumb_uri: str) -> Stage:
         unit=number(max(box[2] - box[0], box[3] - box[1]) / _SCREEN_PX),
         stretched=abs(patch_width / patch_height - 1) > _SQUARE_ENOUGH,
         seen=_area(seen),
-        unseen=tuple(_area(rect) for rect in unseen),
-        padding=tuple(_area(rect) for rect in padding),
+        unseen=tuple(_area(rect) for rect in boxes.unseen),
+        padding=tuple(_area(rect) for rect in boxes.padding),
         seen_text=wording.percent(seen_share),
-        unseen_text=wording.percent(1 - seen_share) if unseen else "",
-        padding_text="The dotted frame is padding that the model saw around the picture." if padding else "",
+        unseen_text=wording.percent(1 - seen_share) if boxes.unseen else "",
+        padding_text="The dotted frame is padding that the model saw around the picture." if boxes.padding else "",
         description=f"{width} × {height} px, {geometry.rows} × {geometry.cols} patches",
     )
 

@@ -236,7 +236,7 @@ def test_index_and_export(run_file: Path, picture: Path, tmp_path: Path, capsys:
     assert all(path.is_file() for path in paths)
     assert sum(path.suffix == ".png" for path in paths) >= 2
     code, _, err = run(capsys, "export", run_file, "-o", out_dir, "--view", "mean")
-    assert (code, err) == (1, "error: --view: got 'mean', allowed ['layers_heads', 'pairs']; name one of them\n")
+    assert (code, err) == (1, "error: view: got 'mean', allowed ['layers_heads', 'pairs']; name one of them\n")
 
 
 def test_index_of_no_folder(tmp_path: Path, capsys: Captured) -> None:

@@ -10,9 +10,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from llava_viewer.cli.console import UsageError, one_line, printable, say, size
+from llava_viewer.cli.console import UsageError, printable, say
+from llava_viewer.cli.files import picture_of, read_record, write_file
 from llava_viewer.client.base import Client
-from llava_viewer.picture import check_picture, prepare_picture
 from llava_wire.container import decode, encode
 from llava_wire.record import Record
 
@@ -33,7 +33,7 @@ def predict(arguments: argparse.Namespace) -> None:
         if arguments.format == "json":
             reply = client.predict_bytes(image, arguments.prompt, options, format="json")
             if arguments.output:
-                _write(arguments.output, reply)
+                write_file(arguments.output, reply)
             else:
                 print(reply.decode("utf-8", "replace"))
             return
@@ -43,7 +43,7 @@ def predict(arguments: argparse.Namespace) -> None:
 
 def replay(arguments: argparse.Namespace) -> None:
     """Asks a server for other views of a record's answer, and writes the new record and its report."""
-    record = _read(arguments.record).sequence(arguments.sequence)
+    record = read_record(arguments.record).sequence(arguments.sequence)
     image = arguments.image.read_bytes() if arguments.image else None
     say(f"replaying at {arguments.grpc or arguments.url}")
     with _client(arguments) as client:
@@ -62,7 +62,7 @@ def _give(record: Record, arguments: argparse.Namespace) -> None:
     for one in (record, *record.alternatives):
         print(printable(one.answer))
     if arguments.output:
-        _write(arguments.output, encode(record))
+        write_file(arguments.output, encode(record))
     if arguments.report:
         _report(record, arguments.report, picture=None, embed_image=not arguments.no_image, notes=_others(record))
 
@@ -77,10 +77,10 @@ def _others(record: Record, sequence: int = 0) -> tuple[str, ...]:
 
 def render(arguments: argparse.Namespace) -> None:
     """Renders a record file."""
-    whole = _read(arguments.record)
+    whole = read_record(arguments.record)
     record = whole.sequence(arguments.sequence)
     output = arguments.output or arguments.record.with_suffix(".html")
-    picture, notes = _picture(record, arguments.image)
+    picture, notes = picture_of(record, arguments.image)
     notes = (*notes, *_others(whole, arguments.sequence))
     _report(record, output, picture=picture, embed_image=not arguments.no_image, notes=notes)
     print(output)
@@ -107,26 +107,6 @@ def inspect(arguments: argparse.Namespace) -> None:
     print(json.dumps(found, ensure_ascii=False, indent=2) if arguments.json else summary_text(found))
 
 
-def export(arguments: argparse.Namespace) -> None:
-    """Writes overlays and the text log of a record."""
-    from llava_viewer.export import export_overlays, write_text_log
-
-    record = _read(arguments.record)
-    if arguments.view is not None and arguments.view not in record.views:
-        raise ValueError(f"--view: got {arguments.view!r}, allowed {list(record.views)}; name one of them")
-    picture, _ = _picture(record, arguments.image)
-    if picture is not None:
-        record = record.with_picture(*picture)
-    chosen: dict[str, Any] = {"palette": arguments.palette} if arguments.palette else {}
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    paths = list(export_overlays(record, arguments.output, view=arguments.view, **chosen))
-    log = arguments.output / "log.txt"
-    write_text_log(record, log)
-    say(f"wrote {len(paths)} overlays and {log.name}")
-    for path in [*paths, log]:
-        print(path)
-
-
 def _client(arguments: argparse.Namespace) -> Client:
     token = arguments.token if arguments.token is not None else arguments.key_file
     common: dict[str, Any] = {
@@ -136,39 +116,13 @@ def _client(arguments: argparse.Namespace) -> Client:
     return Client.grpc(arguments.grpc, **common) if arguments.grpc else Client.http(arguments.url, **common)
 
 
-def _read(path: Path) -> Record:
-    return decode(path.read_bytes())
-
-
-def _picture(record: Record, path: Path | None) -> tuple[tuple[str, bytes] | None, tuple[str, ...]]:
-    """The picture file as (member name, bytes), and a note when it, or else the record's own, is another picture."""
-    data = path.read_bytes() if path else None
-    shown = data if data is not None else record.picture and record.picture[1]
-    difference = check_picture(record, shown) if shown else None
-    if difference:
-        say(f"warning: {one_line(difference)}")
-    return prepare_picture(data) if data is not None else None, (difference,) if difference else ()
-
-
 def _report(
     record: Record, output: Path, *, picture: tuple[str, bytes] | None, embed_image: bool, notes: tuple[str, ...]
 ) -> None:
     from llava_viewer.render import render_report, report_size_note
 
     html = render_report(record, picture=picture, embed_image=embed_image, notes=notes)
-    _write(output, html.encode("utf-8"))
+    write_file(output, html.encode("utf-8"))
     note = report_size_note(html)
     if note:
         say(f"warning: {note}")
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Writes a file in one step, so that a full disk or Ctrl-C never leaves half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.partial")
-    try:
-        partial.write_bytes(data)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-    say(f"wrote {path} ({size(len(data))})")

@@ -9,7 +9,7 @@ import argparse
 import re
 from pathlib import Path
 
-from llava_viewer.cli import commands
+from llava_viewer.cli import commands, exporting
 from llava_viewer.cli.selection import heads, indices, view
 from llava_viewer.client.base import DEFAULT_MODEL, DEFAULT_TARGET, DEFAULT_TIMEOUT_S, DEFAULT_URL
 from llava_viewer.client.http import checked_host
@@ -22,7 +22,7 @@ _EXAMPLES = """examples:
   llava-viewer inspect run.npz
   llava-viewer render run.npz -o run.html
   llava-viewer index runs/
-  llava-viewer export run.npz -o overlays/
+  llava-viewer export run.npz -o figures/ --as png,svg,csv
 """
 _PREDICT_EXAMPLES = """examples:
   llava-viewer predict cat.jpg "What is on the sofa?"
@@ -200,18 +200,9 @@ def _inspect(group: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
 
 
 def _export(group: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = _add(
-        group,
-        "export",
-        "write one overlay PNG per map and a text log",
-        "example:\n  llava-viewer export run.npz -o overlays/ --view mean",
-    )
-    parser.set_defaults(run=commands.export)
-    parser.add_argument("record", type=Path, metavar="RUN.npz")
-    parser.add_argument("-o", "--output", type=Path, metavar="DIR", required=True)
-    parser.add_argument("--view", metavar="NAME", help="the view (default: the first)")
-    parser.add_argument("--palette", metavar="NAME", help="cividis, viridis or inferno")
-    parser.add_argument("--image", type=Path, metavar="FILE", help="the picture, for a record that carries none")
+    parser = _add(group, "export", "write figures, animations and numbers of a record", exporting.EXAMPLES)
+    exporting.add_arguments(parser)
+    _sequence(parser)
 
 
 def _url(text: str) -> str:

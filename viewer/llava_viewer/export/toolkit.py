@@ -45,11 +45,9 @@ def export_overlays(
     Returns:
         The files, in the order of the record.
     """
-    if view is not None and view not in record.views:
-        raise ValueError(f"view: got {view!r}, allowed {list(record.views)}")
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha: got {alpha}, allowed 0 to 1")
-    chosen = record.views[view] if view is not None else next(iter(record.views.values()))
+    chosen = record.view(view)
     maps, shares = split_view(chosen)
     names = file_names(record, chosen)
     if len(names) > MAX_FILES:

@@ -1,0 +1,146 @@
+"""The command `export`: a record -> figures, sheets, animations, tables and the older toolkit's files in one folder.
+
+Flow: arguments -> `Shown` -> one writer per kind -> the written paths on stdout.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from llava_viewer.cli.console import say
+from llava_viewer.cli.files import picture_of, read_record
+from llava_viewer.cli.selection import indices
+from llava_viewer.colormap import DEFAULT_PALETTE, PALETTES
+from llava_wire.record import Record
+
+EXAMPLES = """examples:
+  llava-viewer export run.npz -o overlays/                          the older toolkit's files
+  llava-viewer export run.npz -o paper/ --as png,svg --tokens 5     one figure at 300 dpi, and as vectors
+  llava-viewer export run.npz -o all/ --as sheet,gif,csv,npz --view mean --layer 2
+
+kinds:
+  toolkit    step_5.png, step_5_layer_2_head_7.png, ... for every map, and log.txt
+  png, svg   figure_step_5.png: token, picture, legend with units, caption; one per token
+  sheet      sheet.png, sheet-svg: sheet.svg: every token of the answer on one page
+  gif, apng  answer.gif, answer.png: the answer unfolding word by word
+  csv, npz   numbers.csv, numbers.npz: the numbers that the figures show
+"""
+KINDS = ("toolkit", "png", "svg", "sheet", "sheet-svg", "gif", "apng", "csv", "npz")
+_WIDTH_MM = {"png": 84.0, "svg": 84.0, "sheet": 180.0, "sheet-svg": 180.0, "gif": 100.0, "apng": 100.0}
+_DPI = {"gif": 150, "apng": 150}
+_MOST_FIGURES = 2000
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `export`."""
+    parser.set_defaults(run=export)
+    parser.add_argument("record", type=Path, metavar="RUN.npz")
+    parser.add_argument("-o", "--output", type=Path, metavar="DIR", required=True, help="made when it is not there")
+    parser.add_argument(
+        "--as", dest="kinds", type=_kinds, default=("toolkit",), metavar="KIND[,KIND]", help="default: toolkit"
+    )
+    what = parser.add_argument_group("what to show")
+    what.add_argument("--view", metavar="NAME", help="the view (default: the first)")
+    what.add_argument("--layer", type=int, metavar="N", help="one layer, where the view keeps layers apart")
+    what.add_argument("--head", type=int, metavar="N", help="one head, where the view keeps heads apart")
+    what.add_argument("--tokens", type=indices, metavar="TOKENS", help="of the answer: all (default), 5 or 0,3-7")
+    what.add_argument("--image", type=Path, metavar="FILE", help="the picture, for a record that carries none")
+    how = parser.add_argument_group("how to draw it")
+    how.add_argument("--mode", choices=("heat", "spotlight", "map"), default="heat", help="default: %(default)s")
+    how.add_argument("--palette", choices=PALETTES, default=DEFAULT_PALETTE, help="default: %(default)s")
+    how.add_argument(
+        "--scale", choices=("token", "shared"), default="token", help="each map's own, or one for all (%(default)s)"
+    )
+    how.add_argument("--width-mm", type=float, metavar="MM", help="84 (a column) for figures, 180 sheets, 100 moving")
+    how.add_argument("--dpi", type=int, metavar="N", help="of PNG files: 300, moving ones 150")
+    how.add_argument("--no-caption", action="store_true", help="figures without the lines under the legend")
+    how.add_argument("--font", action="append", default=[], metavar="FILE", help="a font to draw letters with first")
+    how.add_argument("--frame-ms", type=int, default=700, metavar="MS", help="time per word (default: %(default)s)")
+
+
+def export(arguments: argparse.Namespace) -> None:
+    """Writes every kind that was asked for and prints the paths."""
+    record = read_record(arguments.record).sequence(arguments.sequence)
+    picture, _ = picture_of(record, arguments.image)
+    if picture is not None:
+        record = record.with_picture(*picture)
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    if arguments.kinds != ("toolkit",):
+        _say_undrawable(record, tuple(arguments.font))
+    for kind in arguments.kinds:
+        written = list(_toolkit(record, arguments) if kind == "toolkit" else _drawn(record, arguments, kind))
+        for path in written:
+            print(path)
+        say(f"wrote {len(written)} file{'s' if len(written) != 1 else ''}: {kind}")
+
+
+def _toolkit(record: Record, arguments: argparse.Namespace) -> Iterator[Path]:
+    from llava_viewer.export import export_overlays, write_text_log
+
+    yield from export_overlays(record, arguments.output, view=arguments.view, palette=arguments.palette)
+    log = arguments.output / "log.txt"
+    write_text_log(record, log)
+    yield log
+
+
+def _drawn(record: Record, arguments: argparse.Namespace, kind: str) -> Iterator[Path]:
+    from llava_viewer import export as files
+
+    look = files.Look(
+        mode=arguments.mode,
+        palette=arguments.palette,
+        scale=arguments.scale,
+        width_mm=arguments.width_mm if arguments.width_mm is not None else _WIDTH_MM.get(kind, 84.0),
+        dpi=arguments.dpi if arguments.dpi is not None else _DPI.get(kind, 300),
+        caption=not arguments.no_caption,
+        fonts=tuple(arguments.font),
+    )
+    shown = files.show(record, view=arguments.view, layer=arguments.layer, head=arguments.head, look=look)
+    every = arguments.tokens in (None, "all")
+    items = None if every else tuple(shown.item(token) for token in arguments.tokens)
+    folder = arguments.output
+    if kind in ("png", "svg"):
+        chosen = items or shown.items
+        if len(chosen) > _MOST_FIGURES:
+            raise ValueError(f"--as {kind}: got {len(chosen)} figures, allowed {_MOST_FIGURES}; name fewer --tokens")
+        place = "".join(f"_{name}_{n}" for name, n in (("layer", shown.layer), ("head", shown.head)) if n is not None)
+        for item in chosen:
+            path = folder / f"figure_{item.name}{place}.{kind}"
+            drawing = files.figure(shown, item)
+            if kind == "png":
+                files.write_png(drawing, path, look.dpi)
+            else:
+                files.write_svg(drawing, path)
+            yield path
+        return
+    writers: dict[str, tuple[str, Callable[[Path], None]]] = {
+        "sheet": ("sheet.png", lambda path: files.write_png(files.contact_sheet(shown, items), path, look.dpi)),
+        "sheet-svg": ("sheet.svg", lambda path: files.write_svg(files.contact_sheet(shown, items), path)),
+        "gif": ("answer.gif", lambda path: files.write_animation(shown, path, frame_ms=arguments.frame_ms)),
+        "apng": ("answer.png", lambda path: files.write_animation(shown, path, frame_ms=arguments.frame_ms)),
+        "csv": ("numbers.csv", lambda path: files.write_csv(shown, path, items)),
+        "npz": ("numbers.npz", lambda path: files.write_npz(shown, path, items)),
+    }
+    name, write = writers[kind]
+    write(folder / name)
+    yield folder / name
+
+
+def _say_undrawable(record: Record, fonts: tuple[str, ...]) -> None:
+    from llava_viewer.export.fonts import undrawable
+
+    missing = undrawable([record.facts.prompt.text, record.answer], fonts)
+    if missing:
+        codes = ", ".join(f"U+{ord(character):04X}" for character in missing[:8])
+        more = ", ..." if len(missing) > 8 else ""
+        say(f"warning: no font here draws {codes}{more}; name one with --font, or take svg")
+
+
+def _kinds(text: str) -> tuple[str, ...]:
+    kinds = tuple(dict.fromkeys(text.split(",")))
+    for kind in kinds:
+        if kind not in KINDS:
+            raise argparse.ArgumentTypeError(f"got {kind!r}, allowed {', '.join(KINDS)}")
+    return kinds

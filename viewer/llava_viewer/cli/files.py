@@ -1,0 +1,38 @@
+"""Files that commands read and write: records, pictures beside them, and results written in one step."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from llava_viewer.cli.console import one_line, say, size
+from llava_viewer.picture import check_picture, prepare_picture
+from llava_wire.container import decode
+from llava_wire.record import Record
+
+
+def read_record(path: Path) -> Record:
+    """The record in a file."""
+    return decode(path.read_bytes())
+
+
+def picture_of(record: Record, path: Path | None) -> tuple[tuple[str, bytes] | None, tuple[str, ...]]:
+    """The picture file as (member name, bytes), and a note when it, or else the record's own, is another picture."""
+    data = path.read_bytes() if path else None
+    shown = data if data is not None else record.picture and record.picture[1]
+    difference = check_picture(record, shown) if shown else None
+    if difference:
+        say(f"warning: {one_line(difference)}")
+    return prepare_picture(data) if data is not None else None, (difference,) if difference else ()
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Writes a file in one step, so that a full disk or Ctrl-C never leaves half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        partial.write_bytes(data)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+    say(f"wrote {path} ({size(len(data))})")

@@ -1,0 +1,181 @@
+"""One map as a figure for a paper: token, picture with heat, legend with units, caption.
+
+Flow: `Shown` + `Item` -> `stage_marks` (picture, heat, unseen area, brightest patch) + legend + words -> `Drawing`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image as PillowImage
+
+from llava_viewer import colormap, wording
+from llava_viewer.export.drawing import DIM, INK, LINE, MM, Box, Cells, Drawing, Hatch, Mark, Photo, Ramp, Text
+from llava_viewer.export.fonts import cut, width, wrap
+from llava_viewer.export.shown import Item, Shown
+from llava_viewer.heatmap import Rect, grid_rect
+from llava_viewer.photo import PhotoError, checkered, open_picture
+from llava_viewer.stage import picture_boxes
+from llava_wire.geometry import Geometry
+from llava_wire.record import Record
+
+NAME_PT, NOTE_PT, SMALL_PT = 10.0, 7.0, 6.2
+_TALLEST = 1.4
+"""A picture takes at most this times the figure's width in height."""
+_MOST_LINES = 6
+CREED = "Attention: where the model read from, not why it answered."
+UNIT = "share of the token’s attention per patch"
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Where the picture's coordinates lie on a sheet: original px -> points."""
+
+    left: float
+    top: float
+    scale: float
+    box: Rect
+
+    @property
+    def size(self) -> tuple[float, float]:
+        """Width and height in points."""
+        return (self.box[2] - self.box[0]) * self.scale, (self.box[3] - self.box[1]) * self.scale
+
+    def place(self, rect: Rect) -> tuple[float, float, float, float]:
+        """A rectangle x0, y0, x1, y1 in original px as x, y, width, height in points."""
+        x0, y0, x1, y1 = rect
+        return (
+            self.left + (x0 - self.box[0]) * self.scale, self.top + (y0 - self.box[1]) * self.scale,
+            (x1 - x0) * self.scale, (y1 - y0) * self.scale,
+        )  # fmt: skip
+
+
+def figure(shown: Shown, item: Item) -> Drawing:
+    """The figure of one item, as wide as its look says."""
+    look = shown.look
+    room = look.width_mm * MM
+    facts = f"{wording.percent(item.image_share)} on the image · peak {_times(item)}"
+    facts_width = width(facts, NOTE_PT, fonts=look.fonts)
+    name = cut(_quoted(item.text), NAME_PT, room - facts_width - 8, 600, look.fonts)
+    marks: list[Mark] = [
+        Text(0, NAME_PT, name, NAME_PT, 600),
+        Text(room, NAME_PT, facts, NOTE_PT, colour=DIM, anchor="end"),
+    ]
+    frame = fit(shown.record.geometry, 0, NAME_PT + 4, room, _TALLEST * room)
+    marks += stage_marks(shown, item, frame, ground(shown.record))
+    top = frame.top + frame.size[1] + 5
+    marks += legend(shown, item, 0, top, room)
+    top += 21
+    if look.caption:
+        for line in caption(shown, item, room):
+            top += SMALL_PT * 1.3
+            marks.append(Text(0, top, line, SMALL_PT, colour=DIM))
+    title = f"{item.text}: {facts}"
+    return Drawing(room, top + 3, tuple(marks), title, f"{shown.record.facts.prompt.text} {CREED}", look.fonts)
+
+
+def fit(geometry: Geometry, left: float, top: float, room: float, tallest: float) -> Frame:
+    """The picture (and its padding) as large as a width and a height in points allow, centred in the width."""
+    box = picture_boxes(geometry).box
+    scale = min(room / (box[2] - box[0]), tallest / (box[3] - box[1]))
+    return Frame(left + (room - (box[2] - box[0]) * scale) / 2, top, scale, box)
+
+
+def ground(record: Record) -> PillowImage.Image:
+    """The record's picture, or a checkered ground where it carries none that can be read."""
+    size = (record.geometry.width_px, record.geometry.height_px)
+    try:
+        return open_picture(record.picture[1]) if record.picture else checkered(*size)
+    except PhotoError:
+        return checkered(*size)
+
+
+def stage_marks(
+    shown: Shown, item: Item, frame: Frame, picture: PillowImage.Image, *, peak: bool = True
+) -> list[Mark]:  # fmt: skip
+    """Picture, heat, hatched unseen parts and the frame of the brightest patch."""
+    geometry = shown.record.geometry
+    boxes = picture_boxes(geometry)
+    mode, levels = shown.look.mode, item.levels()
+    marks: list[Mark] = [Box(*frame.place(frame.box), fill="#e9e6df")]
+    if mode != "map":
+        pixels = _paled(picture) if mode == "heat" else picture
+        marks.append(Photo(*frame.place((0, 0, geometry.width_px, geometry.height_px)), pixels))
+    marks.append(Cells(*frame.place(grid_rect(geometry)), _colours(shown, levels)))
+    marks += [Hatch(*frame.place(rect)) for rect in boxes.unseen]
+    if peak and item.peak > 0:
+        row, col = np.unravel_index(int(item.heat.argmax()), item.heat.shape)
+        x0, y0, x1, y1 = geometry.patch_rects()[row, col].tolist()
+        place = frame.place((x0, y0, x1, y1))
+        marks += [Box(*place, stroke="#000000", stroke_width=1.6), Box(*place, stroke="#ffffff", stroke_width=0.8)]
+    return marks
+
+
+def legend(shown: Shown, item: Item, left: float, top: float, room: float) -> list[Mark]:
+    """The ramp with zero, the maximum, the mark of an even spread, and the unit; 20 points high."""
+    spotlight = shown.look.mode == "spotlight"
+    colours = np.linspace(0.05, 0.8, 2)[:, None].repeat(3, 1) if spotlight else colormap.stops(shown.look.palette)
+    most = wording.percent(item.maximum)
+    marks: list[Mark] = [
+        Ramp(left, top, room, 5, colours),
+        Box(left, top, room, 5, stroke=LINE, stroke_width=0.4),
+        Text(left, top + 12, "0", NOTE_PT),
+        Text(left + room, top + 12, most, NOTE_PT, 600, anchor="end"),
+    ]
+    if item.maximum > 0 and item.uniform <= item.maximum:
+        x = left + room * item.uniform / item.maximum
+        marks += [
+            Box(x - 0.9, top - 1, 1.8, 7, fill="#000000"),
+            Box(x - 0.4, top - 0.6, 0.8, 6.2, fill="#ffffff"),
+        ]
+        even = f"even spread {wording.percent(item.uniform)}"
+        half = width(even, SMALL_PT, fonts=shown.look.fonts) / 2
+        free = room - width(most, NOTE_PT, 600, shown.look.fonts) - 5
+        centre = min(max(x - left, half + 8), free - half)
+        marks.append(Text(left + centre, top + 12, even, SMALL_PT, colour=DIM, anchor="middle"))
+    scale = ", one scale for all tokens" if shown.look.scale == "shared" else ""
+    marks.append(Text(left, top + 19.5, UNIT + scale, SMALL_PT, colour=DIM))
+    return marks
+
+
+def caption(shown: Shown, item: Item, room: float) -> list[str]:
+    """Question, answer, model, selection, step and the creed, as lines that fit."""
+    record = shown.record
+    where = f"; {item.row.where}" if item.row else ""
+    texts = (
+        f"Asked: {record.facts.prompt.text}",
+        f"Answered: {record.answer}",
+        f"{record.facts.model.name}, {shown.selection}{where}. {CREED}",
+    )
+    return [line for text in texts for line in wrap(text, SMALL_PT, room, _MOST_LINES, shown.look.fonts)]
+
+
+def _colours(shown: Shown, levels: np.ndarray) -> np.ndarray:
+    """The cells' colours as [row, col, 4] uint8, in steps of 1/255 of the scale like the stored maps."""
+    steps = np.rint(levels * 255) / 255
+    mode = shown.look.mode
+    if mode == "spotlight":
+        dark = colormap.alpha(np.ones(1)) - colormap.alpha(steps)
+        return np.dstack([np.zeros((*steps.shape, 3), np.uint8), np.rint(dark * 255).astype(np.uint8)])
+    opacity = np.ones_like(steps) if mode == "map" else colormap.alpha(steps)
+    return np.dstack([colormap.lookup(shown.look.palette, steps), np.rint(opacity * 255).astype(np.uint8)])
+
+
+def _paled(picture: PillowImage.Image) -> PillowImage.Image:
+    """The picture paler and greyer, as under the report's heat, so that the heat stands out."""
+    pixels = np.asarray(picture, np.float32)
+    grey = pixels @ np.array([0.2126, 0.7152, 0.0722], np.float32)
+    mixed = 0.65 * pixels + 0.35 * grey[..., None]
+    return PillowImage.fromarray(np.clip(0.9 * mixed + 0.06 * 255, 0, 255).astype(np.uint8))
+
+
+def _times(item: Item) -> str:
+    return f"{wording.times(item.peak / item.uniform)} even" if item.uniform > 0 else "–"
+
+
+def _quoted(text: str) -> str:
+    return f"“{text}”"
+
+
+__all__ = ["CREED", "DIM", "INK", "Frame", "caption", "figure", "fit", "ground", "legend", "stage_marks"]

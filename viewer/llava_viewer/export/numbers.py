@@ -1,0 +1,94 @@
+"""The shown numbers as tables: `Shown` -> CSV (one line per patch and token) and npz (arrays that numpy opens)."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from llava_viewer.export.shown import Item, Shown
+from llava_wire.schema import SHARE_NAMES
+
+COLUMNS = (
+    "kind", "token", "step", "position", "text", "row", "col", "attention", "image_share", "x0_px", "y0_px", "x1_px",
+    "y1_px",
+)  # fmt: skip
+"""`text` is a JSON string: whatever a model wrote stays one cell, comes back unchanged, and is no formula to a
+spreadsheet. `attention` is the share of the row's attention at the patch, with nine digits, which float32 needs."""
+
+
+def write_csv(shown: Shown, path: Path, items: tuple[Item, ...] | None = None) -> None:
+    """One line per patch of every item."""
+    buffer = io.StringIO(newline="")
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for item in items or shown.items:
+        writer.writerows(_lines(shown, item))
+    path.write_text(buffer.getvalue(), encoding="utf-8")
+
+
+def write_npz(shown: Shown, path: Path, items: tuple[Item, ...] | None = None) -> None:
+    """Arrays without pickles: maps [item, row, col] and shares [item, 4] float32, patch_rects [row, col, 4] float64,
+    text [item] (strings), token, step and position [item] int64 (-1 where there is none), and about (JSON)."""
+    chosen = items or shown.items
+    facts = [_facts(shown, item) for item in chosen]
+    model = shown.record.facts.model
+    about = {
+        "question": shown.record.facts.prompt.text,
+        "answer": shown.record.answer,
+        "model": model.name,
+        "revision": model.revision,
+        "view": shown.view.name,
+        "layer": shown.layer,
+        "head": shown.head,
+        "selection": shown.selection,
+        "shares": list(SHARE_NAMES),
+        "kinds": [kind for kind, *_ in facts],
+        "error_bound": shown.view.facts.error_bound,
+    }
+    with path.open("wb") as stream:
+        np.savez_compressed(
+            stream,
+            maps=np.stack([item.heat for item in chosen]).astype(np.float32),
+            shares=np.stack([item.shares for item in chosen]).astype(np.float32),
+            patch_rects=shown.record.geometry.patch_rects(),
+            text=np.array([_text(shown, item) for item in chosen], dtype=np.str_),
+            token=np.array([number for _, number, _, _ in facts], dtype=np.int64),
+            step=np.array([step for _, _, step, _ in facts], dtype=np.int64),
+            position=np.array([position for *_, position in facts], dtype=np.int64),
+            about=np.array(json.dumps(about, ensure_ascii=False)),
+        )
+
+
+def _lines(shown: Shown, item: Item) -> Iterator[tuple[object, ...]]:
+    kind, token, step, position = _facts(shown, item)
+    numbers = ["" if number < 0 else number for number in (token, step, position)]
+    text = json.dumps(_text(shown, item), ensure_ascii=False)
+    rects = shown.record.geometry.patch_rects()
+    for row, col in np.ndindex(*item.heat.shape):
+        places = [f"{value:.6g}" for value in rects[row, col].tolist()]
+        value, share = f"{item.heat[row, col]:.9g}", f"{item.image_share:.9g}"
+        yield (kind, *numbers, text, row, col, value, share, *places)
+
+
+def _facts(shown: Shown, item: Item) -> tuple[str, int, int, int]:
+    """(kind, token, step, position) of an item; a map of the whole answer has kind "answer mean" and no numbers."""
+    if item.row is None:
+        return "answer mean", -1, -1, -1
+    query = shown.record.queries[item.query]
+    return query.kind, query.token, query.step, query.position
+
+
+def _text(shown: Shown, item: Item) -> str:
+    """The token's text as the record has it, spaces and all; a special token's piece."""
+    if item.row is None:
+        return shown.record.answer
+    query = shown.record.queries[item.query]
+    if query.kind == "prompt":
+        return shown.record.facts.prompt.pieces[query.token]
+    token = shown.record.tokens[query.token]
+    return token.text or token.piece

@@ -1,0 +1,185 @@
+"""What an export shows: a record, a view, a layer and head -> one map and one share row per token, with a scale.
+
+Flow: `Record` + `Look` -> `show` -> `Shown`, whose numbers every figure, sheet, animation and table takes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from llava_viewer import colormap, wording
+from llava_viewer.rows import answer_rows, first_row, question_rows
+from llava_viewer.selection import reduction_text, selection_text
+from llava_viewer.view_model import Row
+from llava_wire.choose import choose_maps, chosen_slots
+from llava_wire.record import Record, View
+
+MODES = ("heat", "spotlight", "map")
+SCALES = ("token", "shared")
+WHOLE = "the whole answer"
+
+
+@dataclass(frozen=True)
+class Look:
+    """How maps are drawn; the same words as in the report.
+
+    Args:
+        mode: "heat" over a greyed picture, "spotlight" (what was not read is dark) or "map" (opaque).
+        scale: "token" (each map against its own maximum) or "shared" (all against the largest).
+        width_mm: the width of a figure on paper; dpi: pixels per inch of a PNG.
+        caption: question, answer and selection under the legend.
+        fonts: font files that go before the built-in one.
+    """
+
+    mode: str = "heat"
+    palette: str = colormap.DEFAULT_PALETTE
+    scale: str = "token"
+    width_mm: float = 84.0
+    dpi: int = 300
+    caption: bool = True
+    fonts: tuple[str, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        for name, got, allowed in (
+            ("mode", self.mode, MODES), ("palette", self.palette, colormap.PALETTES), ("scale", self.scale, SCALES),
+        ):  # fmt: skip
+            if got not in allowed:
+                raise ValueError(f"{name}: got {got!r}, allowed {', '.join(allowed)}")
+        if not 20 <= self.width_mm <= 1000:
+            raise ValueError(f"width_mm: got {self.width_mm:g}, allowed 20 to 1000")
+        if not 36 <= self.dpi <= 1200:
+            raise ValueError(f"dpi: got {self.dpi}, allowed 36 to 1200")
+
+
+@dataclass(frozen=True)
+class Item:
+    """One map with its token.
+
+    Args:
+        name: a short text that is safe in file names: "step_3", "question_40" or "mean".
+        text: the token as shown; row: the token's row, None for a map of the whole answer.
+        heat: [row, col] float32, absolute attention; shares: [4] float32.
+        maximum: the value at the top of the scale.
+    """
+
+    name: str
+    text: str
+    row: Row | None
+    query: int
+    heat: npt.NDArray[np.float32]
+    shares: npt.NDArray[np.float32]
+    maximum: float
+
+    @property
+    def image_share(self) -> float:
+        """The share of this row's attention that lies on the image."""
+        return float(self.shares[1])
+
+    @property
+    def peak(self) -> float:
+        """The brightest patch's share."""
+        return float(self.heat.max(initial=0.0))
+
+    @property
+    def uniform(self) -> float:
+        """What each patch would hold if the attention on the image were spread evenly."""
+        return self.image_share / self.heat.size
+
+    def levels(self) -> npt.NDArray[np.float64]:
+        """The map on its scale, [row, col] in 0..1."""
+        top = self.maximum if self.maximum > 0 else 1.0
+        return np.clip(self.heat.astype(np.float64) / top, 0, 1)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The maps of one view, layer and head, one item per row; `selection` says in words what was taken."""
+
+    record: Record
+    view: View
+    layer: int | None
+    head: int | None
+    look: Look
+    items: tuple[Item, ...]
+    selection: str
+
+    def item(self, token: int | None = None) -> Item:
+        """The item of an answer token; the one that a report opens on when None is named.
+
+        Raises:
+            ValueError: the record holds no row for it.
+        """
+        if "query" not in self.view.axes:
+            if token is not None:
+                raise ValueError(f"token: got {token}, allowed none: view {self.view.name!r} is one map for the answer")
+            return self.items[0]
+        key = f"t{token}" if token is not None else first_row(self.record, [i.row for i in self.items if i.row])
+        found = next((item for item in self.items if item.row and item.row.key == key), None)
+        if found is None:
+            keys = [item.row.key[1:] for item in self.items if item.row and item.row.key.startswith("t")]
+            raise ValueError(f"token: got {token}, allowed {', '.join(keys) or 'none'}")
+        return found
+
+    def ordinary(self) -> tuple[Item, ...]:
+        """The answer's items without special tokens, in reading order; all of them when there is none."""
+        found = tuple(i for i in self.items if i.row and i.row.key.startswith("t") and not i.row.special)
+        return found or self.items
+
+
+def show(
+    record: Record, *, view: str | None = None, layer: int | None = None, head: int | None = None,
+    look: Look | None = None,
+) -> Shown:  # fmt: skip
+    """The maps of one view; an axis that is kept apart and not named is averaged.
+
+    Raises:
+        ValueError: the record does not hold this view, layer or head.
+    """
+    look = look or Look()
+    chosen = record.view(view)
+    maps, shares = choose_maps(chosen, layer, head)
+    peaks = maps.max(axis=(-2, -1), initial=0.0)
+    top = float(peaks.max(initial=0.0))
+    rows: list[Row | None] = [None]
+    if "query" in chosen.axes:
+        by_query = {row.query: row for row in (*answer_rows(record), *question_rows(record)) if row.key}
+        rows = [by_query[query] for query in range(len(record.queries))]
+    items = [
+        Item(
+            name=_name(record, row),
+            text=row.text if row else WHOLE,
+            row=row,
+            query=number,
+            heat=maps[number],
+            shares=shares[number],
+            maximum=top if look.scale == "shared" else float(peaks[number]),
+        )
+        for number, row in enumerate(rows)
+    ]
+    return Shown(record, chosen, layer, head, look, tuple(items), _selection(record, chosen, layer, head))
+
+
+def with_look(shown: Shown, look: Look) -> Shown:
+    """The same maps drawn otherwise."""
+    top = max((item.peak for item in shown.items), default=0.0)
+    items = tuple(replace(i, maximum=top if look.scale == "shared" else i.peak) for i in shown.items)
+    return replace(shown, look=look, items=items)
+
+
+def _name(record: Record, row: Row | None) -> str:
+    if row is None:
+        return "mean"
+    query = record.queries[row.query]
+    return f"step_{query.step}" if query.kind == "answer" else f"question_{query.position}"
+
+
+def _selection(record: Record, view: View, layer: int | None, head: int | None) -> str:
+    """ "view “mean”: all 4 layers × all 8 heads; mean of 32 heads", with the layer and head when they were named."""
+    text = f"view “{view.name}”: {selection_text(view.facts, record.facts.model)}; {reduction_text(view.facts)}"
+    named = [f"layer {layer}"] * (layer is not None) + [f"head {head}"] * (head is not None)
+    slots = len(chosen_slots(view, layer, head))
+    averaged = [f"mean of {wording.count(slots, 'map')}"] if slots > 1 else []
+    return "; ".join([text, *([f"here {', '.join([*named, *averaged])}"] if named or averaged else [])])
