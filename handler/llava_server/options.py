@@ -5,7 +5,7 @@ Flow: JSON object -> `parse_options` -> frozen `Options`; what needs the model (
 
 from __future__ import annotations
 
-import math
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -32,6 +32,22 @@ _MAX_SEED = 2**63 - 1
 _LOWEST_TEMPERATURE = 0.001
 
 Pairs = tuple[tuple[int, int], ...]
+
+
+class _Beginning(reprlib.Repr):
+    """Shows the beginning of a value; the whole of a stranger's list may be megabytes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlist = self.maxtuple = self.maxdict = 40
+        self.maxstring = self.maxother = 200
+
+    def repr_int(self, value: int, level: int) -> str:
+        """Python writes no whole number of more than some thousand digits."""
+        return repr(value) if value.bit_length() < 1024 else f"a whole number of {value.bit_length()} bits"
+
+
+_BEGINNING = _Beginning()
 
 
 @dataclass(frozen=True)
@@ -144,7 +160,7 @@ def parse_view(given: object, field: str) -> ViewSpec:
 
 def invalid(field: str, value: object, allowed: str, what: str = "") -> RequestError:
     """The error for a value that does not fit: `got X, allowed Y`."""
-    shown = f"{value!r}"
+    shown = _BEGINNING.repr(value)
     shown = shown if len(shown) <= 80 else shown[:77] + "..."
     return RequestError("invalid", field, f"got {what + ' ' if what else ''}{shown}, allowed {allowed}")
 
@@ -248,22 +264,26 @@ def _indices(value: object, field: str, allowed: str) -> tuple[int, ...]:
     if not isinstance(value, list) or not 1 <= len(value) <= _MAX_LIST:
         raise invalid(field, value, allowed)
     numbers = tuple(_integer(item, f"{field}[{i}]", 0) for i, item in enumerate(value))
+    seen: set[int] = set()
     for i, number in enumerate(numbers):
-        if number in numbers[:i]:
+        if number in seen:
             raise invalid(f"{field}[{i}]", number, "each index once; leave the repeated one out")
+        seen.add(number)
     return numbers
 
 
 def _pairs(value: list[Any], field: str) -> Pairs:
     if len(value) > _MAX_LIST:
         raise invalid(field, value, f"at most {_MAX_LIST} pairs")
-    pairs = []
+    # A dict keeps the order and finds a repeated pair at once.
+    pairs: dict[tuple[int, int], None] = {}
     for i, item in enumerate(value):
         if len(item) != 2:
             raise invalid(f"{field}[{i}]", item, "a pair [layer, head]")
-        pairs.append((_integer(item[0], f"{field}[{i}][0]", 0), _integer(item[1], f"{field}[{i}][1]", 0)))
-        if pairs[-1] in pairs[:-1]:
+        pair = (_integer(item[0], f"{field}[{i}][0]", 0), _integer(item[1], f"{field}[{i}][1]", 0))
+        if pair in pairs:
             raise invalid(f"{field}[{i}]", item, "each pair once; leave the repeated one out")
+        pairs[pair] = None
     return tuple(pairs)
 
 
@@ -275,12 +295,8 @@ def _integer(value: object, field: str, low: int, high: int | None = None) -> in
 
 
 def _number(value: object, field: str, low: float, high: float) -> float:
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, int | float)
-        or not math.isfinite(value)
-        or not low <= value <= high
-    ):
+    # Not a number and the infinities are between no two numbers; a whole number may be too large for a float.
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
         raise invalid(field, value, f"a number from {low:g} to {high:g}")
     return float(value)
 

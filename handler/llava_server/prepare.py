@@ -24,7 +24,7 @@ from llava_server.room import Room
 from llava_server.sampling import seed_of
 from llava_server.settings import ModelSettings
 from llava_wire.errors import RequestError
-from llava_wire.schema import Facts
+from llava_wire.schema import Facts, Image
 
 Kind = Literal["decode", "replay", "beams"]
 
@@ -75,7 +75,8 @@ class Preparer:
     def __init__(self, loaded: LoadedModel, settings: ModelSettings) -> None:
         self._loaded = loaded
         self._settings = settings
-        self._encoder = PromptEncoder(loaded.processor, loaded.model.config.image_token_id, loaded.facts.image_tokens)
+        self._image_id = loaded.model.config.image_token_id
+        self._encoder = PromptEncoder(loaded.processor, self._image_id, loaded.facts.image_tokens)
         self._vocabulary = loaded.model.get_output_embeddings().weight.shape[0]
 
     def check(self, request: GenerateRequest, room: Room) -> Checked:
@@ -106,6 +107,8 @@ class Preparer:
                 f"the {len(prompt.ids)} ids that this model makes of its question; ask this model again",
                 "ids that differ, as many as",
             )
+        if options.rows == "prompt" and not prompt.question:
+            raise invalid("options.rows", "prompt", '"answer" or "both" for a prompt without text of its own')
         check_context(len(prompt.ids), options.max_new_tokens, loaded.facts.context)
         needed = sizes.estimate(plan, loaded.facts, len(prompt.ids), len(prompt.question))
         sizes.check_response(needed, plan, settings.limits)
@@ -134,12 +137,12 @@ class Preparer:
                 f"got {len(request.image)} bytes of picture that do not fit the memory, "
                 "allowed fewer pixels; scale it down",
             ) from None
-        if given is not None and image.facts.pixels_sha256 != given.image.pixels_sha256:
+        if given is not None and replace(image.facts, sha256=given.image.sha256) != given.image:
             raise invalid(
                 "image",
-                image.facts.pixels_sha256[:12],
-                f"the picture of the record ({given.image.pixels_sha256[:12]}); send the file that was asked about",
-                "a picture with other pixels, sha256",
+                _pixels(image.facts),
+                f"the picture of the record ({_pixels(given.image)}); send the file that was asked about",
+                "a picture with other pixels,",
             )
         seed = seed_of(request.options)
         deadline_s = request.arrived_s + checked.plan.deadline_ms / 1000
@@ -159,8 +162,13 @@ class Preparer:
         if len(given.tokens) > limit:
             raise invalid("record.tokens", len(given.tokens), f"1 to {limit} tokens for {served[0]}")
         for i, token in enumerate(given.tokens):
-            if not 0 <= token.id < self._vocabulary:
-                raise invalid(f"record.tokens[{i}].id", token.id, f"0 to {self._vocabulary - 1}; the file is damaged")
+            if not 0 <= token.id < self._vocabulary or token.id == self._image_id:
+                allowed = f"0 to {self._vocabulary - 1} but for the image token {self._image_id}; the file is damaged"
+                raise invalid(f"record.tokens[{i}].id", token.id, allowed)
+
+
+def _pixels(image: Image) -> str:
+    return f"{image.width_px} x {image.height_px} px, sha256 {image.pixels_sha256[:12]}"
 
 
 def _items(kind: Kind, first: BatchItem, given: Facts | None) -> tuple[BatchItem, ...]:

@@ -6,16 +6,27 @@ Flow: bytes and JSON from a stranger -> `GenerateRequest.build`, or `.replay` of
 
 from __future__ import annotations
 
+import math
+import re
 import time
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 from llava_server.options import DECODING, Options, invalid, parse_options
-from llava_wire.container import decode
+from llava_wire.container import decode_question
 from llava_wire.errors import RecordError, RequestError
 from llava_wire.record import Record
-from llava_wire.schema import Facts
+from llava_wire.schema import SAMPLING_NAMES, Facts
+
+MAX_RECORD_JSON_BYTES = 8 << 20
+"""The largest record.json to replay: many times what a question and its answer take; parsed it takes 20 times that."""
+MAX_RECORD_PICTURE_BYTES = 64 << 20
+"""The largest picture inside a record to replay, inflated; the model's own limit comes later."""
+_UNSEEN = frozenset({"Cc", "Cf", "Zl", "Zp", "Zs"})
+"""Unicode's categories of controls, formats and spaces."""
+_SHA256 = re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -53,16 +64,7 @@ class GenerateRequest:
         Raises:
             RequestError: naming the field at fault.
         """
-        picture = _picture(image)
-        if not isinstance(prompt, str):
-            raise RequestError("bad_request", "prompt", f"got {type(prompt).__name__}, allowed text; send a question")
-        if not prompt.strip():
-            raise invalid("prompt", prompt, "text that is not empty; ask a question")
-        if any(0xD800 <= ord(char) <= 0xDFFF for char in prompt):
-            raise invalid(
-                "prompt", prompt.encode("utf-8", "backslashreplace"), "text that UTF-8 can hold; remove lone surrogates"
-            )
-        return cls(picture, prompt, parse_options(options))
+        return cls(_picture(image), _question(prompt, "prompt"), parse_options(options))
 
     @classmethod
     def replay(cls, record: Record | bytes, options: object = None, image: object = None) -> GenerateRequest:
@@ -76,8 +78,7 @@ class GenerateRequest:
         Raises:
             RequestError: naming the field at fault.
         """
-        if not isinstance(record, Record):
-            record = _record(record)
+        facts, carried = (record.facts, record.picture) if isinstance(record, Record) else _record(record)
         if isinstance(options, Mapping):
             for name in (*DECODING, "stream"):
                 if name in options:
@@ -86,19 +87,21 @@ class GenerateRequest:
                     )
                     raise invalid(f"options.{name}", options[name], allowed)
         if image is None:
-            if record.picture is None:
+            if carried is None:
                 raise RequestError(
                     "bad_request",
                     "image",
                     "got none, and the record carries no picture; allowed one of both; send the picture file",
                 )
-            image = record.picture[1]
-        facts = record.facts
+            image = carried[1]
         if not facts.tokens:
             raise invalid("record.tokens", 0, "an answer of at least one token; replay another record")
+        if not _SHA256.fullmatch(facts.image.sha256):
+            raise invalid("record.image.sha256", facts.image.sha256, "64 hexadecimal digits; the file is damaged")
+        question = _question(facts.prompt.text, "record.prompt.text")
         chosen = parse_options(options)
         chosen = replace(chosen, max_new_tokens=len(facts.tokens), template=facts.prompt.template)
-        return cls(_picture(image), facts.prompt.text, chosen, facts)
+        return cls(_picture(image), question, chosen, replace(facts, sampling=_sampling(facts.sampling)))
 
 
 def _picture(image: object) -> bytes:
@@ -113,12 +116,37 @@ def _picture(image: object) -> bytes:
     return bytes(image)
 
 
-def _record(data: object) -> Record:
+def _question(text: object, field: str) -> str:
+    """The text of a question: something to see in it, and nothing that UTF-8 cannot hold."""
+    if not isinstance(text, str):
+        raise RequestError("bad_request", field, f"got {type(text).__name__}, allowed text; send a question")
+    if all(unicodedata.category(char) in _UNSEEN for char in text):
+        raise invalid(field, text, "text with something to see in it; ask a question")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise invalid(
+            field, text[error.start], f"text that UTF-8 can hold; remove it at character {error.start}", "half a pair"
+        ) from error
+    return text
+
+
+def _sampling(given: Mapping[str, Any]) -> dict[str, int | float]:
+    """What a record says about how its answer was chosen, as far as this version knows it and it is a number."""
+    values = {name: given[name] for name in SAMPLING_NAMES if name in given}
+    return {
+        name: value
+        for name, value in values.items()
+        if isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))
+    }
+
+
+def _record(data: object) -> tuple[Facts, tuple[str, bytes] | None]:
     if not isinstance(data, bytes | bytearray | memoryview):
         raise RequestError(
             "bad_request", "record", f"got {type(data).__name__}, allowed the bytes of a record file; send a file part"
         )
     try:
-        return decode(bytes(data))
+        return decode_question(bytes(data), MAX_RECORD_JSON_BYTES, MAX_RECORD_PICTURE_BYTES)
     except RecordError as error:
         raise RequestError("invalid", "record", f"got no readable record ({error})") from error

@@ -7,6 +7,7 @@ optional run.json. Dates, order and compression level are fixed, so the same rec
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import math
@@ -14,6 +15,7 @@ import re
 import struct
 import zipfile
 import zlib
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -47,6 +49,9 @@ _AXES = [
     for query in ((), ("query",))
     for selection in ((), ("layer",), ("head",), ("layer", "head"), ("layer_head",))
 ]
+Members = dict[str, zipfile.ZipInfo]
+Picture = tuple[str, bytes]
+"""A picture's member name and file."""
 _DTYPES = {"uint8": "|u1", "float16": "<f2", "float32": "<f4"}
 
 
@@ -97,8 +102,32 @@ def decode(data: bytes) -> Record:
     return _decode(data, MAX_INFLATED_BYTES, nested=False)
 
 
+def decode_question(data: bytes, max_json_bytes: int, max_picture_bytes: int) -> tuple[Facts, Picture | None]:
+    """Reads what a replay needs of a record: its facts, and the picture when it carries one.
+
+    Views, geometry and alternatives are not inflated, so that a stranger's record costs no more than these two.
+
+    Raises:
+        RecordError: as `decode`.
+    """
+    with _opened(data) as (archive, members):
+        facts = _facts(_json_object(archive, members["record.json"], max_json_bytes))
+        return facts, _picture(archive, members, max_picture_bytes)
+
+
 def _decode(data: bytes, budget_bytes: int, *, nested: bool) -> Record:
     """Reads a record; an alternative inside a record (`nested`) has no alternatives of its own."""
+    with _opened(data) as (archive, members):
+        total = sum(info.file_size for info in members.values())
+        if total > budget_bytes:
+            raise RecordError("too_large", f"record: got members of {total} bytes inflated, allowed {budget_bytes}")
+        record = _read(archive, members)
+        return record if nested else _with_alternatives(record, archive, members, budget_bytes - total)
+
+
+@contextlib.contextmanager
+def _opened(data: bytes) -> Iterator[tuple[zipfile.ZipFile, Members]]:
+    """The archive and its members by name; nothing is inflated yet."""
     if len(data) > MAX_FILE_BYTES:
         raise RecordError(
             "too_large", f"record: got {len(data)} bytes, allowed {MAX_FILE_BYTES}; ask for fewer views or steps"
@@ -116,24 +145,17 @@ def _decode(data: bytes, budget_bytes: int, *, nested: bool) -> Record:
         ) from error
     with archive:
         infos = archive.infolist()
-        total = sum(info.file_size for info in infos)
-        if len(infos) > MAX_MEMBERS or total > budget_bytes:
-            raise RecordError(
-                "too_large",
-                f"record: got {len(infos)} members of {total} bytes inflated, allowed {MAX_MEMBERS} of {budget_bytes}",
-            )
+        if len(infos) > MAX_MEMBERS:
+            raise RecordError("too_large", f"record: got {len(infos)} members, allowed {MAX_MEMBERS}")
         members = {info.filename: info for info in infos}
         if len(members) != len(infos):
             raise RecordError("invalid", "record: got two members with one name, allowed one each; the file is damaged")
         if "record.json" not in members:
             raise RecordError("not_a_record", "record: got a zip without record.json, allowed a llava-gaze record")
-        record = _read(archive, members)
-        return record if nested else _with_alternatives(record, archive, members, budget_bytes - total)
+        yield archive, members
 
 
-def _with_alternatives(
-    record: Record, archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], budget_bytes: int
-) -> Record:
+def _with_alternatives(record: Record, archive: zipfile.ZipFile, members: Members, budget_bytes: int) -> Record:
     """The record with its alternatives; all of them together inflate to no more than the budget."""
     count = sum(_ALTERNATIVE.fullmatch(name) is not None for name in members)
     if count > MAX_ALTERNATIVES:
@@ -147,8 +169,8 @@ def _with_alternatives(
     return replace(record, alternatives=tuple(others)) if others else record
 
 
-def _read(archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo]) -> Record:
-    plain_record = _json_object(archive, members["record.json"])
+def _facts(plain_record: dict[str, Any]) -> Facts:
+    """The facts of a parsed record.json of this format and version."""
     if plain_record.get("format") != FORMAT:
         raise RecordError(
             "not_a_record", f"record.json.format: got {plain_record.get('format')!r:.80}, allowed {FORMAT!r}"
@@ -161,6 +183,12 @@ def _read(archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo]) -> Reco
         )
     facts: Facts = from_plain(Facts, plain_record)
     check_facts(facts)
+    return facts
+
+
+def _read(archive: zipfile.ZipFile, members: Members) -> Record:
+    plain_record = _json_object(archive, members["record.json"])
+    facts = _facts(plain_record)
     geometry, rects = _geometry(plain_record, facts, members)
     if not isinstance(plain_record.get("views"), list):
         raise RecordError("invalid", "record.json.views: got no list, allowed a list of views; the file is damaged")
@@ -175,13 +203,20 @@ def _read(archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo]) -> Reco
         raise RecordError(
             "invalid", "record.json.views: got none or two of one name, allowed one or more, each named once"
         )
-    pictures = [name for name in members if _PICTURE.fullmatch(name)]
-    picture = (pictures[0], _member(archive, members[pictures[0]])) if pictures else None
     run = _json_object(archive, members["run.json"]) if "run.json" in members else {}
-    return Record(facts, geometry, views, run, picture)
+    return Record(facts, geometry, views, run, _picture(archive, members))
 
 
-def _geometry(plain: dict[str, Any], facts: Facts, members: dict[str, zipfile.ZipInfo]) -> tuple[Geometry, np.ndarray]:
+def _picture(archive: zipfile.ZipFile, members: Members, max_bytes: int | None = None) -> Picture | None:
+    name = next((name for name in members if _PICTURE.fullmatch(name)), None)
+    if name is None:
+        return None
+    if max_bytes is not None and members[name].file_size > max_bytes:
+        raise RecordError("too_large", f"{name}: got {members[name].file_size} bytes, allowed {max_bytes}")
+    return name, _member(archive, members[name])
+
+
+def _geometry(plain: dict[str, Any], facts: Facts, members: Members) -> tuple[Geometry, np.ndarray]:
     """The geometry and its rectangles; a grid larger than the stored rectangles is refused before it is computed."""
     try:
         geometry = Geometry.from_json(plain["geometry"], facts.image.width_px, facts.image.height_px)
@@ -195,7 +230,7 @@ def _geometry(plain: dict[str, Any], facts: Facts, members: dict[str, zipfile.Zi
 
 def _view(
     archive: zipfile.ZipFile,
-    members: dict[str, zipfile.ZipInfo],
+    members: Members,
     index: int,
     view: ViewFacts,
     facts: Facts,
@@ -226,9 +261,7 @@ def _view(
     return View(view, stored, scales, shares)
 
 
-def _array(
-    archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], name: str, dtype: str, shape: tuple[int, ...]
-) -> np.ndarray:
+def _array(archive: zipfile.ZipFile, members: Members, name: str, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
     """One .npy member, its type and shape checked against the header before the data is touched."""
     if name not in members:
         raise RecordError("invalid", f"{name}: got no such member, allowed records that have it; the file is damaged")
@@ -271,9 +304,10 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
     return data
 
 
-def _json_object(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> dict[str, Any]:
-    if info.file_size > MAX_JSON_BYTES:
-        raise RecordError("too_large", f"{info.filename}: got {info.file_size} bytes, allowed {MAX_JSON_BYTES}")
+def _json_object(archive: zipfile.ZipFile, info: zipfile.ZipInfo, max_bytes: int | None = None) -> dict[str, Any]:
+    allowed = MAX_JSON_BYTES if max_bytes is None else max_bytes
+    if info.file_size > allowed:
+        raise RecordError("too_large", f"{info.filename}: got {info.file_size} bytes, allowed {allowed}")
     data = _member(archive, info)
     try:
         value = json.loads(data, parse_constant=_refuse_constant)

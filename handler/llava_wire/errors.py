@@ -26,8 +26,15 @@ STATUSES: dict[str, int] = {
 """Every error code with its HTTP status. `unauthorized` is 400 because TorchServe's own token check says 400."""
 
 
+MAX_FIELD_CHARS = 120
+MAX_MESSAGE_CHARS = 2000
+
+
 class RequestError(Exception):
     """A request that was refused, with the field at fault and what to do about it.
+
+    Field and message may quote a stranger: they are cut, and what a screen would not show as it is (line breaks,
+    changes of direction, half characters) is escaped, so that every error can be encoded, logged and printed.
 
     Args:
         code: one of `STATUSES`; decides the HTTP status.
@@ -38,11 +45,11 @@ class RequestError(Exception):
     def __init__(self, code: str, field: str, message: str) -> None:
         if code not in STATUSES:
             raise ValueError(f"code: got {code!r}, allowed {sorted(STATUSES)}")
-        super().__init__(f"{field}: {message}")
         self.code = code
         self.status = STATUSES[code]
-        self.field = field
-        self.message = message
+        self.field = _printable(field, MAX_FIELD_CHARS)
+        self.message = _printable(message, MAX_MESSAGE_CHARS)
+        super().__init__(f"{self.field}: {self.message}")
 
     def to_body(self) -> dict[str, Any]:
         """The JSON body that carries this error over HTTP and gRPC."""
@@ -71,5 +78,10 @@ class RecordError(ValueError):
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """A hint naming the known name closest to a misspelt one, or an empty string."""
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    close = difflib.get_close_matches(name[:MAX_FIELD_CHARS], list(known), n=1, cutoff=0.5)
     return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _printable(text: str, limit: int) -> str:
+    text = text if len(text) <= limit else text[: limit - 3] + "..."
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

@@ -17,6 +17,11 @@ from llava_wire.errors import RecordError
 FORMAT = "llava-gaze-record"
 VERSION = 1
 SHARE_NAMES = ("bos", "image", "prompt", "answer")
+SAMPLING_NAMES = (
+    "max_new_tokens", "greedy", "temperature", "seed", "top_p", "top_k", "num_beams", "length_penalty", "score",
+    "sequence", "sequences",
+)  # fmt: skip
+"""What `Facts.sampling` says, each a number; `greedy` is true or false."""
 REDUCTIONS = ("none", "heads", "layers_heads", "all")
 
 

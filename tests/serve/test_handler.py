@@ -155,6 +155,13 @@ def test_the_users_own_device_list_comes_back(monkeypatch: pytest.MonkeyPatch) -
     assert llava_handler.os.environ["CUDA_VISIBLE_DEVICES"] == "MIG-1234"
 
 
+def test_a_name_that_utf8_cannot_hold_costs_only_its_own_item() -> None:
+    bodies, context = answer(Engine(good), [{**ROW, "options": b'{"\\ud800": 1}'}, ROW], [HTTP] * 2)
+    assert context.statuses == {0: (422, "")}
+    assert json.loads(bodies[0])["error"]["field"] == "options.\\ud800"
+    assert bodies[1][:2] == b"PK"
+
+
 def test_text_parts_of_older_front_ends() -> None:
     _, context = answer(Engine(good), [{"image": b"x", "prompt": "text", "options": {"max_new_tokens": 5}}], [HTTP])
     assert context.statuses == {}
