@@ -23,7 +23,8 @@ from transformers import LlavaForConditionalGeneration
 
 from bench.intervals import median, paired_ratio
 from bench.results import FOLDER, Figure, Result, machine, write
-from llava_server.engine import Engine, resolve
+from llava_server.engine import Engine
+from llava_server.locate import resolve
 from llava_server.request import GenerateRequest
 from llava_wire import Record
 from shapes.scenes import make_scene

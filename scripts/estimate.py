@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from transformers import AutoConfig
 
-from llava_server.engine import device_of
 from llava_server.estimate import estimate, response_limit
 from llava_server.loading import check_config, facts_of
+from llava_server.locate import device_of
 from llava_server.memory import device_memory
 from llava_server.options import parse_options
 from llava_server.plan import make_plan

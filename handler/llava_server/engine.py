@@ -22,13 +22,14 @@ from llava_server import estimate as sizes
 from llava_server.beams import beam_search
 from llava_server.generate import generate, steps_of
 from llava_server.loading import LoadedModel, load, prepare
+from llava_server.locate import device_of, resolve
 from llava_server.memory import is_out_of_memory, release
 from llava_server.prepare import Checked, Prepared, Preparer
 from llava_server.replay import replay
 from llava_server.request import GenerateRequest
 from llava_server.response import RecordBuilder
 from llava_server.room import Room
-from llava_server.settings import ModelSettings, SettingsError
+from llava_server.settings import ModelSettings
 from llava_server.static import StaticDecoder, compiled_decoder
 from llava_server.stream import StreamBuilder, StreamedToken
 from llava_wire.errors import RequestError
@@ -270,44 +271,3 @@ def _split(waiting: Sequence[_Waiting], room: Room) -> list[list[_Waiting]]:
                 continue
         batches.append([entry])
     return batches
-
-
-def device_of(settings: ModelSettings, wanted: str | None = None) -> str:
-    """The device that is asked for, or that the settings mean on this machine.
-
-    Raises:
-        SettingsError: for a GPU that is not there.
-    """
-    device = wanted or settings.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise SettingsError(f"device: got {device!r}, allowed 'cpu': PyTorch sees no CUDA device; set device: cpu")
-    return device
-
-
-def resolve(path: Path, settings: Mapping[str, Any] | None = None) -> tuple[Path, ModelSettings]:
-    """The folder of the weights and the settings for model_store/<model>, its YAML, or a bare checkpoint folder.
-
-    Raises:
-        SettingsError: when neither a folder nor a YAML is there.
-    """
-    document = path if path.suffix in (".yaml", ".yml") else path.with_name(path.name + ".yaml")
-    if settings is not None:
-        chosen = ModelSettings.from_dict(settings)
-    elif document.is_file():
-        chosen = ModelSettings.from_yaml(document)
-    elif path.is_dir():
-        chosen = replace(ModelSettings(), name=path.name)
-    else:
-        raise SettingsError(f"model: got {path}, allowed a checkpoint folder or a model's YAML; see model_store/*.yaml")
-    candidates = [Path(chosen.model_path)] if chosen.model_path else []
-    candidates += [] if path == document else [path]
-    candidates += [document.parent / chosen.source] if chosen.source else []
-    candidates += [document.parent / "weights" / chosen.name]
-    for folder in candidates:
-        if (folder / "config.json").is_file():
-            return folder, chosen
-    raise SettingsError(
-        f"weights: got none for {chosen.name}, allowed a checkpoint folder; run: make download MODEL={chosen.name}"
-    )
