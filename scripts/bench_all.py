@@ -11,6 +11,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import torch
+
 import bench_table
 
 SCRIPTS = Path(__file__).resolve().parent
@@ -28,6 +30,9 @@ def commands(quick: bool) -> list[list[str]]:
             listed.append(["bench_capture.py", "decode", *model, "--pairs", "32" if quick else "192"])
             listed.append(["bench_capture.py", "prefill", *model, "--pairs", "1" if quick else "5"])
             listed.append(["bench_memory.py", *model])
+    listed.append(["bench_endurance.py", *(["--requests", "400"] if quick else [])])
+    if torch.cuda.is_available():
+        listed.append(["bench_gpu.py", "--rounds", "3" if quick else "10"])
     listed.append(["bench_serving.py"])
     return listed
 

@@ -60,6 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default %(default)s)")
     parser.add_argument("--prompt", type=int, default=616, help="tokens of the prompt (default %(default)s)")
     parser.add_argument("--steps", type=int, default=STEPS, help="decode steps (default %(default)s)")
+    parser.add_argument("--ways", nargs="+", choices=known, metavar="WAY", help=f"some of {known} besides eager")
     parser.add_argument("--out", type=Path, help="results file (default: one per shape, dtype and prompt)")
     parser.add_argument("--child", choices=known, help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
@@ -69,6 +70,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     found, titles = {}, {key: way.title for key, way in ways(2, 2).items()}
     for way in known:
+        if given.ways and way not in (*given.ways, REFERENCE):
+            continue
         print(f"measuring {titles[way]}", file=sys.stderr)
         words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
         process = subprocess.run(

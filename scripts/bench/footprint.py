@@ -39,14 +39,14 @@ def footprint(model: LlamaForCausalLM, way: Way, prompt: int, steps: int) -> Foo
     # What a process allocates once, such as workspaces of matrix products, is not the answer's.
     _answer(model, way, 64, ids[:, :66], places[:, :66])
     gc.collect()
-    weights, resident = _tensor_bytes(), _reset_peak(device)
+    weights, resident = tensor_bytes(), _reset_peak(device)
     answer = _answer(model, way, prompt, ids, places)
     cached = sum(tensor.nbytes for layer in answer.cache.layers for tensor in (layer.keys, layer.values))
-    held = _tensor_bytes() - weights - cached
+    held = tensor_bytes() - weights - cached
     answer.finish()
     answer.release()
     gc.collect()
-    return Footprint(_peak(device) - resident, held, _tensor_bytes() - weights)
+    return Footprint(_peak(device) - resident, held, tensor_bytes() - weights)
 
 
 def _answer(model: LlamaForCausalLM, way: Way, prompt: int, ids: torch.Tensor, places: torch.Tensor) -> Answer:
@@ -60,7 +60,7 @@ def _answer(model: LlamaForCausalLM, way: Way, prompt: int, ids: torch.Tensor, p
     return answer
 
 
-def _tensor_bytes() -> int:
+def tensor_bytes() -> int:
     """Bytes of all storages that a Python tensor refers to."""
     # `type`, not isinstance: some objects of the collector run code when they are asked for their class.
     tensors = [entry for entry in gc.get_objects() if type(entry) in (torch.Tensor, torch.nn.Parameter)]
