@@ -11,9 +11,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import torch
-
 import bench_table
+import torch
 
 SCRIPTS = Path(__file__).resolve().parent
 SHAPES = (("2048x16x6", "float32"), ("4096x32x4", "bfloat16"))
