@@ -20,6 +20,7 @@ from llava_server.engine import Engine
 from llava_server.generate import generate
 from llava_server.memory import DeviceMemory
 from llava_server.request import GenerateRequest
+from llava_server.settings import SettingsError
 from llava_wire import Record, RequestError, encode
 from support.pictures import scene_bytes
 
@@ -120,7 +121,7 @@ def test_weights_that_do_not_fit_are_refused_at_load_with_both_numbers(monkeypat
     monkeypatch.setattr(
         "llava_server.weights.device_memory", lambda _: DeviceMemory("cpu", 9000, 5000, "address space limit")
     )
-    with pytest.raises(engine_module.SettingsError, match=r"got \d+ bytes in float32, allowed 5000 available of 9000"):
+    with pytest.raises(SettingsError, match=r"got \d+ bytes in float32, allowed 5000 available of 9000"):
         Engine.load(ROOT / "model_store" / "llava-shapes", device="cpu")
 
 
