@@ -21,7 +21,7 @@ PROMPTS = (616, 2920)
 
 def commands(quick: bool) -> list[list[str]]:
     """Script and arguments of every benchmark, the cheap ones first."""
-    listed = [["bench_operations.py"]]
+    listed = [["bench_operations.py"], ["bench_records.py"]]
     listed.append(["bench_engine.py", "llava-shapes", "--rounds", "8" if quick else "60"])
     for shape, dtype in SHAPES:
         for prompt in PROMPTS:
