@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from bench.attention import attention_pairs
 from bench.intervals import median, paired_ratio
 from bench.results import FOLDER, Figure, Result, machine, read, write
 from bench.text_model import text_model
@@ -24,25 +25,31 @@ from bench.timing import ANSWER_STEPS, Series, decode_pairs, prefill_pairs
 from bench.ways import BASE, ways
 from llava_server.capture import register
 
-PHASES = {"decode": "one decode step", "prefill": "prefill and its rows"}
+PHASES = {
+    "decode": "one decode step",
+    "prefill": "prefill and its rows",
+    "attention": "attention of one layer at prefill, alone",
+}
 TARGETS = {
     "decode": {"default": 1.02, "reduced": 1.05, "unreduced": 1.05},
     "prefill": {"unreduced": 1.03, "question": 1.03},
+    "attention": {},
 }
 AGAINST = "unreduced"
+_ALONE = ["idle", "default", "unreduced", "question", "eager"]
 FASTER = 3.5
 
 
 def compared(phase: str, way: str) -> str:
-    """The baseline of a way: plain sdpa; at prefill, eager is compared with our capture of everything."""
-    return AGAINST if phase == "prefill" and way == "eager" else BASE
+    """The baseline of a way: plain sdpa; over a whole prompt, eager is compared with our capture of everything."""
+    return AGAINST if phase != "decode" and way == "eager" else BASE
 
 
 def figures(phase: str, series: dict[str, Series], titles: dict[str, str], prompt: int) -> list[Figure]:
     """The rows of the table.
 
     Args:
-        phase: "decode" or "prefill".
+        phase: one of `PHASES`.
         series: way -> its pairs.
         titles: way -> its name.
         prompt: tokens of the prompt.
@@ -53,7 +60,7 @@ def figures(phase: str, series: dict[str, Series], titles: dict[str, str], promp
         ratio = paired_ratio(pairs.way, pairs.base, pairs.afterwards, ANSWER_STEPS)
         goal = TARGETS[phase].get(way)
         if base == AGAINST:
-            goal = FASTER if prompt > 2000 else None
+            goal = FASTER if phase == "prefill" and prompt > 2000 else None
             rows.append(Figure.of(titles[way], ratio, "x everything captured", at_least=goal, note=_pairs(pairs)))
         else:
             # The target for prefill is set at the long prompt.
@@ -109,11 +116,15 @@ def main(arguments: list[str] | None = None) -> int:
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    model = text_model(given.shape, getattr(torch, given.dtype), torch.device(given.device))
+    shape = given.shape
+    if given.phase == "attention":
+        shape = f"{shape.rpartition('x')[0]}x1"
+    model = text_model(shape, getattr(torch, given.dtype), torch.device(given.device))
     every = ways(model.config.num_hidden_layers, model.config.num_attention_heads)
-    measure = decode_pairs if given.phase == "decode" else prefill_pairs
+    measure = {"decode": decode_pairs, "prefill": prefill_pairs, "attention": attention_pairs}[given.phase]
     # Question rows are captured at prefill; a decode step knows nothing of them.
-    for way in given.ways or [way for way in known if given.phase == "prefill" or not every[way].question]:
+    whole = {"decode": [way for way in known if not every[way].question], "prefill": known, "attention": _ALONE}
+    for way in given.ways or whole[given.phase]:
         print(f"{way}: {given.pairs} pairs", file=sys.stderr)
         base = every[compared(given.phase, way)]
         # Another order for pairs that are added.

@@ -51,7 +51,7 @@ def test_every_way_sees_the_same_attention(model):
     torch.testing.assert_close(hooks, expected.mean(2), atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize("phase", ["decode", "prefill"])
+@pytest.mark.parametrize("phase", ["decode", "prefill", "attention"])
 def test_timing_writes_pairs_and_adds_to_them(phase, tmp_path):
     words = [phase, "--shape", SHAPE, "--prompt", str(PROMPT), "--pairs", "5", "--out", str(tmp_path / "a.json")]
     threads = torch.get_num_threads()
@@ -64,7 +64,7 @@ def test_timing_writes_pairs_and_adds_to_them(phase, tmp_path):
     assert {way: len(pairs["way"]) for way, pairs in first.raw.items()}.keys() == second.raw.keys()
     assert len(second.raw["default"]["way"]) == len(second.raw["default"]["base"]) == 10
     assert len(second.raw["idle"]["way"]) == 5
-    assert ("question" in second.raw) == (phase == "prefill")
+    assert ("question" in second.raw) == (phase != "decode")
     assert all(value > 0 for pairs in second.raw.values() for value in pairs["way"])
     assert bool(second.raw["default"]["afterwards"]) == (phase == "decode")
 
