@@ -14,14 +14,14 @@ _ROOT = Path(__file__).resolve().parent.parent
 
 
 def main() -> int:
-    """Renders every golden record and prints the files that changed."""
+    """Renders every golden page and prints the files that changed."""
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     sys.path[:0] = [str(_ROOT / part) for part in ("handler", "viewer", "tests")]
-    from support.golden import GOLDEN, RECORDS, golden_text
+    from support.golden import GOLDEN, PAGES, golden_text
 
     GOLDEN.mkdir(exist_ok=True)
-    for name in RECORDS:
-        path = GOLDEN / f"{name}.html"
+    for name in PAGES:
+        path = GOLDEN / name
         text = golden_text(name)
         if not path.exists() or path.read_text("utf-8") != text:
             path.write_text(text, encoding="utf-8")

@@ -9,11 +9,16 @@ import base64
 import hashlib
 import io
 import re
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from PIL import Image as PillowImage
 
+from llava_viewer import export
+from llava_viewer.compare import Pick, render_compare
+from llava_viewer.export.svg import svg_text
 from llava_viewer.render import package_version, render_report
 from llava_viewer.styles import static_text
 from llava_wire.record import Record
@@ -77,16 +82,37 @@ def hostile_record() -> Record:
 RECORDS = {"report": plain_record, "hostile": hostile_record}
 
 
+def comparison() -> str:
+    """Two layers of one hostile run beside its whole answer."""
+    record = hostile_record()
+    picks = [Pick(record, HOSTILE, HOSTILE, layer=0), Pick(record, "b.npz", HOSTILE), Pick(record, "c.npz", "all")]
+    return render_compare(picks)
+
+
+def figure() -> str:
+    """A figure of hostile text as SVG."""
+    shown = export.show(hostile_record(), view=HOSTILE)
+    return svg_text(export.figure(shown, shown.item(0)))
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    **{f"{name}.html": partial(lambda made: render_report(made()), made) for name, made in RECORDS.items()},
+    "compare.html": comparison,
+    "figure.svg": figure,
+}
+"""File name -> what makes it."""
+
+
 def golden_text(name: str) -> str:
-    """The report of one of `RECORDS`, made comparable."""
-    return comparable(render_report(RECORDS[name]()))
+    """One of `PAGES`, made comparable."""
+    return comparable(PAGES[name]())
 
 
 def comparable(html: str) -> str:
     """A report without what changes between versions and libraries."""
     html = re.sub(r"data:(image/[a-z]+);base64,([A-Za-z0-9+/=]+)", _digest, html)
     html = re.sub(r"'sha256-[^']+'", "'sha256-...'", html)
-    for name in ("base.css", "report.css", "report.js"):
+    for name in ("base.css", "report.css", "report.js", "compare.css", "compare.js"):
         html = html.replace(static_text(name), f"[{name}]\n")
     return html.replace(f"llava-gaze {package_version()}", "llava-gaze VERSION")
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from importlib.resources import files
 
 from llava_viewer.colormap import PALETTES
+from llava_viewer.compare_model import Comparison
 from llava_viewer.view_model import LEVELS, Report
 
 
@@ -58,6 +59,18 @@ def report_css(report: Report) -> str:
     # The bar's measure is chosen last, so that it goes before the view's.
     rules.append(".desk:has(#b-prob:checked) .tok.tok{--w:var(--p,0%)}")
     return static_text("base.css") + static_text("report.css") + "\n".join(rule for rule in rules if rule) + "\n"
+
+
+def plain_compare_css(comparison: Comparison) -> str:
+    """The rules of a comparison that show each run's chosen word without JavaScript, which switches them off."""
+    keys = [choice.key for run in comparison.runs for choice in run.choices]
+    rules = [
+        _join((f"#{key}:checked~.desk .{key}" for key in keys), "display:block"),
+        _join(
+            (f"#{key}:checked~.desk [for={key}]" for key in keys), "background-color:var(--pick);outline:var(--ring)"
+        ),
+    ]
+    return "\n".join(rule for rule in rules if rule) + "\n"
 
 
 def _join(selectors: Iterable[str], body: str) -> str:

@@ -14,7 +14,7 @@ from PIL import Image as PillowImage
 
 from llava_viewer import render
 from llava_viewer.render import ReportTooLargeError, render_report, report_size_note
-from support.golden import GOLDEN, HOSTILE, RECORDS, golden_text, hostile_record
+from support.golden import GOLDEN, HOSTILE, PAGES, RECORDS, golden_text, hostile_record
 from support.synthetic import make_record
 
 VOID = {"meta", "link", "input", "img", "br", "hr"}
@@ -56,8 +56,8 @@ def page(request: pytest.FixtureRequest) -> str:
 
 
 def test_golden(request: pytest.FixtureRequest) -> None:
-    for name in RECORDS:
-        stored = (GOLDEN / f"{name}.html").read_text("utf-8")
+    for name in PAGES:
+        stored = (GOLDEN / name).read_text("utf-8")
         assert golden_text(name) == stored, "run `make golden` and look at the difference"
 
 

@@ -9,7 +9,7 @@ import argparse
 import re
 from pathlib import Path
 
-from llava_viewer.cli import commands, exporting
+from llava_viewer.cli import commands, comparing, exporting
 from llava_viewer.cli.selection import heads, indices, view
 from llava_viewer.client.base import DEFAULT_MODEL, DEFAULT_TARGET, DEFAULT_TIMEOUT_S, DEFAULT_URL
 from llava_viewer.client.http import checked_host
@@ -22,6 +22,7 @@ _EXAMPLES = """examples:
   llava-viewer inspect run.npz
   llava-viewer render run.npz -o run.html
   llava-viewer index runs/
+  llava-viewer compare red.npz blue.npz -o compare.html
   llava-viewer export run.npz -o figures/ --as png,svg,csv
 """
 _PREDICT_EXAMPLES = """examples:
@@ -52,6 +53,9 @@ def build_parser() -> argparse.ArgumentParser:
     _index(commands_)
     _inspect(commands_)
     _export(commands_)
+    comparing.add_arguments(
+        _add(commands_, "compare", "lay two to four runs on one picture side by side", comparing.EXAMPLES)
+    )
     return parser
 
 

@@ -1,0 +1,109 @@
+"""Comparisons: only what can be compared, the record's numbers, one text for the same runs, and nothing hostile."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from llava_viewer.cli import main
+from llava_viewer.compare import CompareError, Pick, build_comparison, check_comparable, render_compare
+from llava_wire import Record, encode
+from support.golden import HOSTILE, hostile_record
+from support.pixels import decoded
+from support.synthetic import make_record
+
+
+@pytest.fixture(scope="module")
+def runs() -> list[Record]:
+    """Two prompts on one picture; the second run has other words and another share on the image."""
+    made = [
+        make_record(words=("A", " red"), prompt="What is there?"),
+        make_record(words=("Two", " blue", " circles"), prompt="How many?", image_share=0.2),
+    ]
+    return made
+
+
+def picks(runs: list[Record], **chosen: object) -> list[Pick]:
+    return [Pick(run, f"{number}.npz", **chosen) for number, run in enumerate(runs)]  # type: ignore[arg-type]
+
+
+def test_maps_and_difference_are_the_records(runs: list[Record]) -> None:
+    made = build_comparison(picks(runs, view="none", layer=1), title=None, embed_image=True)
+    whole = [run.views["none"].maps_float()[:-1, 1].mean((0, 1)) for run in runs]
+    for run, record, mean in zip(made.runs, runs, whole, strict=True):
+        maps = record.views["none"].maps_float()[:, 1].mean(1)
+        assert [choice.number for choice in run.choices] == ["all", *map(str, range(len(maps)))]
+        for choice, heat in zip(run.choices, [mean, *maps], strict=True):
+            assert np.array_equal(decoded(choice.uri), np.rint(heat / heat.max() * 255))
+            assert float(choice.maximum) == pytest.approx(float(heat.max()), rel=1e-3)
+    (difference,) = made.differences
+    gap = whole[1] - whole[0]
+    read = (decoded(difference.uri).astype(float) - 128) / 127 * float(difference.maximum)
+    assert np.abs(read - gap).max() <= np.abs(gap).max() / 254 * 1.01
+    top = max(mean.max() for mean in whole)
+    assert [float(run.choices[0].shared) for run in made.runs] == pytest.approx(
+        [m.max() / top for m in whole], rel=1e-3
+    )
+
+
+def test_two_layers_of_one_run_move_together(runs: list[Record]) -> None:
+    record = runs[0]
+    same = [Pick(record, "a.npz", "heads", layer=0), Pick(record, "a.npz", "heads", layer=1)]
+    made = build_comparison(same, title=None, embed_image=True)
+    assert made.together
+    assert made.title == "What is there?"
+    assert [fact.label for fact in made.contrasts if fact.differs] == ["Shown"]
+    assert not build_comparison(picks(runs), title=None, embed_image=True).together
+
+
+def test_what_cannot_be_compared_is_refused_with_both_facts() -> None:
+    one = make_record()
+    pad = replace(one, geometry=replace(one.geometry, steps=one.geometry.steps[:1]))
+    for others, message in (
+        ([], "got 1\u00a0run, allowed 2 to 4"),
+        ([make_record(grid=4, patch_px=24)], r"got grids 8 × 8 \(0.npz\) and 4 × 4 \(1.npz\), allowed the same"),
+        ([one, make_record(seed=1)], r"got pictures 256 × 192 px \w+ \(0.npz\) and 256 × 192 px \w+ \(2.npz\)"),
+        ([pad], r"got ways to cut the picture into patches resize .*crop 96 × 96 .* and resize"),
+        ([one] * 4, "got 5\u00a0runs"),
+    ):
+        with pytest.raises(CompareError, match=message):
+            check_comparable(picks([one, *others]))
+
+
+def test_the_same_runs_give_the_same_text_without_a_run_block(runs: list[Record]) -> None:
+    assert render_compare(picks(runs)) == render_compare(picks([run.without_run() for run in runs]))
+
+
+def test_views_without_rows_and_records_without_picture() -> None:
+    record = make_record(with_picture=False)
+    html = render_compare([Pick(record, "a", "all"), Pick(record, "b", "layers_heads")])
+    assert "None of these records carries the picture" in html
+    assert "left out of this page on request" in render_compare(picks([make_record()] * 2), embed_image=False)
+
+
+def test_hostile_text_stays_text() -> None:
+    record = hostile_record()
+    html = render_compare([Pick(record, HOSTILE, HOSTILE), Pick(record, HOSTILE, "all")], title=HOSTILE)
+    assert HOSTILE not in html
+    assert "<img" not in html
+    assert not re.search(r"<[^>]* (on\w+|style)=", html)
+
+
+def test_the_command(runs: list[Record], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    paths = [tmp_path / "a::b.npz", tmp_path / "c.npz"]
+    for path, record in zip(paths, runs, strict=True):
+        path.write_bytes(encode(record))
+    out = tmp_path / "compare.html"
+    given = [str(paths[0]), f"{paths[1]}::view=none,layer=1,head=2", "-o", str(out)]
+    assert main(["compare", *given]) == 0
+    assert capsys.readouterr().out == f"{out}\n"
+    assert "here layer 1, head 2" in out.read_text("utf-8")
+    assert main(["compare", str(paths[1]), f"{paths[1]}::view=nope", "-o", str(out)]) == 1
+    assert "error: view: got 'nope', allowed" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["compare", str(paths[1]), f"{paths[1]}::layer=x"])
+    assert "allowed view=NAME, layer=N and head=N" in capsys.readouterr().err

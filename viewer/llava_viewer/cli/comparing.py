@@ -1,0 +1,57 @@
+"""The command `compare`: two to four runs on one picture -> one HTML file.
+
+Flow: `RUN.npz::view=NAME,layer=N,head=N` -> `Pick`s -> compare.html -> its path on stdout.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+
+from llava_viewer.cli.files import read_record, write_file
+
+EXAMPLES = """examples:
+  llava-viewer compare red.npz blue.npz -o compare.html
+  llava-viewer compare run.npz::view=heads,layer=1 run.npz::view=heads,layer=3
+  llava-viewer compare base.npz::view=mean tuned.npz::view=mean --title "Before and after"
+
+RUN  a record, and after :: what of it is shown: view=NAME, layer=N, head=N, separated by commas
+"""
+_KEY = re.compile(r",(?=(?:view|layer|head)=)")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `compare`."""
+    parser.set_defaults(run=compare)
+    parser.add_argument("runs", nargs="+", metavar="RUN", type=_run, help="RUN.npz, or RUN.npz::view=NAME,layer=N")
+    parser.add_argument("-o", "--output", type=Path, default=Path("compare.html"), help="default: %(default)s")
+    parser.add_argument("--title", help="the heading (default: the questions)")
+    parser.add_argument("--no-image", action="store_true", help="leave the picture out")
+
+
+def compare(arguments: argparse.Namespace) -> None:
+    """Renders the comparison."""
+    from llava_viewer.compare import Pick, render_compare
+
+    picks = [Pick(read_record(path), path.name, **chosen) for path, chosen in arguments.runs]
+    html = render_compare(picks, title=arguments.title, embed_image=not arguments.no_image)
+    write_file(arguments.output, html.encode("utf-8"))
+    print(arguments.output)
+
+
+def _run(text: str) -> tuple[Path, dict[str, str | int]]:
+    """A path, and what is shown of it; a file whose own name holds :: is taken at its name."""
+    if Path(text).is_file() or "::" not in text:
+        return Path(text), {}
+    name, _, rest = text.rpartition("::")
+    chosen: dict[str, str | int] = {}
+    for part in _KEY.split(rest):
+        key, equals, value = part.partition("=")
+        number = key in ("layer", "head")
+        if key not in ("view", "layer", "head") or not equals or key in chosen or (number and not value.isdecimal()):
+            raise argparse.ArgumentTypeError(
+                f"got {part!r} in {text!r}, allowed view=NAME, layer=N and head=N, once each"
+            )
+        chosen[key] = int(value) if number else value
+    return Path(name), chosen

@@ -1,0 +1,264 @@
+"""Two to four runs on one picture and one grid: `Pick`s -> `Comparison` -> compare.html.
+
+Flow: records with a view, layer and head -> the same picture and patches? -> one map per token and run, on one scale
+when asked -> differences of the whole answers -> one HTML file under the same policy as a report.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from llava_viewer import colormap, wording
+from llava_viewer.compare_model import WHOLE_KEY, Choice, Comparison, Contrast, Difference, Run
+from llava_viewer.export.shown import Shown, show
+from llava_viewer.frames import LOW_IMAGE_SHARE
+from llava_viewer.heatmap import data_uri, grey_png, to_grey
+from llava_viewer.photo import PhotoError, prepare
+from llava_viewer.render import MAX_BYTES, ReportTooLargeError, page
+from llava_viewer.stage import build_stage
+from llava_viewer.styles import plain_compare_css, static_text
+from llava_viewer.text import direction
+from llava_wire.record import Record
+
+LETTERS = "abcd"
+
+
+@dataclass(frozen=True)
+class Pick:
+    """One run to compare: a record, its name on the page, and what of it is shown."""
+
+    record: Record
+    name: str
+    view: str | None = None
+    layer: int | None = None
+    head: int | None = None
+
+
+@dataclass(frozen=True)
+class _Top:
+    """The largest value of all runs' whole answers and of all runs' words: the tops of the shared scales."""
+
+    whole: float
+    word: float
+
+
+class CompareError(ValueError):
+    """Runs that cannot be laid side by side; the message names what differs."""
+
+
+def render_compare(picks: Sequence[Pick], *, title: str | None = None, embed_image: bool = True) -> str:
+    """The complete HTML text of a comparison; the same picks give the same text.
+
+    Raises:
+        CompareError: not 2 to 4 runs, or runs on other pictures or grids.
+        ValueError: a record does not hold the view, layer or head.
+        ReportTooLargeError: the text would be over 25 MB.
+    """
+    check_comparable(picks)
+    comparison = build_comparison(picks, title=title, embed_image=embed_image)
+    html = page(
+        "compare.html.j2",
+        css=(static_text("base.css") + static_text("compare.css"), plain_compare_css(comparison)),
+        script=static_text("compare.js"),
+        it=comparison,
+        palettes=[_tables(name) for name in colormap.PALETTES],
+        diverging=_tables(colormap.DIFFERENCE),
+        alpha_table=colormap.alpha_table(),
+        spot_table=colormap.alpha_table(inverse=True),
+        difference_table=colormap.difference_alpha_table(),
+    )
+    number_bytes = len(html.encode("utf-8"))
+    if number_bytes > MAX_BYTES:
+        raise ReportTooLargeError(
+            f"compare: got {wording.size(number_bytes)}, allowed {wording.size(MAX_BYTES)}; "
+            "compare fewer runs, or runs with fewer steps, or leave the picture out (--no-image)"
+        )
+    return html
+
+
+def check_comparable(picks: Sequence[Pick]) -> None:
+    """Raises `CompareError` unless 2 to 4 runs share the picture and the patches on it."""
+    if not 2 <= len(picks) <= len(LETTERS):
+        raise CompareError(f"compare: got {wording.count(len(picks), 'run')}, allowed 2 to {len(LETTERS)}")
+    first = picks[0]
+    for other in picks[1:]:
+        for what, remedy, facts in (
+            ("grids", "compare runs of models with one patch grid, or export each (llava-viewer export)", _grid),
+            ("pictures", "compare runs that were asked about one picture", _image),
+            ("ways to cut the picture into patches", "compare runs with one image processor", _patches),
+        ):
+            here, there = facts(first.record), facts(other.record)
+            if here != there:
+                raise CompareError(
+                    f"compare: got {what} {here} ({first.name}) and {there} ({other.name}), allowed the same for all; "
+                    f"{remedy}"
+                )
+
+
+def build_comparison(picks: Sequence[Pick], *, title: str | None, embed_image: bool) -> Comparison:
+    """Everything the template shows."""
+    shown = [show(pick.record, view=pick.view, layer=pick.layer, head=pick.head) for pick in picks]
+    whole = [_whole(one) for one in shown]
+    top = _Top(
+        whole=max(float(heat.max(initial=0)) for heat, _ in whole),
+        word=max((item.peak for one in shown for item in one.items), default=0.0),
+    )
+    notes: list[str] = []
+    runs = tuple(
+        _run(letter, pick.name, one, mean, top)
+        for letter, pick, one, mean in zip(LETTERS, picks, shown, whole, strict=False)
+    )
+    differences = tuple(
+        _difference(letter, mean[0] - whole[0][0]) for letter, mean in zip(LETTERS[1:], whole[1:], strict=False)
+    )
+    words = [[(choice.number, choice.text) for choice in run.choices] for run in runs]
+    prompts = list(dict.fromkeys(pick.record.facts.prompt.text for pick in picks))
+    return Comparison(
+        title=title or (prompts[0] if len(prompts) == 1 else " / ".join(prompts)) or "Comparison",
+        runs=runs,
+        differences=differences,
+        contrasts=_contrasts(picks, shown),
+        stage=build_stage(picks[0].record.geometry, *_photo(picks, embed_image, notes)),
+        together=all(one == words[0] for one in words),
+        notes=tuple(notes),
+    )
+
+
+def _whole(shown: Shown) -> tuple[npt.NDArray[np.float32], float]:
+    """The mean map and image share over the answer's ordinary tokens."""
+    items = shown.ordinary()
+    return np.mean([item.heat for item in items], axis=0, dtype=np.float32), float(
+        np.mean([item.image_share for item in items])
+    )
+
+
+def _run(
+    letter: str, name: str, shown: Shown, whole: tuple[npt.NDArray[np.float32], float], top: _Top
+) -> Run:  # fmt: skip
+    record = shown.record
+    choices = [_choice(f"{letter}-{WHOLE_KEY}", WHOLE_KEY, "whole answer", *whole, top.whole)]
+    for item in shown.items:
+        row = item.row
+        if row is not None and row.key.startswith("t"):
+            number = row.key[1:]
+            made = _choice(f"{letter}-{row.key}", number, row.text, item.heat, item.image_share, top.word,
+                           spaced=row.spaced, breaks=row.breaks, special=row.special)  # fmt: skip
+            choices.append(made)
+    return Run(
+        letter=letter,
+        name=name,
+        prompt=record.facts.prompt.text,
+        answer=record.answer,
+        direction=direction(record.answer),
+        model=f"{record.facts.model.name} @ {record.facts.model.revision}",
+        selection=shown.selection,
+        choices=tuple(choices),
+    )
+
+
+def _choice(
+    key: str,
+    number: str,
+    text: str,
+    heat: npt.NDArray[np.float32],
+    share: float,
+    largest: float,
+    *,
+    spaced: bool = False,
+    breaks: bool = False,
+    special: bool = False,
+) -> Choice:
+    grey, peaks = to_grey(heat[None])
+    peak, uniform = float(peaks[0]), share / heat.size
+    warning = ""
+    if share < LOW_IMAGE_SHARE:
+        warning = f"Only {wording.percent(share)} is on the image: however bright, this map is nearly no evidence."
+    return Choice(
+        key=key,
+        number=number,
+        text=text,
+        spaced=spaced,
+        breaks=breaks,
+        special=special,
+        uri=data_uri(grey_png(grey[0])),
+        maximum=wording.plain(peak),
+        shared=wording.plain(peak / largest) if largest > 0 else "1",
+        maximum_text=wording.percent(peak),
+        shared_text=wording.percent(largest),
+        uniform_text=wording.percent(uniform),
+        uniform_at=wording.plain(round(min(100.0, 100 * uniform / peak), 1) if peak > 0 else 0.0),
+        shared_uniform_at=wording.plain(round(min(100.0, 100 * uniform / largest), 1) if largest > 0 else 0.0),
+        image_share=wording.percent(share),
+        times_text=wording.times(peak / uniform) if uniform > 0 else "–",
+        warning=warning,
+    )
+
+
+def _difference(letter: str, heat: npt.NDArray[np.float32]) -> Difference:
+    """heat [row, col] float32, this run's mean map minus the first run's."""
+    most = float(np.abs(heat).max(initial=0.0))
+    grey = np.rint(128 + 127 * heat / (most or 1.0)).astype(np.uint8)
+    return Difference(letter, data_uri(grey_png(grey)), wording.plain(most), wording.percent(most))
+
+
+def _contrasts(picks: Sequence[Pick], shown: Sequence[Shown]) -> tuple[Contrast, ...]:
+    """What a reader must know to compare: every fact of every run, the ones that differ first."""
+    rows: dict[str, list[str]] = {
+        "File": [pick.name for pick in picks],
+        "Question": [pick.record.facts.prompt.text for pick in picks],
+        "Answer": [pick.record.answer for pick in picks],
+        "Model": [pick.record.facts.model.name for pick in picks],
+        "Revision": [pick.record.facts.model.revision for pick in picks],
+        "Run with": [
+            f"{m.dtype}, {m.attention}, {m.device}" for m in (pick.record.facts.model for pick in picks)
+        ],
+        "Shown": [one.selection for one in shown],
+        "Template": [pick.record.facts.prompt.template for pick in picks],
+        "Sampling": [
+            ", ".join(f"{key} {value}" for key, value in pick.record.facts.sampling.items()) or "greedy"
+            for pick in picks
+        ],
+        "Largest error of a value": [wording.error_bound(one.view.facts.error_bound) for one in shown],
+    }  # fmt: skip
+    made = [Contrast(label, tuple(values), len(set(values)) > 1) for label, values in rows.items()]
+    return tuple(sorted(made, key=lambda contrast: not contrast.differs))
+
+
+def _photo(picks: Sequence[Pick], embed_image: bool, notes: list[str]) -> tuple[str, str]:
+    """The picture of the first run that carries one, as (photo, thumbnail) data URIs, or empty ones."""
+    if not embed_image:
+        notes.append("The picture was left out of this page on request.")
+        return "", ""
+    carried = next((pick.record.picture[1] for pick in picks if pick.record.picture), None)
+    if carried is None:
+        notes.append("None of these records carries the picture; the maps lie on a plain ground.")
+        return "", ""
+    try:
+        photo = prepare(carried)
+    except PhotoError as error:
+        notes.append(f"The picture cannot be shown: {error}")
+        return "", ""
+    return photo.uri, photo.thumb_uri
+
+
+def _grid(record: Record) -> str:
+    return f"{record.geometry.rows} × {record.geometry.cols}"
+
+
+def _image(record: Record) -> str:
+    image = record.facts.image
+    return f"{image.width_px} × {image.height_px} px {image.pixels_sha256[:12]}"
+
+
+def _patches(record: Record) -> str:
+    steps = record.geometry.steps
+    return "; ".join(f"{s.op} {s.width_px} × {s.height_px} at ({s.left_px}, {s.top_px})" for s in steps) or "as it is"
+
+
+def _tables(name: str) -> dict[str, object]:
+    red, green, blue = colormap.filter_tables(name)
+    return {"name": name, "red": red, "green": green, "blue": blue, "gradient": colormap.gradient(name)}

@@ -1,0 +1,100 @@
+"""What a comparison shows, as frozen dataclasses with the numbers already formatted.
+
+Flow: `Pick`s -> `llava_viewer.compare` -> `Comparison` -> compare.html.j2. A run has choices (the whole answer, then
+its tokens), one map each; a difference belongs to a run and the first one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from llava_viewer.view_model import Stage
+
+WHOLE_KEY = "all"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One map of a run with the word that chooses it.
+
+    Args:
+        key: the id of its radio button, such as "a-t5" or "a-all".
+        number: the token's number, or "all"; equal numbers move together.
+        uri: the grey PNG, 255 = `maximum`; shared: this maximum over the largest of its kind (whole answers or
+            words) in all runs, which `shared_text` tells.
+        uniform_at, shared_uniform_at: where an even spread lies on the legend, 0..100.
+    """
+
+    key: str
+    number: str
+    text: str
+    spaced: bool
+    breaks: bool
+    special: bool
+    uri: str
+    maximum: str
+    shared: str
+    maximum_text: str
+    shared_text: str
+    uniform_text: str
+    uniform_at: str
+    shared_uniform_at: str
+    image_share: str
+    times_text: str
+    warning: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of the comparison; `letter` is "a" to "d"."""
+
+    letter: str
+    name: str
+    prompt: str
+    answer: str
+    direction: str
+    model: str
+    selection: str
+    choices: tuple[Choice, ...]
+
+    @property
+    def label(self) -> str:
+        """The letter as shown."""
+        return self.letter.upper()
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One run minus the first, for the whole answers; `uri` is a grey PNG: 128 is zero, 1 and 255 are -/+ maximum."""
+
+    letter: str
+    uri: str
+    maximum: str
+    maximum_text: str
+
+    @property
+    def label(self) -> str:
+        """ "B − A"."""
+        return f"{self.letter.upper()} − A"
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """One fact of every run; `differs` when they are not all the same."""
+
+    label: str
+    values: tuple[str, ...]
+    differs: bool
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Everything a comparison shows."""
+
+    title: str
+    runs: tuple[Run, ...]
+    differences: tuple[Difference, ...]
+    contrasts: tuple[Contrast, ...]
+    stage: Stage
+    together: bool
+    notes: tuple[str, ...]
