@@ -29,6 +29,7 @@ def commands(quick: bool) -> list[list[str]]:
             listed.append(["bench_capture.py", "decode", *model, "--pairs", "32" if quick else "192"])
             listed.append(["bench_capture.py", "prefill", *model, "--pairs", "1" if quick else "5"])
             listed.append(["bench_memory.py", *model])
+        listed.append(["bench_capture.py", "attention", *model, "--pairs", "3" if quick else "20"])
     listed.append(["bench_endurance.py", *(["--requests", "400"] if quick else [])])
     if torch.cuda.is_available():
         listed.append(["bench_gpu.py", "--rounds", "3" if quick else "10"])

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 
@@ -29,7 +30,7 @@ class RowLayout:
         prompt_length: tokens of the prompt without padding.
         has_bos: whether the first token is the start of sequence.
         image_start, image_count: the run of image tokens, counted without padding.
-        positions: [row] int64, each row's own position, counted without padding.
+        positions: [row] int64 on the CPU, each row's own position, counted without padding.
     """
 
     pad: int
@@ -38,6 +39,21 @@ class RowLayout:
     image_start: int
     image_count: int
     positions: torch.Tensor
+
+    @cached_property
+    def seen_by_all(self) -> int:
+        """Keys, counted without padding, that every row may see: those up to the earliest row's own."""
+        return int(self.positions.min()) + 1
+
+    @cached_property
+    def keys(self) -> int:
+        """Keys, counted without padding, that any row may see."""
+        return int(self.positions.max()) + 1
+
+    @cached_property
+    def future(self) -> torch.Tensor:
+        """[row, key from `seen_by_all` on] bool: which keys a row may not see."""
+        return torch.arange(self.seen_by_all, self.keys) > self.positions[:, None]
 
 
 def scratch_bytes(heads: int, rows: int, keys: int, head_dim: int) -> int:
@@ -62,22 +78,18 @@ def attention_rows(
         [heads, rows, 4] float32. Every wanted head comes with every row exactly once.
     """
     groups = queries.shape[0] // keys.shape[0]
-    first_future = layout.pad + int(layout.positions.min()) + 1
-    end = layout.pad + int(layout.positions.max()) + 1
-    row_positions = (layout.positions + layout.pad).to(queries.device)
-    # Keys before `first_future` are in the past of every row.
-    future = torch.arange(first_future, end, device=queries.device) > row_positions[:, None]  # [row, late key]
+    future = layout.future.to(queries.device)
     by_kv_head: dict[int, list[int]] = {}
     for head in heads:
         by_kv_head.setdefault(head // groups, []).append(head)
     kv_heads = tuple(by_kv_head)
-    count, length = queries.shape[1], end - layout.pad
+    count, length = queries.shape[1], layout.keys
     limit = _BLOCK_VALUES.get(queries.device.type, _BLOCK_VALUES["cuda"])
     kv_block = max(1, limit // (length * max(groups * count, keys.shape[2])))
     row_block = max(1, limit // (length * groups))
     for first in range(0, len(kv_heads), kv_block):
         chosen = kv_heads[first : first + kv_block]
-        kept = keys[span(chosen), layout.pad : end].float().transpose(1, 2)  # [kv head, head_dim, key]
+        kept = keys[span(chosen), layout.pad : layout.pad + length].float().transpose(1, 2)  # [kv head, head_dim, key]
         grouped = queries.unflatten(0, (-1, groups))[span(chosen)]  # [kv head, group, row, head_dim]
         found = tuple(head for kv_head in chosen for head in by_kv_head[kv_head])
         # Places of the found heads among the groups of the chosen key-value heads.
@@ -86,7 +98,7 @@ def attention_rows(
             rows = slice(top, min(top + row_block, count))
             asked = grouped[:, :, rows].float().mul(scaling).flatten(1, 2)  # [kv head, group * row, head_dim]
             scores = (asked @ kept).unflatten(1, (groups, -1)).flatten(0, 1)[span(places)]  # [head, row, key]
-            scores[..., first_future - layout.pad :].masked_fill_(future[rows], float("-inf"))
+            scores[..., layout.seen_by_all :].masked_fill_(future[rows], float("-inf"))
             weights = scores.softmax(-1)
             image = weights[..., layout.image_start : layout.image_start + layout.image_count]
             yield found, rows, image, _shares(weights, image, layout)
