@@ -1,6 +1,7 @@
 """The one class that TorchServe loads: rows in, rows out, errors to statuses, and nothing else.
 
-Flow: a batch of rows (multipart, JSON or gRPC map) -> `GenerateRequest`s -> one `Engine.run` -> records -> bodies.
+Flow: a batch of rows (multipart, JSON or gRPC map) -> `GenerateRequest`s -> one `Engine.run` -> records -> bodies; then
+`Engine.stream` for each request that wants its tokens as they come.
 Every item succeeds or fails alone: an exception that left `handle` would fail the whole batch, and some answers
 (too large, a header with a line break, a stream that never ends) would kill the worker.
 """
@@ -23,6 +24,7 @@ from llava_server.incoming import is_http, read_request
 from llava_server.memory import is_out_of_memory
 from llava_server.request import GenerateRequest
 from llava_server.response import JSON_TYPE, to_response
+from llava_server.stream import LINES_TYPE, StreamedToken, line
 from llava_wire.errors import RequestError
 from llava_wire.record import Record
 
@@ -58,13 +60,18 @@ class LlavaHandler:
         begin = time.monotonic()
         headers = [_headers(context, index) for index in range(len(data))]
         items = [_read(row, head) for row, head in zip(data, headers, strict=True)]
-        good = [(index, item) for index, item in enumerate(items) if isinstance(item, GenerateRequest)]
-        answers = dict(zip((index for index, _ in good), self._run([item for _, item in good]), strict=True))
+        whole = {
+            i: item for i, item in enumerate(items) if not isinstance(item, RequestError) and not item.options.stream
+        }
+        answers = dict(zip(whole, self._run(list(whole.values())), strict=True))
         bodies = []
-        for index, item in enumerate(items):
-            result = answers[index] if isinstance(item, GenerateRequest) else item
-            fmt = item.format if isinstance(item, GenerateRequest) else None
-            bodies.append(self._answer(context, index, headers[index], result, fmt or "json", begin))
+        for index, (item, head) in enumerate(zip(items, headers, strict=True)):
+            if isinstance(item, RequestError):
+                bodies.append(self._answer(context, index, head, item, "json", begin))
+            elif index in answers:
+                bodies.append(self._answer(context, index, head, answers[index], item.format or "json", begin))
+            else:
+                bodies.append(self._stream(context, index, head, item, begin))
         _line(event="batch", size=len(bodies), ms=_ms(begin))
         return bodies
 
@@ -84,16 +91,12 @@ class LlavaHandler:
         self, context: Any, index: int, head: Mapping[str, str], result: Record | RequestError, fmt: str, begin: float
     ) -> bytes:
         """One body, with its status, content type and log line."""
-        request_id, transport = str(context.get_request_id(index)), "http" if is_http(head) else "grpc"
-        seen: dict[str, Any] = {"request": request_id, "transport": transport}
+        seen, transport = _request(context, index, head)
         try:
             if isinstance(result, RequestError):
                 raise result
-            assert self._engine is not None
-            run = {**result.run, "request_id": request_id, "transport": transport}
-            limit = self._engine.settings.limits.max_response_bytes
             # TorchServe kills a worker that answers with more than its own, larger limit.
-            body, content_type = to_response(replace(result, run=run), fmt, limit)
+            body, content_type = to_response(_with_request(result, seen), fmt, self._response_limit)
             seen |= {"outcome": "ok", "format": fmt, "tokens": len(result.tokens)}
         except Exception as error:
             refusal = error if isinstance(error, RequestError) else _refusal(error)
@@ -107,6 +110,64 @@ class LlavaHandler:
             context.set_response_header(index, "ts_stream_next", "false")
         _line(event="request", **seen, bytes=len(body), batch_ms=_ms(begin))
         return body
+
+    def _stream(
+        self, context: Any, index: int, head: Mapping[str, str], request: GenerateRequest, begin: float
+    ) -> bytes:
+        """Sends a line for each token as it comes; returns the last line, or an ordinary refusal when there was none.
+
+        After the first line the status is sent, so an error that comes later is the last line.
+        """
+        assert self._engine is not None
+        sent, sent_bytes = 0, 0
+        last: Record | RequestError = RequestError("internal", "", "got a stream without an end, allowed a record")
+        try:
+            for part in self._engine.stream(request):
+                if isinstance(part, StreamedToken):
+                    context.set_response_content_type(index, LINES_TYPE)
+                    sent_bytes += _send_part(context, index, line(part))
+                    sent += 1
+                else:
+                    last = part
+        except Exception as error:
+            last = _refusal(error)
+        if sent == 0:
+            return self._answer(context, index, head, last, "json", begin)
+        seen, _ = _request(context, index, head)
+        body = line(last if isinstance(last, RequestError) else _with_request(last, seen))
+        if len(body) > self._response_limit:
+            message = f"got {len(body)} bytes of record, allowed {self._response_limit}; name fewer views or steps"
+            last = RequestError("does_not_fit", "options", message)
+            body = line(last)
+        outcome = {"outcome": last.code, "field": last.field} if isinstance(last, RequestError) else {"outcome": "ok"}
+        seen |= {**outcome, "format": "lines", "tokens": sent}
+        _line(event="request", **seen, bytes=sent_bytes + len(body), batch_ms=_ms(begin))
+        return body
+
+    @property
+    def _response_limit(self) -> int:
+        assert self._engine is not None
+        return self._engine.settings.limits.max_response_bytes
+
+
+def _send_part(context: Any, index: int, part: bytes) -> int:
+    """Sends one part of one item's reply ahead of the batch; never for gRPC, where it would wedge the model."""
+    from ts.handler_utils.utils import send_intermediate_predict_response
+
+    # The map of ids is that of the whole batch by default, and every other item would need a part too.
+    send_intermediate_predict_response({index: part}, {index: context.request_ids[index]}, "part", 200, context)
+    return len(part)
+
+
+def _request(context: Any, index: int, head: Mapping[str, str]) -> tuple[dict[str, Any], str]:
+    """What a request's log line begins with, and its transport."""
+    transport = "http" if is_http(head) else "grpc"
+    return {"request": str(context.get_request_id(index)), "transport": transport}, transport
+
+
+def _with_request(record: Record, seen: Mapping[str, Any]) -> Record:
+    """The record with the request's id and transport in its run block."""
+    return replace(record, run={**record.run, "request_id": seen["request"], "transport": seen["transport"]})
 
 
 def _read(row: Mapping[str, Any], head: Mapping[str, str]) -> GenerateRequest | RequestError:

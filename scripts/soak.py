@@ -30,7 +30,9 @@ from soaking.watch import Killer, Watch
 
 MODEL = "llava-shapes"
 _THREADS = 48
-_SHARES = {"good": 40, "patient": 20, "bad": 22, "hurried": 8, "dribbling": 4, "leaving": 6}
+_SHARES = {
+    "good": 30, "patient": 16, "streaming": 14, "bad": 20, "hurried": 7, "dribbling": 4, "leaving": 5, "breaking": 4,
+}  # fmt: skip
 """How often each kind of request is sent, in percent."""
 Send = Callable[[Case, str, random.Random], Outcome]
 
@@ -50,6 +52,8 @@ class Fire:
     ) -> None:
         self._senders, self._good, self._bad, self._ledger, self._rng = senders, good, bad, ledger, rng
         self._long = [case for case in good if case.name == "long"]
+        # Beams, replays and means over all steps are no streams, and beams cut short by a deadline are other beams.
+        self._plain = [case for case in good if case.streams]
 
     def run(self, seconds: float, rate: float) -> None:
         """Sends for so long, then waits for every answer."""
@@ -65,11 +69,14 @@ class Fire:
 
     def _draw(self) -> tuple[str, Case, str, int]:
         kind = self._rng.choices(list(_SHARES), list(_SHARES.values()))[0]
-        pool = {"bad": self._bad, "hurried": [*self._good, *self._long * len(self._good)]}.get(kind, self._good)
-        if kind == "hurried":
-            # Beams and replays take no notice of a deadline on the way; their answers are whole or refused.
-            pool = [case for case in pool if "num_beams" not in case.options]
-        way = "http" if kind == "dribbling" else self._rng.choice(("http", "grpc"))
+        pool = {
+            "bad": self._bad,
+            "hurried": [*self._plain, *self._long * len(self._plain)],
+            "streaming": self._plain,
+            "breaking": [*self._plain, *self._long * len(self._plain)],
+        }.get(kind, self._good)
+        http_only = kind in ("dribbling", "streaming", "breaking")
+        way = "http" if http_only else self._rng.choice(("http", "grpc"))
         return kind, self._rng.choice(pool), way, self._rng.getrandbits(32)
 
     def _one(self, kind: str, case: Case, way: str, seed: int) -> None:

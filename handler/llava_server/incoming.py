@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
+from llava_server.options import invalid
 from llava_server.request import GenerateRequest
 from llava_server.response import JSON_TYPE, NPZ_TYPE
 from llava_wire.errors import RequestError, nearest
@@ -46,7 +47,11 @@ def read_request(row: Mapping[str, Any], head: Mapping[str, str]) -> GenerateReq
         if name not in FIELDS:
             hint = nearest(str(name), FIELDS)
             raise RequestError("invalid", str(name)[:80], f"got an unknown field, allowed {list(FIELDS)}{hint}")
-    return _with_format(_request(fields, from_json=fields is not row), head)
+    request = _with_format(_request(fields, from_json=fields is not row), head)
+    if request.options.stream and not is_http(head):
+        # The front end has no way to say which of its gRPC calls this is, and one of them dies of a second part.
+        raise invalid("options.stream", True, "false over gRPC, where answers come whole; ask over HTTP")
+    return request
 
 
 def _request(fields: Mapping[str, Any], *, from_json: bool) -> GenerateRequest:

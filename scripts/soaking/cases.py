@@ -58,6 +58,13 @@ class Case:
     truth: Record | None = field(default=None, repr=False)
     refusal: tuple[str, str] = ("", "")
 
+    @property
+    def streams(self) -> bool:
+        """Whether its answer is written token by token: no replay, no search, no mean over all steps."""
+        return (
+            "record" not in self.fields and "num_beams" not in self.options and self.options.get("reduction") != "all"
+        )
+
 
 def good_cases(seed: int, count: int) -> list[Case]:
     """Cases with their truth, every form of options in turn; a replay of every eighth, and a long one at the end."""

@@ -6,17 +6,19 @@ Flow: case + transport -> reply, refusal or none -> "right", "refused", the erro
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import httpx
+import numpy as np
 from servekit.state import ServerState
 
-from llava_viewer.client import Client
+from llava_viewer.client import Client, StreamedToken
 from llava_viewer.client.auth import bearer
 from llava_viewer.client.base import Transport
 from llava_viewer.client.errors import from_http, raise_handler_error
@@ -24,7 +26,7 @@ from llava_viewer.client.grpc import GrpcTransport
 from llava_viewer.client.http import HttpTransport
 from llava_wire import Record, decode
 from llava_wire.errors import RecordError, RequestError
-from soaking.cases import Case, difference, shortened_difference
+from soaking.cases import LARGEST_DIFFERENCE, Case, difference, shortened_difference
 from soaking.ledger import HUNG, WRONG
 
 HUNG_S = 120.0
@@ -105,6 +107,21 @@ class Senders:
         """A client on a slow line: its request comes, and its reply goes, in small pieces. Over HTTP only."""
         return _judged(lambda: self._dribbled(case), case)
 
+    def streaming(self, case: Case, way: str, rng: random.Random) -> Outcome:
+        """A good request whose tokens are looked at as they come. Over HTTP only."""
+        return _judged(lambda: self._streamed(case), case)
+
+    def breaking(self, case: Case, way: str, rng: random.Random) -> Outcome:
+        """A client that hangs up in the midst of a stream. Over HTTP only."""
+        with contextlib.closing(self._begin_stream(case)) as parts:
+            try:
+                for _ in range(rng.randint(1, 6)):
+                    if isinstance(next(parts), Record):
+                        return Outcome("answered before it left")
+            except RequestError as error:
+                return Outcome(error.code)
+        return Outcome("left")
+
     def leaving(self, case: Case, way: str, rng: random.Random) -> Outcome:
         """A client that hangs up before the answer; what it does to others is what counts."""
         fields = {**case.fields, "options": json.dumps(case.options).encode()}
@@ -126,6 +143,29 @@ class Senders:
             reply = json.loads(client.predict_bytes(image, prompt, case.options, format="json"))
             return decode(base64.b64decode(reply["npz_base64"]))
         return client.predict(image, prompt, case.options, keep_picture=False)
+
+    def _begin_stream(self, case: Case) -> Generator[StreamedToken | Record, None, None]:
+        prompt = case.fields["prompt"].decode()
+        parts = self._plain["http"].stream(case.fields["image"], prompt, case.options, keep_picture=False)
+        yield from parts
+
+    def _streamed(self, case: Case) -> Record:
+        """The record of a stream whose parts were those of the record."""
+        *tokens, record = self._begin_stream(case)
+        assert isinstance(record, Record)
+        if len(tokens) != len(record.tokens):
+            raise RecordError("invalid", f"got {len(tokens)} streamed tokens, allowed {len(record.tokens)}")
+        steps = [query.step if query.kind == "answer" else -1 for query in record.queries]
+        for part, token in zip(tokens, record.tokens, strict=True):
+            assert isinstance(part, StreamedToken)
+            if part.token != token:
+                raise RecordError("invalid", f"got {part.token} streamed, allowed {token}")
+            for name, maps in part.maps.items():
+                row = record.views[name].maps_float()[steps.index(part.step)]
+                largest = float(np.abs(row - maps).max())
+                if not largest <= LARGEST_DIFFERENCE:
+                    raise RecordError("invalid", f"got streamed maps off by {largest:.2g}")
+        return record
 
     def _dribbled(self, case: Case) -> Record:
         files = {"options": (None, json.dumps(case.options).encode())}

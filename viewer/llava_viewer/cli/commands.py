@@ -26,6 +26,8 @@ def predict(arguments: argparse.Namespace) -> None:
     """Asks a server, prints the answer, and writes the record and the report."""
     if arguments.format == "json" and arguments.report:
         raise UsageError("--report: got --format json, allowed npz beside it; leave one of them out")
+    if arguments.stream and (arguments.format == "json" or arguments.grpc):
+        raise UsageError("--stream: got --grpc or --format json, allowed neither beside it; leave one of them out")
     image = arguments.image.read_bytes()
     options = _options(arguments)
     say(f"asking {arguments.model} at {arguments.grpc or arguments.url}")
@@ -37,8 +39,24 @@ def predict(arguments: argparse.Namespace) -> None:
             else:
                 print(reply.decode("utf-8", "replace"))
             return
+        if arguments.stream:
+            _keep(_streamed(client, image, options, arguments), arguments)
+            return
         record = client.predict(image, arguments.prompt, options, keep_picture=not arguments.no_image)
     _give(record, arguments)
+
+
+def _streamed(client: Client, image: bytes, options: dict[str, Any], arguments: argparse.Namespace) -> Record:
+    """Prints the answer as it comes, and gives its record."""
+    begun = False
+    for part in client.stream(image, arguments.prompt, options, keep_picture=not arguments.no_image):
+        if isinstance(part, Record):
+            print(flush=True)
+            return part
+        text = part.token.text if begun else part.token.text.lstrip()
+        begun = begun or bool(text)
+        print(printable(text), end="", flush=True)
+    raise AssertionError("a stream ends with a record or an error")
 
 
 def replay(arguments: argparse.Namespace) -> None:
@@ -61,6 +79,10 @@ def _give(record: Record, arguments: argparse.Namespace) -> None:
     # The answers first: a file that cannot be written must not cost them.
     for one in (record, *record.alternatives):
         print(printable(one.answer))
+    _keep(record, arguments)
+
+
+def _keep(record: Record, arguments: argparse.Namespace) -> None:
     if arguments.output:
         write_file(arguments.output, encode(record))
     if arguments.report:

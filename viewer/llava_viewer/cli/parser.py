@@ -79,6 +79,7 @@ def _predict(group: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         default="npz",
         help="json: the server's JSON as it came (default: %(default)s)",
     )
+    parser.add_argument("--stream", action="store_true", help="print the answer as it comes (over HTTP)")
     _server(parser)
     _what(parser)
     how = parser.add_argument_group("how to answer")

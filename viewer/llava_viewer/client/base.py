@@ -6,14 +6,13 @@ Flow: picture + question (or a record to replay) + options -> `Transport.send` -
 
 from __future__ import annotations
 
-import json
+import contextlib
+import itertools
 import time
-import warnings
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from llava_viewer.client.auth import Token
 from llava_viewer.client.errors import (
@@ -22,9 +21,10 @@ from llava_viewer.client.errors import (
     ServerUnreachable,
     raise_handler_error,
 )
+from llava_viewer.client.fields import question_fields, replay_fields, with_picture
 from llava_viewer.client.retry import DEFAULT_RETRY_S, Patience
-from llava_viewer.picture import PictureError, prepare_picture
-from llava_wire.container import decode, encode
+from llava_viewer.client.stream import StreamedToken, read_stream
+from llava_wire.container import decode
 from llava_wire.errors import RequestError
 from llava_wire.record import Record
 
@@ -36,6 +36,9 @@ DEFAULT_TIMEOUT_S = 300.0
 CONNECT_TIMEOUT_S = 10.0
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 """Hosts that are reached without the environment's proxy."""
+
+Result = TypeVar("Result")
+Part = StreamedToken | Record
 
 
 class Transport(Protocol):
@@ -52,6 +55,9 @@ class Transport(Protocol):
         Raises:
             RequestError: refused, by the handler or by the server in front of it, or not answered.
         """
+
+    def stream(self, fields: Mapping[str, bytes], *, timeout_s: float) -> Iterator[bytes]:
+        """As `send`, and yields the reply's bytes as they come."""
 
     def close(self) -> None:
         """Closes the connections."""
@@ -154,9 +160,9 @@ class Client:
             RecordError: the reply is not a record.
             OSError: the picture file cannot be read.
         """
-        data = image if isinstance(image, bytes) else Path(image).read_bytes()
-        record = decode(self.predict_bytes(data, prompt, options, timeout_s=timeout_s, **{**more, "format": "npz"}))
-        return _with_picture(record, data) if keep_picture else record
+        fields = question_fields(image, prompt, {**(options or {}), **more, "format": "npz"})
+        record = decode(self._send(fields, npz=True, timeout_s=timeout_s))
+        return with_picture(record, fields["image"]) if keep_picture else record
 
     def predict_bytes(
         self,
@@ -168,10 +174,42 @@ class Client:
         **more: Any,
     ) -> bytes:
         """Like `predict`, but gives the reply as it came: a record file, or JSON with `format="json"`."""
-        data = image if isinstance(image, bytes) else Path(image).read_bytes()
         merged = {"format": "npz", **(options or {}), **more}
-        fields = {"image": data, "prompt": _utf8(prompt), "options": _json(merged)}
-        return self._send(fields, npz=merged["format"] == "npz", timeout_s=timeout_s)
+        return self._send(question_fields(image, prompt, merged), npz=merged["format"] == "npz", timeout_s=timeout_s)
+
+    def stream(
+        self,
+        image: bytes | Path,
+        prompt: str,
+        options: Mapping[str, Any] | None = None,
+        *,
+        keep_picture: bool = True,
+        timeout_s: float | None = None,
+        **more: Any,
+    ) -> Iterator[Part]:
+        """Asks one question and gives the answer as it is being written; over HTTP alone.
+
+        Args:
+            image, prompt, options, keep_picture, timeout_s: as for `predict`.
+
+        Yields:
+            a `StreamedToken` for each token, then the `Record` that `predict` would give.
+
+        Raises:
+            RequestError: as `predict`; after the first token also for what ended the answer, and "unavailable" when the
+                stream was cut off before its record. Nothing is sent again once a token has come.
+            RecordError, OSError: as `predict`.
+        """
+        fields = question_fields(image, prompt, {**(options or {}), **more, "stream": True})
+
+        def begin(left_s: float) -> tuple[Part, Generator[Part, None, None]]:
+            parts = read_stream(self._transport.stream(fields, timeout_s=left_s))
+            return next(parts), parts
+
+        first, parts = self._patiently(begin, timeout_s)
+        with contextlib.closing(parts):
+            for part in itertools.chain([first], parts):
+                yield with_picture(part, fields["image"]) if isinstance(part, Record) and keep_picture else part
 
     def replay(
         self,
@@ -194,28 +232,32 @@ class Client:
         Raises:
             RequestError, RecordError, OSError: as `predict`.
         """
-        merged = {**(options or {}), **more, "format": "npz"}
-        fields = {"record": encode(_without_maps(record)), "options": _json(merged)}
-        picture = image if image is None or isinstance(image, bytes) else Path(image).read_bytes()
-        picture = record.picture[1] if picture is None and record.picture is not None else picture
-        if picture is not None:
-            fields["image"] = picture
+        fields = replay_fields(record, image, {**(options or {}), **more, "format": "npz"})
         again = decode(self._send(fields, npz=True, timeout_s=timeout_s))
-        return _with_picture(again, picture) if keep_picture and picture is not None else again
+        return with_picture(again, fields["image"]) if keep_picture and "image" in fields else again
 
     def _send(self, fields: Mapping[str, bytes], *, npz: bool, timeout_s: float | None) -> bytes:
+        def attempt(left_s: float) -> bytes:
+            reply = self._transport.send(fields, npz=npz, timeout_s=left_s)
+            raise_handler_error(reply)
+            return reply
+
+        return self._patiently(attempt, timeout_s)
+
+    def _patiently(self, attempt: Callable[[float], Result], timeout_s: float | None) -> Result:
+        """The result of the first attempt that succeeds, or the error that is not worth another one."""
         patience = Patience(self._retry_s, self._timeout_s if timeout_s is None else timeout_s, known=self._answered)
         while True:
             try:
-                reply = self._transport.send(fields, npz=npz, timeout_s=patience.left_s)
-                self._answered = True
-                raise_handler_error(reply)
-                return reply
+                result = attempt(patience.left_s)
             except RequestError as error:
                 self._answered |= not isinstance(error, ServerUnreachable)
                 pause_s = patience.wait_s(error)
                 if pause_s is None:
                     raise
+            else:
+                self._answered = True
+                return result
             time.sleep(pause_s)
 
     def ready(self, timeout_s: float = 5.0) -> bool:
@@ -246,34 +288,3 @@ class Client:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _with_picture(record: Record, data: bytes) -> Record:
-    try:
-        return record.with_picture(*prepare_picture(data))
-    except PictureError as error:
-        # The answer is there and may have cost minutes; it is worth more than the picture.
-        warnings.warn(f"the record carries no picture: {error}", stacklevel=3)
-        return record
-
-
-def _without_maps(record: Record) -> Record:
-    """What a replay needs of a record: a file must hold a view, so the smallest one stays."""
-    smallest = min(record.views.values(), key=lambda view: view.stored.nbytes)
-    return replace(record, views={smallest.name: smallest}, run={}, picture=None, alternatives=())
-
-
-def _utf8(prompt: str) -> bytes:
-    try:
-        return prompt.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise RequestError(
-            "invalid", "prompt", f"got a lone surrogate at character {error.start}, allowed text; remove it"
-        ) from error
-
-
-def _json(options: Mapping[str, Any]) -> bytes:
-    try:
-        return json.dumps(dict(options), allow_nan=False).encode()
-    except (TypeError, ValueError) as error:
-        raise RequestError("invalid", "options", f"got {error}, allowed plain JSON values; convert them") from error

@@ -6,7 +6,7 @@ for the handler: its refusals come with OK, in place of the record.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from llava_viewer.client.auth import Token, bearer
 from llava_viewer.client.base import LOOPBACK
 from llava_viewer.client.errors import from_grpc, missing_package
 from llava_wire.container import MAX_FILE_BYTES
+from llava_wire.errors import RequestError
 
 
 class GrpcTransport:
@@ -70,6 +71,10 @@ class GrpcTransport:
                 error.code().name, str(error.details() or ""), self._target, sent_bytes, timeout_s
             ) from error
         return bytes(reply.prediction)
+
+    def stream(self, fields: Mapping[str, bytes], *, timeout_s: float) -> Iterator[bytes]:
+        """Refuses: over gRPC answers come whole."""
+        raise RequestError("invalid", "options.stream", "got true over gRPC, allowed false; make the client with http")
 
     def close(self) -> None:
         """Closes the channel."""

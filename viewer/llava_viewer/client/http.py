@@ -1,12 +1,14 @@
 """Requests over HTTP: a multipart form to /predictions/<model>.
 
-Flow: fields -> multipart POST -> status and body -> reply bytes or a typed error.
+Flow: fields -> multipart POST -> status and body -> reply bytes, whole or as they come, or a typed error.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ssl
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -14,6 +16,8 @@ from urllib.parse import quote, urlsplit
 from llava_viewer.client.auth import Token, bearer
 from llava_viewer.client.base import CONNECT_TIMEOUT_S, LOOPBACK
 from llava_viewer.client.errors import ServerUnreachable, broken_off, from_http, missing_package, timed_out
+
+JSON = "application/json"
 
 
 class HttpTransport:
@@ -42,15 +46,49 @@ class HttpTransport:
 
     def send(self, fields: Mapping[str, bytes], *, npz: bool, timeout_s: float) -> bytes:
         """See `Transport.send`."""
-        httpx = self._httpx
+        with self._typed_errors(timeout_s):
+            reply = self._client.send(self._request(fields, "application/octet-stream" if npz else JSON, timeout_s))
+        if reply.status_code != 200:
+            raise from_http(reply.status_code, reply.content, sum(map(len, fields.values())))
+        return bytes(reply.content)
+
+    def stream(self, fields: Mapping[str, bytes], *, timeout_s: float) -> Iterator[bytes]:
+        """Sends the request's fields and yields the reply's bytes as they come.
+
+        Args:
+            fields, timeout_s: as for `send`; the time is that of the whole reply.
+
+        Raises:
+            RequestError: as `send`, also in the midst of a reply.
+        """
+        end = time.monotonic() + timeout_s
+        with self._typed_errors(timeout_s):
+            reply = self._client.send(self._request(fields, JSON, timeout_s), stream=True)
+            try:
+                if reply.status_code != 200:
+                    raise from_http(reply.status_code, reply.read(), sum(map(len, fields.values())))
+                for piece in reply.iter_raw():
+                    yield piece
+                    if time.monotonic() > end:
+                        raise timed_out(timeout_s)
+            finally:
+                reply.close()
+
+    def _request(self, fields: Mapping[str, bytes], accept: str, timeout_s: float) -> Any:
         # httpx sends a part without a file name as a form field, and neither needs a type that the server would parse.
         parts = {name: (None, value) for name, value in fields.items() if name != "image"}
         if "image" in fields:
             parts["image"] = ("image", fields["image"], "application/octet-stream")  # type: ignore[assignment]
-        headers = {"accept": "application/octet-stream" if npz else "application/json", **bearer(self._token)}
-        timeout = httpx.Timeout(timeout_s, connect=min(timeout_s, CONNECT_TIMEOUT_S))
+        headers = {"accept": accept, **bearer(self._token)}
+        timeout = self._httpx.Timeout(timeout_s, connect=min(timeout_s, CONNECT_TIMEOUT_S))
+        return self._client.build_request("POST", self._url, files=parts or None, headers=headers, timeout=timeout)
+
+    @contextlib.contextmanager
+    def _typed_errors(self, timeout_s: float) -> Iterator[None]:
+        """httpx's exceptions as this project's."""
+        httpx = self._httpx
         try:
-            reply = self._client.post(self._url, files=parts or None, headers=headers, timeout=timeout)
+            yield
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             raise ServerUnreachable(self._address, str(error)) from error
         except httpx.TimeoutException as error:
@@ -61,9 +99,6 @@ class HttpTransport:
             raise broken_off(str(error)) from error
         except httpx.HTTPError as error:
             raise broken_off(str(error)) from error
-        if reply.status_code != 200:
-            raise from_http(reply.status_code, reply.content, sum(map(len, fields.values())))
-        return bytes(reply.content)
 
     def close(self) -> None:
         """Closes the connections."""
