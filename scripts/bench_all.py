@@ -33,7 +33,9 @@ def commands(quick: bool) -> list[list[str]]:
     listed.append(["bench_endurance.py", *(["--requests", "400"] if quick else [])])
     if torch.cuda.is_available():
         listed.append(["bench_gpu.py", "--rounds", "3" if quick else "10"])
-    listed.append(["bench_serving.py"])
+    # The others know what to do by themselves.
+    apart = {words[0] for words in listed} | {"bench_all.py", "bench_table.py", "bench_gpu.py"}
+    listed += [[path.name] for path in sorted(SCRIPTS.glob("bench_*.py")) if path.name not in apart]
     return listed
 
 
