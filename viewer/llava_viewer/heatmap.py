@@ -76,7 +76,7 @@ def overlay(
     Args:
         picture: RGB; its size may differ from the original's by a scale.
         heat: [row, col] float32.
-        alpha: one opacity for the whole grid, or None for an opacity that rises with attention over a greyed picture
+        alpha: one opacity for the whole grid, or None for an opacity that rises with attention over a paler picture
             whose unseen parts are darkened.
     """
     grey, _ = to_grey(heat)
@@ -92,7 +92,8 @@ def overlay(
     layer.paste(patch_layer.resize(size, PillowImage.Resampling.NEAREST), (left, top))
     ground = picture.convert("RGB")
     if alpha is None:
-        ground = PillowImage.blend(ground, ground.convert("L").convert("RGB"), 0.85)
+        # Paler, still coloured: answers name colours, and the heat must stand out.
+        ground = PillowImage.blend(ground, ground.convert("L").convert("RGB"), 0.35)
         unseen = PillowImage.new("L", ground.size, 150)
         unseen.paste(0, (left, top, right, bottom))
         ground.paste((88, 92, 100), (0, 0), unseen)

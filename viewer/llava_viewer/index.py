@@ -1,14 +1,15 @@
 """One page over many runs: a folder of records and reports -> index.html with thumbnails, sortable and filterable.
 
-Flow: `*.npz` in the folder and one level below -> `Entry`s (damaged files become notes) -> index.html. Without
-JavaScript the runs stand in the order of their names.
+Flow: `*.npz` in the folder and one level below -> `Entry`s, those of unchanged files from the cache beside the page
+(damaged files become notes) -> index.html. Without JavaScript the runs stand in the order of their names.
 """
 
 from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator
+import shlex
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,12 @@ from PIL import Image as PillowImage
 from llava_viewer import colormap, wording
 from llava_viewer.frames import mean_image_share, split_view
 from llava_viewer.heatmap import data_uri, overlay
+from llava_viewer.index_cache import THUMB_KIND, Entry, read_cache, write_cache
 from llava_viewer.photo import PhotoError, checkered, open_picture, shrink
 from llava_viewer.render import page
 from llava_viewer.rows import answer_rows, first_row
 from llava_viewer.styles import static_text
+from llava_viewer.text import visible
 from llava_wire.container import decode
 from llava_wire.errors import RecordError
 from llava_wire.record import Record
@@ -33,24 +36,19 @@ INDEX_NAME = "index.html"
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One run in the list; `share` and `tokens` are numbers for sorting, the rest is text as shown."""
+class Listed:
+    """One run as the page lists it: its entry and what depends on the files beside it.
 
+    Args:
+        record, report: links, the report's "" when there is none.
+        argument: the record's path for a command line, or "" when its name cannot be shown as it is.
+    """
+
+    entry: Entry
     name: str
-    report: str
     record: str
-    thumb: str
-    thumb_label: str
-    prompt: str
-    answer: str
-    model: str
-    view: str
-    date: str
-    transport: str
-    tokens: str
-    tokens_text: str
-    share: str
-    share_text: str
+    report: str
+    argument: str
     search: str
 
 
@@ -62,30 +60,40 @@ class Skipped:
     reason: str
 
 
-def write_index(folder: Path, *, title: str = "Runs") -> Path:
+def write_index(folder: Path, *, title: str = "Runs", fresh: bool = False) -> Path:
     """Writes index.html into the folder and returns its path.
 
     Args:
         folder: is searched for `*.npz` records, also in its direct subfolders; a report is the `.html` file of the
-            same name beside its record.
+            same name beside its record. Records whose size and time have not changed since the last index are not
+            read again: what was found in them is kept in `index.cache.json`.
         title: the page's heading.
+        fresh: read every record again.
     """
-    entries: list[Entry] = []
+    known = {} if fresh else read_cache(folder)
+    kept: dict[str, Entry] = {}
     skipped: list[Skipped] = []
     for path in _records(folder):
         name = path.relative_to(folder).as_posix()
         try:
-            entries.append(_entry(folder, path, decode(path.read_bytes())))
+            stamp = _stamp(path)
+            entry = known.get(name)
+            kept[name] = entry if entry and entry.stamp == stamp else _entry(stamp, decode(path.read_bytes()))
         except (RecordError, OSError) as error:
             skipped.append(Skipped(name, str(error)))
+    write_cache(folder, kept)
+    listed = [_listed(folder, name, entry) for name, entry in kept.items()]
     html = page(
         "index.html.j2",
         css=(static_text("base.css") + static_text("index.css"),),
         script=static_text("index.js"),
         title=title,
-        count=wording.count(len(entries), "run"),
-        entries=entries,
+        count=wording.count(len(listed), "run"),
+        runs=listed,
+        models=_choices(one.entry.model for one in listed),
+        views=_choices(one.entry.view for one in listed),
         skipped=skipped,
+        skipped_text=wording.count(len(skipped), "file"),
     )
     target = folder / INDEX_NAME
     partial = folder / f"{INDEX_NAME}.partial"
@@ -99,32 +107,53 @@ def _records(folder: Path) -> Iterator[Path]:
     return iter(sorted(found, key=lambda path: path.relative_to(folder).as_posix()))
 
 
-def _entry(folder: Path, path: Path, record: Record) -> Entry:
-    name = path.relative_to(folder).with_suffix("").as_posix()
+def _stamp(path: Path) -> str:
+    """What changes when a file is written anew."""
+    status = path.stat()
+    return f"{status.st_size}.{status.st_mtime_ns}"
+
+
+def _choices(values: Iterator[str] | Sequence[str]) -> list[str]:
+    """Each value once, in order; nothing when there is no choice."""
+    found = sorted(set(values))
+    return found if len(found) > 1 else []
+
+
+def _listed(folder: Path, name: str, entry: Entry) -> Listed:
+    path = folder / name
     report = path.with_suffix(".html")
+    stem = Path(name).with_suffix("").as_posix()
+    return Listed(
+        entry=entry,
+        name=stem,
+        record=_link(path.relative_to(folder)),
+        report=_link(report.relative_to(folder)) if report.is_file() else "",
+        argument=shlex.quote(f"./{name}" if name.startswith("-") else name) if visible(name) == name else "",
+        search=" ".join((stem, entry.prompt, entry.answer, entry.model, entry.view)).casefold(),
+    )
+
+
+def _entry(stamp: str, record: Record) -> Entry:
     view = next(iter(record.views.values()))
     share = mean_image_share(record, view)
     written = sum(not token.special for token in record.tokens)
     thumb, label = _thumb(record)
-    model = record.facts.model.name
-    facts = (name, record.facts.prompt.text, record.answer, model)
+    geometry = record.geometry
     return Entry(
-        name=name,
-        report=_link(report.relative_to(folder)) if report.is_file() else "",
-        record=_link(path.relative_to(folder)),
+        stamp=stamp,
         thumb=thumb,
         thumb_label=label,
         prompt=record.facts.prompt.text,
         answer=record.answer,
-        model=model,
+        model=record.facts.model.name,
         view=view.name,
+        picture=f"{record.facts.image.pixels_sha256[:16]} {geometry.rows}x{geometry.cols}",
         date=_run_text(record.run, "finished_at").replace("T", " ").replace("Z", " UTC"),
         transport=_run_text(record.run, "transport"),
         tokens=str(written),
         tokens_text=wording.count(written, "token"),
         share=f"{share:.6f}",
         share_text=wording.percent(share),
-        search=" ".join(facts).casefold(),
     )
 
 
@@ -157,6 +186,6 @@ def _thumb(record: Record) -> tuple[str, str]:
     if heat is not None:
         ground = overlay(ground, heat, record.geometry, colormap.DEFAULT_PALETTE, None)
     buffer = io.BytesIO()
-    PillowImage.frombytes("RGB", ground.size, ground.tobytes()).save(buffer, "JPEG", quality=80)
+    PillowImage.frombytes("RGB", ground.size, ground.tobytes()).save(buffer, "WEBP", quality=78, method=4)
     label = f"where it looked for “{chosen.text}”" if chosen else "where it looked, whole answer"
-    return data_uri(buffer.getvalue(), "image/jpeg"), label
+    return data_uri(buffer.getvalue(), THUMB_KIND), label

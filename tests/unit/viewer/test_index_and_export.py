@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
+from llava_viewer import index
 from llava_viewer.export import export_overlays, write_text_log
 from llava_viewer.index import write_index
 from llava_viewer.render import render_report
-from llava_wire import encode
+from llava_wire import Record, decode, encode
 from support.golden import HOSTILE, hostile_record
 from support.synthetic import make_record
 
@@ -28,7 +32,7 @@ def test_the_index_lists_runs_by_name_with_links_that_exist(tmp_path: Path) -> N
     assert 'href="./b%20run.html"' in page
     assert 'href="./sub/c%231.html"' in page
     assert page.count("no report beside it") == 1
-    assert "40\u00a0% on the image" in page
+    assert "<b>40\u00a0%</b> on the image" in page
 
 
 def test_damaged_files_are_named_and_skipped(tmp_path: Path) -> None:
@@ -48,6 +52,68 @@ def test_the_index_is_inert_and_repeats_itself(tmp_path: Path) -> None:
     assert HOSTILE not in first
     assert 'href="javascript' not in first
     assert write_index(tmp_path).read_text("utf-8") == first
+
+
+def test_only_changed_records_are_read_again_and_the_page_is_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+
+    def counted(data: bytes) -> Record:
+        read.append(len(data))
+        return decode(data)
+
+    monkeypatch.setattr(index, "decode", counted)
+    for stem in ("a", "b", "c"):
+        (tmp_path / f"{stem}.npz").write_bytes(encode(make_record(prompt=stem, reductions=("layers_heads",))))
+    first = write_index(tmp_path).read_text("utf-8")
+    assert len(read) == 3
+    assert write_index(tmp_path).read_text("utf-8") == first
+    assert len(read) == 3
+    (tmp_path / "a.npz").unlink()
+    (tmp_path / "b.npz").write_bytes(encode(make_record(prompt="another question", reductions=("layers_heads",))))
+    changed = write_index(tmp_path).read_text("utf-8")
+    assert len(read) == 4
+    assert "another question" in changed
+    assert 'data-name="a"' not in changed
+    assert write_index(tmp_path, fresh=True).read_text("utf-8") == changed
+    assert len(read) == 6
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda cache: {**cache, "layout": [0, "old"]},
+        lambda cache: [],
+        lambda cache: {**cache, "entries": {"a.npz": {"stamp": 1}}},
+        lambda cache: _with(cache, thumb="javascript:alert(1)"),
+        lambda cache: _with(cache, share="nan%"),
+        lambda cache: _with(cache, prompt=["x"]),
+    ],
+)
+def test_a_damaged_cache_counts_as_none(tmp_path: Path, damage: Callable[[Any], Any]) -> None:
+    (tmp_path / "a.npz").write_bytes(encode(make_record(reductions=("layers_heads",))))
+    page = write_index(tmp_path).read_text("utf-8")
+    cache = tmp_path / "index.cache.json"
+    cache.write_text(json.dumps(damage(json.loads(cache.read_bytes()))))
+    assert write_index(tmp_path).read_text("utf-8") == page
+    cache.write_bytes(b"{")
+    assert write_index(tmp_path).read_text("utf-8") == page
+
+
+def test_a_hostile_cache_stays_text(tmp_path: Path) -> None:
+    (tmp_path / "a.npz").write_bytes(encode(make_record(reductions=("layers_heads",))))
+    write_index(tmp_path)
+    cache = tmp_path / "index.cache.json"
+    thumb = 'data:image/webp;base64,"><img src=x onerror=alert(1)>'
+    cache.write_text(json.dumps(_with(json.loads(cache.read_bytes()), thumb=thumb, prompt=HOSTILE)))
+    page = write_index(tmp_path).read_text("utf-8")
+    assert HOSTILE not in page
+    assert "<img src=x" not in page
+
+
+def _with(cache: dict[str, Any], **changed: object) -> dict[str, Any]:
+    return {**cache, "entries": {name: {**entry, **changed} for name, entry in cache["entries"].items()}}
 
 
 def test_an_empty_folder_has_an_index(tmp_path: Path) -> None:

@@ -114,7 +114,7 @@ def index(arguments: argparse.Namespace) -> None:
 
     if not arguments.folder.is_dir():
         raise NotADirectoryError(20, os.strerror(20), str(arguments.folder))
-    print(write_index(arguments.folder))
+    print(write_index(arguments.folder, title=arguments.title, fresh=arguments.fresh))
 
 
 def inspect(arguments: argparse.Namespace) -> None:

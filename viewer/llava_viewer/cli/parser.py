@@ -193,6 +193,8 @@ def _index(group: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     parser.set_defaults(run=commands.index)
     parser.add_argument("folder", type=Path, metavar="FOLDER")
+    parser.add_argument("--title", default="Runs", help="the heading (default: %(default)s)")
+    parser.add_argument("--fresh", action="store_true", help="read every record again, also unchanged ones")
 
 
 def _inspect(group: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
