@@ -1,28 +1,21 @@
 """Picture bytes to model input, with the geometry of what the processor did.
 
-Flow: bytes -> limits from the header -> oriented 8-bit RGB picture -> pixel values + `Geometry`.
+Flow: bytes -> `open_picture` -> upright 8-bit RGB picture -> pixel values + `Geometry`.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from PIL import Image as PillowImage
-from PIL import ImageOps, UnidentifiedImageError
 
+from llava_server.picture_file import open_picture
 from llava_server.settings import Limits, SettingsError
 from llava_wire.errors import RequestError
 from llava_wire.geometry import Geometry, Preprocess
 from llava_wire.schema import Image
-
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
-_FIRST_BYTES = (b"\x89PNG", b"\xff\xd8\xff", b"RIFF", b"GIF8", b"BM", b"II*\0", b"MM\0*")
-"""How files of these formats begin: one that does and still cannot be opened is damaged, not of another format."""
 
 
 @dataclass(frozen=True)
@@ -38,52 +31,6 @@ class PreparedImage:
     pixels: torch.Tensor
     facts: Image
     geometry: Geometry
-
-
-def open_picture(data: bytes, limits: Limits) -> PillowImage.Image:
-    """Decodes a picture file to 8-bit RGB, turned as its EXIF orientation says; the first frame of an animation.
-
-    Raises:
-        RequestError: "too_large" by bytes or pixels, "unsupported_media" for other formats, "invalid" when damaged.
-    """
-    if len(data) > limits.max_image_bytes:
-        raise RequestError(
-            "too_large",
-            "image",
-            f"got {len(data)} bytes, allowed {limits.max_image_bytes}; send a smaller file, the model sees few pixels",
-        )
-    try:
-        with warnings.catch_warnings():
-            # Pillow's own bomb warning is replaced by our limit just below, which reads the same header.
-            warnings.simplefilter("ignore", PillowImage.DecompressionBombWarning)
-            picture = PillowImage.open(io.BytesIO(data), formats=FORMATS)
-    except PillowImage.DecompressionBombError as error:
-        raise RequestError("too_large", "image", f"got {error}, allowed {limits.max_image_pixels} pixels") from error
-    except UnidentifiedImageError as error:
-        if data.startswith(_FIRST_BYTES):
-            raise _damaged(ValueError("its header ends too early")) from error
-        raise RequestError(
-            "unsupported_media", "image", f"got {data[:8]!r}..., allowed {', '.join(FORMATS)}; convert the file"
-        ) from error
-    except Exception as error:
-        raise _damaged(error) from error
-    width, height = picture.size
-    if width * height > limits.max_image_pixels:
-        raise RequestError(
-            "too_large",
-            "image",
-            f"got {width} x {height} = {width * height} pixels, allowed {limits.max_image_pixels}; scale it down",
-        )
-    try:
-        # Pillow raises many kinds of errors for damaged files: OSError, SyntaxError, ValueError, struct.error.
-        picture.load()
-        return ImageOps.exif_transpose(picture).convert("RGB")
-    except Exception as error:
-        raise _damaged(error) from error
-
-
-def _damaged(error: Exception) -> RequestError:
-    return RequestError("invalid", "image", f"got a damaged picture ({error}), allowed a whole file; send it again")
 
 
 def preprocess_of(image_processor: Any, patch_px: int) -> Preprocess:

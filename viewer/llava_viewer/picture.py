@@ -10,13 +10,12 @@ import io
 from collections.abc import Iterator
 
 from PIL import Image as PillowImage
-from PIL import ImageOps
 
 from llava_wire.record import Record
+from llava_wire.upright import upright_rgb
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 """The formats that the server reads."""
-_ORIENTATION_TAG = 0x0112
 _STANDALONE = frozenset({0x01, *range(0xD0, 0xD8)})
 """JPEG markers that carry no length: TEM and the restart markers."""
 _SOS, _EOI = 0xDA, 0xD9
@@ -40,12 +39,12 @@ def prepare_picture(data: bytes) -> tuple[str, bytes]:
     """
     try:
         with PillowImage.open(io.BytesIO(data), formats=FORMATS) as opened:
-            upright_jpeg = opened.format in ("JPEG", "MPO") and opened.mode in ("RGB", "L")
-            upright_jpeg = upright_jpeg and opened.getexif().get(_ORIENTATION_TAG, 1) == 1
-            pixels = ImageOps.exif_transpose(opened).convert("RGB")
+            kept_jpeg = opened.format in ("JPEG", "MPO") and opened.mode in ("RGB", "L")
+            pixels = upright_rgb(opened)
     except Exception as error:  # Pillow raises many kinds of errors for damaged files
         raise PictureError(f"image: got an unreadable picture ({error}), allowed {', '.join(FORMATS)}") from error
-    if upright_jpeg:
+    if kept_jpeg:
+        # Without its metadata a JPEG that was turned by them has other pixels, and becomes a PNG.
         stripped = _without_metadata(data)
         if stripped is not None and _rgb_digest(stripped) == _digest(pixels):
             return "picture.jpg", stripped
@@ -69,7 +68,7 @@ def check_picture(record: Record, data: bytes) -> str | None:
         return None
     try:
         with PillowImage.open(io.BytesIO(data), formats=FORMATS) as opened:
-            pixels = ImageOps.exif_transpose(opened).convert("RGB")
+            pixels = upright_rgb(opened)
     except Exception as error:  # as above
         return f"image: got an unreadable picture ({error}), allowed {', '.join(FORMATS)}"
     if pixels.size != (image.width_px, image.height_px):
@@ -100,7 +99,7 @@ def _rgb_digest(data: bytes) -> str:
 
 
 def _without_metadata(data: bytes) -> bytes | None:
-    """A JPEG without comments and application segments that do not decide its colours; None when it is malformed.
+    """A JPEG without comments and application segments that do not decide its numbers; None when it is malformed.
 
     What follows the end marker (a second picture, a thumbnail, a video) goes too.
     """
@@ -108,20 +107,21 @@ def _without_metadata(data: bytes) -> bytes | None:
     try:
         for marker, segment in _segments(data):
             if marker == 0xFE or 0xE0 <= marker <= 0xEF:
-                segment = _colour_segment(marker, segment)
+                segment = _needed_segment(marker, segment)
             kept.append(segment)
     except (IndexError, ValueError):
         return None
     return b"".join(kept) if kept[-1] == b"\xff\xd9" else None
 
 
-def _colour_segment(marker: int, segment: bytes) -> bytes:
-    """The segment when decoders need it for the colours (JFIF without its thumbnail, ICC, Adobe), else nothing."""
+def _needed_segment(marker: int, segment: bytes) -> bytes:
+    """The segment when decoders need it for the colours (JFIF without its thumbnail, Adobe), else nothing.
+
+    A colour profile goes: the model sees the numbers without it, and so should whoever looks at the report.
+    """
     payload = segment[4:]
     if marker == 0xE0 and payload.startswith(b"JFIF\0") and len(payload) >= 14:
         return b"\xff\xe0\x00\x10" + payload[:12] + b"\0\0"
-    if marker == 0xE2 and payload.startswith(b"ICC_PROFILE\0"):
-        return segment
     if marker == 0xEE and payload.startswith(b"Adobe"):
         return segment
     return b""

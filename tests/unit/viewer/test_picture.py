@@ -7,6 +7,7 @@ import io
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from PIL import Image as PillowImage
 from PIL import ImageCms, ImageOps, PngImagePlugin
@@ -34,9 +35,16 @@ def exif(orientation: int = 1) -> bytes:
 
 
 def upright(data: bytes) -> PillowImage.Image:
-    """What the server makes of a file: turned, 8-bit RGB."""
+    """What the server makes of a file: turned, 8-bit RGB; of 16 bits of grey the upper ones."""
     with PillowImage.open(io.BytesIO(data)) as opened:
+        if opened.mode == "I;16":
+            return PillowImage.fromarray((np.asarray(opened) >> 8).astype(np.uint8)).convert("RGB")
         return ImageOps.exif_transpose(opened).convert("RGB")
+
+
+def deep(picture: PillowImage.Image) -> PillowImage.Image:
+    """The picture in 16 bits of grey."""
+    return PillowImage.fromarray(np.asarray(picture.convert("L")).astype(np.uint16) * 257)
 
 
 def profile() -> bytes:
@@ -67,7 +75,7 @@ TURNED: dict[str, Callable[[], bytes]] = {
     "png": lambda: png_with_text(PICTURE),
     "png, palette": lambda: png_with_text(PICTURE.convert("P")),
     "png, alpha": lambda: png_with_text(PICTURE.convert("RGBA")),
-    "png, 16 bit": lambda: saved(PICTURE.convert("I;16"), "PNG"),
+    "png, 16 bit": lambda: saved(deep(PICTURE), "PNG"),
     "webp": lambda: saved(PICTURE, "WEBP", exif=exif(3)),
     "gif": lambda: saved(PICTURE, "GIF", comment=SECRET),
     "tiff": lambda: saved(PICTURE, "TIFF", description=SECRET.decode()),
@@ -87,8 +95,7 @@ def test_an_upright_jpeg_keeps_its_compressed_data(make: Callable[[], bytes]) ->
         assert not opened.getexif()
         assert "comment" not in opened.info
         assert getattr(opened, "n_frames", 1) == 1
-        # The colours on a screen depend on the profile.
-        assert ("icc_profile" in opened.info) == (b"ICC_PROFILE" in data)
+        assert "icc_profile" not in opened.info
     assert prepare_picture(kept) == (name, kept)
 
 
@@ -154,9 +161,9 @@ def test_other_pictures_are_not() -> None:
 
 
 def test_the_server_computes_the_same_pixels() -> None:
-    images = pytest.importorskip("llava_server.images", reason="the server's packages are not installed")
+    picture_file = pytest.importorskip("llava_server.picture_file", reason="the server's packages are not installed")
     settings = pytest.importorskip("llava_server.settings")
     limits = settings.Limits()
     for name, make in {**FILES, **TURNED}.items():
         data = make()
-        assert images.open_picture(data, limits).tobytes() == upright(prepare_picture(data)[1]).tobytes(), name
+        assert picture_file.open_picture(data, limits).tobytes() == upright(prepare_picture(data)[1]).tobytes(), name

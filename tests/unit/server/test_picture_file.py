@@ -1,0 +1,260 @@
+"""Picture files made to hurt or to be misread: bombs of every format, odd pixels, damage; read right or refused."""
+
+from __future__ import annotations
+
+import io
+import random
+import resource
+import struct
+import zlib
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageOps
+
+from llava_server.picture_file import FORMATS, open_picture
+from llava_server.settings import Limits
+from llava_viewer.picture import PictureError, prepare_picture
+from llava_wire import RequestError
+from support.pictures import encoded, scene
+
+LIMITS = Limits()
+SMALL = Limits(max_image_bytes=300_000, max_image_pixels=1_000_000)
+RAMP = np.linspace(0, 65535, 256).astype(np.uint16)[None, :].repeat(4, 0)
+
+
+def tiff(tags: Sequence[tuple[int, int, Sequence[int]]], data: bytes) -> bytes:
+    """A little-endian TIFF of one page: (tag, 3 for short or 4 for long, values), and what lies at offset 400."""
+    fixed, behind = struct.pack("<H", len(tags)), b""
+    start = 8 + 2 + 12 * len(tags) + 4
+    for tag, kind, values in sorted(tags):
+        raw = struct.pack(f"<{len(values)}{'HI'[kind - 3]}", *values)
+        if len(raw) > 4:
+            behind, raw = behind + raw, struct.pack("<I", start + len(behind))
+        fixed += struct.pack("<HHI", tag, kind, len(values)) + raw.ljust(4, b"\0")
+    return (b"II*\0" + struct.pack("<I", 8) + fixed + bytes(4) + behind).ljust(400, b"\0") + data
+
+
+def tiled_tiff(side_px: int) -> bytes:
+    """A TIFF of 10 x 10 px in one tile of this side, deflated to nothing."""
+    data = zlib.compress(bytes(200_000))
+    return tiff(
+        [(256, 4, [10]), (257, 4, [10]), (258, 3, [8, 8, 8]), (259, 3, [8]), (262, 3, [2]), (277, 3, [3]),
+         (322, 4, [side_px]), (323, 4, [side_px]), (324, 4, [400]), (325, 4, [len(data)])],
+        data,
+    )  # fmt: skip
+
+
+def segment(marker: int, data: bytes) -> bytes:
+    """One JPEG segment."""
+    return bytes([0xFF, marker]) + struct.pack(">H", len(data) + 2) + data
+
+
+def jpeg_of_scans(side_px: int, scans: int) -> bytes:
+    """A progressive grey JPEG whose scans each visit every pixel and hold almost no data."""
+    head = segment(0xDB, b"\0" + b"\1" * 64) + segment(
+        0xC2, struct.pack(">BHHBBBB", 8, side_px, side_px, 1, 1, 0x11, 0)
+    )
+    one_code = bytes([1] + [0] * 15)
+    tables = segment(0xC4, b"\x00" + one_code + b"\0") + segment(0xC4, b"\x10" + one_code + b"\xe0")
+    refine = segment(0xDA, b"\1\1\0\1\x3f\x10") + b"\x7f"
+    return b"\xff\xd8" + head + tables + segment(0xDA, b"\1\1\0\0\0\1") + b"\0" + refine * scans + b"\xff\xd9"
+
+
+def webp_claiming(side_px: int) -> bytes:
+    """A small animated WebP whose header promises a huge canvas."""
+    frames = [Image.new("RGB", (64, 64), colour) for colour in ("red", "blue")]
+    data = bytearray(encoded(frames[0], "WEBP", save_all=True, append_images=frames[1:]))
+    at = data.index(b"VP8X") + 12
+    data[at : at + 6] = (side_px - 1).to_bytes(3, "little") * 2
+    return bytes(data)
+
+
+def gif_claiming(side_px: int) -> bytes:
+    """A small GIF whose first frame is larger than its screen."""
+    data = bytearray(encoded(Image.new("P", (8, 8)), "GIF"))
+    at = data.index(b",", 13)
+    data[at + 5 : at + 9] = struct.pack("<HH", side_px, side_px)
+    return bytes(data)
+
+
+def bmp_claiming(side_px: int) -> bytes:
+    """A small BMP whose header promises more."""
+    data = bytearray(encoded(Image.new("RGB", (8, 8)), "BMP"))
+    data[18:26] = struct.pack("<ii", side_px, side_px)
+    return bytes(data)
+
+
+def tiff_claiming(side_px: int) -> bytes:
+    """A TIFF of one strip that promises a huge picture."""
+    return tiff(
+        [(256, 4, [side_px]), (257, 4, [side_px]), (258, 3, [8, 8, 8]), (259, 3, [8]), (262, 3, [2]), (273, 4, [400]),
+         (277, 3, [3]), (278, 4, [side_px]), (279, 4, [200])],
+        zlib.compress(bytes(200_000)),
+    )  # fmt: skip
+
+
+BOMBS = {
+    "tiff, tiles of 1.2 GB": (tiled_tiff(20_000), "tiles of 20000 x 20000 px that cover 400000000 pixels"),
+    "tiff, pixels": (tiff_claiming(50_000), "50000 x 50000 = 2500000000 pixels, allowed 40000000"),
+    "jpeg, scans": (jpeg_of_scans(6300, 400_000), "more than 16 scans of 39690000 pixels"),
+    "jpeg, pixels": (jpeg_of_scans(65_000, 1), "65000 x 65000"),
+    "webp, canvas": (webp_claiming(16_383), "16383 x 16383"),
+    "gif, frame larger than the screen": (gif_claiming(65_535), "65535 x 65535"),
+    "bmp, pixels": (bmp_claiming(30_000), "30000 x 30000"),
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_bombs_are_refused_before_they_are_decoded(name: str) -> None:
+    data, says = BOMBS[name]
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(RequestError) as caught:
+        open_picture(data, LIMITS)
+    assert (caught.value.code, caught.value.field) == ("too_large", "image"), caught.value
+    if "pixels (" in caught.value.message or "exceeds limit" in caught.value.message:
+        assert "allowed 40000000 pixels" in caught.value.message
+    else:
+        assert says in caught.value.message
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 150_000, "KiB that were taken all the same"
+
+
+def test_ordinary_tiles_and_scans_are_fine() -> None:
+    assert open_picture(tiled_tiff(256), LIMITS).size == (10, 10)
+    progressive = encoded(scene(900, 700, 1), "JPEG", progressive=True, quality=95)
+    assert open_picture(progressive, Limits(max_image_pixels=700_000)).size == (900, 700)
+    # A phone's picture with a video behind its end, which holds any bytes.
+    assert open_picture(progressive + segment(0xDA, b"") * 5000, Limits(max_image_pixels=700_000)).size == (900, 700)
+    assert open_picture(jpeg_of_scans(64, 30), LIMITS).size == (64, 64)
+
+
+@pytest.mark.parametrize("fmt", ["PNG", "TIFF"])
+@pytest.mark.parametrize("order", ["<u2", ">u2"])
+def test_16_bits_of_grey_keep_their_upper_half(fmt: str, order: str) -> None:
+    mode = {"<u2": "I;16", ">u2": "I;16B"}[order]
+    if (fmt, order) == ("PNG", ">u2"):
+        mode = "I;16"
+    picture = Image.frombytes(mode, (256, 4), RAMP.astype("<u2" if mode == "I;16" else order).tobytes())
+    pixels = np.asarray(open_picture(encoded(picture, fmt), LIMITS))
+    np.testing.assert_array_equal(pixels, (RAMP >> 8)[..., None].repeat(3, -1))
+
+
+def test_16_bits_of_colour_keep_their_upper_half_too() -> None:
+    """A PNG with 16 bits in each of red, green and blue, written by hand."""
+    rows = b"".join(b"\0" + RAMP[0, :, None].repeat(3, -1).astype(">u2").tobytes() for _ in range(4))
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 256, 4, 16, 2, 0, 0, 0))
+    data = b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    np.testing.assert_array_equal(np.asarray(open_picture(data, LIMITS)), (RAMP >> 8)[..., None].repeat(3, -1))
+
+
+@pytest.mark.parametrize("dtype", ["i4", "f4"])
+def test_pixels_without_a_white_are_refused(dtype: str) -> None:
+    with pytest.raises(RequestError, match="allowed 1 to 8 or 16 bits per channel") as caught:
+        open_picture(encoded(Image.fromarray(RAMP.astype(dtype)), "TIFF"), LIMITS)
+    assert caught.value.code == "unsupported_media"
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_transparency_is_dropped_and_the_colours_beneath_it_count(mode: str) -> None:
+    picture = scene(60, 60, 2)
+    if mode == "P":
+        data = encoded(picture.convert("P"), "PNG", transparency=bytes(range(256)))
+    else:
+        clear = picture.convert(mode)
+        clear.putalpha(0)
+        data = encoded(clear, "PNG")
+    expected = picture.convert("P" if mode == "P" else mode[:-1]).convert("RGB")
+    assert open_picture(data, LIMITS).tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("fmt", ["JPEG", "TIFF"])
+def test_cmyk_becomes_rgb_by_the_plain_formula(fmt: str) -> None:
+    options = {"quality": 100, "subsampling": 0} if fmt == "JPEG" else {}
+    pixels = np.asarray(open_picture(encoded(scene(60, 60, 2).convert("CMYK"), fmt, **options), LIMITS), int)
+    assert np.abs(pixels - np.asarray(scene(60, 60, 2), int)).max() <= (8 if fmt == "JPEG" else 1)
+
+
+@pytest.mark.parametrize("fmt", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_orientation_is_that_of_pillow_and_a_damaged_block_is_no_orientation(fmt: str) -> None:
+    rng = random.Random(fmt)
+    picture, lossless = scene(60, 90, 4), {"lossless": True} if fmt == "WEBP" else {}
+    for orientation in range(10):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        data = encoded(picture, fmt, exif=exif, **lossless)
+        expected = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB")
+        opened = open_picture(data, LIMITS)
+        assert (opened.size, opened.tobytes()) == (expected.size, expected.tobytes()), orientation
+        if fmt == "TIFF":
+            continue
+        block = bytearray(exif.tobytes())
+        for _ in range(30):
+            block[rng.randrange(6, len(block))] = rng.randrange(256)
+            opened = open_picture(encoded(picture, fmt, exif=bytes(block), **lossless), LIMITS)
+            assert sorted(opened.size) == [60, 90]
+
+
+SEEDS = [
+    encoded(scene(60, 60, 1).convert(mode), fmt, **options)
+    for fmt, mode, options in [
+        ("PNG", "RGB", {}), ("PNG", "P", {"transparency": 3}), ("PNG", "LA", {}), ("JPEG", "RGB", {}),
+        ("JPEG", "CMYK", {}), ("JPEG", "L", {"progressive": True}), ("WEBP", "RGBA", {}), ("GIF", "P", {}),
+        ("BMP", "RGB", {}), ("TIFF", "RGB", {}), ("TIFF", "RGB", {"compression": "tiff_lzw"}),
+    ]
+] + [tiled_tiff(32), encoded(Image.fromarray(RAMP), "PNG")]  # fmt: skip
+
+
+def opened_or_refusal(file: bytes) -> Image.Image | RequestError:
+    """What comes of a file within small limits; any other exception is a fault."""
+    try:
+        return open_picture(file, SMALL)
+    except RequestError as error:
+        return error
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@given(
+    data=st.sampled_from(SEEDS),
+    changes=st.lists(st.tuples(st.integers(0, 1 << 20), st.binary(min_size=1, max_size=4)), max_size=6),
+    cut=st.none() | st.integers(0, 1 << 20),
+)
+def test_damage_ends_in_pixels_or_in_a_refusal_and_the_client_sees_the_same_pixels(
+    data: bytes, changes: list[tuple[int, bytes]], cut: int | None
+) -> None:
+    damaged = bytearray(data)
+    for at, new in changes:
+        at %= len(damaged)
+        damaged[at : at + len(new)] = new
+    file = bytes(damaged if cut is None else damaged[: cut % len(damaged)])
+    picture = opened_or_refusal(file)
+    if isinstance(picture, RequestError):
+        assert picture.field == "image"
+        assert picture.status in (413, 415, 422)
+        assert "allowed" in picture.message
+        return
+    assert (picture.mode, picture.width * picture.height <= SMALL.max_image_pixels) == ("RGB", True)
+    try:
+        _, kept = prepare_picture(file)
+    except PictureError as error:
+        raise AssertionError("the client cannot read what the server can") from error
+    assert open_picture(kept, LIMITS).tobytes() == picture.tobytes()
+
+
+@given(st.binary(max_size=200), st.sampled_from([b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF89a", b"BM",
+                                                 b"RIFF\0\0\0\0WEBPVP8X", b"II*\0\x08\0\0\0", b"MM\0*"]))  # fmt: skip
+def test_noise_behind_any_beginning_is_refused(noise: bytes, first: bytes) -> None:
+    with pytest.raises(RequestError):
+        open_picture(first + noise, SMALL)
+
+
+def test_the_formats_are_those_of_the_client() -> None:
+    from llava_viewer.picture import FORMATS as CLIENTS
+
+    assert FORMATS == CLIENTS
