@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from llava_wire.choose import choose_maps, rows_of
+from llava_wire.display import GROUP, display
 from llava_wire.geometry import Geometry
 from llava_wire.quantize import dequantise
 from llava_wire.schema import Facts, Query, Token, ViewFacts
@@ -49,7 +50,7 @@ class View:
         return dequantise(self.stored, self.scales)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Record:
     """One answered question with its attention.
 
@@ -112,6 +113,36 @@ class Record:
         chosen = self.view(view)
         maps, _ = choose_maps(chosen, layer, head)
         return maps[rows_of(self, chosen, token, kind)].mean(axis=0, dtype=np.float32)
+
+    def overlay(self, token: int | None = None, **how: Any) -> Any:
+        """One map on the picture as a Pillow image; `llava_viewer.notebook.overlay` tells the further arguments.
+
+        Args:
+            token: the answer token's number from 0; None for the one that a report opens on.
+
+        Raises:
+            ImportError: no package that draws is installed.
+            ValueError: the record holds no such map.
+        """
+        found = display()
+        if found is None:
+            raise ImportError(
+                f"overlay: got no package that draws, allowed one with the entry point {GROUP!r}; "
+                "pip install llava-gaze brings its own"
+            )
+        return found.overlay(self, token, **how)
+
+    def _repr_html_(self) -> str | None:
+        """The report, inline in a notebook; None, and so the plain `repr`, where no package that draws is installed."""
+        found = display()
+        return found.html(self) if found is not None else None
+
+    def __repr__(self) -> str:
+        shown = self.answer if len(self.answer) <= 60 else f"{self.answer[:59]}…"
+        return (
+            f"<Record of {self.facts.model.name}: {shown!r}, {len(self.tokens)} tokens, "
+            f"views {', '.join(map(repr, self.views))}>"
+        )
 
     def view(self, name: str | None = None) -> View:
         """The view of this name, or the first one.
