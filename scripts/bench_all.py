@@ -24,7 +24,7 @@ def commands(quick: bool) -> list[list[str]]:
     listed = [["bench_operations.py"], ["bench_records.py"]]
     listed.append(["bench_engine.py", "llava-shapes", "--rounds", "8" if quick else "60"])
     for shape, dtype in SHAPES:
-        for prompt in PROMPTS:
+        for prompt in PROMPTS[:1] if quick else PROMPTS:
             model = ["--shape", shape, "--dtype", dtype, "--prompt", str(prompt)]
             listed.append(["bench_capture.py", "decode", *model, "--pairs", "32" if quick else "192"])
             listed.append(["bench_capture.py", "prefill", *model, "--pairs", "1" if quick else "5"])
@@ -42,7 +42,7 @@ def commands(quick: bool) -> list[list[str]]:
 def main(arguments: list[str] | None = None) -> int:
     """Exit 0 when all were measured; 1 names those that failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="fewer repetitions: a look, not a result")
+    parser.add_argument("--quick", action="store_true", help="fewer runs, short prompts: a look, not a result")
     parser.add_argument("--only", default="", help="only commands that contain this text, such as 'capture.py decode'")
     given = parser.parse_args(arguments)
     failed = []
