@@ -128,8 +128,28 @@ def test_the_animation_has_one_picture_per_word(record: Record, tmp_path: Path, 
             times.append(opened.info["duration"])
     assert len(set(frames)) == 3
     assert times == [500, 500, 2500]
-    with pytest.raises(ValueError, match="allowed frames of 1400 px"):
+    export.write_animation(shown, tmp_path / name, (shown.item(1),))
+    with PillowImage.open(tmp_path / name) as opened:
+        assert getattr(opened, "n_frames", 1) == 1
+    with pytest.raises(ValueError, match=r"got 3 pictures of .* lower --dpi or --width-mm, or name fewer --tokens"):
         export.write_animation(export.show(record, look=export.Look(width_mm=500)), tmp_path / name)
+
+
+def test_a_map_that_is_nearly_no_evidence_says_so_even_without_caption() -> None:
+    for share, warned in ((0.02, True), (0.4, False)):
+        shown = export.show(make_record(image_share=share), look=export.Look(caption=False))
+        text = svg_text(export.figure(shown, shown.item(1)))
+        assert ("nearly no evidence" in text) is warned
+        assert ("Asked:" in text) is False
+
+
+def test_long_answers_scroll_under_the_picture() -> None:
+    words = tuple(f" word{n}" if n % 5 else ".\n" for n in range(1, 80))
+    shown = export.show(make_record(words=words), look=export.Look(width_mm=60, dpi=72))
+    first, last = shown.ordinary()[0], shown.ordinary()[-1]
+    sizes = {picture.size for picture in export.animate.frames(shown, (first, last))}
+    assert len(sizes) == 1
+    assert sizes.pop()[1] < 450
 
 
 def test_hostile_text_stays_text(tmp_path: Path) -> None:

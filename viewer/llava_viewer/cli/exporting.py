@@ -118,8 +118,8 @@ def _drawn(record: Record, arguments: argparse.Namespace, kind: str) -> Iterator
     writers: dict[str, tuple[str, Callable[[Path], None]]] = {
         "sheet": ("sheet.png", lambda path: files.write_png(files.contact_sheet(shown, items), path, look.dpi)),
         "sheet-svg": ("sheet.svg", lambda path: files.write_svg(files.contact_sheet(shown, items), path)),
-        "gif": ("answer.gif", lambda path: files.write_animation(shown, path, frame_ms=arguments.frame_ms)),
-        "apng": ("answer.png", lambda path: files.write_animation(shown, path, frame_ms=arguments.frame_ms)),
+        "gif": ("answer.gif", lambda path: files.write_animation(shown, path, items, frame_ms=arguments.frame_ms)),
+        "apng": ("answer.png", lambda path: files.write_animation(shown, path, items, frame_ms=arguments.frame_ms)),
         "csv": ("numbers.csv", lambda path: files.write_csv(shown, path, items)),
         "npz": ("numbers.npz", lambda path: files.write_npz(shown, path, items)),
     }

@@ -22,8 +22,11 @@ from llava_viewer.text import direction
 
 FRAME_MS = 700
 LAST_MS = 2500
-MAX_FRAMES = 600
+MAX_PIXELS = 60_000_000
+"""Pixels of all pictures together: about 45 MB of a GIF of a photograph."""
 MAX_FRAME_PX = 1400
+MAX_LINES = 8
+"""Lines of text under the picture; longer answers scroll."""
 _WORD_PT, _LEADING = 11.0, 17.0
 _LATER = "#b9b6ae"
 _PICK = "#fdf0b0"
@@ -31,26 +34,31 @@ _PICK = "#fdf0b0"
 
 @dataclass(frozen=True)
 class _Piece:
-    """One token's place in the text under the picture, in points; y is the baseline."""
+    """One token's place in the text under the picture: x and width in points."""
 
     item: Item
     x: float
-    y: float
+    line: int
     width: float
 
 
-def write_animation(shown: Shown, path: Path, *, frame_ms: int = FRAME_MS) -> None:
+def write_animation(
+    shown: Shown, path: Path, items: tuple[Item, ...] | None = None, *, frame_ms: int = FRAME_MS
+) -> None:
     """Writes a .gif or .png (APNG) that repeats for ever; the last word stays longer.
 
+    Args:
+        items: those that get a picture; all ordinary tokens of the answer when absent.
+
     Raises:
-        ValueError: another kind of file, more than `MAX_FRAMES` tokens, or frames that are too large.
+        ValueError: another kind of file, or more than `MAX_PIXELS` in all pictures.
     """
     kinds = {".gif": "GIF", ".png": "PNG", ".apng": "PNG"}
     if path.suffix.lower() not in kinds:
         raise ValueError(f"animation: got {path.name!r}, allowed a name that ends in {', '.join(kinds)}")
     if not 20 <= frame_ms <= 60_000:
         raise ValueError(f"frame_ms: got {frame_ms}, allowed 20 to 60000")
-    pictures = frames(shown)
+    pictures = frames(shown, items)
     durations = [frame_ms] * (len(pictures) - 1) + [max(LAST_MS, frame_ms)]
     kind = kinds[path.suffix.lower()]
     if kind == "GIF":
@@ -62,27 +70,31 @@ def write_animation(shown: Shown, path: Path, *, frame_ms: int = FRAME_MS) -> No
     os.replace(partial, path)
 
 
-def frames(shown: Shown) -> list[PillowImage.Image]:
-    """One RGB picture per ordinary token of the answer."""
-    items = shown.ordinary()
-    if len(items) > MAX_FRAMES:
-        raise ValueError(f"animation: got {len(items)} tokens, allowed {MAX_FRAMES}; ask for fewer steps")
-    if shown.look.width_mm * shown.look.dpi / 25.4 > MAX_FRAME_PX:
-        raise ValueError(
-            f"animation: got {shown.look.width_mm:g} mm at {shown.look.dpi} dpi, allowed frames of {MAX_FRAME_PX} px; "
-            "lower --dpi or --width-mm"
-        )
+def frames(shown: Shown, items: tuple[Item, ...] | None = None) -> list[PillowImage.Image]:
+    """One RGB picture per item, all of one size."""
+    words = shown.ordinary()
+    chosen = words if items is None else items
     picture = shrink(ground(shown.record), MAX_FRAME_PX)
-    pieces, text_height = _flow(shown, items)
-    return [paint(_frame(shown, number, picture, pieces, text_height), shown.look.dpi) for number in range(len(items))]
+    pieces, lines = _flow(shown, words)
+    made: list[PillowImage.Image] = []
+    for item in chosen:
+        place = next((i for i, piece in enumerate(pieces) if piece.item is item), len(pieces))
+        made.append(paint(_frame(shown, item, place, picture, pieces, lines), shown.look.dpi))
+        total = made[0].width * made[0].height * len(chosen)
+        if total > MAX_PIXELS:
+            raise ValueError(
+                f"animation: got {len(chosen)} pictures of {made[0].width} x {made[0].height} px, allowed "
+                f"{MAX_PIXELS:,} px in all; lower --dpi or --width-mm, or name fewer --tokens"
+            )
+    return made
 
 
 def _frame(
-    shown: Shown, number: int, picture: PillowImage.Image, pieces: list[_Piece], text_height: float
+    shown: Shown, item: Item, place: int, picture: PillowImage.Image, pieces: list[_Piece], lines: int
 ) -> Drawing:  # fmt: skip
+    """The picture of one item; `place` is its piece, of which those before are written already."""
     room, margin, look = shown.look.width_mm * MM, 8.0, shown.look
     inner = room - 2 * margin
-    item = pieces[number].item
     marks: list[Mark] = []
     top = margin
     for line in wrap(shown.record.facts.prompt.text, 8.5, inner, 2, look.fonts):
@@ -92,38 +104,63 @@ def _frame(
     marks += stage_marks(shown, item, frame, picture)
     top = frame.top + frame.size[1] + 6
     marks += legend(shown, item, margin, top, inner)
-    facts = f"{wording.percent(item.image_share)} of this token’s attention is on the image"
     top += 24
-    for place, piece in enumerate(pieces):
-        if place == number:
-            marks.append(Box(margin + piece.x - 1, top + piece.y - 9.5, piece.width + 2, 13, fill=_PICK))
-        colour = INK if place <= number else _LATER
-        weight = 600 if place == number else 400
-        marks.append(Text(margin + piece.x, top + piece.y, piece.item.text, _WORD_PT, weight, colour))
-    top += text_height + 4
+    now = pieces[place].line if place < len(pieces) else 0
+    first = max(0, min(now - MAX_LINES + 2, lines - MAX_LINES))
+    for number, piece in enumerate(pieces):
+        if not first <= piece.line < first + MAX_LINES:
+            continue
+        y = top + _WORD_PT + (piece.line - first) * _LEADING
+        if number == place:
+            marks.append(Box(margin + piece.x - 1, y - 9.5, piece.width + 2, 13, fill=_PICK))
+        colour = INK if number <= place else _LATER
+        weight = 600 if number == place else 400
+        text = _fitting(piece.item, inner, look.fonts)
+        marks.append(Text(margin + piece.x, y, text, _WORD_PT, weight, colour))
+    top += _WORD_PT + (min(lines, MAX_LINES) - 1) * _LEADING + 6
+    facts = f"{wording.percent(item.image_share)} of this token’s attention is on the image"
     marks.append(Text(margin, top + SMALL_PT, cut(facts, SMALL_PT, inner, fonts=look.fonts), SMALL_PT, colour=DIM))
     return Drawing(room, top + SMALL_PT + margin, tuple(marks), item.text, facts, look.fonts)
 
 
-def _flow(shown: Shown, items: tuple[Item, ...]) -> tuple[list[_Piece], float]:
-    """Places the tokens as running text, and the height of it; right-to-left answers start at the right."""
+def _flow(shown: Shown, items: tuple[Item, ...]) -> tuple[list[_Piece], int]:
+    """Places the tokens as running text, and how many lines it has; right-to-left answers start at the right."""
     inner, fonts = shown.look.width_mm * MM - 16, shown.look.fonts
     space = width("n", _WORD_PT, fonts=fonts) * 0.5
     pieces: list[_Piece] = []
-    x, y = 0.0, _WORD_PT
-    for item in items:
-        text = cut(item.text, _WORD_PT, inner, 600, fonts)
-        wide = max(width(text, _WORD_PT, weight, fonts) for weight in (400, 600))
-        x += space if pieces and (item.row is None or item.row.spaced) else 0.0
-        if x + wide > inner and x > 0:
-            x, y = 0.0, y + _LEADING
-        pieces.append(_Piece(item, x, y, wide))
-        x += wide
-        if item.row is not None and item.row.breaks:
-            x, y = 0.0, y + _LEADING
+    x, line = 0.0, 0
+    for word in _words(items):
+        wide = [max(width(_fitting(i, inner, fonts), _WORD_PT, w, fonts) for w in (400, 600)) for i in word]
+        if x > 0 and word[0].row is not None and word[0].row.spaced:
+            x += space
+        if x + sum(wide) > inner and x > 0:
+            x, line = 0.0, line + 1
+        for item, piece in zip(word, wide, strict=True):
+            if x + piece > inner and x > 0:
+                x, line = 0.0, line + 1
+            pieces.append(_Piece(item, x, line, piece))
+            x += piece
+        if word[-1].row is not None and word[-1].row.breaks:
+            x, line = 0.0, line + 1
     if direction(shown.record.answer) == "rtl":
-        pieces = [_Piece(piece.item, inner - piece.x - piece.width, piece.y, piece.width) for piece in pieces]
-    return pieces, y
+        pieces = [_Piece(piece.item, inner - piece.x - piece.width, piece.line, piece.width) for piece in pieces]
+    return pieces, max((piece.line for piece in pieces), default=0) + 1
+
+
+def _words(items: tuple[Item, ...]) -> list[list[Item]]:
+    """The items by words: what no space or line break parts stays on one line."""
+    words: list[list[Item]] = []
+    for item in items:
+        before = words[-1][-1].row if words else None
+        if before is None or item.row is None or item.row.spaced or before.breaks:
+            words.append([item])
+        else:
+            words[-1].append(item)
+    return words
+
+
+def _fitting(item: Item, inner: float, fonts: tuple[str, ...]) -> str:
+    return cut(item.text, _WORD_PT, inner, 600, fonts)
 
 
 def _few_colours(picture: PillowImage.Image) -> PillowImage.Image:

@@ -16,7 +16,7 @@ MM = 72 / 25.4
 """Points per millimetre."""
 MARGIN = 3.0
 """Points of white around a drawing."""
-INK, DIM, LINE = "#1b1e24", "#5a5f6a", "#c9c6bd"
+INK, DIM, LINE, WARN = "#1b1e24", "#5a5f6a", "#c9c6bd", "#8a3b12"
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,10 @@ import numpy as np
 from PIL import Image as PillowImage
 
 from llava_viewer import colormap, wording
-from llava_viewer.export.drawing import DIM, INK, LINE, MM, Box, Cells, Drawing, Hatch, Mark, Photo, Ramp, Text
+from llava_viewer.export.drawing import DIM, INK, LINE, MM, WARN, Box, Cells, Drawing, Hatch, Mark, Photo, Ramp, Text
 from llava_viewer.export.fonts import cut, width, wrap
 from llava_viewer.export.shown import Item, Shown
+from llava_viewer.frames import LOW_IMAGE_SHARE
 from llava_viewer.heatmap import Rect, grid_rect
 from llava_viewer.photo import PhotoError, checkered, open_picture
 from llava_viewer.stage import picture_boxes
@@ -57,7 +58,7 @@ def figure(shown: Shown, item: Item) -> Drawing:
     room = look.width_mm * MM
     facts = f"{wording.percent(item.image_share)} on the image · peak {_times(item)}"
     facts_width = width(facts, NOTE_PT, fonts=look.fonts)
-    name = cut(_quoted(item.text), NAME_PT, room - facts_width - 8, 600, look.fonts)
+    name = cut(item.text, NAME_PT, room - facts_width - 8, 600, look.fonts)
     marks: list[Mark] = [
         Text(0, NAME_PT, name, NAME_PT, 600),
         Text(room, NAME_PT, facts, NOTE_PT, colour=DIM, anchor="end"),
@@ -67,6 +68,9 @@ def figure(shown: Shown, item: Item) -> Drawing:
     top = frame.top + frame.size[1] + 5
     marks += legend(shown, item, 0, top, room)
     top += 21
+    for line in warning(item, room, look.fonts):
+        top += SMALL_PT * 1.3
+        marks.append(Text(0, top, line, SMALL_PT, 600, WARN))
     if look.caption:
         for line in caption(shown, item, room):
             top += SMALL_PT * 1.3
@@ -139,6 +143,15 @@ def legend(shown: Shown, item: Item, left: float, top: float, room: float) -> li
     return marks
 
 
+def warning(item: Item, room: float, fonts: tuple[str, ...]) -> list[str]:
+    """What must stand beside a map that is nearly no evidence, with and without caption."""
+    if item.image_share >= LOW_IMAGE_SHARE:
+        return []
+    share = wording.percent(item.image_share)
+    text = f"Only {share} of this token’s attention is on the image: this map is nearly no evidence."
+    return wrap(text, SMALL_PT * 1.06, room, 2, fonts)  # bold is wider
+
+
 def caption(shown: Shown, item: Item, room: float) -> list[str]:
     """Question, answer, model, selection, step and the creed, as lines that fit."""
     record = shown.record
@@ -172,10 +185,6 @@ def _paled(picture: PillowImage.Image) -> PillowImage.Image:
 
 def _times(item: Item) -> str:
     return f"{wording.times(item.peak / item.uniform)} even" if item.uniform > 0 else "–"
-
-
-def _quoted(text: str) -> str:
-    return f"“{text}”"
 
 
 __all__ = ["CREED", "DIM", "INK", "Frame", "caption", "figure", "fit", "ground", "legend", "stage_marks"]

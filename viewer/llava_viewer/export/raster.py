@@ -15,6 +15,7 @@ from llava_viewer.export.fonts import font_for
 from llava_viewer.text import visible
 
 _HATCH_PT = 4.0
+_FINER = 4
 _UNSEEN = (88, 92, 100)
 MAX_PIXELS = 120_000_000
 
@@ -64,11 +65,17 @@ def _mark(canvas: PillowImage.Image, mark: Mark, scale: float, fonts: tuple[str,
 
 
 def _text(canvas: PillowImage.Image, mark: Text, scale: float, fonts: tuple[str, ...]) -> None:
-    font, drawn = font_for(visible(mark.text), mark.size * scale, mark.weight, fonts)
-    x = mark.x * scale
+    """A line of text, drawn larger and made smaller: fonts round the places of their letters to whole px."""
+    font, drawn = font_for(visible(mark.text), mark.size * scale * _FINER, mark.weight, fonts)
+    wide, size = font.getlength(drawn), font.size
+    box = (int(wide + size), int(2 * size))
+    mask = PillowImage.new("L", (box[0] + -box[0] % _FINER, box[1] + -box[1] % _FINER))
+    x, y = mark.x * scale, mark.y * scale
     if mark.anchor != "start":
-        x -= font.getlength(drawn) * (1.0 if mark.anchor == "end" else 0.5)
-    ImageDraw.Draw(canvas).text((x, mark.y * scale), drawn, fill=mark.colour, font=font, anchor="ls")
+        x -= wide / _FINER * (1.0 if mark.anchor == "end" else 0.5)
+    left, top = int(x - size / 4 / _FINER), int(y - 1.5 * size / _FINER)
+    ImageDraw.Draw(mask).text(((x - left) * _FINER, (y - top) * _FINER), drawn, fill=255, font=font, anchor="ls")
+    canvas.paste(mark.colour, (left, top), mask.reduce(_FINER))
 
 
 def _ramp(mark: Ramp, size: tuple[int, int]) -> PillowImage.Image:
