@@ -13,6 +13,7 @@ from pathlib import Path
 
 from build_mar import build
 from servekit.cli import parser, run, say
+from servekit.drain import drain_server
 from servekit.paths import Trouble, read_model_yaml, require_weights, shown
 from servekit.server import DEFAULT_NAME, start_server, stop_server
 from servekit.state import ServerState, read_state
@@ -32,12 +33,14 @@ def describe(state: ServerState) -> str:
     return "\n".join(lines)
 
 
-def stop(name: str) -> int:
-    """Stops the named server; without one there is nothing to do, which is no error."""
+def stop(name: str, grace_s: float) -> int:
+    """Stops the named server, after what it accepted; without one there is nothing to do, which is no error."""
     state = read_state(name)
     if state is None:
         say(f"server {name!r}: none running")
         return 0
+    if state.status == "ready" and state.alive():
+        _drain(state, grace_s)
     was_running = stop_server(state)
     say(f"server {name!r}: {'stopped' if was_running else 'was not running; cleaned up'}")
     return 0
@@ -46,7 +49,7 @@ def stop(name: str) -> int:
 def serve(arguments: argparse.Namespace) -> int:
     """Builds what is missing, starts, and in the foreground waits until a signal."""
     # From the first moment on: a signal during the start must not leave Java behind either.
-    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGTERM, _terminate)
     models = arguments.models or ["llava-shapes"]
     for model in models if not arguments.no_build else []:
         # Before the build, which does not need weights that stay outside the archive.
@@ -62,11 +65,13 @@ def serve(arguments: argparse.Namespace) -> int:
     say("Ctrl-C stops it")
     try:
         code = handle.wait()
-    except KeyboardInterrupt:
-        say("stopping")
+    except KeyboardInterrupt as interrupt:
         # A second Ctrl-C while stopping would leave Java behind.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        if isinstance(interrupt, _Terminated):
+            _drain(handle.state, arguments.grace)
+        say("stopping")
         handle.stop()
         return 0
     # `--stop` from elsewhere takes the state away once Java has ended; a crash leaves it.
@@ -78,11 +83,21 @@ def serve(arguments: argparse.Namespace) -> int:
     if stopped_elsewhere:
         say("stopped")
         return 0
-    raise Trouble(f"torchserve: ended by itself with code {code}; see {shown(Path(handle.state.logs))}/console.log")
+    raise Trouble(f"torchserve: ended by itself with code {code}; see {shown(Path(handle.state.logs))}")
 
 
-def _interrupt(signum: int, frame: types.FrameType | None) -> None:
-    raise KeyboardInterrupt
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM: stop, but finish what was accepted."""
+
+
+def _terminate(signum: int, frame: types.FrameType | None) -> None:
+    raise _Terminated
+
+
+def _drain(state: ServerState, grace_s: float) -> None:
+    say(f"finishing what was accepted, for at most {grace_s:g} s")
+    if not drain_server(state, grace_s):
+        say("not everything was finished in time; what remains is reset")
 
 
 def _name_option(name: str) -> str:
@@ -99,6 +114,12 @@ def _arguments() -> argparse.Namespace:
     arguments.add_argument("--name", default=DEFAULT_NAME, help="run folder .run/NAME (default: %(default)s)")
     arguments.add_argument("--ports", help="'auto' for free ones, or the first of five (default: config.properties)")
     arguments.add_argument("--timeout", type=float, default=1200, help="seconds until ready (default: %(default)s)")
+    arguments.add_argument(
+        "--grace",
+        type=float,
+        default=30,
+        help="seconds to finish accepted requests when stopping (default: %(default)s)",
+    )
     arguments.add_argument("--no-build", action="store_true", help="take the archive as it is")
     mode = arguments.add_mutually_exclusive_group()
     mode.add_argument("--foreground", action="store_true", help="stay until Ctrl-C (the default)")
@@ -110,7 +131,7 @@ def _arguments() -> argparse.Namespace:
 def main() -> int:
     """The command line."""
     arguments = _arguments()
-    return stop(arguments.name) if arguments.stop else serve(arguments)
+    return stop(arguments.name, arguments.grace) if arguments.stop else serve(arguments)
 
 
 if __name__ == "__main__":

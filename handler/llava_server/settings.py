@@ -57,6 +57,7 @@ class ModelSettings:
         max_memory: for device "map", what each place may take: GPU number or "cpu" -> bytes or text such as "20GiB".
         threads: CPU threads of a worker; 0 leaves PyTorch's choice.
         model_path: the folder of the weights when it is neither `source` nor model_store/weights/<name>.
+        log_prompts: write each request's prompt into the worker's log; pictures never are.
         compile: decode on a static cache with a compiled step; compiled at load for each of `compile_batches` (batch
             sizes) times `compile_text_tokens` (room for prompt text and answer). Other requests run as without it.
         head_sets: name -> ((layer, head), ...), 0-based.
@@ -74,6 +75,7 @@ class ModelSettings:
     threads: int = 0
     embed_weights: bool = False
     model_path: str = ""
+    log_prompts: bool = False
     compile: bool = False
     compile_batches: tuple[int, ...] = (1, 4)
     compile_text_tokens: tuple[int, ...] = (128, 512)
@@ -106,6 +108,7 @@ class ModelSettings:
             ("quantization", QUANTIZATIONS),
             ("embed_weights", (True, False)),
             ("compile", (True, False)),
+            ("log_prompts", (True, False)),
         ):
             if key in values and values[key] not in allowed:
                 raise SettingsError(f"handler.{key}: got {values[key]!r}, allowed {list(allowed)}")

@@ -17,6 +17,8 @@ MODEL_STORE = ROOT / "model_store"
 WEIGHTS_ROOT = MODEL_STORE / "weights"
 RUN_ROOT = ROOT / ".run"
 CONFIG = ROOT / "config.properties"
+METRICS_CONFIG = ROOT / "conf" / "metrics.yaml"
+LOG_CONFIG = ROOT / "conf" / "log4j2.xml"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 

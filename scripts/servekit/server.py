@@ -23,7 +23,8 @@ from types import TracebackType
 import psutil
 
 from servekit import devices, preflight
-from servekit.paths import MODEL_STORE, RUN_ROOT, Trouble, archive, run_folder, shown
+from servekit.drain import DUTY_FOLDER, DUTY_VARIABLE, duty_folder
+from servekit.paths import LOG_CONFIG, METRICS_CONFIG, MODEL_STORE, RUN_ROOT, Trouble, archive, run_folder, shown
 from servekit.ports import Ports, listening, with_ports
 from servekit.state import ServerState, java_running, read_state, worker_states
 
@@ -82,7 +83,7 @@ def start_server(
     progress(f"java {plan.java.version} ({plan.java.origin}); models: {', '.join(models)}")
     folder = _fresh_folder(name)
     scratch = _scratch()
-    properties = {**with_ports(plan.properties, plan.ports), **(overrides or {})}
+    properties = {**with_ports(plan.properties, plan.ports), "metrics_config": str(METRICS_CONFIG), **(overrides or {})}
     config = folder / "config.properties"
     config.write_text("".join(f"{key}={value}\n" for key, value in properties.items()), encoding="utf-8")
     launcher = _launch(models, folder, scratch, config, plan.env, plan.java.home)
@@ -125,6 +126,7 @@ def _fresh_folder(name: str) -> Path:
     RUN_ROOT.mkdir(exist_ok=True)
     folder.mkdir(mode=0o700)
     (folder / "logs").mkdir()
+    duty_folder(name).mkdir()
     return folder
 
 
@@ -151,13 +153,14 @@ def _launch(
         "TEMP": str(scratch),
         "LOG_LOCATION": str(folder / "logs"),
         "METRICS_LOCATION": str(folder / "logs"),
+        DUTY_VARIABLE: str(folder / DUTY_FOLDER),
         # The worker never fetches anything: weights are a folder, and a missing file must be an error, not a download.
         "HF_HUB_OFFLINE": "1",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         "PYTHONUNBUFFERED": "1",
     }
     command = [sys.executable, "-m", "ts.model_server", "--start", "--foreground", "--ncs"]
-    command += ["--ts-config", str(config), "--model-store", str(MODEL_STORE)]
+    command += ["--log-config", str(LOG_CONFIG), "--ts-config", str(config), "--model-store", str(MODEL_STORE)]
     command += ["--models", *(f"{model}={archive(model).name}" for model in models)]
     with (folder / "logs" / "console.log").open("wb") as console:
         return subprocess.Popen(
@@ -202,10 +205,9 @@ def _wait_ready(handle: ServerHandle, ports: Ports, timeout_s: float, progress: 
             state.write()
         if handle.launcher.poll() is not None or (state.pid and not java_running(state.pid)):
             raise Trouble(f"torchserve: ended while starting ({_cause(state)}); see {shown(Path(state.logs))}")
-        log = _read(Path(state.logs) / "console.log")
-        if any(sign in log for sign in _LOAD_FAILED):
+        if any(sign in _logged(state) for sign in _LOAD_FAILED):
             _until(lambda state=state: _exceptions(state) != [], 3.0)  # the traceback is still being written
-            raise Trouble(f"worker: died while loading ({_cause(state)}); see {shown(Path(state.logs))}/console.log")
+            raise Trouble(f"worker: died while loading ({_cause(state)}); see {shown(Path(state.logs))}")
         waiting -= {model for model in waiting if _ready(state, model)}
         if not waiting and listening(ports.host, ports.grpc):
             ready = dataclasses.replace(state, status="ready")
@@ -216,7 +218,7 @@ def _wait_ready(handle: ServerHandle, ports: Ports, timeout_s: float, progress: 
             last_said = time.monotonic()
             progress(f"loading {', '.join(sorted(waiting)) or 'gRPC'} ({last_said - begin:.0f} s)")
         time.sleep(0.2)
-    raise Trouble(f"start: got no ready worker in {timeout_s:.0f} s; see {shown(Path(state.logs))}/console.log")
+    raise Trouble(f"start: got no ready worker in {timeout_s:.0f} s; see {shown(Path(state.logs))}")
 
 
 def _ready(state: ServerState, model: str) -> bool:
@@ -239,6 +241,11 @@ def _read(path: Path) -> str:
         return ""
 
 
+def _logged(state: ServerState) -> str:
+    """What was logged so far: the worker's words, then Java's."""
+    return "\n".join(_read(Path(state.logs) / name) for name in ("model_log.log", "ts_log.log", "console.log"))
+
+
 def _cause(state: ServerState) -> str:
     """The line of the log that names the cause: the first exception, since later ones only follow from it."""
     return (_exceptions(state) or ["no exception in the log; killed, perhaps for lack of memory"])[0][:300]
@@ -246,8 +253,7 @@ def _cause(state: ServerState) -> str:
 
 def _exceptions(state: ServerState) -> list[str]:
     """The exceptions in the log; a worker's before Java's, without the one that hides the others."""
-    lines = _read(Path(state.logs) / "console.log").splitlines()
-    lines.sort(key=lambda line: "MODEL_LOG" not in line)
+    lines = _logged(state).splitlines()
     found = (re.search(r"[\w.]*(?:Error|Exception): ?.*", line) for line in lines if "ts.torch_handler" not in line)
     return [match.group().strip() for match in found if match]
 

@@ -66,7 +66,7 @@ class Watch(threading.Thread):
     def run(self) -> None:
         """Until `stop`."""
         while True:
-            with contextlib.suppress(psutil.Error):
+            with contextlib.suppress(psutil.Error, OSError):
                 self.samples.append(self._sample())
             if self._done.wait(self._every_s):
                 return
@@ -75,7 +75,7 @@ class Watch(threading.Thread):
         """Ends the sampling, with one more sample."""
         self._done.set()
         self.join()
-        with contextlib.suppress(psutil.Error):
+        with contextlib.suppress(psutil.Error, OSError):
             self.samples.append(self._sample())
 
     def _sample(self) -> dict[str, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 from servekit.paths import ROOT
 
+from llava_server.figures import KINDS, STAGES
 from llava_wire import decode, encode
 from support.asking import MODEL, NPZ, Asker
 
@@ -148,14 +150,25 @@ def test_models_cannot_be_registered(asker: Asker) -> None:
 
 def test_metrics_are_served(asker: Asker, picture: bytes) -> None:
     asker.form(picture, PROMPT)
-    assert "ts_inference_requests_total{model_name=" in httpx.get(f"{asker.state.metrics}/metrics").text
+    asker.grpc(picture, None)
+    text = httpx.get(f"{asker.state.metrics}/metrics").text
+    assert "ts_inference_requests_total{model_name=" in text
+    for name, kind in KINDS.items():
+        assert f"# TYPE {name} {kind.type}" in text
+    assert re.search(r'llava_requests_total\{model="llava-shapes",transport="http",outcome="ok",.*\} [1-9]', text)
+    assert re.search(
+        r'llava_requests_total\{model="llava-shapes",transport="grpc",outcome="bad_request",.*\} [1-9]', text
+    )
+    for stage in STAGES:
+        assert re.search(rf'llava_stage_seconds_count\{{model="llava-shapes",stage="{stage}",.*\}} [1-9]', text)
+    assert re.search(r'llava_device_memory_bytes\{model="llava-shapes",kind="used",.*\} [1-9.E]+', text)
 
 
 def test_the_log_has_one_line_per_request_and_no_prompt(asker: Asker, picture: bytes) -> None:
     secret = "Is there a zebra-4711?"
     request_id = asker.form(picture, secret).record().run["request_id"]
-    lines = (Path(asker.state.logs) / "model_log.log").read_text(encoding="utf-8").splitlines()
-    mine = [json.loads(line.partition(" - ")[2]) for line in lines if request_id in line]
+    lines = (Path(asker.state.logs) / "requests.jsonl").read_text(encoding="utf-8").splitlines()
+    mine = [json.loads(line) for line in lines if request_id in line]
     assert [line["outcome"] for line in mine] == ["ok"]
     assert mine[0]["tokens"] > 0
     for log in Path(asker.state.logs).iterdir():

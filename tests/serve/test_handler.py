@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import llava_handler
 from llava_handler import LlavaHandler
+from llava_server import journal
+from llava_server.duty import Duty
+from llava_server.figures import KINDS
 from llava_server.request import GenerateRequest
 from llava_wire import Record, RequestError, decode
 from support.synthetic import make_record
@@ -50,7 +56,8 @@ class Engine:
         self.answer = answer
         self.batches: list[int] = []
         limits = type("Limits", (), {"max_response_bytes": limit})
-        self.settings = type("Settings", (), {"limits": limits})
+        self.settings = type("Settings", (), {"limits": limits, "name": "m", "log_prompts": False})
+        self.loaded = type("Loaded", (), {"device": torch.device("cpu")})
 
     def run(self, requests: Sequence[GenerateRequest]) -> list[Record | RequestError]:
         self.batches.append(len(requests))
@@ -133,7 +140,7 @@ def test_a_broken_gpu_makes_the_worker_leave(monkeypatch: pytest.MonkeyPatch) ->
     def breaks(request: GenerateRequest) -> Record:
         raise RuntimeError("CUDA error: device-side assert triggered")
 
-    monkeypatch.setattr(llava_handler.threading, "Timer", Timer)
+    monkeypatch.setattr(journal.threading, "Timer", Timer)
     bodies, _ = answer(Engine(breaks), [ROW], [HTTP])
     assert json.loads(bodies[0])["error"]["code"] == "internal"
     assert left == [(1.0, (1,))]
@@ -165,3 +172,71 @@ def test_a_name_that_utf8_cannot_hold_costs_only_its_own_item() -> None:
 def test_text_parts_of_older_front_ends() -> None:
     _, context = answer(Engine(good), [{"image": b"x", "prompt": "text", "options": {"max_new_tokens": 5}}], [HTTP])
     assert context.statuses == {}
+
+
+class Metrics:
+    """What TorchServe hands over for figures."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, str, float, tuple[str, ...]]] = []
+
+    def get_metric(self, name: str, kind: Any) -> Any:
+        def add_or_update(value: float, labels: list[str]) -> None:
+            self.seen.append((name, kind.value, value, tuple(labels)))
+
+        return type("Metric", (), {"add_or_update": staticmethod(add_or_update)})
+
+
+def test_figures_of_good_and_bad_items_and_of_their_batch() -> None:
+    handler, context = LlavaHandler(), Context([{**HTTP, "content-length": "500"}, {}])
+    handler._engine = Engine(good)  # type: ignore[assignment]
+    context.metrics = Metrics()  # type: ignore[attr-defined]
+    bodies = handler.handle([ROW, {"image": bytearray(b"12345")}], context)
+    seen = context.metrics.seen  # type: ignore[attr-defined]
+    assert ("llava_requests_total", "counter", 1, ("m", "http", "ok")) in seen
+    assert ("llava_requests_total", "counter", 1, ("m", "grpc", "bad_request")) in seen
+    assert [value for name, _, value, _ in seen if name == "llava_request_bytes_total"] == [500, 5]
+    assert [value for name, _, value, _ in seen if name == "llava_reply_bytes_total"] == [len(body) for body in bodies]
+    assert [value for name, _, value, _ in seen if name == "llava_batch_size"] == [2]
+    for name, kind, value, labels in seen:
+        assert kind == KINDS[name].type
+        assert len(labels) == 1 + len(KINDS[name].labels)
+        assert value >= 0
+
+
+def test_after_the_end_of_duty_what_waited_is_answered_and_the_rest_refused(tmp_path: Path) -> None:
+    handler = LlavaHandler()
+    handler._engine = Engine(good)  # type: ignore[assignment]
+    handler._duty = Duty(tmp_path)
+
+    def codes(count: int) -> list[str]:
+        bodies = handler.handle([ROW] * count, Context([HTTP] * count))
+        return ["ok" if body[:2] == b"PK" else json.loads(body)["error"]["code"] for body in bodies]
+
+    assert codes(2) == ["ok", "ok"]
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "drain.json").write_text('{"waiting": 3}')
+    assert codes(2) == ["ok", "ok"]
+    assert [path.suffix for path in tmp_path.iterdir()] == [".json"]
+    assert codes(3) == ["ok", "unavailable", "unavailable"]
+    assert (tmp_path / f"{os.getpid()}.past").exists()
+    assert codes(1) == ["unavailable"]
+    assert not (tmp_path / f"{os.getpid()}.busy").exists()
+
+
+def test_a_vanished_folder_or_an_odd_file_keeps_the_worker_on_duty(tmp_path: Path) -> None:
+    for folder in (tmp_path / "gone", tmp_path):
+        (tmp_path / "drain.json").write_text("{")
+        with Duty(folder).batch(4) as taken:
+            assert taken == 4
+
+
+def test_the_prompt_is_logged_only_when_that_was_asked_for(caplog: pytest.LogCaptureFixture) -> None:
+    row = {**ROW, "prompt": bytearray(b"zebra-4711")}
+    for asked_for in (False, True):
+        handler = LlavaHandler()
+        handler._engine = Engine(good)  # type: ignore[assignment]
+        handler._engine.settings.log_prompts = asked_for  # type: ignore[union-attr,misc]
+        with caplog.at_level(logging.INFO):
+            handler.handle([row], Context([HTTP]))
+        assert ("zebra-4711" in caplog.text) == asked_for

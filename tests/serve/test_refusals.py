@@ -126,8 +126,8 @@ def test_in_one_batch_with_good_ones(asker: Asker) -> None:
         for bad, answer in zip(chosen, answers[4:], strict=True):
             _check(answer, bad)
     sizes = [
-        json.loads(line.partition(" - ")[2])["size"]
-        for line in (Path(asker.state.logs) / "model_log.log").read_text(encoding="utf-8").splitlines()
+        json.loads(line)["size"]
+        for line in (Path(asker.state.logs) / "requests.jsonl").read_text(encoding="utf-8").splitlines()
         if '"event": "batch"' in line
     ]
     assert max(sizes) > 2

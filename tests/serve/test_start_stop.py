@@ -10,10 +10,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
+from servekit.drain import duty_folder
 from servekit.paths import ROOT, run_folder
 from servekit.state import ServerState, read_state
 
@@ -86,6 +89,57 @@ def test_a_signal_during_the_start_leaves_nothing(built_archive: Path, number: s
         assert state.status == "starting"
         process.send_signal(number)
         assert process.wait(timeout=60) != 0
+    assert _gone(state)
+
+
+def test_sigterm_finishes_what_was_accepted_and_refuses_the_rest(built_archive: Path, picture: bytes) -> None:
+    long = {"max_new_tokens": 256, "temperature": 100.0, "seed": 4}
+    command = [*SERVE, "llava-shapes", "--no-build", "--ports", "auto", "--name", NAME]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert "predictions" in process.stdout.readline()
+        state = read_state(NAME)
+        assert state is not None
+        asker = Asker(state)
+        with ThreadPoolExecutor(24) as pool:
+            # The first batch runs, and two more full ones wait.
+            accepted = [pool.submit((asker.form, asker.grpc)[n % 2], picture, "Hello?", long) for n in range(20)]
+            while not any(path.suffix == ".busy" for path in duty_folder(NAME).iterdir()):
+                time.sleep(0.01)
+            time.sleep(0.3)
+            process.send_signal(signal.SIGTERM)
+            while not (duty_folder(NAME) / "drain.json").exists():
+                time.sleep(0.01)
+            late = [pool.submit((asker.form, asker.grpc)[n % 2], picture, "How many?") for n in range(2)]
+            answers = [future.result() for future in accepted]
+            assert [len(answer.record().tokens) for answer in answers] == [256] * 20
+            for future in late:
+                answer = future.result()
+                assert (answer.status, answer.error["code"]) == (503, "unavailable")
+        assert process.wait(timeout=60) == 0
+        assert process.stderr is not None
+        assert "finishing what was accepted" in process.stderr.read()
+    asker.close()
+    assert _gone(state)
+
+
+def test_a_grace_that_is_too_short_ends_all_the_same(built_archive: Path, picture: bytes) -> None:
+    command = [*SERVE, "llava-shapes", "--no-build", "--background", "--ports", "auto", "--name", NAME]
+    subprocess.run(command, capture_output=True, timeout=300, check=True)
+    state = read_state(NAME)
+    assert state is not None
+    asker = Asker(state)
+    long = {"max_new_tokens": 256, "temperature": 100.0, "seed": 4, "num_return_sequences": 8}
+    with ThreadPoolExecutor(4) as pool:
+        asked = [pool.submit(asker.form, picture, "Hello?", long) for _ in range(4)]
+        while not any(path.suffix == ".busy" for path in duty_folder(NAME).iterdir()):
+            time.sleep(0.01)
+        stopped = subprocess.run(
+            [*SERVE, "--stop", "--name", NAME, "--grace", "0.1"], capture_output=True, text=True, timeout=60, check=True
+        )
+        assert [isinstance(future.exception(), httpx.TransportError) for future in asked] == [True] * 4
+    assert "not everything was finished" in stopped.stderr
+    asker.close()
     assert _gone(state)
 
 

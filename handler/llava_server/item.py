@@ -1,0 +1,87 @@
+"""One row of a front end's batch, from its arrival to its log line.
+
+Flow: row + headers -> `Item` with a checked request, or with the refusal -> (an answer) -> log line, figures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from llava_server.duty import off_duty
+from llava_server.figures import Figure, of_request
+from llava_server.incoming import is_http, read_request
+from llava_server.journal import refusal
+from llava_server.request import GenerateRequest
+from llava_wire.errors import RequestError
+from llava_wire.record import Record
+
+
+@dataclass(frozen=True)
+class Item:
+    """One row of a batch.
+
+    Args:
+        index: its place in the batch.
+        request_id: the front end's id of it.
+        transport: how it came.
+        request_bytes: its size.
+        asked: what it asks for, or why it is refused.
+    """
+
+    index: int
+    request_id: str
+    transport: Literal["http", "grpc"]
+    request_bytes: int
+    asked: GenerateRequest | RequestError
+
+    @classmethod
+    def read(
+        cls, index: int, request_id: str, row: Mapping[str, Any], head: Mapping[str, str], *, on_duty: bool
+    ) -> Item:
+        """Reads a row.
+
+        Args:
+            row: the fields that the front end took apart.
+            head: its headers with names in lower case.
+            on_duty: whether the worker still takes requests.
+        """
+        asked: GenerateRequest | RequestError
+        try:
+            asked = read_request(row, head) if on_duty else off_duty()
+        except Exception as error:
+            asked = error if isinstance(error, RequestError) else refusal(error)
+        length = head.get("content-length", "")
+        fields_bytes = sum(len(value) for value in row.values() if isinstance(value, bytes | bytearray | str))
+        return cls(
+            index=index,
+            request_id=request_id,
+            transport="http" if is_http(head) else "grpc",
+            request_bytes=int(length) if length.isascii() and length.isdigit() else fields_bytes,
+            asked=asked,
+        )
+
+    def in_run_block(self, record: Record) -> Record:
+        """The record with this item's id and transport in its run block."""
+        return replace(record, run={**record.run, "request_id": self.request_id, "transport": self.transport})
+
+    def log_line(self, result: Record | RequestError, fmt: str, *, with_prompt: bool) -> dict[str, Any]:
+        """What the log says of it and of its result, the prompt only when that was asked for."""
+        seen: dict[str, Any] = {"request": self.request_id, "transport": self.transport, "outcome": _outcome(result)}
+        if isinstance(result, RequestError):
+            seen["field"] = result.field
+        else:
+            seen |= {"format": fmt, "tokens": len(result.tokens)}
+        if with_prompt and isinstance(self.asked, GenerateRequest):
+            seen["prompt"] = self.asked.prompt
+        return seen
+
+    def figures(self, result: Record | RequestError, reply_bytes: int) -> Iterator[Figure]:
+        """What operators measure of it."""
+        tokens, run = (0, {}) if isinstance(result, RequestError) else (len(result.tokens), result.run)
+        return of_request(self.transport, _outcome(result), tokens, self.request_bytes, reply_bytes, run)
+
+
+def _outcome(result: Record | RequestError) -> str:
+    return result.code if isinstance(result, RequestError) else "ok"
