@@ -18,6 +18,11 @@ all of them again (`make bench QUICK=1`: fewer repetitions). Ratios are medians 
 their 95 % bootstrap interval. A target is met when the far end of the interval meets it.
 """
 
+_NO_GPU = """## LLaVA-1.5-7B on a GPU
+
+Not measured yet: no GPU was at hand. `make bench` measures it where there is one (`scripts/bench_gpu.py`).
+"""
+
 
 def render(folder: Path) -> str:
     """The Markdown of all results files in a folder, in the order of their names."""
@@ -28,6 +33,8 @@ def render(folder: Path) -> str:
             others.append(f"[{name}]({name})")
         else:
             parts.append(section(name, result))
+    if not any(result is not None and "gpu" in result.machine for result in results.values()):
+        parts.append(_NO_GPU)
     if others:
         parts.append(f"Raw numbers without a table of their own: {', '.join(others)}.\n")
     return "\n".join(parts)

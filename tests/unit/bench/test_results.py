@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import json
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,15 @@ def test_the_table_says_what_was_met_and_what_was_missed(tmp_path, result):
     assert "| prefill | 3.600 x faster | 3.400 to 3.800 | ≥ 3.500 | **missed** |" in text
     assert "| size | 123,456 bytes |  |  |  |" in text
     assert "[other.json](other.json)" in text
+
+
+def test_the_table_says_that_nothing_ran_on_a_gpu_until_something_did(tmp_path, result):
+    write(tmp_path / "one.json", result)
+    assert "Not measured yet" in render(tmp_path)
+    write(tmp_path / "gpu.json", replace(result, machine={**MACHINE, "gpu": "Some GPU", "cuda": "13.0"}))
+    text = render(tmp_path)
+    assert "Not measured yet" not in text
+    assert "Some GPU, CUDA 13.0, Some CPU (AVX2)" in text
 
 
 def test_the_script_writes_the_table_and_checks_it(tmp_path, result):
