@@ -102,8 +102,14 @@ def test_the_command(runs: list[Record], tmp_path: Path, capsys: pytest.CaptureF
     assert main(["compare", *given]) == 0
     assert capsys.readouterr().out == f"{out}\n"
     assert "here layer 1, head 2" in out.read_text("utf-8")
+    beams = replace(runs[1], alternatives=(replace(runs[0], run={}, picture=None),))
+    paths[1].write_bytes(encode(beams))
+    assert main(["compare", str(paths[1]), f"{paths[1]}::sequence=1,view=heads", "-o", str(out)]) == 0
+    assert "c.npz, answer 1" in out.read_text("utf-8")
+    assert main(["compare", str(paths[1]), f"{paths[1]}::sequence=2", "-o", str(out)]) == 1
+    assert "error: sequence: got 2, allowed 0 to 1" in capsys.readouterr().err
     assert main(["compare", str(paths[1]), f"{paths[1]}::view=nope", "-o", str(out)]) == 1
     assert "error: view: got 'nope', allowed" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["compare", str(paths[1]), f"{paths[1]}::layer=x"])
-    assert "allowed view=NAME, layer=N and head=N" in capsys.readouterr().err
+    assert "allowed view=NAME, layer=N, head=N and sequence=N" in capsys.readouterr().err

@@ -16,9 +16,11 @@ EXAMPLES = """examples:
   llava-viewer compare run.npz::view=heads,layer=1 run.npz::view=heads,layer=3
   llava-viewer compare base.npz::view=mean tuned.npz::view=mean --title "Before and after"
 
-RUN  a record, and after :: what of it is shown: view=NAME, layer=N, head=N, separated by commas
+RUN  a record, and after :: what of it is shown, separated by commas: view=NAME, layer=N, head=N, and sequence=N for
+     one of several answers, counted from 0
 """
-_KEY = re.compile(r",(?=(?:view|layer|head)=)")
+_NUMBERS = ("layer", "head", "sequence")
+_KEY = re.compile(r",(?=(?:view|layer|head|sequence)=)")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,7 +36,11 @@ def compare(arguments: argparse.Namespace) -> None:
     """Renders the comparison."""
     from llava_viewer.compare import Pick, render_compare
 
-    picks = [Pick(read_record(path), path.name, **chosen) for path, chosen in arguments.runs]
+    picks = []
+    for path, chosen in arguments.runs:
+        sequence = chosen.pop("sequence", 0)
+        name = f"{path.name}, answer {sequence}" if sequence else path.name
+        picks.append(Pick(read_record(path).sequence(sequence), name, **chosen))
     html = render_compare(picks, title=arguments.title, embed_image=not arguments.no_image)
     write_file(arguments.output, html.encode("utf-8"))
     print(arguments.output)
@@ -48,10 +54,10 @@ def _run(text: str) -> tuple[Path, dict[str, str | int]]:
     chosen: dict[str, str | int] = {}
     for part in _KEY.split(rest):
         key, equals, value = part.partition("=")
-        number = key in ("layer", "head")
-        if key not in ("view", "layer", "head") or not equals or key in chosen or (number and not value.isdecimal()):
+        number = key in _NUMBERS
+        if key not in ("view", *_NUMBERS) or not equals or key in chosen or (number and not value.isdecimal()):
             raise argparse.ArgumentTypeError(
-                f"got {part!r} in {text!r}, allowed view=NAME, layer=N and head=N, once each"
+                f"got {part!r} in {text!r}, allowed view=NAME, layer=N, head=N and sequence=N, once each"
             )
         chosen[key] = int(value) if number else value
     return Path(name), chosen
