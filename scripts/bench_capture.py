@@ -143,8 +143,8 @@ def main(arguments: list[str] | None = None) -> int:
     title = f"{PHASES[given.phase].capitalize()}: {given.shape}, {given.dtype}, {given.prompt:,} tokens"
     clock = "CPU time of the thread" if given.device == "cpu" else "time between CUDA events"
     what = (
-        f"Random text model, width x heads x layers {given.shape}; {clock}. Both ways of a pair have the same content in "
-        "caches of their own; intervals are over pairs, and whole runs differ by a little more."
+        f"Random text model, width x heads x layers {given.shape}; {clock}. Both ways of a pair have the same "
+        "content in caches of their own; intervals are over pairs, and whole runs differ by a little more."
     )
     write(path, Result(title, what, here, settings, rows, {way: asdict(pairs) for way, pairs in ordered.items()}))
     return 0
