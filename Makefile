@@ -9,6 +9,7 @@ RUN ?=
 ARGS ?=
 QUICK ?=
 TORCH_INDEX ?=
+REQUESTS ?= 20000
 MINUTES ?= 60
 
 VENV := .venv
@@ -19,7 +20,7 @@ SERVER_NAME = --name $(NAME)
 CODE := handler viewer scripts tests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup download mar serve stop ping token demo demo-model report estimate test test-gpu bench soak golden lint \
+.PHONY: help setup download mar serve stop ping token demo demo-model report estimate test test-gpu bench soak fuzz golden lint \
 	typecheck protos clean
 
 help: ## This list
@@ -34,6 +35,7 @@ help: ## This list
 		FROM 'download: a local folder instead of the hub' \
 		RUN 'report: the .npz file of a run' \
 		MINUTES 'soak: how long (now $(MINUTES))' \
+		REQUESTS 'fuzz: how many (now $(REQUESTS))' \
 		QUICK 'bench: anything makes it quick and less exact' \
 		ARGS 'further arguments for the program behind the target' \
 		PYTHON 'the Python (3.11 or later) that makes .venv (now $(PYTHON))' \
@@ -96,6 +98,9 @@ bench: $(READY) ## Measure speed and sizes (QUICK=1: fewer runs); raw numbers an
 
 soak: $(READY) ## Keep a server under mixed fire for MINUTES and judge every answer
 	$(PY) scripts/soak.py --minutes $(MINUTES) --out docs/benchmarks/soak.json $(ARGS)
+
+fuzz: $(READY) ## Fire REQUESTS hostile requests at a server and judge every reply
+	$(PY) scripts/fuzz.py --requests $(REQUESTS) --out docs/benchmarks/fuzz.json $(ARGS)
 
 lint: $(READY) ## Check style, imports and types
 	$(BIN)/ruff check $(CODE)

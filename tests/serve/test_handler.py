@@ -19,34 +19,11 @@ from llava_server.duty import Duty
 from llava_server.figures import KINDS
 from llava_server.request import GenerateRequest
 from llava_wire import Record, RequestError, decode
+from support.context import Context
 from support.synthetic import make_record
 
 ROW = {"image": bytearray(b"picture"), "prompt": bytearray(b"What?")}
 HTTP = {"Host": "x", "Content-Type": "multipart/form-data; boundary=b", "Accept": "application/x-npz"}
-
-
-class Context:
-    """What TorchServe hands over, as far as the handler uses it."""
-
-    def __init__(self, headers: Sequence[dict[str, Any]]) -> None:
-        self.headers = headers
-        self.statuses: dict[int, tuple[int, str]] = {}
-        self.sent: list[dict[str, str]] = [{} for _ in headers]
-
-    def get_all_request_header(self, index: int) -> dict[str, Any]:
-        return self.headers[index]
-
-    def get_request_id(self, index: int) -> str:
-        return f"request-{index}"
-
-    def set_response_status(self, code: int, phrase: str, idx: int) -> None:
-        self.statuses[idx] = (code, phrase)
-
-    def set_response_content_type(self, idx: int, value: str) -> None:
-        self.sent[idx]["content-type"] = value
-
-    def set_response_header(self, idx: int, key: str, value: str) -> None:
-        self.sent[idx][key] = value
 
 
 class Engine:

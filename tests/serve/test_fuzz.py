@@ -1,0 +1,80 @@
+"""A short run of `make fuzz` against the session's server, and shots that once found something."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from fuzz import fuzz
+from fuzzing.judge import judge
+from fuzzing.senders import Reply, Sender
+from fuzzing.shots import Gun, Shot, message
+
+from support.asking import MODEL, Asker
+
+pytestmark = pytest.mark.serve
+
+
+def test_strangers_get_answers_or_refusals_and_harm_nobody(asker: Asker) -> None:
+    figures = fuzz(asker.state, seed=7, first=0, count=400, threads=8, every=20)
+    assert figures["what"] == []
+    assert (figures["faults"], figures["hung"], figures["worker_deaths"]) == (0, 0, 0)
+    assert figures["same_workers"]
+    assert figures["outcomes"]["good"] == {"right": 20}
+    ways = set(figures["outcomes"]) - {"good"}
+    assert ways == {"form", "json", "body", "raw", "route", "grpc", "grpc stream", "grpc raw"}
+    assert sum(sum(counts.values()) for way, counts in figures["outcomes"].items() if way in ways) == 400
+
+
+def test_a_name_that_utf8_cannot_hold(asker: Asker) -> None:
+    """Its refusal could not be encoded, and the whole batch was lost with it."""
+    error = asker.grpc_map({"image": b"x", "prompt": b"What?", "options": b'{"\\ud800": 1}'}).error
+    assert (error["status"], error["field"]) == (422, "options.\\ud800")
+
+
+def test_a_shot_is_the_same_every_time() -> None:
+    first, second = (Gun(3, MODEL, b"PK\x03\x04" + bytes(400)) for _ in range(2))
+    for number in range(300):
+        assert first.shot(number) == second.shot(number)
+    assert len({first.shot(number).body for number in range(300)}) > 200
+
+
+FORM = Shot(0, "form", f"/predictions/{MODEL}", b"")
+INSIDE = {"code": "internal", "status": 500}
+ERROR = {"error": {"code": "invalid", "status": 422, "field": "image", "message": "got a, allowed b"}}
+
+
+@pytest.mark.parametrize(
+    ("reply", "says"),
+    [
+        (Reply(422, "application/json", json.dumps(ERROR).encode()), ""),
+        (Reply(200, "application/json", json.dumps(ERROR).encode()), "got HTTP status 200"),
+        (
+            Reply(500, "", json.dumps({"error": {**ERROR["error"], **INSIDE}}).encode()),
+            "inside",
+        ),
+        (Reply(422, "", json.dumps({"error": {**ERROR["error"], "message": "no"}}).encode()), "printable line"),
+        (Reply(422, "", b'{"error": {"code": "invalid"}}'), "allowed the error form"),
+        (Reply(200, "", b"PK\x03\x04"), "allowed a record"),
+        (Reply(200, "", b"hello"), "allowed a record"),
+        (Reply(503, "", b'{"code": 503, "type": "InternalServerException", "message": "Prediction failed"}'), "a row"),
+        (Reply(500, "", b'{"code": 500, "type": "InternalServerException", "message": "Worker died."}'), "a row"),
+        (Reply(404, "", b'{"code": 404, "type": "ModelNotFoundException", "message": "x"}'), ""),
+        (Reply(0, "", b"", "closed"), "ended without a reply"),
+        (Reply(0, "", b"", "hung"), "no reply in time"),
+    ],
+)
+def test_the_judge_knows_a_fault(reply: Reply, says: str) -> None:
+    fault = judge(FORM, reply).fault
+    assert says in fault
+    assert bool(fault) == bool(says)
+
+
+def test_a_hang_is_noticed(asker: Asker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fuzzing.senders.TIMEOUT_S", 0.0001)
+    sender = Sender(asker.state)
+    parts = [("image", b"x"), ("prompt", b"x")]
+    method = "/org.pytorch.serve.grpc.inference.InferenceAPIsService/Predictions"
+    reply = sender.send(Shot(0, "grpc", method, message(MODEL, parts)))
+    sender.close()
+    assert judge(FORM, reply).outcome == "hung"
