@@ -29,9 +29,7 @@ KINDS: dict[str, Kind] = {
     "llava_tokens_total": Kind("counter", "count", (), "tokens of answers"),
     "llava_request_bytes_total": Kind("counter", "bytes", (), "bytes of pictures, prompts, options and records"),
     "llava_reply_bytes_total": Kind("counter", "bytes", (), "bytes of replies"),
-    "llava_stage_seconds": Kind(
-        "histogram", "seconds", ("stage",), f"time per stage: {', '.join(STAGES)}"
-    ),
+    "llava_stage_seconds": Kind("histogram", "seconds", ("stage",), f"time per stage: {', '.join(STAGES)}"),
     "llava_batch_size": Kind("histogram", "count", (), "requests of a batch"),
     "llava_batch_seconds": Kind("histogram", "seconds", (), "time of a batch, from its rows to its replies"),
     "llava_device_memory_bytes": Kind(
