@@ -25,7 +25,7 @@ from llava_server.reduce import ReducedView, reduced_views, to_host
 from llava_server.request import GenerateRequest
 from llava_server.rows import RowLayout
 from llava_server.settings import ModelSettings
-from llava_server.tokens import AnswerReader
+from llava_server.tokens import AnswerReader, Vocabulary
 from llava_wire.container import document, encode
 from llava_wire.errors import RequestError
 from llava_wire.quantize import ENCODINGS, quantise
@@ -42,7 +42,8 @@ class RecordBuilder:
     def __init__(self, loaded: LoadedModel, settings: ModelSettings) -> None:
         self._loaded = loaded
         self._tokenizer = loaded.processor.tokenizer
-        self._special = frozenset(self._tokenizer.all_special_ids) | frozenset(loaded.eos_ids)
+        special = frozenset(self._tokenizer.all_special_ids) | frozenset(loaded.eos_ids)
+        self._vocabulary = Vocabulary(self._tokenizer, special)
         self._model = Model(
             name=settings.name,
             source=settings.source,
@@ -60,7 +61,7 @@ class RecordBuilder:
 
     def reader(self) -> AnswerReader:
         """Reads the tokens of one answer."""
-        return AnswerReader(self._tokenizer, self._special)
+        return AnswerReader(self._vocabulary)
 
     @torch.inference_mode()
     def build(
@@ -100,7 +101,7 @@ class RecordBuilder:
                 template=options.template,
                 rendered=item.prompt.rendered,
                 ids=item.prompt.ids,
-                pieces=tuple(self._tokenizer.convert_ids_to_tokens(list(item.prompt.ids))),
+                pieces=tuple(map(self._vocabulary.piece, item.prompt.ids)),
                 image_start=item.prompt.image_start,
                 image_count=item.prompt.image_count,
             ),

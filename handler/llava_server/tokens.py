@@ -5,6 +5,7 @@ Flow: ids and scores, one token at a time -> `AnswerReader.add` -> `Token`.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -45,8 +46,8 @@ class TextReader:
         return text
 
 
-class AnswerReader:
-    """Makes the tokens of one answer, in order.
+class Vocabulary:
+    """The texts of single ids, decoded once each.
 
     Args:
         tokenizer: the model's.
@@ -54,9 +55,18 @@ class AnswerReader:
     """
 
     def __init__(self, tokenizer: Any, special: Collection[int]) -> None:
-        self._tokenizer = tokenizer
-        self._special = special
-        self._text = TextReader(tokenizer)
+        self.tokenizer = tokenizer
+        self.special = special
+        self.text = functools.cache(lambda token_id: str(tokenizer.decode([token_id])))
+        self.piece = functools.cache(lambda token_id: str(tokenizer.convert_ids_to_tokens(token_id)))
+
+
+class AnswerReader:
+    """Makes the tokens of one answer, in order."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self._vocabulary = vocabulary
+        self._text = TextReader(vocabulary.tokenizer)
 
     def add(self, token_id: int, logprob: float, top_ids: Sequence[int], top_logprobs: Sequence[float]) -> Token:
         """The next token.
@@ -66,12 +76,10 @@ class AnswerReader:
             logprob: natural log of its probability.
             top_ids, top_logprobs: the most probable tokens at its step, most probable first.
         """
-        text, special = self._text.add(token_id), token_id in self._special
-        top = tuple(
-            Candidate(i, self._tokenizer.decode([i]), value) for i, value in zip(top_ids, top_logprobs, strict=True)
-        )
-        piece = str(self._tokenizer.convert_ids_to_tokens(token_id))
-        return Token(token_id, piece, "" if special else text, logprob, top, special)
+        vocabulary = self._vocabulary
+        text, special = self._text.add(token_id), token_id in vocabulary.special
+        top = tuple(Candidate(i, vocabulary.text(i), value) for i, value in zip(top_ids, top_logprobs, strict=True))
+        return Token(token_id, vocabulary.piece(token_id), "" if special else text, logprob, top, special)
 
     def all(self, decoded: Decoded) -> tuple[Token, ...]:
         """All tokens of a finished answer."""

@@ -6,6 +6,7 @@ Flow: dataclasses -> `to_plain` -> record.json -> `from_plain` -> dataclasses. A
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import types
 import typing
@@ -16,6 +17,7 @@ from llava_wire.errors import RecordError
 
 FORMAT = "llava-gaze-record"
 VERSION = 1
+_AS_IT_IS = frozenset({str, int, bool, type(None)})
 SHARE_NAMES = ("bos", "image", "prompt", "answer")
 SAMPLING_NAMES = (
     "max_new_tokens", "greedy", "temperature", "seed", "top_p", "top_k", "num_beams", "length_penalty", "score",
@@ -154,15 +156,23 @@ class Facts:
 
 def to_plain(value: Any) -> Any:
     """Dataclasses and tuples to dicts and lists, field by field, in declaration order."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    kind = type(value)
+    if kind in _AS_IT_IS:  # nearly every value of a record: looked at first
+        return value
     if isinstance(value, list | tuple):
         return [to_plain(item) for item in value]
     if isinstance(value, dict):
         return {str(key): to_plain(item) for key, item in value.items()}
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"record: got the number {value}, allowed finite numbers")
+    if dataclasses.is_dataclass(kind):
+        return {name: to_plain(getattr(value, name)) for name in _field_names(kind)}
     return value
+
+
+@functools.cache
+def _field_names(kind: type[Any]) -> tuple[str, ...]:
+    return tuple(f.name for f in dataclasses.fields(kind))
 
 
 def from_plain(kind: Any, value: Any, path: str = "record.json") -> Any:
