@@ -5,7 +5,8 @@ Flow: docs/benchmarks/*.json -> `render` -> docs/benchmarks/README.md.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ all of them again (`make bench QUICK=1`: fewer repetitions). Ratios are medians 
 their 95 % bootstrap interval. A target is met when the far end of the interval meets it.
 """
 
+_HEAD = ["| | figure | 95 % interval | target | |", "| --- | ---: | :---: | :---: | --- |"]
 _NO_GPU = """## LLaVA-1.5-7B on a GPU
 
 Not measured yet: no GPU was at hand. `make bench` measures it where there is one (`scripts/bench_gpu.py`).
@@ -28,6 +30,7 @@ def render(folder: Path) -> str:
     """The Markdown of all results files in a folder, in the order of their names."""
     parts, others = [_INTRODUCTION], []
     results = {path.name: read(path) for path in sorted(folder.glob("*.json"))}
+    parts.append(targets([result for result in results.values() if result is not None]))
     for name, result in results.items():
         if result is None:
             others.append(f"[{name}]({name})")
@@ -40,15 +43,21 @@ def render(folder: Path) -> str:
     return "\n".join(parts)
 
 
+def targets(results: Sequence[Result]) -> str:
+    """Everything that has a target, missed ones first, with how many were met."""
+    found = [(result.title, figure) for result in results for figure in result.figures if figure.met is not None]
+    met = sum(figure.met is True for _, figure in found)
+    lines = ["## Targets", "", f"{met} of {len(found)} met.", "", *_HEAD]
+    for title, figure in sorted(found, key=lambda pair: pair[1].met is True):
+        lines.append(_row(replace(figure, name=f"{title}: {figure.name}", note="")))
+    return "\n".join(lines) + "\n"
+
+
 def section(name: str, result: Result) -> str:
     """One results file as a heading, its conditions and its table."""
     lines = [f"## {result.title}", "", result.what, "", f"{machine_line(result.machine)} [{name}]({name})", ""]
-    lines += ["| | figure | 95 % interval | target | |", "| --- | ---: | :---: | :---: | --- |"]
-    for figure in result.figures:
-        verdict = {True: "met", False: "**missed**", None: ""}[figure.met]
-        remarks = "; ".join(part for part in (verdict, figure.note) if part)
-        cells = (figure.name, f"{number(figure.value)} {figure.unit}".strip(), _interval(figure), _target(figure))
-        lines.append("| " + " | ".join(_escaped(cell) for cell in (*cells, remarks)) + " |")
+    lines += _HEAD
+    lines += [_row(figure) for figure in result.figures]
     return "\n".join(lines) + "\n"
 
 
@@ -78,7 +87,16 @@ def number(value: float) -> str:
         return f"{value:.0f}"
     if size >= 10:
         return f"{value:.1f}"
-    return f"{value:.3f}" if size >= 0.1 or size == 0 else f"{value:.2g}"
+    if size == 0:
+        return "0"
+    return f"{value:.3f}" if size >= 0.1 else f"{value:.2g}"
+
+
+def _row(figure: Figure) -> str:
+    verdict = {True: "met", False: "**missed**", None: ""}[figure.met]
+    remarks = "; ".join(part for part in (verdict, figure.note) if part)
+    cells = (figure.name, f"{number(figure.value)} {figure.unit}".strip(), _interval(figure), _target(figure), remarks)
+    return "| " + " | ".join(_escaped(cell) for cell in cells) + " |"
 
 
 def _interval(figure: Figure) -> str:

@@ -67,6 +67,10 @@ def test_the_table_says_what_was_met_and_what_was_missed(tmp_path, result):
     assert "| prefill | 3.600 x faster | 3.400 to 3.800 | ≥ 3.500 | **missed** |" in text
     assert "| size | 123,456 bytes |  |  |  |" in text
     assert "[other.json](other.json)" in text
+    summary = text.partition("## Targets")[2].partition("## One step")[0]
+    assert "1 of 2 met." in summary
+    assert summary.index("| One step: prefill | 3.600") < summary.index("| One step: decode")
+    assert "size" not in summary
 
 
 def test_the_table_says_that_nothing_ran_on_a_gpu_until_something_did(tmp_path, result):
@@ -91,7 +95,7 @@ def test_the_table_in_the_docs_is_the_one_of_the_files():
 
 def test_numbers_have_the_digits_that_a_reader_can_use():
     shown = [number(value) for value in (0.0, 0.00123456, 0.5, 1.00449, 12.345, 123.4, 1234.5, 64, 2e6)]
-    assert shown == ["0.000", "0.0012", "0.500", "1.004", "12.3", "123", "1,234", "64", "2,000,000"]
+    assert shown == ["0", "0.0012", "0.500", "1.004", "12.3", "123", "1,234", "64", "2,000,000"]
 
 
 def test_a_machine_is_described_by_its_hardware_and_versions_alone():
