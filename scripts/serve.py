@@ -17,6 +17,7 @@ from servekit.drain import drain_server
 from servekit.paths import Trouble, read_model_yaml, require_weights, shown
 from servekit.server import DEFAULT_NAME, start_server, stop_server
 from servekit.state import ServerState, read_state
+from servekit.tls import Tls
 
 
 def describe(state: ServerState) -> str:
@@ -57,7 +58,10 @@ def serve(arguments: argparse.Namespace) -> int:
         path, built = build(model)
         if built:
             say(f"built {shown(path)}")
-    handle = start_server(models, name=arguments.name, ports=arguments.ports, timeout_s=arguments.timeout, progress=say)
+    tls = Tls(arguments.certificate, arguments.private_key) if arguments.certificate else None
+    handle = start_server(
+        models, name=arguments.name, ports=arguments.ports, tls=tls, timeout_s=arguments.timeout, progress=say
+    )
     print(describe(handle.state), flush=True)
     if arguments.background:
         say(f"in the background; stop it with: make stop{_name_option(arguments.name)}")
@@ -121,11 +125,16 @@ def _arguments() -> argparse.Namespace:
         help="seconds to finish accepted requests when stopping (default: %(default)s)",
     )
     arguments.add_argument("--no-build", action="store_true", help="take the archive as it is")
+    arguments.add_argument("--certificate", type=Path, metavar="PEM", help="TLS on the inference ports; the chain")
+    arguments.add_argument("--private-key", type=Path, metavar="PEM", help="its key: PKCS #8, no password")
     mode = arguments.add_mutually_exclusive_group()
     mode.add_argument("--foreground", action="store_true", help="stay until Ctrl-C (the default)")
     mode.add_argument("--background", action="store_true", help="return when ready")
     mode.add_argument("--stop", action="store_true", help="stop the server of this name")
-    return arguments.parse_args()
+    given = arguments.parse_args()
+    if (given.certificate is None) != (given.private_key is None):
+        arguments.error("--certificate and --private-key go together")
+    return given
 
 
 def main() -> int:

@@ -24,6 +24,11 @@ def duty_folder(name: str) -> Path:
     return run_folder(name) / DUTY_FOLDER
 
 
+def draining(name: str) -> bool:
+    """Whether a server takes no requests any more because it is about to stop."""
+    return (duty_folder(name) / "drain.json").exists()
+
+
 def drain_server(state: ServerState, grace_s: float) -> bool:
     """Ends the taking in of requests and waits for those that were accepted.
 

@@ -27,6 +27,7 @@ from servekit.drain import DUTY_FOLDER, DUTY_VARIABLE, duty_folder
 from servekit.paths import LOG_CONFIG, METRICS_CONFIG, MODEL_STORE, RUN_ROOT, Trouble, archive, run_folder, shown
 from servekit.ports import Ports, listening, with_ports
 from servekit.state import ServerState, java_running, read_state, worker_states
+from servekit.tls import Tls
 
 GRACE_S = 20.0
 DEFAULT_NAME = "default"
@@ -65,6 +66,7 @@ def start_server(
     name: str = DEFAULT_NAME,
     ports: str | None = None,
     overrides: Mapping[str, str] | None = None,
+    tls: Tls | None = None,
     timeout_s: float = 900.0,
     env: Mapping[str, str] | None = None,
     progress: Callable[[str], None] = lambda line: None,
@@ -75,19 +77,24 @@ def start_server(
         models: archives to serve, by name; nothing else in the model store is loaded.
         ports: None for those of config.properties, "auto" for free ones, or the first of five.
         overrides: further keys of config.properties, for this server only.
+        tls: certificate and key of the two inference ports; None leaves them plain.
 
     Raises:
         Trouble: with one line that says what to do.
     """
+    if tls is not None:
+        tls.check()
     plan = preflight.check(models, name=name, ports=ports, env=dict(os.environ if env is None else env))
     progress(f"java {plan.java.version} ({plan.java.origin}); models: {', '.join(models)}")
     folder = _fresh_folder(name)
     scratch = _scratch()
     properties = {**with_ports(plan.properties, plan.ports), "metrics_config": str(METRICS_CONFIG), **(overrides or {})}
+    if tls is not None:
+        properties |= tls.properties(properties["inference_address"])
     config = folder / "config.properties"
     config.write_text("".join(f"{key}={value}\n" for key, value in properties.items()), encoding="utf-8")
     launcher = _launch(models, folder, scratch, config, plan.env, plan.java.home)
-    state = _describe(name, models, folder, scratch, plan.ports, launcher.pid)
+    state = _describe(name, models, folder, scratch, plan.ports, launcher.pid, tls)
     state.write()
     handle = ServerHandle(state, launcher)
     try:
@@ -175,13 +182,19 @@ def _launch(
 
 
 def _describe(
-    name: str, models: Sequence[str], folder: Path, scratch: Path, ports: Ports, launcher_pid: int
+    name: str,
+    models: Sequence[str],
+    folder: Path,
+    scratch: Path,
+    ports: Ports,
+    launcher_pid: int,
+    tls: Tls | None,
 ) -> ServerState:
     return ServerState(
         name=name,
         status="starting",
         models=tuple(models),
-        http=f"http://{ports.host}:{ports.http}",
+        http=f"{'https' if tls else 'http'}://{ports.host}:{ports.http}",
         management=f"http://{ports.host}:{ports.management}",
         metrics=f"http://{ports.host}:{ports.metrics}",
         grpc=f"{ports.host}:{ports.grpc}",
@@ -190,6 +203,7 @@ def _describe(
         scratch=str(scratch),
         pid=0,
         launcher_pid=launcher_pid,
+        certificate=str(tls.certificate.resolve()) if tls else "",
     )
 
 

@@ -31,6 +31,7 @@ class ServerState:
         http, management, metrics: addresses such as "http://127.0.0.1:8080"; grpc: "127.0.0.1:7070".
         pid: the Java process (0 until it is known); launcher_pid: the process group that it runs in.
         scratch: TorchServe's private temporary folder, removed at the stop.
+        certificate: the PEM file that the inference ports show, empty without TLS.
     """
 
     name: str
@@ -45,6 +46,7 @@ class ServerState:
     scratch: str
     pid: int
     launcher_pid: int
+    certificate: str = ""
 
     @property
     def file(self) -> Path:
@@ -129,7 +131,8 @@ def call(state: ServerState, path: str, key: str, timeout_s: float = 10) -> Any:
     """One GET on the management port, decoded JSON."""
     request = urllib.request.Request(state.management + path, headers={"Authorization": f"Bearer {key}"})
     with urllib.request.urlopen(request, timeout=timeout_s) as answer:
-        return json.loads(answer.read() or b"null")
+        # A renewal answers with a line break and nothing else.
+        return json.loads(answer.read().strip() or b"null")
 
 
 def worker_states(state: ServerState, model: str) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import socket
@@ -163,6 +164,17 @@ def test_keys_are_renewed_when_they_have_expired(tmp_path: Path, monkeypatch: py
     write("first", -1)
     assert state.current_token(server) == "new"
     assert asked == ["/token?type=inference api"]
+
+
+def test_an_answer_of_nothing_but_a_line_break(monkeypatch: pytest.MonkeyPatch) -> None:
+    """TorchServe's, when it has renewed a key."""
+
+    class Answer(io.BytesIO):
+        pass
+
+    monkeypatch.setattr(state.urllib.request, "urlopen", lambda request, timeout: Answer(b"\n"))
+    server = state.ServerState("n", "ready", ("m",), "", "http://127.0.0.1:1", "", "", "", "", "", 0, 0)
+    assert state.call(server, "/token?type=inference", "key") is None
 
 
 def test_no_server_no_token() -> None:

@@ -10,11 +10,13 @@ import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import grpc
 import httpx
 from servekit.state import ServerState, current_token, worker_states
+from servekit.tls import trusting
 
 from llava_wire import Record, decode, encode
 
@@ -53,9 +55,13 @@ class Asker:
 
     def __init__(self, state: ServerState) -> None:
         self.state = state
-        self.http_client = httpx.Client(base_url=state.http, timeout=120)
+        self.http_client = httpx.Client(base_url=state.http, timeout=120, verify=trusting(state.certificate) or True)
         limits = [("grpc.max_receive_message_length", _MESSAGE_BYTES), ("grpc.max_send_message_length", _MESSAGE_BYTES)]
-        self.channel = grpc.insecure_channel(state.grpc, options=limits)
+        if state.certificate:
+            credentials = grpc.ssl_channel_credentials(Path(state.certificate).read_bytes())
+            self.channel = grpc.secure_channel(state.grpc, credentials, options=limits)
+        else:
+            self.channel = grpc.insecure_channel(state.grpc, options=limits)
 
     def close(self) -> None:
         """Closes both connections."""

@@ -103,6 +103,13 @@ REFUSALS = [
         "bad_request",
         "body",
     ),
+    Refusal(
+        "plain HTTP where TLS is spoken",
+        (403, "", "This TorchServe instance only accepts HTTPS requests"),
+        None,
+        "bad_request",
+        "url",
+    ),
     Refusal("wrong method", (405, "MethodNotAllowedException", "not allowed"), None, "not_found", "server"),
     Refusal("something new", (418, "X", "teapot"), (Code.UNKNOWN, "?"), "", "server"),
 ]

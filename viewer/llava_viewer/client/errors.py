@@ -76,6 +76,12 @@ _RULES = (
     _Rule(
         "ErrorDataDecoderException", "bad_request", "body", "got a malformed form, allowed multipart/form-data; mend it"
     ),
+    _Rule(
+        "only accepts HTTPS requests",
+        "bad_request",
+        "url",
+        "got http://, allowed https:// at this server; change the url",
+    ),
     _Rule("Requested resource is not found", "not_found", "url", "got an unknown path, allowed the server's root"),
 )
 
