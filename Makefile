@@ -20,8 +20,8 @@ SERVER_NAME = --name $(NAME)
 CODE := handler viewer scripts tests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup download mar serve stop ping token demo demo-model report estimate test test-gpu bench soak fuzz golden lint \
-	typecheck protos clean
+.PHONY: help setup download mar serve stop ping token demo demo-model report estimate test test-gpu bench soak fuzz \
+	golden pictures lint typecheck protos clean
 
 help: ## This list
 	@awk 'BEGIN {FS = ":.*## "} \
@@ -114,6 +114,9 @@ typecheck: $(READY) ## Check types only
 ##@ Keep
 golden: $(READY) ## Write the golden files of the tests anew
 	$(PY) scripts/make_golden.py $(ARGS)
+
+pictures: $(READY) ## Take the pictures of docs/images anew (needs Chromium)
+	$(PY) scripts/make_pictures.py $(ARGS)
 
 protos: $(READY) ## Take the gRPC description anew from TorchServe's jar
 	$(PY) scripts/build_protos.py $(ARGS)

@@ -13,14 +13,17 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from PIL import Image as PillowImage
 
 from llava_viewer import export
 from llava_viewer.compare import Pick, render_compare
 from llava_viewer.export.svg import svg_text
+from llava_viewer.index import write_index
 from llava_viewer.render import package_version, render_report
 from llava_viewer.styles import static_text
+from llava_wire.container import encode
 from llava_wire.record import Record
 from llava_wire.schema import Candidate, Query, Token
 from support.synthetic import make_record
@@ -95,9 +98,21 @@ def figure() -> str:
     return svg_text(export.figure(shown, shown.item(0)))
 
 
+def listing() -> str:
+    """The index of a hostile run with a report and a damaged file, beside a plain run without one."""
+    with TemporaryDirectory() as folder:
+        root = Path(folder)
+        (root / "javascript:alert(1).npz").write_bytes(encode(hostile_record()))
+        (root / "javascript:alert(1).html").write_text("x")
+        (root / "plain & <b>.npz").write_bytes(encode(plain_record()))
+        (root / "cut.npz").write_bytes(b"PK")
+        return write_index(root).read_text("utf-8")
+
+
 PAGES: dict[str, Callable[[], str]] = {
     **{f"{name}.html": partial(lambda made: render_report(made()), made) for name, made in RECORDS.items()},
     "compare.html": comparison,
+    "index.html": listing,
     "figure.svg": figure,
 }
 """File name -> what makes it."""
@@ -112,7 +127,7 @@ def comparable(html: str) -> str:
     """A report without what changes between versions and libraries."""
     html = re.sub(r"data:(image/[a-z]+);base64,([A-Za-z0-9+/=]+)", _digest, html)
     html = re.sub(r"'sha256-[^']+'", "'sha256-...'", html)
-    for name in ("base.css", "report.css", "report.js", "compare.css", "compare.js"):
+    for name in ("base.css", "report.css", "report.js", "compare.css", "compare.js", "index.css", "index.js"):
         html = html.replace(static_text(name), f"[{name}]\n")
     return html.replace(f"llava-gaze {package_version()}", "llava-gaze VERSION")
 
@@ -120,7 +135,7 @@ def comparable(html: str) -> str:
 def _digest(match: re.Match[str]) -> str:
     kind, data = match[1], base64.b64decode(match[2])
     with PillowImage.open(io.BytesIO(data)) as opened:
-        if kind == "image/jpeg":
-            return f"[jpeg {opened.width}x{opened.height}]"
+        if kind in ("image/jpeg", "image/webp"):
+            return f"[{kind.removeprefix('image/')} {opened.width}x{opened.height}]"
         pixels = opened.convert("RGBA").tobytes()
         return f"[png {opened.width}x{opened.height} {hashlib.sha256(pixels).hexdigest()[:12]}]"
