@@ -109,8 +109,8 @@ def build_comparison(picks: Sequence[Pick], *, title: str | None, embed_image: b
     )
     notes: list[str] = []
     runs = tuple(
-        _run(letter, pick.name, one, mean, top)
-        for letter, pick, one, mean in zip(LETTERS, picks, shown, whole, strict=False)
+        _run(letter, pick.name, heading, one, mean, top)
+        for letter, pick, heading, one, mean in zip(LETTERS, picks, _headings(picks, shown), shown, whole, strict=False)
     )
     differences = tuple(
         _difference(letter, mean[0] - whole[0][0]) for letter, mean in zip(LETTERS[1:], whole[1:], strict=False)
@@ -136,8 +136,27 @@ def _whole(shown: Shown) -> tuple[npt.NDArray[np.float32], float]:
     )
 
 
+def _headings(picks: Sequence[Pick], shown: Sequence[Shown]) -> list[str]:
+    """What each run is called: by the first of question, model, what is shown and file that is not the same for all."""
+    facts = (
+        [pick.record.facts.prompt.text for pick in picks],
+        [pick.record.facts.model.name for pick in picks],
+        [_shown(one) for one in shown],
+        [pick.name for pick in picks],
+    )
+    return next((values for values in facts if len(set(values)) > 1), facts[0])
+
+
+def _shown(shown: Shown) -> str:
+    """ "next-object, layer 2, head 7"."""
+    named = [
+        f"{axis} {number}" for axis, number in (("layer", shown.layer), ("head", shown.head)) if number is not None
+    ]
+    return ", ".join([shown.view.name, *named])
+
+
 def _run(
-    letter: str, name: str, shown: Shown, whole: tuple[npt.NDArray[np.float32], float], top: _Top
+    letter: str, name: str, heading: str, shown: Shown, whole: tuple[npt.NDArray[np.float32], float], top: _Top
 ) -> Run:  # fmt: skip
     record = shown.record
     choices = [_choice(f"{letter}-{WHOLE_KEY}", WHOLE_KEY, "whole answer", *whole, top.whole)]
@@ -151,6 +170,7 @@ def _run(
     return Run(
         letter=letter,
         name=name,
+        heading=heading or "(no question)",
         prompt=record.facts.prompt.text,
         answer=record.answer,
         direction=direction(record.answer),

@@ -46,10 +46,11 @@ class Choice:
 
 @dataclass(frozen=True)
 class Run:
-    """One run of the comparison; `letter` is "a" to "d"."""
+    """One run of the comparison; `letter` is "a" to "d", `heading` the first thing in which it differs."""
 
     letter: str
     name: str
+    heading: str
     prompt: str
     answer: str
     direction: str

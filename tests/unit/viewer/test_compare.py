@@ -56,8 +56,11 @@ def test_two_layers_of_one_run_move_together(runs: list[Record]) -> None:
     made = build_comparison(same, title=None, embed_image=True)
     assert made.together
     assert made.title == "What is there?"
+    assert [run.heading for run in made.runs] == ["heads, layer 0", "heads, layer 1"]
     assert [fact.label for fact in made.contrasts if fact.differs] == ["Shown"]
-    assert not build_comparison(picks(runs), title=None, embed_image=True).together
+    other = build_comparison(picks(runs), title=None, embed_image=True)
+    assert not other.together
+    assert [run.heading for run in other.runs] == ["What is there?", "How many?"]
 
 
 def test_what_cannot_be_compared_is_refused_with_both_facts() -> None:
