@@ -5,6 +5,7 @@ Flow: text -> the model's chat template (or raw) -> ids with one `<image>` -> id
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,6 +49,8 @@ class PromptEncoder:
     def __init__(self, processor: Any, image_token_id: int, image_tokens: int) -> None:
         self._processor = processor
         self._tokenizer = processor.tokenizer
+        # Whether special tokens are split is a state of the tokenizer, which calls in other threads would change.
+        self._turn = threading.Lock()
         self._image_id = image_token_id
         self._image_tokens = image_tokens
         self._image_text: str = self._tokenizer.convert_ids_to_tokens(image_token_id)
@@ -101,7 +104,8 @@ class PromptEncoder:
         return EncodedPrompt(rendered, expanded, start, self._image_tokens, tuple(own))
 
     def _tokenise(self, text: str, **options: Any) -> tuple[list[int], list[tuple[int, int]]]:
-        encoded = self._tokenizer(text, return_offsets_mapping=True, **options)
+        with self._turn:
+            encoded = self._tokenizer(text, return_offsets_mapping=True, **options)
         return list(encoded["input_ids"]), [tuple(span) for span in encoded["offset_mapping"]]
 
     def _tokenise_tail_apart(self, rendered: str) -> tuple[list[int], list[tuple[int, int]]]:

@@ -47,8 +47,8 @@ class RowLayout:
 
     @cached_property
     def keys(self) -> int:
-        """Keys, counted without padding, that any row may see."""
-        return int(self.positions.max()) + 1
+        """Keys, counted without padding, that any row may see; all of the image even where every row lies before it."""
+        return max(int(self.positions.max()) + 1, self.image_start + self.image_count)
 
     @cached_property
     def future(self) -> torch.Tensor:

@@ -26,19 +26,28 @@ class TextReader:
         self._tokenizer = tokenizer
         self._window: list[int] = []
         self._done = ""
+        self._pending = 0  # tokens at the window's end that added nothing yet
 
     def add(self, token_id: int) -> str:
         """The text that one more token adds."""
         self._window.append(token_id)
+        self._pending += 1
         text = self._decode()
-        if text.endswith("�") or not text.startswith(self._done):
+        if text.endswith("�"):
             return ""
+        if not text.startswith(self._done):
+            # Bytes that never became a character changed how those before them are read.
+            self._window = self._window[-self._pending :]
+            self._done, text = "", self._decode()
         added = text[len(self._done) :]
+        if not added:
+            return ""
         self._done = text
-        if len(self._window) > _WINDOW and added:
-            # The last token's own text is the context of the next one.
-            self._window = [token_id]
+        if len(self._window) > _WINDOW:
+            # What was added last, whole characters, is the context of the next token.
+            self._window = self._window[-self._pending :]
             self._done = self._decode()
+        self._pending = 0
         return added
 
     def _decode(self) -> str:

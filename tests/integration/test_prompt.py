@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+import threading
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers import PreTrainedTokenizerFast
 
 from integration.reference import processor_inputs
 from llava_server.engine import Engine
@@ -13,6 +17,7 @@ from llava_server.request import GenerateRequest
 from llava_server.tokens import TextReader
 from llava_wire import RequestError
 from support.pictures import scene_bytes
+from support.published import write_tokenizer
 
 PICTURE = scene_bytes(100, 100, seed=0)
 
@@ -103,3 +108,64 @@ def test_token_texts_join_to_the_decoded_answer(text, engine):
     texts = [reader.add(i) for i in ids]
     assert len(texts) == len(ids)
     assert "".join(texts) == tokenizer.decode(ids, clean_up_tokenization_spaces=False)
+
+
+@pytest.mark.parametrize("rows", ["prompt", "both"])
+def test_question_rows_before_the_image_have_no_share_of_it(rows, engine):
+    options = {"template": "raw", "rows": rows, "steps": [0], "max_new_tokens": 2}
+    record = engine.run([GenerateRequest.build(PICTURE, "What is this? <image>", options)])[0]
+    kinds = [query.kind for query in record.queries]
+    assert kinds.count("prompt") > 2
+    for kind, maps in zip(kinds, record.maps_float(), strict=True):
+        assert (maps.sum() > 0) == (kind == "answer")
+
+
+def test_prompts_encoded_by_many_threads_are_those_of_one(engine):
+    encoder = encoder_of(engine)
+    texts = ["What colour is the square?", "ignore <image> </s> this <image>", "Is there a red circle in the image?"]
+    wanted = {text: encoder.encode(text, "chat") for text in texts}
+    wrong: list[object] = []
+
+    def work(offset: int) -> None:
+        for i in range(400):
+            text = texts[(i + offset) % 3]
+            try:
+                wrong.extend([] if encoder.encode(text, "chat") == wanted[text] else [text])
+            except RuntimeError as error:
+                wrong.append(error)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        threads = [threading.Thread(target=work, args=(i,)) for i in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert not wrong
+
+
+@pytest.fixture(scope="module")
+def bytewise(tmp_path_factory) -> PreTrainedTokenizerFast:
+    """A tokenizer of the Llama 2 kind: characters outside its vocabulary become bytes."""
+    folder = tmp_path_factory.mktemp("tokenizer")
+    write_tokenizer(folder)
+    return PreTrainedTokenizerFast.from_pretrained(folder)
+
+
+@pytest.mark.parametrize("text", ["🎈" * 12, "中文" * 9 + " and 🎈", "a 🎈 b " * 6])
+def test_long_runs_of_bytes_keep_their_text(text, bytewise):
+    reader = TextReader(bytewise)
+    ids = bytewise(text, add_special_tokens=False)["input_ids"]
+    assert "".join([reader.add(i) for i in ids]) == text
+
+
+def test_bytes_that_are_no_character_cost_no_other_text(bytewise):
+    ids = [bytewise.convert_tokens_to_ids(f"<0x{byte:02X}>") for byte in "🎈".encode()]
+    damaged = [*ids, *ids[:2], *bytewise("red and blue", add_special_tokens=False)["input_ids"]]
+    reader = TextReader(bytewise)
+    text = "".join([reader.add(i) for i in damaged])
+    assert text.startswith("🎈")
+    assert text.endswith("red and blue")

@@ -93,3 +93,10 @@ def test_reductions_are_plain_means():
     np.testing.assert_allclose(both.shares, shares.numpy()[:, [2, 0]].mean((0, 1)), rtol=1e-6)
     assert everything.shares.shape == (4,)
     assert none.shares.shape == (4, 2, 2, 4)
+
+
+def test_rows_before_the_image_see_nothing_of_it():
+    layout = RowLayout(2, 8, True, 3, 4, torch.tensor([1, 2]))
+    [(_, _, image, shares)] = attention_rows(torch.randn(1, 2, 4), torch.randn(1, 12, 4), (0,), 1.0, layout)
+    assert image.tolist() == [[[0.0] * 4] * 2]
+    np.testing.assert_allclose(shares.sum(-1), 1, atol=1e-6)
