@@ -92,12 +92,14 @@ class PaddedBatch:
     Args:
         input_ids, attention_mask, position_ids: [batch, length] int64.
         pixels: [batch, 3, H, W].
+        image_mask: [batch, length] bool, where the pictures go; an answer may hold the image token as a word.
         pads: padding positions before each item's prompt.
     """
 
     input_ids: torch.Tensor
     attention_mask: torch.Tensor
     position_ids: torch.Tensor
+    image_mask: torch.Tensor
     pixels: torch.Tensor
     pads: tuple[int, ...]
 
@@ -120,10 +122,15 @@ def pad(items: Sequence[BatchItem], pad_id: int, device: torch.device, dtype: to
     rows = [[pad_id] * before + list(ids) for before, ids in zip(pads, sequences, strict=True)]
     masks = [[0] * before + [1] * (longest - before) for before in pads]
     attention_mask = torch.tensor(masks, device=device)
+    image_mask = torch.zeros((len(items), longest), dtype=torch.bool)
+    for row, before, item in zip(image_mask, pads, items, strict=True):
+        start = before + item.prompt.image_start
+        row[start : start + item.prompt.image_count] = True
     return PaddedBatch(
         input_ids=torch.tensor(rows, device=device),
         attention_mask=attention_mask,
         position_ids=(attention_mask.cumsum(-1) - 1).clamp(min=0),
+        image_mask=image_mask.to(device),
         pixels=torch.cat([item.image.pixels for item in items]).to(device=device, dtype=dtype),
         pads=pads,
     )

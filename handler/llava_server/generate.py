@@ -117,9 +117,12 @@ def prefill(
         raw logits [batch, last, vocab] float32 of the last positions, and the filled cache.
     """
     cache = DynamicCache(config=loaded.model.config.get_text_config(decoder=True))
+    # As LlavaModel.forward does, which would want a picture for an image token in a given answer too.
+    words = loaded.model.get_input_embeddings()(batch.input_ids)  # [batch, length, width]
+    pictures = loaded.model.model.get_image_features(pixel_values=batch.pixels, return_dict=True).pooler_output
+    features = torch.cat(pictures).to(words.device, words.dtype)  # [batch * image tokens, width]
     logits = loaded.model(
-        input_ids=batch.input_ids,
-        pixel_values=batch.pixels,
+        inputs_embeds=words.masked_scatter(batch.image_mask[..., None].to(words.device), features),
         position_ids=batch.position_ids,
         attention_mask=batch.attention_mask,
         past_key_values=cache,

@@ -75,8 +75,8 @@ class Preparer:
     def __init__(self, loaded: LoadedModel, settings: ModelSettings) -> None:
         self._loaded = loaded
         self._settings = settings
-        self._image_id = loaded.model.config.image_token_id
-        self._encoder = PromptEncoder(loaded.processor, self._image_id, loaded.facts.image_tokens)
+        image_id = loaded.model.config.image_token_id
+        self._encoder = PromptEncoder(loaded.processor, image_id, loaded.facts.image_tokens)
         self._vocabulary = loaded.model.get_output_embeddings().weight.shape[0]
 
     def check(self, request: GenerateRequest, room: Room) -> Checked:
@@ -162,9 +162,8 @@ class Preparer:
         if len(given.tokens) > limit:
             raise invalid("record.tokens", len(given.tokens), f"1 to {limit} tokens for {served[0]}")
         for i, token in enumerate(given.tokens):
-            if not 0 <= token.id < self._vocabulary or token.id == self._image_id:
-                allowed = f"0 to {self._vocabulary - 1} but for the image token {self._image_id}; the file is damaged"
-                raise invalid(f"record.tokens[{i}].id", token.id, allowed)
+            if not 0 <= token.id < self._vocabulary:
+                raise invalid(f"record.tokens[{i}].id", token.id, f"0 to {self._vocabulary - 1}; the file is damaged")
 
 
 def _pixels(image: Image) -> str:

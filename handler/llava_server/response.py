@@ -67,7 +67,7 @@ class RecordBuilder:
     def build(
         self, request: GenerateRequest, item: BatchItem, run: BatchRun, index: int, batch: int, preprocess_ms: float
     ) -> Record | RequestError:
-        """The record of one item of a batch, or a RequestError when none of its steps exist.
+        """The record of one item of a batch, or a RequestError when it has no row to show or to average.
 
         Args:
             request: what was asked.
@@ -81,7 +81,8 @@ class RecordBuilder:
         decoded, options = run.decoded[index], item.plan.options
         tokens = self.reader().all(decoded)
         queries = _queries(item, len(tokens))
-        if not queries:
+        answered = any(query.kind == "answer" for query in queries)
+        if not queries or (not answered and any(view.reduction == "all" for view in item.plan.views)):
             return RequestError(
                 "invalid",
                 "options.steps",

@@ -179,3 +179,39 @@ def test_a_deadline_ends_a_beam_search(grouped, pictures):
         hook.remove()
     assert record.facts.finish_reason == "deadline"
     assert 1 <= len(record.tokens) < 200
+
+
+def favouring(engine, token: int):
+    """The engine's output layer with one token made much more probable; remove the hook afterwards."""
+
+    def add(_module, _inputs, logits: torch.Tensor) -> torch.Tensor:
+        logits[..., token] += 4
+        return logits
+
+    return engine.loaded.model.lm_head.register_forward_hook(add)
+
+
+@pytest.mark.parametrize("options", [{"temperature": 2.0, "seed": 1}, {"num_beams": 3, "num_return_sequences": 2}])
+def test_an_image_token_in_an_answer_is_a_word_like_others(options, grouped, pictures):
+    ours, _ = grouped
+    image = ours.loaded.model.config.image_token_id
+    hook = favouring(ours, image)
+    try:
+        online = ask(ours, pictures[:2], {**EVERYTHING, **options, "max_new_tokens": 8})
+        requests = [GenerateRequest.replay(r, EVERYTHING, p) for r, p in zip(online, pictures, strict=False)]
+        replayed = ours.run(requests)
+    finally:
+        hook.remove()
+    for again, record in zip(replayed, online, strict=True):
+        assert image in [token.id for token in record.tokens[:-1]]
+        assert isinstance(again, Record), again
+        same_attention(again, record)
+
+
+def test_a_mean_over_steps_that_the_answer_lacks_is_refused(engine, pictures):
+    options = {"rows": "both", "steps": [60], "views": [{"name": "rows"}, {"name": "all", "reduction": "all"}]}
+    refusal = engine.run([GenerateRequest.build(pictures[0], PROMPTS[0], options)])[0]
+    assert isinstance(refusal, RequestError)
+    assert (refusal.code, refusal.field) == ("invalid", "options.steps")
+    rows = ask(engine, pictures[:1], {"rows": "both", "steps": [60]})[0]
+    assert {query.kind for query in rows.queries} == {"prompt"}
