@@ -56,4 +56,7 @@ class Sampler:
         scores = logits
         for warper in self._warpers:
             scores = warper(None, scores)
-        return torch.multinomial(scores.softmax(-1), num_samples=1, generator=self._generator).squeeze(1)
+        # Logits that are not finite make a row of nan, which nothing can be drawn from (on a GPU the process would be
+        # lost); any token will do, because the record is refused.
+        weights = scores.softmax(-1).nan_to_num(1.0)
+        return torch.multinomial(weights, num_samples=1, generator=self._generator).squeeze(1)

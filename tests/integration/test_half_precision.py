@@ -11,7 +11,7 @@ from integration.conftest import STORE, on_static_buffers
 from integration.reference import processor_inputs
 from llava_server.engine import Engine
 from llava_server.request import GenerateRequest
-from llava_wire import Record
+from llava_wire import Record, RequestError
 
 PROMPTS = ["Describe the image.", "What colour is the square?", "Is there a red circle in the image?"]
 EVERYTHING = {"layers": "all", "heads": "all", "reduction": "none", "precision": "float32"}
@@ -70,3 +70,21 @@ def test_float32_maps_are_as_exact_as_rounding_allows(engine, exact, pictures):
     pixels = processor_inputs(engine.loaded.processor, pictures[:1], PROMPTS[:1])["pixel_values"]
     wanted = answer_rows(exact, pixels, record)
     np.testing.assert_allclose(record.maps_float().reshape(wanted.shape), wanted, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"temperature": 1.0, "seed": 1}, {"temperature": 1.0, "top_k": 3, "top_p": 0.5}]
+)
+def test_logits_that_overflow_refuse_their_request_alone(options, engine, pictures):
+    def overflow(_module, _inputs, logits: torch.Tensor) -> torch.Tensor:
+        return logits * float("nan")
+
+    request = GenerateRequest.build(pictures[0], PROMPTS[0], {**options, "max_new_tokens": 3})
+    hook = engine.loaded.model.lm_head.register_forward_hook(overflow)
+    try:
+        [refusal] = engine.run([request])
+    finally:
+        hook.remove()
+    assert isinstance(refusal, RequestError)
+    assert (refusal.code, refusal.field) == ("internal", "model")
+    assert "not finite" in refusal.message
