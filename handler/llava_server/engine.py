@@ -10,8 +10,9 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,9 @@ from typing import Any
 import torch
 
 from llava_server import estimate as sizes
+from llava_server.batch import BatchRun
 from llava_server.beams import beam_search
-from llava_server.generate import generate, steps_of
+from llava_server.generate import Progress, generate, steps_of
 from llava_server.loading import LoadedModel, load, prepare
 from llava_server.locate import device_of, resolve
 from llava_server.memory import is_out_of_memory, release
@@ -61,8 +63,10 @@ class Engine:
         self._preparer = Preparer(loaded, settings)
         self._pictures = ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="picture")
         self._builder = RecordBuilder(loaded, settings)
-        # Records are made from the static buffers, so a batch owns the device until its records are done.
+        # A batch with its records, or one step of a stream, has the device at a time.
         self._turn = threading.Lock()
+        # Records are made from the static buffers, so they belong to one batch, or one stream, until its end.
+        self._buffers = threading.Lock()
 
     @classmethod
     def load(
@@ -138,7 +142,8 @@ class Engine:
 
         Yields:
             a `StreamedToken` for each token as it is produced, then the `Record` that `run` would give, or the
-            `RequestError` that ended it. Closing the iterator early stops the model and frees the device.
+            `RequestError` that ended it. Between two of them other requests run; closing the iterator early stops the
+            model and frees what the answer took.
         """
         try:
             streamed = replace(request, options=replace(request.options, stream=True))
@@ -146,35 +151,53 @@ class Engine:
         except RequestError as error:
             yield error
             return
-        with self._turn:
-            yield from self._stream(prepared)
+        with self._static_buffers() as static:
+            yield from self._stream(prepared, static)
 
-    def _stream(self, prepared: Prepared) -> Iterator[StreamedToken | Record | RequestError]:
-        if time.monotonic() >= prepared.items[0].deadline_s:
-            yield _late(prepared)
-            return
-        builder = StreamBuilder(self._builder, prepared.items[0])
+    def _stream(
+        self, prepared: Prepared, static: StaticDecoder | None
+    ) -> Iterator[StreamedToken | Record | RequestError]:
+        item = prepared.items[0]
+        builder = StreamBuilder(self._builder, item)
+        running = steps_of(self.loaded, prepared.items, static)
+        part: StreamedToken | Record | RequestError | None = None
+        while part is None or isinstance(part, StreamedToken):
+            with self._turn:
+                late = part is None and time.monotonic() >= item.deadline_s
+                part = _late(prepared) if late else self._next_part(prepared, builder, running)
+            yield part
+
+    def _next_part(
+        self, prepared: Prepared, builder: StreamBuilder, running: Generator[Progress, None, BatchRun]
+    ) -> StreamedToken | Record | RequestError:
+        """The next token of a running stream, its record after the last, or why there is none."""
         try:
-            running = steps_of(self.loaded, prepared.items, self._static)
-            while True:
-                try:
-                    progress = next(running)
-                except StopIteration as finished:
-                    run = finished.value
-                    break
-                yield builder.token(progress)
-            request = prepared.checked.request
-            yield self._builder.build(request, prepared.items[0], run, 0, 1, prepared.preprocess_ms)
-            return
+            try:
+                return builder.token(next(running))
+            except StopIteration as finished:
+                return self._builder.build(
+                    prepared.checked.request, prepared.items[0], finished.value, 0, 1, prepared.preprocess_ms
+                )
         except RequestError as error:
-            yield error
-            return
+            return error
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
             message = _first_line(error)
+        running.close()
         release()
-        yield self._no_memory(prepared, message)
+        return self._no_memory(prepared, message)
+
+    @contextmanager
+    def _static_buffers(self) -> Iterator[StaticDecoder | None]:
+        """The static buffers; None without any, or while an open stream has them: then the growing cache serves."""
+        if self._static is None or not self._buffers.acquire(blocking=False):
+            yield None
+            return
+        try:
+            yield self._static
+        finally:
+            self._buffers.release()
 
     def estimate(self, request: GenerateRequest) -> sizes.Estimate:
         """What a request would take, without running it; raises the same RequestError that `run` would return."""
@@ -214,19 +237,17 @@ class Engine:
         if batch[0].checked.kind == "beams":
             groups = [tuple(beam_search(self.loaded, item)) for (item,) in groups]
         items = [item for group in groups for item in group]
-        run = (
-            generate(self.loaded, items, self._static)
-            if batch[0].checked.kind == "decode"
-            else replay(self.loaded, items)
-        )
         results, first = [], 0
-        for entry, group in zip(batch, groups, strict=True):
-            built = [
-                self._builder.build(entry.checked.request, item, run, first + i, len(items), entry.preprocess_ms)
-                for i, item in enumerate(group)
-            ]
-            first += len(group)
-            results.append(_together(built))
+        with self._static_buffers() as static:
+            decoding = batch[0].checked.kind == "decode"
+            run = generate(self.loaded, items, static) if decoding else replay(self.loaded, items)
+            for entry, group in zip(batch, groups, strict=True):
+                built = [
+                    self._builder.build(entry.checked.request, item, run, first + i, len(items), entry.preprocess_ms)
+                    for i, item in enumerate(group)
+                ]
+                first += len(group)
+                results.append(_together(built))
         return results
 
     def _drop_late(self, batch: Sequence[Prepared]) -> list[Record | RequestError]:

@@ -116,3 +116,35 @@ def test_lines_are_json_that_holds_the_same_numbers(engine, pictures):
             difference = maps.astype(int) - record.views[name].stored[content["step"]]
             assert np.abs(difference).max() <= 1
     assert json.loads(line(RequestError("deadline", "f", "m")))["error"]["code"] == "deadline"
+
+
+def test_other_requests_run_between_the_tokens_of_open_streams(static_engine, engine, pictures):
+    options = {"views": VIEWS, "precision": "float32", "max_new_tokens": 10}
+    requests = [GenerateRequest.build(picture, PROMPT, options) for picture in pictures[:2]]
+    alone = engine.run(requests)
+    for ours in (engine, static_engine):
+        first, second = (ours.stream(request) for request in requests)
+        parts = [next(first), next(second)]
+        between = ours.run(requests)
+        parts += [*first, *second]
+        ends = [part for part in parts if isinstance(part, Record)]
+        for records in (between, ends):
+            for record, wanted in zip(records, alone, strict=True):
+                assert [token.id for token in record.tokens] == [token.id for token in wanted.tokens]
+                for name, view in wanted.views.items():
+                    np.testing.assert_allclose(record.views[name].maps_float(), view.maps_float(), atol=1e-6, rtol=0)
+    # The first stream has the static buffers until its end, and afterwards they are free again.
+    decoders = [record.run["decoder"] for record in (*between, *ends)]
+    assert decoders[0] == decoders[1] == decoders[3] == "dynamic" != decoders[2]
+    assert static_engine.run(requests[:1])[0].run["decoder"] == decoders[2]
+
+
+def test_running_out_of_memory_ends_a_stream_with_a_refusal_and_frees_it(engine, pictures, monkeypatch):
+    running = engine.stream(GenerateRequest.build(pictures[0], PROMPT, {"max_new_tokens": 12}))
+    next(running)
+    with monkeypatch.context() as patch:
+        patch.setattr(engine._builder, "row_views", lambda *_: (_ for _ in ()).throw(MemoryError()))
+        refusal = next(running)
+    assert (refusal.code, refusal.status) == ("does_not_fit", 507)
+    assert not list(running)
+    assert isinstance(engine.run([GenerateRequest.build(pictures[0], PROMPT)])[0], Record)
