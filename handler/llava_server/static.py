@@ -111,8 +111,9 @@ class StaticDecoder:
         pools = _Pools(loaded, max(size * length for size, length in shapes), image_tokens)
         self.buckets = tuple(pools.bucket(size, length) for size, length in shapes)
         if compiled:
-            # One graph per bucket is the intention here, not a sign of guards that never hold.
-            torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, len(shapes) + 2)
+            # One graph per bucket is the intention here, not a sign of guards that never hold; all decoders of a
+            # process count together, because they compile the same function.
+            torch._dynamo.config.recompile_limit += len(shapes)
             mode = "reduce-overhead" if loaded.device.type == "cuda" else "default"
             self._step = torch.compile(_decode_step, fullgraph=True, dynamic=False, mode=mode)
 

@@ -13,7 +13,7 @@ from llava_server.engine import Engine
 from llava_server.memory import DeviceMemory
 from llava_server.request import GenerateRequest
 from llava_server.settings import SettingsError
-from llava_server.static import buffer_bytes, compiled_decoder
+from llava_server.static import StaticDecoder, buffer_bytes, compiled_decoder
 from llava_wire import Record
 
 PROMPTS = ["Describe the image.", "What colour is the square?", "Is there a red circle in the image?"]
@@ -127,3 +127,13 @@ def test_without_a_compiler_the_settings_say_what_to_do(engine, monkeypatch):
     monkeypatch.setattr("llava_server.static.StaticDecoder.warm_up", missing)
     with pytest.raises(SettingsError, match=r"handler.compile: got true without a C\+\+ compiler.*install g\+\+"):
         compiled_decoder(engine.loaded, replace(engine.settings, compile=True))
+
+
+def test_decoders_of_one_process_compile_all_their_buckets(engine, monkeypatch):
+    real = torch.compile
+    # Which graphs there are is dynamo's part; what makes them fast takes minutes and is tested above.
+    monkeypatch.setattr(
+        torch, "compile", lambda function, **_: real(function, fullgraph=True, dynamic=False, backend="eager")
+    )
+    for sizes in ((5, 6, 7), (8, 9, 10), (11, 12, 13), (14, 15, 16)):
+        StaticDecoder(engine.loaded, sizes, (40,)).warm_up()
