@@ -159,7 +159,9 @@ def _run(
     letter: str, name: str, heading: str, shown: Shown, whole: tuple[npt.NDArray[np.float32], float], top: _Top
 ) -> Run:  # fmt: skip
     record = shown.record
-    choices = [_choice(f"{letter}-{WHOLE_KEY}", WHOLE_KEY, "whole answer", *whole, top.whole)]
+    answered = any(item.row is None or item.row.key.startswith("t") for item in shown.items)
+    word = "whole answer" if answered else "whole question"
+    choices = [_choice(f"{letter}-{WHOLE_KEY}", WHOLE_KEY, word, *whole, top.whole)]
     for item in shown.items:
         row = item.row
         if row is not None and row.key.startswith("t"):

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image as PillowImage
 
 from llava_viewer import colormap, wording
-from llava_viewer.export.drawing import DIM, INK, LINE, MM, WARN, Box, Cells, Drawing, Hatch, Mark, Photo, Ramp, Text
+from llava_viewer.export.drawing import DIM, LINE, MM, WARN, Box, Cells, Drawing, Hatch, Mark, Photo, Ramp, Text
 from llava_viewer.export.fonts import cut, width, wrap
 from llava_viewer.export.shown import Item, Shown
 from llava_viewer.frames import LOW_IMAGE_SHARE
@@ -185,6 +185,3 @@ def _paled(picture: PillowImage.Image) -> PillowImage.Image:
 
 def _times(item: Item) -> str:
     return f"{wording.times(item.peak / item.uniform)} even" if item.uniform > 0 else "–"
-
-
-__all__ = ["CREED", "DIM", "INK", "Frame", "caption", "figure", "fit", "ground", "legend", "stage_marks"]

@@ -5,7 +5,7 @@ Flow: `Record` + `Look` -> `show` -> `Shown`, whose numbers every figure, sheet,
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -40,7 +40,7 @@ class Look:
     width_mm: float = 84.0
     dpi: int = 300
     caption: bool = True
-    fonts: tuple[str, ...] = field(default=())
+    fonts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name, got, allowed in (
@@ -160,13 +160,6 @@ def show(
         for number, row in enumerate(rows)
     ]
     return Shown(record, chosen, layer, head, look, tuple(items), _selection(record, chosen, layer, head))
-
-
-def with_look(shown: Shown, look: Look) -> Shown:
-    """The same maps drawn otherwise."""
-    top = max((item.peak for item in shown.items), default=0.0)
-    items = tuple(replace(i, maximum=top if look.scale == "shared" else i.peak) for i in shown.items)
-    return replace(shown, look=look, items=items)
 
 
 def _name(record: Record, row: Row | None) -> str:

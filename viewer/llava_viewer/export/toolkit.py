@@ -12,9 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from PIL import Image as PillowImage
-from PIL import ImageDraw, ImageFont
+from PIL import ImageDraw
 
 from llava_viewer import colormap, wording
+from llava_viewer.export.fonts import cut, font_for
 from llava_viewer.frames import split_view
 from llava_viewer.heatmap import overlay
 from llava_viewer.photo import checkered, open_picture
@@ -143,11 +144,9 @@ def _ground(record: Record) -> PillowImage.Image:
 def _captioned(picture: PillowImage.Image, caption: str) -> PillowImage.Image:
     """The picture with a caption under it, cut with dots where it is too long."""
     size = max(13, picture.width // 34)
-    caption = caption.replace(wording.NBSP, " ")  # the built-in font has no no-break space
-    font = ImageFont.load_default(size)
-    while len(caption) > 1 and font.getlength(caption) > picture.width - size:
-        caption = caption[:-2].rstrip("…") + "…"
+    font, drawn = font_for(cut(caption, size, picture.width - size), size, 400, ())
     canvas = PillowImage.new("RGB", (picture.width, picture.height + 2 * size), "white")
     canvas.paste(picture, (0, 0))
-    ImageDraw.Draw(canvas).text((size // 2, picture.height + size // 2), caption, fill="black", font=font)
+    baseline = picture.height + round(1.35 * size)
+    ImageDraw.Draw(canvas).text((size // 2, baseline), drawn, fill="black", font=font, anchor="ls")
     return canvas
