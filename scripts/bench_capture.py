@@ -37,7 +37,7 @@ TARGETS = {
 }
 AGAINST = "unreduced"
 _WHY_NOT_FASTER = (
-    "capture takes as long as plain sdpa, so there is nothing left to gain in it; the products with weights, the same in "
+    "capture takes as long as plain sdpa, so there is nothing left to gain in it; products with weights, the same in "
     "both ways, take most of a prefill on one core, and the table of one layer's attention alone has the rest"
 )
 _ALONE = ["idle", "default", "unreduced", "question", "eager"]
