@@ -63,7 +63,7 @@ def render_compare(picks: Sequence[Pick], *, title: str | None = None, embed_ima
     html = page(
         "compare.html.j2",
         css=(static_text("base.css") + static_text("compare.css"), plain_compare_css(comparison)),
-        script=static_text("compare.js"),
+        scripts=(static_text("compare.js"),),
         it=comparison,
         palettes=[_tables(name) for name in colormap.PALETTES],
         diverging=_tables(colormap.DIFFERENCE),

@@ -12,13 +12,14 @@ import numpy as np
 import numpy.typing as npt
 
 from llava_viewer import wording
-from llava_viewer.heatmap import data_uri, grey_png, palette_png, to_grey
+from llava_viewer.atlas import build_atlas
+from llava_viewer.heatmap import data_uri, grey_png, to_grey
 from llava_viewer.selection import reduction_text, selection_text, slot_names
 from llava_viewer.view_model import Frame, Patch, Segment, Slot, ViewPanel
 from llava_wire.record import Record, View
 
-MAX_FRAMES_PER_VIEW = 1200
-MAX_SLOTS = 64
+MAX_STATIC_FRAMES = 480
+"""A view whose single maps are more than this has them in an atlas, which needs the page's script."""
 LOW_IMAGE_SHARE = 0.05
 FLAT_TIMES = 2.0
 TOP_PATCHES = 3
@@ -76,44 +77,41 @@ def build_panel(record: Record, view: View, index: int, keys: Sequence[str], gri
     if not has_rows:
         notes.append("One map for the whole answer: choosing a word changes the word's facts, not the map.")
     chosen: list[int | None] = [0]
+    atlas = None
     if len(names) > 1:
-        chosen = [None, *_choose_slots(shares, len(row_keys), len(names), notes)]
+        chosen = [None]
+        notes.append(
+            f"The mean of the {len(names):,} maps was computed by this report; the record keeps them apart. "
+            "The gallery shows the mean."
+        )
+        if len(names) * len(row_keys) <= MAX_STATIC_FRAMES:
+            chosen += range(len(names))
+        else:
+            atlas = build_atlas(f"v{index}", maps, shares, row_keys)
     slots = []
     counted = ordinary_queries(record, view)
     for number, slot in enumerate(chosen):
         slot_maps = maps.mean(axis=1) if slot is None else maps[:, slot]
         slot_shares = shares.mean(axis=1) if slot is None else shares[:, slot]
-        name = f"mean of {len(names)}" if slot is None else names[slot]
+        name = f"mean of {len(names):,}" if slot is None else names[slot]
         mean = float(slot_shares[counted, 1].mean()) if counted else 0.0
         key = f"s{index}-{number}"
-        slots.append(_slot(key, name, mean, slot_maps, slot_shares, row_keys, grid, gallery=number == 0))
+        slots.append(_slot(key, name, mean, slot_maps, slot_shares, row_keys, grid))
+    facts, several = view.facts, len(names) > 1
     return ViewPanel(
         key=f"v{index}",
         name=view.name,
-        selection=selection_text(view.facts, record.facts.model),
-        reduction=reduction_text(view.facts),
+        layers=" ".join(map(str, facts.layers)) if several and "layer" in view.axes else "",
+        heads=" ".join(map(str, facts.heads)) if several and "head" in view.axes else "",
+        pairs=" ".join(f"{layer}.{head}" for layer, head in facts.pairs) if several else "",
+        selection=selection_text(facts, record.facts.model),
+        reduction=reduction_text(facts),
         mean_share=wording.percent(mean_image_share(record, view)),
         has_rows=has_rows,
         slots=tuple(slots),
+        atlas=atlas,
         notes=tuple(notes),
     )
-
-
-def _choose_slots(shares: npt.NDArray[np.float32], rows: int, count: int, notes: list[str]) -> list[int]:
-    """Which of the view's maps per row are embedded: all, or those with the largest image share, in their order."""
-    room = max(1, min(MAX_SLOTS, MAX_FRAMES_PER_VIEW // max(1, rows) - 1))
-    notes.append(
-        f"The mean of the {count} maps was computed by this report; the record keeps them apart. "
-        "Gallery and first map show the mean."
-    )
-    if count <= room:
-        return list(range(count))
-    order = np.argsort(-shares[..., 1].mean(axis=0), kind="stable")[:room]
-    notes.append(
-        f"{room:,} of {count:,} maps per token are embedded here, those with the largest image share. "
-        "The record holds all of them; a request for fewer layers or heads shows every one."
-    )
-    return sorted(int(slot) for slot in order)
 
 
 def _slot(
@@ -124,8 +122,6 @@ def _slot(
     shares: npt.NDArray[np.float32],
     row_keys: Sequence[str],
     grid: Grid,
-    *,
-    gallery: bool,
 ) -> Slot:
     """maps [row of the table, row, col] and shares [row of the table, 4] as frames."""
     grey, peaks = to_grey(maps)
@@ -140,7 +136,6 @@ def _slot(
             largest,
             shares[number],
             grid,
-            gallery,
         )
         for number, row_key in enumerate(row_keys)
     )
@@ -156,7 +151,6 @@ def _frame(
     largest: float,
     shares: npt.NDArray[np.float32],
     grid: Grid,
-    gallery: bool,
 ) -> Frame:
     image_share = float(shares[1])
     uniform = image_share / heat.size
@@ -166,8 +160,7 @@ def _frame(
         row_key=row_key,
         image_id=image_id,
         uri=data_uri(grey_png(grey)),
-        colour_uri=data_uri(palette_png(grey)) if gallery else "",
-        maximum=wording.plain(peak),
+        numbers=" ".join(wording.exact(value) for value in (peak, *shares.tolist())),
         shared=wording.plain(peak / largest) if largest > 0 else "1",
         maximum_text=wording.percent(peak),
         uniform_text=wording.percent(uniform),

@@ -86,7 +86,7 @@ def write_index(folder: Path, *, title: str = "Runs", fresh: bool = False) -> Pa
     html = page(
         "index.html.j2",
         css=(static_text("base.css") + static_text("index.css"),),
-        script=static_text("index.js"),
+        scripts=(static_text("index.js"),),
         title=title,
         count=wording.count(len(listed), "run"),
         runs=listed,

@@ -18,13 +18,33 @@ from markupsafe import Markup
 
 from llava_viewer import colormap
 from llava_viewer.assemble import build_report
-from llava_viewer.styles import plain_css, report_css, static_text
+from llava_viewer.atlas import packed
+from llava_viewer.frames import SHARE_PARTS
+from llava_viewer.styles import plain_css, report_css, report_script, static_text
 from llava_viewer.text import visible
 from llava_viewer.wording import size
 from llava_wire.record import Record
 
 WARN_BYTES = 5_000_000
 MAX_BYTES = 25_000_000
+
+
+KEYS = (
+    (("←", "→"), "on a word: the word before, the next"),
+    (("p", "n"), "the same from anywhere"),
+    (("g",), "play and stop"),
+    (("v", "V"), "next view, view before"),
+    (("[", "]"), "layer before, next layer (or pair, or head)"),
+    (("{", "}"), "head before, next head"),
+    (("m",), "heat, spotlight, map, photo"),
+    (("c",), "next palette"),
+    (("s",), "scale of this token or of all"),
+    (("u",), "bar under a word: share or probability"),
+    (("a", "b", "x"), "keep as A, keep as B, clear both"),
+    (("arrows",), "on the picture: from patch to patch"),
+    (("?",), "this list"),
+)
+"""What the report's keys do, as `static/report/keys.js` has them."""
 
 
 class ReportTooLargeError(ValueError):
@@ -51,16 +71,20 @@ def render_report(
         ReportTooLargeError: the text would be over 25 MB.
     """
     report = build_report(record, picture=picture, embed_image=embed_image, title=title, notes=notes)
+    script = report_script()
     chooseable = [row for row in (*report.question_rows, *report.rows) if row.key]
     html = page(
         "report.html.j2",
         css=(report_css(report), plain_css(report)),
-        script=static_text("report.js"),
+        scripts=(static_text("report/early.js"), static_text("report/start.js"), script),
+        packed_script=packed(script.encode("utf-8")),
         report=report,
         chooseable=chooseable,
         by_key={row.key: row for row in chooseable},
+        share_parts=SHARE_PARTS,
+        keys=KEYS,
         palettes=[_palette(name) for name in colormap.PALETTES],
-        alpha_table=colormap.alpha_table(),
+        difference=_palette(colormap.DIFFERENCE),
         spot_table=colormap.alpha_table(inverse=True),
     )
     number_bytes = len(html.encode("utf-8"))
@@ -82,17 +106,18 @@ def report_size_note(html: str) -> str | None:
     )
 
 
-def page(template: str, *, css: tuple[str, ...], script: str, **context: object) -> str:
-    """One page from a template, with the policy that allows these style sheets and this script only.
+def page(template: str, *, css: tuple[str, ...], scripts: tuple[str, ...], **context: object) -> str:
+    """One page from a template, with the policy that allows these style sheets and scripts only.
 
-    `css` and `script` go into the page as they are: they must be the package's own.
+    `css` and `scripts` go into the page as they are: they must be the package's own.
     """
     styles = " ".join(f"'{_digest(sheet)}'" for sheet in css)
+    code = " ".join(f"'{_digest(script)}'" for script in scripts)
     policy = (
-        f"default-src 'none'; img-src data:; style-src {styles}; script-src '{_digest(script)}'; "
+        f"default-src 'none'; img-src data:; style-src {styles}; script-src {code}; "
         "base-uri 'none'; form-action 'none'"
     )
-    own = {"csp": Markup(policy), "css": [Markup(sheet) for sheet in css], "script": Markup(script)}
+    own = {"csp": Markup(policy), "css": [Markup(one) for one in css], "scripts": [Markup(one) for one in scripts]}
     return _environment().get_template(template).render(**own, version=package_version(), **context)
 
 
@@ -127,4 +152,5 @@ def _digest(text: str) -> str:
 
 def _palette(name: str) -> dict[str, object]:
     red, green, blue = colormap.filter_tables(name)
-    return {"name": name, "red": red, "green": green, "blue": blue, "gradient": colormap.gradient(name)}
+    alpha = colormap.difference_alpha_table() if name == colormap.DIFFERENCE else colormap.alpha_table()
+    return {"name": name, "red": red, "green": green, "blue": blue, "alpha": alpha}

@@ -13,6 +13,9 @@ from llava_viewer.view_model import LEVELS, Candidate, Row
 from llava_wire.record import Record, View
 
 
+_LONGEST_WORD = 60
+
+
 def row_keys(record: Record) -> list[str]:
     """The id of each query's radio button: "t7" for answer token 7, "q40" for the prompt's id 40."""
     return [f"{'t' if query.kind == 'answer' else 'q'}{query.token}" for query in record.queries]
@@ -21,6 +24,7 @@ def row_keys(record: Record) -> list[str]:
 def answer_rows(record: Record) -> tuple[Row, ...]:
     """Every answer token; those whose attention was not recorded have no key."""
     queries = {q.token: index for index, q in enumerate(record.queries) if q.kind == "answer"}
+    words = _words([token.text for token in record.tokens])
     rows = []
     for number, token in enumerate(record.tokens):
         query = queries.get(number)
@@ -32,6 +36,7 @@ def answer_rows(record: Record) -> tuple[Row, ...]:
                 key="" if query is None else f"t{number}",
                 query=-1 if query is None else query,
                 text=shown,
+                word=words[number],
                 spaced=spaced,
                 breaks=breaks,
                 special=token.special,
@@ -49,18 +54,19 @@ def answer_rows(record: Record) -> tuple[Row, ...]:
 
 def question_rows(record: Record) -> tuple[Row, ...]:
     """The question's tokens whose attention was recorded, when there are any."""
+    pieces = record.facts.prompt.pieces
+    words = _words([piece_label(piece) for piece in pieces])
     rows = []
     for index, query in enumerate(record.queries):
         if query.kind != "prompt":
             continue
-        pieces = record.facts.prompt.pieces
         piece = pieces[query.token] if 0 <= query.token < len(pieces) else "?"
         shown, spaced, breaks = token_label(piece_label(piece))
         ids = record.facts.prompt.ids
         token_id = str(ids[query.token]) if 0 <= query.token < len(ids) else "?"
         where = f"question token at position {query.position}, step {query.step}"
         rows.append(
-            Row(f"q{query.token}", index, shown, spaced, breaks, False, _levels(record, index), 0, piece, token_id,
+            Row(f"q{query.token}", index, shown, words[query.token], spaced, breaks, False, _levels(record, index), 0, piece, token_id,
                 where, "", ())
         )  # fmt: skip
     return tuple(rows)
@@ -82,6 +88,24 @@ def first_row(record: Record, rows: Sequence[Row]) -> str:
     if not words:
         return ""
     return max(words, key=lambda row: peaks[row.query]).key
+
+
+def _words(texts: Sequence[str]) -> list[str]:
+    """The whole word of each piece, or "" when the piece is a word of its own: a piece without a space before it goes
+    on with the one before when both sides are letters or digits."""
+    joined: list[list[int]] = []
+    for number, text in enumerate(texts):
+        before = texts[number - 1] if number else ""
+        if joined and before[-1:].isalnum() and text[:1].isalnum():
+            joined[-1].append(number)
+        else:
+            joined.append([number])
+    words = [""] * len(texts)
+    for group in joined:
+        whole = " ".join("".join(texts[number] for number in group).split())
+        for number in group if len(group) > 1 and len(whole) <= _LONGEST_WORD else ():
+            words[number] = whole
+    return words
 
 
 def _levels(record: Record, query: int | None) -> tuple[int, ...]:

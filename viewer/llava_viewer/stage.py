@@ -56,6 +56,7 @@ def build_stage(geometry: Geometry, photo_uri: str, thumb_uri: str) -> Stage:
         rows=geometry.rows,
         cols=geometry.cols,
         patch=_area((0.0, 0.0, patch_width, patch_height)),
+        grid_numbers=" ".join(repr(round(value, 6)) for value in grid),
         unit=number(max(box[2] - box[0], box[3] - box[1]) / _SCREEN_PX),
         stretched=abs(patch_width / patch_height - 1) > _SQUARE_ENOUGH,
         seen=_area(seen),

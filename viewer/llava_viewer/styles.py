@@ -1,11 +1,14 @@
 """The page's style sheet: the static files plus the rules that tie radio buttons to what they show.
 
-Generated rules hold nothing but the keys that `llava_viewer` made itself ("t7", "v0", "s0-3"): no text of the record
-ever reaches the style sheet.
+The static file and `_state_rules` know the page's state as attributes of `.desk` that the script sets
+(`.desk[data-m="map"]`); for a page without the script each such rule is written again with the radio button itself
+(`.desk:has(#m-map:checked)`). Generated rules hold nothing but the keys that `llava_viewer` made itself ("t7", "v0",
+"s0-3"): no text of the record ever reaches the style sheet.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from importlib.resources import files
 
@@ -13,52 +16,95 @@ from llava_viewer.colormap import PALETTES
 from llava_viewer.compare_model import Comparison
 from llava_viewer.view_model import LEVELS, Report
 
+SCRIPTS = (
+    "wording", "data", "png", "palette", "facts", "choice", "stage", "readout", "gallery", "layers", "compare", "figure",
+    "save", "keys", "main",
+)  # fmt: skip
+"""The parts of the report's script, in the order in which they need each other."""
+_STATE = re.compile(r'\[data-(\w+)="([\w-]+)"\]')
+
 
 def static_text(name: str) -> str:
     """A file of the package's static folder."""
     return files("llava_viewer").joinpath("static", name).read_text("utf-8").strip() + "\n"
 
 
-def plain_css(report: Report) -> str:
-    """The rules that show what belongs to the chosen token without JavaScript.
+def report_script() -> str:
+    """The report's script: its parts in one block, so that their names stay their own; comments stay in the files."""
+    lines = "\n".join(static_text(f"report/{name}.js") for name in SCRIPTS).splitlines()
+    code = "\n".join(line.strip() for line in lines if line.strip() and not line.lstrip().startswith("//"))
+    return f'"use strict";\n{{\n{code}\n}}\n'
 
-    The script switches this sheet off and marks the chosen elements itself: a browser matches the rules of every token
-    again at each choice, which takes half a second with 512 tokens.
+
+def report_css(report: Report) -> str:
+    """The style sheet of one report, but for `plain_css`."""
+    sheet = static_text("base.css") + static_text("report.css")
+    return compact(sheet) + "\n".join((*_levels(report), *_state_rules(report))) + "\n"
+
+
+def plain_css(report: Report) -> str:
+    """The rules that show what is chosen without the script, which switches this sheet off.
+
+    A browser matches them again for the whole page at each choice: half a second with 512 tokens.
     """
     keys = [row.key for row in (*report.question_rows, *report.rows) if row.key]
     special = [row.key for row in report.rows if row.key and row.special]
+    slots = [slot.key for view in report.views if len(view.slots) > 1 for slot in view.slots]
+    single = [view.slots[0].key for view in report.views if len(view.slots) == 1]
     rules = [
+        "noscript{display:contents}",
         _join((f"#{key}:checked~.desk .{key}" for key in keys), "display:block"),
         _join(
             (f"#{key}:checked~.desk [for={key}]" for key in keys),
             "background-color:var(--pick);outline:var(--ring)",
         ),
         _join((f"#{key}:checked~.desk .words [for={key}]" for key in special), "display:inline"),
+        _join((f".desk:has(#{key}:checked) .{key}" for key in slots), "display:block"),
+        _join((f".{key}" for key in single), "display:block"),
     ]
+    states = [line for line in static_text("report.css").splitlines() if line.startswith(".desk") and "[data-" in line]
+    rules += [_STATE.sub(_checked, line) for line in (*states, *_state_rules(report))]
     return "\n".join(rule for rule in rules if rule) + "\n"
 
 
-def report_css(report: Report) -> str:
-    """The style sheet of one report, but for `plain_css`."""
+def compact(sheet: str) -> str:
+    """A sheet of this package without comments and needless spaces."""
+    lines = "\n".join(line.strip() for line in sheet.splitlines() if not line.startswith("/*"))
+    return re.sub(r"\s*([{}])\s*|([;:,])\s+", lambda match: match[1] or match[2], lines).replace(";}", "}") + "\n"
+
+
+def _levels(report: Report) -> list[str]:
+    """How far the bars under tokens and candidates reach."""
+    rules = [f".b{level}{{--p:{_width(level)}}}" for level in range(1, LEVELS + 1)]
+    for view in report.views:
+        index = view.key.removeprefix("v")
+        rules += [f".u{index}_{level}{{--u{index}:{_width(level)}}}" for level in range(1, LEVELS + 1)]
+    return rules
+
+
+def _state_rules(report: Report) -> list[str]:
+    """What depends on the chosen view, palette and mode, in the form that the script uses."""
     rules: list[str] = []
     for view in report.views:
         index = view.key.removeprefix("v")
-        rules.append(_join([f".desk:has(#{view.key}:checked) .{view.key}"], "display:block"))
-        rules.append(_join([f".desk:has(#{view.key}:checked) .tok"], f"--w:var(--u{index},0%)"))
-        rules += [f".u{index}_{level}{{--u{index}:{_width(level)}}}" for level in range(1, LEVELS + 1)]
-        if len(view.slots) > 1:
-            rules.append(_join((f".desk:has(#{slot.key}:checked) .{slot.key}" for slot in view.slots), "display:block"))
-        else:
-            rules.append(f".{view.slots[0].key}{{display:block}}")
-    rules += [f".b{level}{{--p:{_width(level)}}}" for level in range(1, LEVELS + 1)]
+        chosen = f'.desk[data-v="{view.key}"]'
+        rules.append(f"{chosen} .{view.key}{{display:block}}")
+        rules.append(f"{chosen} .tok{{--w:var(--u{index},0%)}}")
     for palette in PALETTES:
-        chosen = f".desk:has(#p-{palette}:checked)"
-        rules.append(f"{chosen} .heat{{filter:url(#h-{palette})}}{chosen} .c-{palette}{{display:block}}")
-        rules.append(f".desk:has(#p-{palette}:checked):has(#m-map:checked) .heat{{filter:url(#o-{palette})}}")
+        chosen = f'.desk[data-p="{palette}"]'
+        rules.append(f"{chosen} .heat{{filter:url(#h-{palette})}}")
+        rules.append(f"{chosen} .c-{palette}{{display:block}}")
+        rules.append(f'{chosen}[data-m="map"] .heat{{filter:url(#o-{palette})}}')
         rules.append(f"{chosen} .strip svg{{filter:url(#o-{palette})}}")
+        rules.append(f"{chosen} use.plate{{filter:url(#h-{palette})}}")
     # The bar's measure is chosen last, so that it goes before the view's.
-    rules.append(".desk:has(#b-prob:checked) .tok.tok{--w:var(--p,0%)}")
-    return static_text("base.css") + static_text("report.css") + "\n".join(rule for rule in rules if rule) + "\n"
+    rules.append('.desk[data-b="prob"] .tok.tok{--w:var(--p,0%)}')
+    return rules
+
+
+def _checked(match: re.Match[str]) -> str:
+    name, value = match.groups()
+    return f":has(#{value}:checked)" if name == "v" else f":has(#{name}-{value}:checked)"
 
 
 def plain_compare_css(comparison: Comparison) -> str:

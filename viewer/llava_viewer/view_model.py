@@ -29,6 +29,7 @@ class Row:
     Args:
         key: the id of its radio button, or "" when the record holds no attention for it.
         text: what is shown, never empty; spaced: a space goes before it; breaks: a new line starts after it.
+        word: the whole word when this is a piece of one, else "".
         levels: the image share under it, one level per view (0 for a view without rows).
         probability_level: the same for its probability; for a question's token both are 0.
         where: "token 7 of 12, step 7".
@@ -37,6 +38,7 @@ class Row:
     key: str
     query: int
     text: str
+    word: str
     spaced: bool
     breaks: bool
     special: bool
@@ -74,7 +76,8 @@ class Frame:
 
     Args:
         row_key: the row it belongs to, or "" for a map of the whole answer.
-        image_id, uri: the grey PNG, 255 = `maximum`; colour_uri: the palette PNG of the gallery, or "".
+        image_id, uri: the grey PNG, 255 = the maximum.
+        numbers: maximum and the four shares as float32 in full, for the script.
         shared: this map's maximum over the slot's largest, for the shared scale.
         peak_x, peak_y: the corner of the brightest patch, original px.
         uniform_at, shared_uniform_at: where an even spread lies on the legend, 0..100.
@@ -83,8 +86,7 @@ class Frame:
     row_key: str
     image_id: str
     uri: str
-    colour_uri: str
-    maximum: str
+    numbers: str
     shared: str
     maximum_text: str
     uniform_text: str
@@ -111,16 +113,42 @@ class Slot:
 
 
 @dataclass(frozen=True)
+class Block:
+    """A piece of packed data that the page's script finds by its id."""
+
+    block_id: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Atlas:
+    """The maps of single layers and heads of a view: one block with their maxima and shares, then one per row."""
+
+    blocks: tuple[Block, ...]
+
+
+@dataclass(frozen=True)
 class ViewPanel:
-    """One of the record's views; `notes` says what was averaged or left out."""
+    """One of the record's views.
+
+    Args:
+        layers, heads, pairs: what its kept axes hold, for the pickers: "0 1 2", "14.24 14.13", or "".
+        slots: what works without the script: the only map per row, or the mean and, where they are few, all others.
+        atlas: the single maps, when they are too many for slots of their own.
+        notes: what was averaged or left out.
+    """
 
     key: str
     name: str
+    layers: str
+    heads: str
+    pairs: str
     selection: str
     reduction: str
     mean_share: str
     has_rows: bool
     slots: tuple[Slot, ...]
+    atlas: Atlas | None
     notes: tuple[str, ...]
 
 
@@ -140,7 +168,8 @@ class Stage:
 
     Args:
         view_box: the picture, and the padding around it where the model saw one.
-        grid: the patch grid's rectangle; to_grid: the transform that maps patch units onto it.
+        grid: the patch grid's rectangle; to_grid: the transform that maps patch units onto it;
+        grid_numbers: x0, y0, x1, y1 in full, for the script.
         stretched: patches are visibly not as square as the processor made them.
         unit: how many original px one screen px is, about; patterns are drawn to it.
         unseen: parts of the picture that no patch covers; padding: parts of the grid outside the picture.
@@ -153,6 +182,7 @@ class Stage:
     thumb_uri: str
     grid: Area
     to_grid: str
+    grid_numbers: str
     rows: int
     cols: int
     patch: Area

@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
+
 NBSP = "\u00a0"
 
 
@@ -39,6 +41,12 @@ def plain(value: float) -> str:
         return "0"
     text = f"{value:.{max(0, 3 - math.floor(math.log10(abs(value))))}f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def exact(value: float) -> str:
+    """A float32 for programs, in as few digits as give the same float32 again."""
+    text = np.format_float_positional(np.float32(value), trim="-")
+    return text.removeprefix("0") or "0"
 
 
 def ranges(numbers: Sequence[int]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import zlib
 from dataclasses import replace
 
 import numpy as np
@@ -52,7 +53,9 @@ def test_the_peak_is_the_brightest_patch_in_original_pixels() -> None:
         assert float(frame.peak_x) == pytest.approx(rects[row, col, 0], rel=1e-3)
         assert float(frame.peak_y) == pytest.approx(rects[row, col, 1], rel=1e-3)
         assert frame.top[0].where == f"{row}, {col}"
-        assert float(frame.maximum) == pytest.approx(maps[t].max(), rel=1e-3)
+        numbers = np.array(frame.numbers.split(" "), np.float32)
+        assert numbers[0] == maps[t].max()
+        assert np.array_equal(numbers[1:], record.views["layers_heads"].shares[t])
 
 
 def test_the_shares_fill_the_bar() -> None:
@@ -123,16 +126,26 @@ def test_pairs_are_named_by_layer_and_head() -> None:
     assert panel.selection == "L1 H2, L0 H0"
 
 
-def test_what_is_not_embedded_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(frames, "MAX_FRAMES_PER_VIEW", 40)
+def test_many_maps_go_into_an_atlas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frames, "MAX_STATIC_FRAMES", 40)
     record = make_record(reductions=("none",))
-    shares = record.views["none"].shares.copy()
-    shares[:, 1, 1, 1] += 0.2
-    view = replace(record.views["none"], shares=shares)
-    (panel,) = build_report(replace(record, views={"none": view})).views
-    assert len(panel.slots) == 3
-    assert "L1 H1" in [slot.name for slot in panel.slots]
-    assert any("2 of 6 maps per token are embedded" in note for note in panel.notes)
+    (panel,) = build_report(record).views
+    assert [slot.name for slot in panel.slots] == ["mean of 6"]
+    assert (panel.layers, panel.heads, panel.pairs) == ("0 1", "0 1 2", "")
+    assert panel.atlas
+    numbers, *rows = panel.atlas.blocks
+    assert (numbers.block_id, rows[3].block_id) == ("n-v0", "a-v0-t3")
+    view = record.views["none"]
+    found = np.frombuffer(zlib.decompress(base64.b64decode(rows[3].text)), np.uint8).reshape(2, 3, 8, 8)
+    assert np.array_equal(found, view.stored[3])
+    found = np.frombuffer(zlib.decompress(base64.b64decode(numbers.text)), "<f4").reshape(12, 2, 3, 5)
+    assert np.array_equal(found[..., 0], view.maps_float().max((-2, -1)))
+    assert np.array_equal(found[..., 1:], view.shares)
+
+
+def test_a_piece_names_its_word() -> None:
+    rows = build_report(make_record(reductions=("layers_heads",))).rows
+    assert [row.word for row in rows[7:11]] == ["", "square", "square", ""]
 
 
 def test_a_small_image_share_is_a_warning() -> None:

@@ -1,0 +1,107 @@
+// What is chosen: radio buttons and pickers -> one state, kept on .desk for the style sheet and in the address.
+const desk = document.querySelector(".desk");
+const picked = (name) => document.querySelector(`input[name="${name}"]:checked`);
+const value = (name) => picked(name).id.slice(name.length + 1);
+const STATES = { m: "heat", p: "cividis", s: "token", b: "share" };
+
+const choice = { layer: null, head: null, pins: { a: null, b: null } };
+const currentView = () => views.find((view) => view.key === picked("v").id);
+const currentToken = () => picked("t")?.id ?? "";
+
+// What the stage shows, as plain values: enough to find the map again.
+function currentTake() {
+  return { view: currentView(), layer: choice.layer, head: choice.head, token: currentToken() };
+}
+
+function choose(input) {
+  if (!input || input.checked) return;
+  input.checked = true;
+  input.dispatchEvent(new Event("change", { bubbles: true }));
+}
+
+// Layer and head are kept from view to view where the view has them.
+function fitted(view, layer, head) {
+  if (view.pairs.length) {
+    const known = view.pairs.some(([l, h]) => l === layer && h === head);
+    return known ? [layer, head] : [null, null];
+  }
+  return [view.layers.includes(layer) ? layer : null, view.heads.includes(head) ? head : null];
+}
+
+let chosenLabels = [];
+function mark() {
+  const token = currentToken();
+  for (const name of Object.keys(STATES)) desk.dataset[name] = value(name);
+  desk.dataset.v = picked("v").id;
+  desk.dataset.sp = byId("sp-show")?.checked ? "show" : "";
+  document.documentElement.dataset.theme = picked("theme").id.slice(3);
+  for (const label of chosenLabels) label.classList.remove("on");
+  chosenLabels = all(`[for="${token}"]`, desk);
+  for (const label of chosenLabels) label.classList.add("on");
+  [choice.layer, choice.head] = fitted(currentView(), choice.layer, choice.head);
+}
+
+// The address: #t=7&v=mean&l=12&h=3&m=heat, and what differs from the usual.
+const tokenName = (key) => key.replace(/^t/, "");
+function takeText(take) {
+  return [tokenName(take.token), take.view.name, take.layer ?? "", take.head ?? ""].join("~");
+}
+function takeFrom(text) {
+  if (!text) return null;
+  const parts = text.split("~");
+  const [head, layer] = [parts.pop(), parts.pop()];
+  const [token, ...name] = parts;
+  const view = views.find((one) => one.name === name.join("~"));
+  const key = tokenKeys.find((one) => one === token || one === `t${token}`);
+  if (!view || (!key && !view.whole)) return null;
+  const number = (digits) => (/^\d+$/.test(digits ?? "") ? +digits : null);
+  const [fittedLayer, fittedHead] = fitted(view, number(layer), number(head));
+  return { view, token: key ?? "", layer: fittedLayer, head: fittedHead };
+}
+
+function address() {
+  const state = new URLSearchParams();
+  if (currentToken()) state.set("t", tokenName(currentToken()));
+  state.set("v", currentView().name);
+  if (choice.layer !== null) state.set("l", choice.layer);
+  if (choice.head !== null) state.set("h", choice.head);
+  state.set("m", value("m"));
+  for (const name of ["p", "s", "b"]) if (value(name) !== STATES[name]) state.set(name, value(name));
+  if (byId("opacity").value !== "100") state.set("o", byId("opacity").value);
+  if (choice.pins.a) state.set("pa", takeText(choice.pins.a));
+  if (choice.pins.b) state.set("pb", choice.pins.b.mean ? "mean" : takeText(choice.pins.b));
+  return "#" + state;
+}
+
+// A new address makes the browser look at the whole page again: it waits until the reader rests.
+let pending = 0;
+function remember() {
+  clearTimeout(pending);
+  pending = setTimeout(() => history.replaceState(null, "", address()), 250);
+}
+
+function recall() {
+  if (!location.hash.includes("=")) return;
+  const state = new URLSearchParams(location.hash.slice(1));
+  const check = (input) => { if (input) input.checked = true; };
+  const token = state.get("t");
+  if (token !== null) check(byId(tokenKeys.find((key) => key === token || key === `t${token}`) ?? ""));
+  const view = views.find((one) => one.name === state.get("v"));
+  if (view) check(byId(view.key));
+  for (const name of Object.keys(STATES)) {
+    check(all(`input[name="${name}"]`).find((input) => input.id === `${name}-${state.get(name)}`));
+  }
+  const number = (name) => (/^\d+$/.test(state.get(name) ?? "") ? +state.get(name) : null);
+  [choice.layer, choice.head] = fitted(currentView(), number("l"), number("h"));
+  if (number("o") !== null) byId("opacity").value = Math.min(100, number("o"));
+  choice.pins.a = takeFrom(state.get("pa"));
+  choice.pins.b = state.get("pb") === "mean" ? { mean: true } : takeFrom(state.get("pb"));
+}
+
+const slotName = (view, layer, head) => {
+  if (view.cells === 1) return "";
+  if (layer === null && head === null) return `mean of ${view.cells}`;
+  if (view.pairs.length || (layer !== null && head !== null)) return `L${layer} H${head}`;
+  if (head !== null) return view.layers.length ? `H${head}, mean of ${view.layers.length} layers` : `H${head}`;
+  return view.heads.length ? `L${layer}, mean of ${view.heads.length} heads` : `L${layer}`;
+};

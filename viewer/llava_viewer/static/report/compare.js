@@ -1,0 +1,89 @@
+// Two kept maps side by side on one scale, and their difference.
+const trio = byId("trio");
+let difference = null;
+
+const wordOf = (token) => (token ? desk.querySelector(`.tok[for="${token}"]`)?.textContent ?? token : "the whole answer");
+function takeName(take) {
+  if (take.mean) return `the mean of all words in “${take.view.name}”`;
+  const slot = slotName(take.view, take.layer, take.head);
+  const word = take.view.whole ? "the whole answer" : `“${wordOf(take.token)}” (token ${tokenName(take.token)})`;
+  return `${word} in “${take.view.name}”${slot ? `, ${slot}` : ""}`;
+}
+
+// B may be "mean of all words": that of A's view, layer and head.
+async function pinned() {
+  const { a, b } = choice.pins;
+  const second = b?.mean ? a && { ...a, mean: true } : b;
+  const maps = [];
+  for (const take of [a, second]) {
+    if (!take) maps.push(null);
+    else if (!take.mean || take.view.whole) maps.push(await mapOf(take.view, take.layer, take.head, take.token));
+    else maps.push(meanMap(await Promise.all(words().map((key) => mapOf(take.view, take.layer, take.head, key)))));
+  }
+  return [a && { take: a, map: maps[0] }, second && { take: second, map: maps[1] }];
+}
+
+// The answer's ordinary tokens.
+const words = () => {
+  const ordinary = tokenKeys.filter((key) => key.startsWith("t") && !desk.querySelector(`.tok.special[for="${key}"]`));
+  return ordinary.length ? ordinary : tokenKeys;
+};
+
+function plate(letter, name, caption, levels, kind) {
+  const figure = document.createElement("figure");
+  const svg = svgElement("svg", { viewBox: stage.getAttribute("viewBox"), role: "img", "aria-label": `${letter}: ${name}` });
+  svg.append(svgElement("use", { class: "photo", href: "#photo" }));
+  const heat = svgElement("g", { class: kind, transform: byId("heat").getAttribute("transform") });
+  heat.append(svgElement("image", { width: cols, height: rows, href: pngUri(levels) }));
+  svg.append(heat);
+  const title = document.createElement("b");
+  title.textContent = `${letter}: ${name}`;
+  const text = document.createElement("figcaption");
+  text.textContent = caption;
+  figure.append(svg, title, text);
+  return figure;
+}
+
+async function drawCompare() {
+  const pins = await pinned();
+  const [a, b] = pins;
+  difference = null;
+  const most = Math.max(a?.map.max ?? 0, b?.map.max ?? 0);
+  const figures = pins.map((pin, i) => pin && plate("AB"[i], takeName(pin.take),
+    `image ${percent(pin.map.shares[1])}, brightest patch ${percent(pin.map.max)}; scale 0 to ${percent(most)}`,
+    levelsOf(pin.map, most), "heat"));
+  if (a && b) {
+    const values = a.map.values.map((own, i) => own - b.map.values[i]);
+    const extent = values.reduce((so, own) => Math.max(so, Math.abs(own)), 0);
+    difference = { a, b, values, extent };
+    const levels = Uint8Array.from(values, (own) => (extent > 0 ? Math.round(127.5 + (127.5 * own) / extent) : 128));
+    const last = plate("A − B", "difference",
+      `image ${points(a.map.shares[1] - b.map.shares[1])} in all`, levels, "apart");
+    const ramp = svgElement("svg", { class: "signed", viewBox: "0 0 100 10", preserveAspectRatio: "none", "aria-hidden": "true" });
+    ramp.append(svgElement("use", { href: "#grey", filter: "url(#o-difference)" }));
+    const ends = document.createElement("p");
+    ends.className = "ends";
+    for (const text of [points(-extent), "0", points(extent)]) {
+      ends.append(Object.assign(document.createElement("span"), { textContent: text }));
+    }
+    last.querySelector("b").after(ramp, ends);
+    figures.push(last);
+  }
+  trio.replaceChildren(...figures.filter(Boolean));
+  if (!a && b === null && choice.pins.b?.mean) trio.textContent = "Keep a map as A to compare it with the mean.";
+  byId("save-difference").hidden = !difference;
+}
+
+function pin(changes) {
+  Object.assign(choice.pins, changes);
+  remember();
+  return drawCompare();
+}
+byId("pin-a").addEventListener("click", () => pin({ a: currentTake() }));
+byId("pin-b").addEventListener("click", () => pin({ b: currentTake() }));
+byId("pin-mean").addEventListener("click", () => pin({ a: choice.pins.a ?? currentTake(), b: { mean: true } }));
+byId("unpin").addEventListener("click", () => pin({ a: null, b: null }));
+byId("swap").addEventListener("click", () => {
+  const { a, b } = choice.pins;
+  pin({ a: b?.mean ? a : b, b: b?.mean ? b : a });
+});

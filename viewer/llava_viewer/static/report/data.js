@@ -1,0 +1,185 @@
+// The maps inside the page: text blocks -> values, decoded when they are first shown.
+//
+// A map is {values: Float32Array [row * cols], max, shares: [bos, image, prompt, answer]}; values are shares of the
+// token's attention. Maps come from the grey PNGs of the <noscript> blocks, or from the atlas of a view.
+const byId = (id) => document.getElementById(id);
+const all = (selector, root = document) => [...root.querySelectorAll(selector)];
+
+const svgElement = (tag, attributes = {}, text) => {
+  const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [name, own] of Object.entries(attributes)) made.setAttribute(name, own);
+  if (text !== undefined) made.textContent = text;
+  return made;
+};
+
+for (const template of all("template")) template.replaceWith(template.content);
+
+const stage = byId("stage");
+const rows = +stage.dataset.rows;
+const cols = +stage.dataset.cols;
+const [gridX0, gridY0, gridX1, gridY1] = stage.dataset.grid.split(" ").map(Number);
+const picture = { width: +stage.dataset.width, height: +stage.dataset.height };
+const patchWidth = (gridX1 - gridX0) / cols;
+const patchHeight = (gridY1 - gridY0) / rows;
+const corner = (row, col) => [gridX0 + col * patchWidth, gridY0 + row * patchHeight];
+
+const numbersOf = (text) => (text ? text.split(" ").map(Number) : []);
+const views = all('input[name="v"]').map((input) => {
+  const layers = numbersOf(input.dataset.layers);
+  const heads = numbersOf(input.dataset.heads);
+  const pairs = input.dataset.pairs ? input.dataset.pairs.split(" ").map((pair) => pair.split(".").map(Number)) : [];
+  const cells = pairs.length || Math.max(1, layers.length) * Math.max(1, heads.length);
+  return {
+    key: input.id, index: input.id.slice(1), name: input.dataset.name, about: input.dataset.about,
+    whole: input.dataset.whole || "", atlas: "atlas" in input.dataset, layers, heads, pairs, cells,
+  };
+});
+
+function bytes(base64) {
+  const text = atob(base64);
+  const data = new Uint8Array(text.length);
+  for (let i = 0; i < text.length; i++) data[i] = text.charCodeAt(i);
+  return data;
+}
+
+async function inflated(data) {
+  const stream = new Blob([data]).stream().pipeThrough(new DecompressionStream("deflate"));
+  return new Response(stream).arrayBuffer();
+}
+
+// The grey levels of a PNG as llava_viewer/heatmap.py writes it: one IDAT, 8 bits, no line filters.
+async function greyLevels(uri) {
+  const png = bytes(uri.slice(uri.indexOf(",") + 1));
+  const view = new DataView(png.buffer);
+  let at = 8;
+  while (view.getUint32(at + 4) !== 0x49444154) at += view.getUint32(at) + 12;
+  const lines = new Uint8Array(await inflated(png.subarray(at + 8, at + 8 + view.getUint32(at))));
+  const grey = new Uint8Array(rows * cols);
+  for (let row = 0; row < rows; row++) {
+    grey.set(lines.subarray(row * (cols + 1) + 1, (row + 1) * (cols + 1)), row * cols);
+  }
+  return grey;
+}
+
+function toMap(grey, max, shares) {
+  const values = new Float32Array(grey.length);
+  for (let i = 0; i < grey.length; i++) values[i] = (grey[i] * max) / 255;
+  return { values, max, shares };
+}
+
+// One promise per key, made once; the oldest are forgotten.
+function remembered(limit, make) {
+  const kept = new Map();
+  return (key, ...rest) => {
+    if (!kept.has(key)) {
+      if (kept.size >= limit) kept.delete(kept.keys().next().value);
+      kept.set(key, make(key, ...rest));
+    }
+    return kept.get(key);
+  };
+}
+
+const ENTRY = /<image id="([\w-]+)" data-n="([^"]+)" href="([^"]+)"/g;
+const slots = new Map(all("noscript.maps").map((block) => [block.dataset.slot, block]));
+const slotFrames = remembered(Infinity, (slot) => {
+  const found = new Map();
+  for (const [, id, numbers, uri] of slots.get(slot).textContent.matchAll(ENTRY)) {
+    const [max, ...shares] = numbers.split(" ").map(Number);
+    found.set(id, { uri, max, shares });
+  }
+  return found;
+});
+
+const slotMap = remembered(2000, async (id) => {
+  const frame = slotFrames(id.split("-", 2).join("-")).get(id);
+  return toMap(await greyLevels(frame.uri), frame.max, frame.shares);
+});
+
+// The atlases come after the script in the file: wait for them when the page is still being read.
+const whole = new Promise((resolve) => {
+  if (document.readyState !== "loading") resolve();
+  else document.addEventListener("DOMContentLoaded", resolve);
+});
+const block = async (id) => {
+  await whole;
+  return inflated(bytes(byId(id).textContent));
+};
+const atlasLevels = remembered(12, async (id) => new Uint8Array(await block(id)));
+const atlasNumbers = remembered(Infinity, async (id) => new Float32Array(await block(id)));
+
+const tokenKeys = all('input[name="t"]').map((input) => input.id);
+// Which row of the record's table a token is: the table has answer rows first, the page the question.
+const queryOf = (token) => +byId(token).dataset.q;
+const rowKey = (view, token) => (view.whole ? "all" : token);
+
+// One single map of a view for a token.
+async function cellMap(view, cell, token) {
+  const row = rowKey(view, token);
+  if (!view.atlas) return slotMap(`s${view.index}-${view.cells > 1 ? cell + 1 : 0}-${row}`);
+  const grey = await atlasLevels(`a-${view.key}-${row}`);
+  const [max, ...shares] = await cellNumbers(view, cell, token);
+  return toMap(grey.subarray(cell * rows * cols, (cell + 1) * rows * cols), max, shares);
+}
+
+// Maximum and shares of one single map.
+async function cellNumbers(view, cell, token) {
+  const row = rowKey(view, token);
+  if (!view.atlas) {
+    const slot = `s${view.index}-${view.cells > 1 ? cell + 1 : 0}`;
+    const frame = slotFrames(slot).get(`${slot}-${row}`);
+    return [frame.max, ...frame.shares];
+  }
+  const numbers = await atlasNumbers(`n-${view.key}`);
+  const at = ((view.whole ? 0 : queryOf(token)) * view.cells + cell) * 5;
+  return numbers.subarray(at, at + 5);
+}
+
+// Which single maps a choice of layer and head takes; null stands for "mean over all".
+function cellsOf(view, layer, head) {
+  const found = [];
+  for (let cell = 0; cell < view.cells; cell++) {
+    const [ofLayer, ofHead] = cellName(view, cell);
+    if ((layer === null || ofLayer === layer) && (head === null || ofHead === head)) found.push(cell);
+  }
+  return found;
+}
+
+function cellName(view, cell) {
+  if (view.pairs.length) return view.pairs[cell];
+  const heads = Math.max(1, view.heads.length);
+  return [view.layers[Math.floor(cell / heads)] ?? null, view.heads[cell % heads] ?? null];
+}
+
+// The map that a choice shows: a single one, the view's mean, or the mean of a layer or a head.
+async function mapOf(view, layer, head, token) {
+  const cells = cellsOf(view, layer, head);
+  if (view.cells === 1 || cells.length === view.cells) return slotMap(`s${view.index}-0-${rowKey(view, token)}`);
+  const maps = await Promise.all(cells.map((cell) => cellMap(view, cell, token)));
+  return maps.length === 1 ? maps[0] : meanMap(maps);
+}
+
+function meanMap(maps) {
+  const values = new Float32Array(rows * cols);
+  const shares = [0, 0, 0, 0];
+  for (const map of maps) {
+    for (let i = 0; i < values.length; i++) values[i] += map.values[i] / maps.length;
+    for (let i = 0; i < 4; i++) shares[i] += map.shares[i] / maps.length;
+  }
+  return { values, max: values.reduce((a, b) => Math.max(a, b), 0), shares };
+}
+
+// The largest value of a choice over all tokens: the end of the shared scale.
+const largest = remembered(400, async (key, view, layer, head) => {
+  const cells = cellsOf(view, layer, head);
+  const tokens = view.whole ? [""] : tokenKeys;
+  if (view.cells === 1 || cells.length === view.cells) {
+    return [...slotFrames(`s${view.index}-0`).values()].reduce((most, frame) => Math.max(most, frame.max), 0);
+  }
+  let most = 0;
+  for (const token of tokens) {
+    const max = cells.length === 1
+      ? (await cellNumbers(view, cells[0], token))[0] : (await mapOf(view, layer, head, token)).max;
+    most = Math.max(most, max);
+  }
+  return most;
+});

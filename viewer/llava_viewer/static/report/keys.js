@@ -1,0 +1,77 @@
+// Walking through the answer: play, the slider and the keys.
+const play = byId("play");
+const scrub = byId("scrub");
+const calm = matchMedia("(prefers-reduced-motion: reduce)");
+let timer = 0;
+
+// The tokens that can be walked through: special ones only where they are shown.
+const walk = () => tokenKeys.filter((key) =>
+  byId("sp-show")?.checked || !desk.querySelector(`.tok.special[for="${key}"]`));
+
+function stopPlaying() {
+  clearInterval(timer);
+  timer = 0;
+  play.textContent = "Play";
+  play.setAttribute("aria-pressed", "false");
+}
+function togglePlaying() {
+  if (timer) return stopPlaying();
+  const keys = walk();
+  let at = keys.indexOf(currentToken());
+  if (at === keys.length - 1) at = -1;
+  play.textContent = "Stop";
+  play.setAttribute("aria-pressed", "true");
+  timer = setInterval(() => {
+    at += 1;
+    choose(byId(keys[at]));
+    if (at >= keys.length - 1) stopPlaying();
+  }, 700);
+}
+play.addEventListener("click", togglePlaying);
+
+scrub.addEventListener("input", () => choose(byId(walk()[+scrub.value])));
+drawers.push(({ take }) => {
+  const keys = walk();
+  scrub.max = Math.max(0, keys.length - 1);
+  scrub.value = keys.indexOf(take.token);
+  scrub.setAttribute("aria-valuetext", wordOf(take.token));
+});
+
+const turn = (list, at, by) => list[(Math.max(0, at) + by + list.length) % list.length];
+const nextInput = (name, by) => {
+  const inputs = all(`input[name="${name}"]`);
+  choose(turn(inputs, inputs.findIndex((input) => input.checked), by));
+};
+function nextToken(by) {
+  const keys = walk();
+  choose(byId(keys[Math.min(keys.length - 1, Math.max(0, keys.indexOf(currentToken()) + by))]));
+}
+// From map to map of a view: [ and ] over layers (or pairs, or heads where there are no layers), { and } over heads.
+function nextCell(axis, by) {
+  const view = currentView();
+  if (view.cells === 1) return;
+  if (view.pairs.length) {
+    const at = view.pairs.findIndex(([layer, head]) => layer === choice.layer && head === choice.head);
+    return pick(...turn([[null, null], ...view.pairs], at + 1, by));
+  }
+  const list = [null, ...(axis === "layer" && view.layers.length ? view.layers : view.heads)];
+  if (axis === "layer" && view.layers.length) pick(turn(list, list.indexOf(choice.layer), by), choice.head);
+  else if (view.heads.length) pick(choice.layer, turn(list, list.indexOf(choice.head), by));
+}
+
+const KEYS = {
+  n: () => nextToken(1), p: () => nextToken(-1), g: togglePlaying,
+  v: () => nextInput("v", 1), V: () => nextInput("v", -1),
+  m: () => nextInput("m", 1), c: () => nextInput("p", 1), s: () => nextInput("s", 1), u: () => nextInput("b", 1),
+  "[": () => nextCell("layer", -1), "]": () => nextCell("layer", 1),
+  "{": () => nextCell("head", -1), "}": () => nextCell("head", 1),
+  a: () => byId("pin-a").click(), b: () => byId("pin-b").click(), x: () => byId("unpin").click(),
+  "?": () => byId("keys").scrollIntoView({ behavior: calm.matches ? "auto" : "smooth" }),
+};
+addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || !byId("keys-on").checked) return;
+  if (event.target.matches("select, textarea, input:not([type=radio], [type=range], [type=checkbox])")) return;
+  if (!Object.hasOwn(KEYS, event.key)) return;
+  event.preventDefault();
+  KEYS[event.key]();
+});

@@ -1,0 +1,148 @@
+// Layers and heads: pickers, and a board with one square for every single map of the chosen token.
+const board = byId("board");
+const boardLines = byId("boardlines");
+const LINE_CELLS = 16;
+const pickers = { layer: byId("pick-layer"), head: byId("pick-head"), pair: byId("pick-pair") };
+
+// Where the squares lie: canvas px, one per patch, with room for the names of rows and columns.
+function layout(view) {
+  const table = !view.pairs.length && view.layers.length > 0 && view.heads.length > 0;
+  const across = table ? view.heads.length : Math.min(LINE_CELLS, view.cells);
+  const name = Math.round(rows * (table ? 0.55 : 0.42));
+  const left = table ? Math.round(cols * 0.9) : 0;
+  const step = { x: cols, y: rows + (table ? 0 : name) };
+  const down = Math.ceil(view.cells / across);
+  return {
+    table, across, down, name, step, left, top: table ? name : 0,
+    width: left + across * step.x, height: (table ? name : 0) + down * step.y,
+    place: (cell) => [left + (cell % across) * step.x, (table ? name : 0) + Math.floor(cell / across) * step.y],
+  };
+}
+
+function options(select, entries, chosen) {
+  select.replaceChildren(...entries.map(([text, own]) => new Option(text, own, false, own === chosen)));
+}
+
+let pickersFor = "";
+function fillPickers(view) {
+  const table = { layer: view.layers, head: view.heads, pair: view.pairs };
+  const chosen = { layer: String(choice.layer ?? ""), head: String(choice.head ?? "") };
+  chosen.pair = choice.layer === null ? "" : `${choice.layer}.${choice.head}`;
+  if (pickersFor !== view.key) {
+    pickersFor = view.key;
+    for (const [kind, picker] of Object.entries(pickers)) {
+      const list = view.cells > 1 ? table[kind] : [];
+      picker.hidden = list.length < 2;
+      const entries = kind === "pair"
+        ? list.map(([layer, head]) => [`L${layer} H${head}`, `${layer}.${head}`])
+        : list.map((number) => [String(number), String(number)]);
+      options(picker.querySelector("select"), [[`mean of ${list.length}`, ""], ...entries], chosen[kind]);
+    }
+    byId("layers").hidden = view.cells === 1;
+  }
+  for (const [kind, picker] of Object.entries(pickers)) picker.querySelector("select").value = chosen[kind];
+}
+
+function pick(layer, head) {
+  [choice.layer, choice.head] = fitted(currentView(), layer, head);
+  remember();
+  show();
+}
+const numberOrNone = (text) => (text === "" ? null : +text);
+pickers.layer.addEventListener("change", (event) => pick(numberOrNone(event.target.value), choice.head));
+pickers.head.addEventListener("change", (event) => pick(choice.layer, numberOrNone(event.target.value)));
+pickers.pair.addEventListener("change", (event) => {
+  pick(...(event.target.value ? event.target.value.split(".").map(Number) : [null, null]));
+});
+
+async function drawBoard({ take }) {
+  const { view, token } = take;
+  fillPickers(view);
+  if (view.cells === 1) return;
+  const plan = layout(view);
+  const cells = [...Array(view.cells).keys()];
+  const shares = value("k") === "shares";
+  const numbers = await Promise.all(cells.map((cell) => cellNumbers(view, cell, token)));
+  const maps = shares ? [] : await Promise.all(cells.map((cell) => cellMap(view, cell, token)));
+  const colours = palette(value("p"));
+  if (shown.take.view !== view || shown.take.token !== token) return;
+  const most = numbers.reduce((a, one) => Math.max(a, one[0]), 0);
+  const mostShare = numbers.reduce((a, one) => Math.max(a, one[2]), 0);
+  board.width = plan.width;
+  board.height = plan.height;
+  const context = board.getContext("2d");
+  const square = context.createImageData(cols, rows);
+  const packed = new Uint32Array(square.data.buffer);
+  const inks = colours.map(([red, green, blue]) => (255 << 24) | (blue << 16) | (green << 8) | red);
+  for (const cell of cells) {
+    if (shares) packed.fill(inks[mostShare > 0 ? Math.round((255 * numbers[cell][2]) / mostShare) : 0]);
+    else levelsOf(maps[cell], value("s") === "shared" ? most : maps[cell].max).forEach((level, i) => { packed[i] = inks[level]; });
+    context.putImageData(square, ...plan.place(cell));
+  }
+  drawLines(view, plan);
+}
+
+function drawLines(view, plan) {
+  const { left, top, step, across, down, name, width, height } = plan;
+  boardLines.setAttribute("viewBox", `0 0 ${width} ${height}`);
+  const inside = (cell) => cell < view.cells;
+  const gaps = [...Array(view.cells).keys()].map((cell) => {
+    const [x, y] = plan.place(cell);
+    return `M${x} ${y}h${cols}v${rows}h${-cols}z`;
+  });
+  const parts = [svgElement("path", { d: gaps.join(""), class: "gap" })];
+  const label = (x, y, text, anchor) => parts.push(svgElement("text", { x, y, "font-size": 0.75 * name, "text-anchor": anchor }, text));
+  if (plan.table) {
+    const every = Math.ceil(across / (across > 16 ? 16 : across));
+    for (let i = 0; i < across; i += every) label(left + (i + 0.5) * step.x, top - 0.22 * name, `H${view.heads[i]}`, "middle");
+    for (let i = 0; i < down; i += every) label(left - 0.2 * name, top + (i + 0.5) * step.y + 0.28 * name, `L${view.layers[i]}`, "end");
+  } else {
+    for (let cell = 0; inside(cell); cell++) {
+      const [x, y] = plan.place(cell);
+      label(x + cols / 2, y + rows + 0.78 * name, slotName(view, ...cellName(view, cell)), "middle");
+    }
+  }
+  const chosen = cellsOf(view, choice.layer, choice.head);
+  if (chosen.length < view.cells) {
+    for (const cell of chosen) {
+      const [x, y] = plan.place(cell);
+      parts.push(svgElement("rect", { x, y, width: cols, height: rows, class: "chosen" }));
+    }
+  }
+  boardLines.replaceChildren(...parts);
+  const room = plan.table && across > 16 ? 36 : 72;
+  board.parentElement.style.setProperty("--board", `${Math.round((width / cols) * room)}px`);
+}
+
+// Which square lies under the pointer; a row's or a column's name stands for its mean.
+function pointedAt(event) {
+  const view = currentView();
+  const plan = layout(view);
+  const box = board.getBoundingClientRect();
+  const x = ((event.clientX - box.left) / box.width) * plan.width;
+  const y = ((event.clientY - box.top) / box.height) * plan.height;
+  const column = x < plan.left ? null : Math.floor((x - plan.left) / plan.step.x);
+  const line = y < plan.top ? null : Math.floor((y - plan.top) / plan.step.y);
+  if (column === null && line === null) return null;
+  if (column === null) return [view.layers[line] ?? null, null];
+  if (line === null) return [null, view.heads[column] ?? null];
+  const cell = line * plan.across + column;
+  return cell < view.cells ? cellName(view, cell) : null;
+}
+board.addEventListener("click", (event) => {
+  const found = pointedAt(event);
+  if (!found) return;
+  pick(...(found[0] === choice.layer && found[1] === choice.head ? [null, null] : found));
+});
+board.addEventListener("pointermove", async (event) => {
+  const found = pointedAt(event);
+  if (!found || !shown) return;
+  const view = currentView();
+  const cells = cellsOf(view, ...found);
+  const numbers = await Promise.all(cells.map((cell) => cellNumbers(view, cell, shown.take.token)));
+  const image = numbers.reduce((sum, one) => sum + one[2], 0) / numbers.length;
+  const most = numbers.length === 1 ? `, brightest patch ${percent(numbers[0][0])}` : "";
+  byId("pointed").textContent = `${slotName(view, ...found)}: ${percent(image)} on the image${most}`;
+});
+board.addEventListener("pointerleave", () => { byId("pointed").textContent = ""; });
+drawers.push(drawBoard);

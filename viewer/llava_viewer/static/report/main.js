@@ -1,0 +1,28 @@
+// Starts the page: what the address asks for, then every choice as it is made.
+document.addEventListener("change", (event) => {
+  const name = event.target.name;
+  if (name === "theme" || name === "sp") return mark();
+  if (name === "k") return drawBoard(shown);
+  if (!["t", "v", "m", "p", "s", "b"].includes(name)) return;
+  remember();
+  show();
+  if (name === "m" || name === "p") return;
+  if (name === "t") {
+    desk.querySelector(`.tok[for="${event.target.id}"]`)
+      ?.scrollIntoView({ block: "nearest", behavior: calm.matches ? "auto" : "smooth" });
+  }
+});
+byId("opacity").addEventListener("input", (event) => {
+  desk.style.setProperty("--heat", event.target.value / 100);
+  remember();
+});
+function restore() {
+  recall();
+  desk.style.setProperty("--heat", byId("opacity").value / 100);
+  show();
+  drawCompare();
+}
+addEventListener("hashchange", restore);
+// A browser may put back an earlier choice when it reloads or goes back.
+addEventListener("pageshow", (event) => { if (event.persisted || picked("t")?.id !== shown?.take.token) show(); });
+restore();

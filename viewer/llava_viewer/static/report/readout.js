@@ -1,0 +1,36 @@
+// The patch under the pointer or the arrow keys, told in words.
+const cursor = byId("cursor");
+let patch = null;
+
+function readPatch() {
+  cursor.classList.toggle("on", patch !== null);
+  if (!patch || !shown) return;
+  const { row, col } = patch;
+  const [x, y] = corner(row, col);
+  cursor.setAttribute("x", x);
+  cursor.setAttribute("y", y);
+  const share = shown.map.values[row * cols + col];
+  const even = evenShare(shown.map) > 0 ? `, ${timesEven(share, shown.map)} an even spread` : "";
+  byId("readout").textContent = `Row ${row}, column ${col}: ${percent(share)} of this token's attention${even}`;
+}
+
+stage.addEventListener("pointermove", (event) => {
+  const point = new DOMPoint(event.clientX, event.clientY).matrixTransform(stage.getScreenCTM().inverse());
+  const col = Math.floor((point.x - gridX0) / patchWidth);
+  const row = Math.floor((point.y - gridY0) / patchHeight);
+  patch = row >= 0 && col >= 0 && row < rows && col < cols ? { row, col } : null;
+  readPatch();
+});
+stage.addEventListener("pointerleave", () => { patch = null; readPatch(); });
+stage.addEventListener("keydown", (event) => {
+  const step = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] }[event.key];
+  if (!step) return;
+  event.preventDefault();
+  const from = patch || { row: Math.floor(rows / 2), col: Math.floor(cols / 2) };
+  patch = {
+    row: Math.min(rows - 1, Math.max(0, from.row + step[0])),
+    col: Math.min(cols - 1, Math.max(0, from.col + step[1])),
+  };
+  readPatch();
+});
+drawers.push(readPatch);

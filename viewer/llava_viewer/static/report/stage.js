@@ -1,0 +1,89 @@
+// The stage and the card: the chosen map -> picture, legend, shares, brightest patches, warnings.
+const live = byId("live");
+const heads = new Map(all("noscript.head").map((block) => [block.dataset.k, block]));
+
+function levelsOf(map, most) {
+  const levels = new Uint8Array(map.values.length);
+  for (let i = 0; i < levels.length; i++) levels[i] = most > 0 ? Math.round((255 * Math.max(0, map.values[i])) / most) : 0;
+  return levels;
+}
+
+// What is shown now: {take, map, most}; most is the end of the scale.
+let shown = null;
+const drawers = [];
+
+let asked = 0;
+async function show() {
+  mark();
+  const turn = ++asked;
+  const take = currentTake();
+  stage.setAttribute("aria-busy", "true");
+  if (!take.token && !take.view.whole) return;
+  const { view, layer, head, token } = take;
+  const map = await mapOf(view, layer, head, token);
+  const most = value("s") === "shared" ? await largest(`${view.key}~${layer}~${head}`, view, layer, head) : map.max;
+  if (turn !== asked) return;
+  shown = { take, map, most };
+  live.setAttribute("href", pngUri(levelsOf(map, most)));
+  const [top] = brightest(map, 1);
+  const [x, y] = corner(top.row, top.col);
+  byId("peak").setAttribute("x", x);
+  byId("peak").setAttribute("y", y);
+  drawLegend(map, most);
+  drawCard(take, map);
+  for (const draw of drawers) draw(shown);
+  stage.setAttribute("aria-busy", "false");
+  performance.mark("stage");
+  ahead(take);
+}
+
+// The neighbours are decoded while the reader looks.
+function ahead({ view, layer, head, token }) {
+  const at = tokenKeys.indexOf(token);
+  if (view.whole || cellsOf(view, layer, head).length > 1 && view.cells > 1 && (layer !== null || head !== null)) return;
+  for (const next of [tokenKeys[at + 1], tokenKeys[at - 1]]) if (next) mapOf(view, layer, head, next);
+}
+
+function drawLegend(map, most) {
+  const even = evenShare(map);
+  byId("most").textContent = percent(most);
+  byId("even").textContent = `even spread ${percent(even)}`;
+  byId("mark").setAttribute("x", `${most > 0 ? Math.min(100, Math.round((1000 * even) / most) / 10) : 0}%`);
+}
+
+function setText(element, text) {
+  element.textContent = text;
+  element.hidden = !text;
+}
+
+let headShown = null;
+function drawCard(take, map) {
+  if (headShown !== take.token) {
+    headShown = take.token;
+    // The text was escaped when the page was made: parsing it here gives what a page without the script shows.
+    byId("head").innerHTML = heads.get(take.token)?.textContent ?? "";
+    byId("head").firstElementChild?.classList.remove("k");
+  }
+  setText(byId("whole"), take.view.whole && `This view is one map for the whole answer: ${take.view.whole}.`);
+  setText(byId("slotname"), slotName(take.view, take.layer, take.head));
+  byId("warnings").replaceChildren(...warningsOf(map).map((text) => {
+    const line = document.createElement("p");
+    line.className = "warn";
+    line.textContent = text;
+    return line;
+  }));
+  const total = map.shares.reduce((a, b) => a + b, 0) || 1;
+  let until = 0;
+  const bars = all("svg.share rect", desk.querySelector(".card")).reverse();
+  map.shares.forEach((share, i) => {
+    until += share / total;
+    bars[i].setAttribute("width", `${Math.round(1000 * until) / 10}%`);
+  });
+  byId("parts").replaceChildren(...map.shares.flatMap((share, i) =>
+    i ? [document.createElement("br"), percent(share)] : [percent(share)]));
+  byId("tops").replaceChildren(...brightest(map, TOP_PATCHES).map(({ row, col, value: most }) => {
+    const line = document.createElement("li");
+    line.textContent = `${row}, ${col}\t${percent(most)}\t${timesEven(most, map)}`;
+    return line;
+  }));
+}
