@@ -101,7 +101,7 @@ def test_choosing_a_word_shows_its_map_and_no_other(show: Show, report: Path, re
         (shown,) = shown_maps(page)
         assert np.array_equal(shown, stored[t])
         assert page.locator(".card h2:visible").all_inner_texts() == [record.tokens[t].text.strip()]
-        for part in (".peaks use", ".ramp .k b", ".card .share", ".card .parts", ".card .tops", ".card .top5"):
+        for part in (".peaks use", ".ramp b", ".card .share", ".card .parts dd", ".card .tops", ".card .top5"):
             assert page.locator(f"{part}:visible").count() == 1, part
 
 
@@ -205,7 +205,8 @@ def test_special_tokens_are_folded_away_and_within_reach(show: Show, report: Pat
 @BOTH
 def test_the_gallery_has_every_token_and_chooses(show: Show, report: Path, record: Record, js: bool) -> None:
     page = show(report, js=js)
-    assert page.locator(".gallery figure:visible").count() == len(record.tokens)
+    page.locator(".gallery h2").scroll_into_view_if_needed()
+    expect(page.locator(".gallery figure:visible")).to_have_count(len(record.tokens))
     page.locator(".gallery figure:visible label").nth(6).click()
     (shown,) = shown_maps(page)
     assert np.array_equal(shown, record.views["layers_heads"].stored[6])

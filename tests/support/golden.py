@@ -22,7 +22,7 @@ from llava_viewer.compare import Pick, render_compare
 from llava_viewer.export.svg import svg_text
 from llava_viewer.index import write_index
 from llava_viewer.render import package_version, render_report
-from llava_viewer.styles import compact, static_text
+from llava_viewer.styles import compact, script_text, static_text
 from llava_wire.container import encode
 from llava_wire.record import Record
 from llava_wire.schema import Candidate, Query, Token
@@ -128,7 +128,9 @@ def comparable(html: str) -> str:
     html = re.sub(r"data:(image/[a-z]+);base64,([A-Za-z0-9+/=]+)", _digest, html)
     html = re.sub(r"'sha256-[^']+'", "'sha256-...'", html)
     html = re.sub(r'(<script type="text/plain" id="code">)[^<]+', r"\1[script]", html)
-    for name in ("report/early.js", "report/start.js", "base.css", "compare.css", "compare.js", "index.css", "index.js"):
+    for name in ("early", "start"):
+        html = html.replace(script_text(name), f"[{name}.js]\n")
+    for name in ("base.css", "compare.css", "compare.js", "index.css", "index.js"):
         html = html.replace(static_text(name), f"[{name}]\n")
     html = html.replace(compact(static_text("base.css") + static_text("report.css")), "[base.css, report.css]\n")
     return html.replace(f"llava-gaze {package_version()}", "llava-gaze VERSION")

@@ -20,7 +20,7 @@ from llava_viewer import colormap
 from llava_viewer.assemble import build_report
 from llava_viewer.atlas import packed
 from llava_viewer.frames import SHARE_PARTS
-from llava_viewer.styles import plain_css, report_css, report_script, static_text
+from llava_viewer.styles import plain_css, report_css, report_script, script_text
 from llava_viewer.text import visible
 from llava_viewer.wording import size
 from llava_wire.record import Record
@@ -76,7 +76,7 @@ def render_report(
     html = page(
         "report.html.j2",
         css=(report_css(report), plain_css(report)),
-        scripts=(static_text("report/early.js"), static_text("report/start.js"), script),
+        scripts=(script_text("early"), script_text("start"), script),
         packed_script=packed(script.encode("utf-8")),
         report=report,
         chooseable=chooseable,
@@ -114,8 +114,7 @@ def page(template: str, *, css: tuple[str, ...], scripts: tuple[str, ...], **con
     styles = " ".join(f"'{_digest(sheet)}'" for sheet in css)
     code = " ".join(f"'{_digest(script)}'" for script in scripts)
     policy = (
-        f"default-src 'none'; img-src data:; style-src {styles}; script-src {code}; "
-        "base-uri 'none'; form-action 'none'"
+        f"default-src 'none'; img-src data:; style-src {styles}; script-src {code}; base-uri 'none'; form-action 'none'"
     )
     own = {"csp": Markup(policy), "css": [Markup(one) for one in css], "scripts": [Markup(one) for one in scripts]}
     return _environment().get_template(template).render(**own, version=package_version(), **context)

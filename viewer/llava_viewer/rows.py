@@ -12,7 +12,6 @@ from llava_viewer.text import piece_label, token_label
 from llava_viewer.view_model import LEVELS, Candidate, Row
 from llava_wire.record import Record, View
 
-
 _LONGEST_WORD = 60
 
 
@@ -66,8 +65,8 @@ def question_rows(record: Record) -> tuple[Row, ...]:
         token_id = str(ids[query.token]) if 0 <= query.token < len(ids) else "?"
         where = f"question token at position {query.position}, step {query.step}"
         rows.append(
-            Row(f"q{query.token}", index, shown, words[query.token], spaced, breaks, False, _levels(record, index), 0, piece, token_id,
-                where, "", ())
+            Row(f"q{query.token}", index, shown, words[query.token], spaced, breaks, False,
+                _levels(record, index), 0, piece, token_id, where, "", ())
         )  # fmt: skip
     return tuple(rows)
 

@@ -17,8 +17,8 @@ from llava_viewer.compare_model import Comparison
 from llava_viewer.view_model import LEVELS, Report
 
 SCRIPTS = (
-    "wording", "data", "png", "palette", "facts", "choice", "stage", "readout", "gallery", "layers", "compare", "figure",
-    "save", "keys", "main",
+    "wording", "data", "png", "palette", "facts", "choice", "stage", "readout", "gallery", "layers", "compare",
+    "figure", "save", "keys", "main",
 )  # fmt: skip
 """The parts of the report's script, in the order in which they need each other."""
 _STATE = re.compile(r'\[data-(\w+)="([\w-]+)"\]')
@@ -29,11 +29,16 @@ def static_text(name: str) -> str:
     return files("llava_viewer").joinpath("static", name).read_text("utf-8").strip() + "\n"
 
 
+def script_text(name: str) -> str:
+    """A part of the report's script, its comments and indents left out."""
+    lines = static_text(f"report/{name}.js").splitlines()
+    return "".join(f"{line.strip()}\n" for line in lines if line.strip() and not line.lstrip().startswith("//"))
+
+
 def report_script() -> str:
     """The report's script: its parts in one block, so that their names stay their own; comments stay in the files."""
-    lines = "\n".join(static_text(f"report/{name}.js") for name in SCRIPTS).splitlines()
-    code = "\n".join(line.strip() for line in lines if line.strip() and not line.lstrip().startswith("//"))
-    return f'"use strict";\n{{\n{code}\n}}\n'
+    code = "".join(script_text(name) for name in SCRIPTS)
+    return f'"use strict";\n{{\n{code}}}\n'
 
 
 def report_css(report: Report) -> str:
@@ -62,9 +67,9 @@ def plain_css(report: Report) -> str:
         _join((f".desk:has(#{key}:checked) .{key}" for key in slots), "display:block"),
         _join((f".{key}" for key in single), "display:block"),
     ]
-    states = [line for line in static_text("report.css").splitlines() if line.startswith(".desk") and "[data-" in line]
+    states = [line for line in static_text("report.css").splitlines() if line.startswith(".desk[data-")]
     rules += [_STATE.sub(_checked, line) for line in (*states, *_state_rules(report))]
-    return "\n".join(rule for rule in rules if rule) + "\n"
+    return compact("\n".join(rules))
 
 
 def compact(sheet: str) -> str:
@@ -92,11 +97,7 @@ def _state_rules(report: Report) -> list[str]:
         rules.append(f"{chosen} .tok{{--w:var(--u{index},0%)}}")
     for palette in PALETTES:
         chosen = f'.desk[data-p="{palette}"]'
-        rules.append(f"{chosen} .heat{{filter:url(#h-{palette})}}")
-        rules.append(f"{chosen} .c-{palette}{{display:block}}")
-        rules.append(f'{chosen}[data-m="map"] .heat{{filter:url(#o-{palette})}}')
-        rules.append(f"{chosen} .strip svg{{filter:url(#o-{palette})}}")
-        rules.append(f"{chosen} use.plate{{filter:url(#h-{palette})}}")
+        rules.append(f"{chosen}{{--heat-colours:url(#h-{palette});--map-colours:url(#o-{palette})}}")
     # The bar's measure is chosen last, so that it goes before the view's.
     rules.append('.desk[data-b="prob"] .tok.tok{--w:var(--p,0%)}')
     return rules
