@@ -70,7 +70,7 @@ def count(picture: np.ndarray, colour: np.ndarray, within: int = 3) -> int:
 @pytest.mark.parametrize("js", [True, False], ids=["js", "no-js"])
 def test_a_report_is_painted(paint: Paint, js: bool) -> None:
     picture = paint(render_report(make_record()), "#t=2&m=map&p=inferno", js=js)
-    # With the script the link's palette is on the stage: its dark ground and the brightest patch. Without, cividis heat.
+    # With the script the link's palette is on the stage: its ground and its brightest patch. Without: cividis heat.
     dark = colormap.lookup("inferno", np.array([0.02]))[0]
     assert (count(picture, dark, 12) > 40_000) == js
     assert (count(picture, BRIGHTEST) > 400) == js

@@ -22,7 +22,10 @@ function restore() {
   show();
   drawCompare();
 }
-addEventListener("hashchange", restore);
+addEventListener("hashchange", () => {
+  clearTimeout(pending);
+  if (location.hash.includes("=")) restore();
+});
 // A browser may put back an earlier choice when it reloads or goes back.
 addEventListener("pageshow", (event) => { if (event.persisted || picked("t")?.id !== shown?.take.token) show(); });
 restore();
