@@ -1,0 +1,110 @@
+"""The engine with any options that parse and any text: a sound record, or one refusal that names the field."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+from fuzzing import pictures
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from llava_server.engine import Engine
+from llava_server.request import GenerateRequest
+from llava_wire import Record, RequestError, decode, encode
+
+INDICES = st.lists(st.integers(0, 9), min_size=1, max_size=4)
+PAIRS = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 8)).map(list), min_size=1, max_size=4)
+LAYERS = st.just("all") | INDICES
+HEADS = st.sampled_from(["all", "next-object", "named-object", "nobody"]) | INDICES | PAIRS
+REDUCTIONS = st.sampled_from(["none", "heads", "layers_heads", "all", 1, 2, 3])
+SELECTION = {"layers": LAYERS, "heads": HEADS, "reduction": REDUCTIONS}
+VIEWS = st.lists(
+    st.fixed_dictionaries({"name": st.sampled_from("abcd")}, optional=SELECTION), min_size=1, max_size=3
+)  # fmt: skip
+OPTIONS = st.fixed_dictionaries(
+    {"max_new_tokens": st.integers(1, 4)},
+    optional={
+        **SELECTION,
+        "views": VIEWS,
+        "rows": st.sampled_from(["answer", "prompt", "both"]),
+        "steps": st.just("all") | INDICES,
+        "precision": st.sampled_from(["uint8", "float16", "float32"]),
+        "template": st.sampled_from(["chat", "chat", "raw"]),
+        "temperature": st.sampled_from([0, 0.001, 0.5, 1, 100]),
+        "top_p": st.sampled_from([1e-9, 0.5, 1]),
+        "top_k": st.sampled_from([1, 5, 10**9]),
+        "seed": st.integers(0, 2**63 - 1),
+        "num_beams": st.integers(1, 3),
+        "length_penalty": st.sampled_from([-10, 0, 0.5, 10]),
+        "num_return_sequences": st.integers(1, 3),
+    },
+)
+TEXT = st.text(max_size=30) | st.sampled_from(
+    ["<image>", "<image> What?", "</s><image>", "What color is the square?", "a" * 1500, "\0", "e\u0301\u202e", "<s>"]
+)
+
+
+def check(record: Record) -> None:
+    """Shares sum to one, a map's sum is its image share, and the record survives the way to bytes and back."""
+    again = decode(encode(record))
+    for one in (again, *again.alternatives):
+        assert one.queries or all(view.axes[0] != "query" for view in one.views.values())
+        for view in one.views.values():
+            maps = view.maps_float()
+            assert np.isfinite(maps).all()
+            np.testing.assert_allclose(view.shares.sum(-1), 1, atol=1e-4)
+            bound = 1e-3 + maps.shape[-1] * maps.shape[-2] * view.facts.error_bound
+            np.testing.assert_allclose(maps.sum((-2, -1)), view.shares[..., 1], atol=bound)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(options=OPTIONS, text=TEXT, seed=st.integers(0, 500))
+@example(options={"max_new_tokens": 2, "template": "raw", "rows": "prompt"}, text="<image>", seed=0)
+@example(options={"max_new_tokens": 1, "rows": "prompt", "reduction": "none"}, text="\0", seed=1)
+@example(options={"max_new_tokens": 4, "steps": [3], "rows": "both"}, text="What color is the square?", seed=2)
+def test_any_options_and_text(engine: Engine, options: dict[str, Any], text: str, seed: int) -> None:
+    try:
+        request = GenerateRequest.build(pictures.sound(random.Random(seed)), text, options)
+    except RequestError:
+        return
+    [result] = engine.run([request])
+    if isinstance(result, RequestError):
+        assert result.status in (413, 422, 507), result
+        assert "allowed " in result.message
+        assert result.field == "prompt" or result.field.startswith("options"), result
+        return
+    check(result)
+    replayed = {name: value for name, value in options.items() if name in ("layers", "heads", "reduction", "views")}
+    [again] = engine.run([GenerateRequest.replay(result, replayed, request.image)])
+    assert isinstance(again, Record), again
+    check(again)
+    assert again.answer == result.answer
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(text=st.text(max_size=60) | st.lists(st.sampled_from(
+    ["<image>", "</s>", "<s>", "<pad>", "<unk>", "<", "image", ">", " ", "\uff1cimage\uff1e", "\u202e", "\0", "USER:"])
+).map("".join))  # fmt: skip
+def test_no_text_becomes_a_special_token_and_positions_are_the_texts_own(engine: Engine, text: str) -> None:
+    encoder, tokenizer = engine._preparer._encoder, engine.loaded.processor.tokenizer
+    plain, encoded = encoder.encode("word", "chat"), encoder.encode(text, "chat")
+    special = set(tokenizer.all_special_ids)
+    assert [i for i in encoded.ids if i in special] == [i for i in plain.ids if i in special]
+    run = range(encoded.image_start, encoded.image_start + encoded.image_count)
+    assert not set(run) & set(encoded.question)
+    written = tokenizer.decode([encoded.ids[i] for i in encoded.question])
+    assert text.strip() in written or "\ufffd" in written or not text.strip()
+
+
+@pytest.mark.parametrize("template", ["chat", "raw"])
+def test_a_prompt_beyond_the_context_is_refused_with_both_numbers_before_the_picture_is_opened(
+    engine: Engine, template: str
+) -> None:
+    text = "<image> " * (template == "raw") + "red circle " * 300
+    [error] = engine.run([GenerateRequest.build(b"no picture at all", text, {"template": template})])
+    assert isinstance(error, RequestError)
+    assert (error.status, error.field) == (422, "prompt")
+    assert "prompt tokens and max_new_tokens 64, allowed 512 together" in error.message
