@@ -61,7 +61,7 @@ def judge(shot: Shot, reply: Reply) -> Verdict:
     own = _handlers_own(reply.body, reply.status)
     if own is not None:
         return own
-    if reply.status == 200 and shot.way in ("form", "json"):
+    if reply.status == 200 and (shot.way in ("form", "json") or reply.body.startswith((b'{"type": ', b'{"answer": '))):
         return _answer(reply)
     return _front_end(shot, reply)
 
@@ -131,7 +131,7 @@ def _front_end(shot: Shot, reply: Reply) -> Verdict:
     outcome = f"TorchServe: {reply.status}"
     if reply.status == 200 and shot.way in ("route", "raw"):
         return Verdict(f"{outcome} on another route")
-    if reply.status in (400, 413, 414, 431) and not reply.body:
+    if (reply.status, reply.body) == (413, b""):
         return Verdict(f"{outcome}, empty")
     if shot.method == "HEAD" and reply.status in (400, 404, 405, 413, 415, 422, 500):
         return Verdict(f"{outcome}, no body to HEAD")

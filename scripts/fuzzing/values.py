@@ -52,6 +52,8 @@ def options(rng: random.Random) -> str:
     given: dict[str, Any] = {"max_new_tokens": rng.randint(1, 3)}
     for _ in range(rng.randint(1, 3) if kind < 5 else 0):
         given[_name(rng)] = value(rng, 3)
+    if rng.random() < 0.12:
+        given["stream"] = True
     written = json.dumps(given, ensure_ascii=rng.random() < 0.5)
     if kind == 1:
         at = rng.randrange(len(written))
