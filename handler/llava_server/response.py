@@ -26,11 +26,11 @@ from llava_server.request import GenerateRequest
 from llava_server.rows import RowLayout
 from llava_server.settings import ModelSettings
 from llava_server.tokens import AnswerReader, Vocabulary
-from llava_wire.container import document, encode
 from llava_wire.errors import RequestError
 from llava_wire.quantize import ENCODINGS, quantise
 from llava_wire.record import Record, View
 from llava_wire.schema import Facts, Model, Prompt, Query, Token, ViewFacts
+from llava_wire.writing import document, encode
 
 NPZ_TYPE = "application/x-npz"
 JSON_TYPE = "application/json"

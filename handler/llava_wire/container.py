@@ -1,8 +1,7 @@
-"""A record as one file: a zip that `numpy.load(allow_pickle=False)` opens.
+"""A record's file read back, a stranger's too: every size is checked before anything is inflated or parsed.
 
-Flow: `Record` -> `encode` -> bytes -> `decode` -> `Record`. Members, in this order: record.json, patch_rects.npy,
-views/<i>/maps.npy, scales.npy, shares.npy, the optional alternatives/<i>.npz (records again), the optional picture, the
-optional run.json. Dates, order and compression level are fixed, so the same record gives the same bytes.
+Flow: bytes -> zip directory -> record.json, geometry, arrays, alternatives -> `Record`, or one `RecordError`. What the
+members are is in `writing`.
 """
 
 from __future__ import annotations
@@ -25,7 +24,8 @@ from llava_wire.errors import RecordError
 from llava_wire.geometry import Geometry
 from llava_wire.quantize import ENCODINGS
 from llava_wire.record import Record, View
-from llava_wire.schema import FORMAT, SHARE_NAMES, VERSION, Facts, ViewFacts, check_facts, from_plain, to_plain
+from llava_wire.schema import FORMAT, SHARE_NAMES, VERSION, Facts, ViewFacts, check_facts, from_plain
+from llava_wire.writing import PICTURE_NAME
 
 MAX_FILE_BYTES = 1 << 30
 """The largest record file that `decode` opens."""
@@ -35,14 +35,11 @@ MAX_JSON_BYTES = 64 << 20
 """The largest record.json or run.json; parsed JSON takes many times its size in memory."""
 MAX_MEMBERS = 1000
 MAX_ALTERNATIVES = 64
-COMPRESSION_LEVEL = 6
 _NPY_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 # What zipfile raises for damaged data; NotImplementedError and RuntimeError stand for flags it does not read.
 _ZIP_ERRORS = (
     zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, ValueError, struct.error,
 )  # fmt: skip
-_DATE = (1980, 1, 1, 0, 0, 0)
-_PICTURE = re.compile(r"picture\.(png|jpg)")
 _ALTERNATIVE = re.compile(r"alternatives/[1-9][0-9]*\.npz")
 _AXES = [
     (*query, *selection, "row", "col")
@@ -53,44 +50,6 @@ Members = dict[str, zipfile.ZipInfo]
 Picture = tuple[str, bytes]
 """A picture's member name and file."""
 _DTYPES = {"uint8": "|u1", "float16": "<f2", "float32": "<f4"}
-
-
-def document(record: Record) -> dict[str, Any]:
-    """What record.json says, as plain JSON values."""
-    return {
-        "format": FORMAT,
-        "version": VERSION,
-        **to_plain(record.facts),
-        "shares": list(SHARE_NAMES),
-        "geometry": record.geometry.to_json(),
-        "views": [to_plain(view.facts) for view in record.views.values()],
-    }
-
-
-def encode(record: Record) -> bytes:
-    """One run as bytes; deterministic. An empty `run` block is left out."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        _add(archive, "record.json", _json_bytes(document(record)))
-        _add(archive, "patch_rects.npy", _npy_bytes(record.geometry.patch_rects()))
-        for index, view in enumerate(record.views.values()):
-            _add(archive, f"views/{index}/maps.npy", _npy_bytes(view.stored))
-            _add(archive, f"views/{index}/scales.npy", _npy_bytes(view.scales))
-            _add(archive, f"views/{index}/shares.npy", _npy_bytes(view.shares))
-        for index, other in enumerate(record.alternatives, start=1):
-            if other.alternatives or other.picture or other.run:
-                raise ValueError(
-                    f"alternatives[{index - 1}]: got one with alternatives, picture or run, allowed neither"
-                )
-            _add(archive, f"alternatives/{index}.npz", encode(other), compress=False)
-        if record.picture is not None:
-            name, data = record.picture
-            if not _PICTURE.fullmatch(name):
-                raise ValueError(f"picture: got the name {name!r}, allowed picture.png or picture.jpg")
-            _add(archive, name, data, compress=False)
-        if record.run:
-            _add(archive, "run.json", _json_bytes(record.run))
-    return buffer.getvalue()
 
 
 def decode(data: bytes) -> Record:
@@ -208,7 +167,7 @@ def _read(archive: zipfile.ZipFile, members: Members) -> Record:
 
 
 def _picture(archive: zipfile.ZipFile, members: Members, max_bytes: int | None = None) -> Picture | None:
-    name = next((name for name in members if _PICTURE.fullmatch(name)), None)
+    name = next((name for name in members if PICTURE_NAME.fullmatch(name)), None)
     if name is None:
         return None
     if max_bytes is not None and members[name].file_size > max_bytes:
@@ -320,21 +279,3 @@ def _json_object(archive: zipfile.ZipFile, info: zipfile.ZipInfo, max_bytes: int
 
 def _refuse_constant(name: str) -> float:
     raise ValueError(f"the number {name}")
-
-
-def _json_bytes(value: dict[str, Any]) -> bytes:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode("utf-8")
-
-
-def _npy_bytes(array: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    np.save(buffer, np.ascontiguousarray(array) if array.ndim else array, allow_pickle=False)
-    return buffer.getvalue()
-
-
-def _add(archive: zipfile.ZipFile, name: str, data: bytes, *, compress: bool = True) -> None:
-    info = zipfile.ZipInfo(name, date_time=_DATE)
-    info.compress_type = zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED
-    info.external_attr = 0o644 << 16
-    info.create_system = 3
-    archive.writestr(info, data, compresslevel=COMPRESSION_LEVEL if compress else None)

@@ -1,6 +1,6 @@
 """One run of the model: facts, geometry and views, with the arrays decoded on demand.
 
-Flow: `Facts` + `Geometry` + `View`s -> `Record` -> `llava_wire.container` -> bytes, and back.
+Flow: `Facts` + `Geometry` + `View`s -> `Record` -> `llava_wire.writing` -> bytes -> `llava_wire.container` -> `Record`.
 """
 
 from __future__ import annotations

@@ -23,9 +23,9 @@ from llava_viewer.export.svg import svg_text
 from llava_viewer.index import write_index
 from llava_viewer.render import package_version, render_report
 from llava_viewer.styles import compact, script_text, static_text
-from llava_wire.container import encode
 from llava_wire.record import Record
 from llava_wire.schema import Candidate, Query, Token
+from llava_wire.writing import encode
 from support.synthetic import make_record
 
 GOLDEN = Path(__file__).resolve().parent.parent / "golden"

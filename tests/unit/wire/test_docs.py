@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from llava_server.options import KNOWN
-from llava_wire import container, decode
+from llava_wire import container, decode, writing
 from llava_wire.errors import STATUSES
 from llava_wire.geometry import MAX_STEPS
 from llava_wire.quantize import ENCODINGS
@@ -97,7 +97,7 @@ def test_the_stated_limits_are_the_readers() -> None:
     assert f"up to {container.MAX_JSON_BYTES >> 20} MiB" in WIRE
     assert f"up to {container.MAX_ALTERNATIVES} alternatives" in WIRE
     assert f"at most {MAX_STEPS}," in WIRE
-    assert f"deflate level {container.COMPRESSION_LEVEL}" in WIRE
+    assert f"deflate level {writing.COMPRESSION_LEVEL}" in WIRE
 
 
 def test_every_option_is_documented() -> None:

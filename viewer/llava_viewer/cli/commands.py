@@ -13,7 +13,7 @@ from typing import Any
 from llava_viewer.cli.console import UsageError, printable, say
 from llava_viewer.cli.files import picture_of, read_record, write_file
 from llava_viewer.client.base import Client
-from llava_wire.container import decode, encode
+from llava_wire import decode, encode
 from llava_wire.record import Record
 
 _OPTIONS = (

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from llava_viewer.picture import PictureError, prepare_picture
-from llava_wire.container import encode
+from llava_wire import encode
 from llava_wire.errors import RequestError
 from llava_wire.record import Record
 

@@ -1,0 +1,79 @@
+"""A record as one file: a zip that `numpy.load(allow_pickle=False)` opens.
+
+Flow: `Record` -> `encode` -> bytes. Members, in this order: record.json, patch_rects.npy, views/<i>/maps.npy,
+scales.npy, shares.npy, the optional alternatives/<i>.npz (records again), the optional picture, the optional run.json.
+Dates, order and compression level are fixed, so the same record gives the same bytes. `container` reads them.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import zipfile
+from typing import Any
+
+import numpy as np
+
+from llava_wire.record import Record
+from llava_wire.schema import FORMAT, SHARE_NAMES, VERSION, to_plain
+
+COMPRESSION_LEVEL = 6
+PICTURE_NAME = re.compile(r"picture\.(png|jpg)")
+_DATE = (1980, 1, 1, 0, 0, 0)
+
+
+def document(record: Record) -> dict[str, Any]:
+    """What record.json says, as plain JSON values."""
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        **to_plain(record.facts),
+        "shares": list(SHARE_NAMES),
+        "geometry": record.geometry.to_json(),
+        "views": [to_plain(view.facts) for view in record.views.values()],
+    }
+
+
+def encode(record: Record) -> bytes:
+    """One run as bytes; deterministic. An empty `run` block is left out."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        _add(archive, "record.json", _json_bytes(document(record)))
+        _add(archive, "patch_rects.npy", _npy_bytes(record.geometry.patch_rects()))
+        for index, view in enumerate(record.views.values()):
+            _add(archive, f"views/{index}/maps.npy", _npy_bytes(view.stored))
+            _add(archive, f"views/{index}/scales.npy", _npy_bytes(view.scales))
+            _add(archive, f"views/{index}/shares.npy", _npy_bytes(view.shares))
+        for index, other in enumerate(record.alternatives, start=1):
+            if other.alternatives or other.picture or other.run:
+                raise ValueError(
+                    f"alternatives[{index - 1}]: got one with alternatives, picture or run, allowed neither"
+                )
+            _add(archive, f"alternatives/{index}.npz", encode(other), compress=False)
+        if record.picture is not None:
+            name, data = record.picture
+            if not PICTURE_NAME.fullmatch(name):
+                raise ValueError(f"picture: got the name {name!r}, allowed picture.png or picture.jpg")
+            _add(archive, name, data, compress=False)
+        if record.run:
+            _add(archive, "run.json", _json_bytes(record.run))
+    return buffer.getvalue()
+
+
+def _json_bytes(value: dict[str, Any]) -> bytes:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode("utf-8")
+
+
+def _npy_bytes(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, np.ascontiguousarray(array) if array.ndim else array, allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _add(archive: zipfile.ZipFile, name: str, data: bytes, *, compress: bool = True) -> None:
+    info = zipfile.ZipInfo(name, date_time=_DATE)
+    info.compress_type = zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED
+    info.external_attr = 0o644 << 16
+    info.create_system = 3
+    archive.writestr(info, data, compresslevel=COMPRESSION_LEVEL if compress else None)
