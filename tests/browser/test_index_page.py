@@ -37,7 +37,7 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def headings(page: Any) -> list[str]:
-    found: list[str] = page.locator(".run:visible h2").all_inner_texts()
+    found: list[str] = page.locator(".run:visible h2").all_text_contents()
     return found
 
 
