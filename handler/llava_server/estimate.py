@@ -39,7 +39,9 @@ class Estimate:
         return self.cache_bytes + self.capture_bytes + self.maps_bytes + self.scratch_bytes
 
 
-def estimate(plan: Plan, facts: ModelFacts, prompt_tokens: int, question_tokens: int = 0) -> Estimate:
+def estimate(
+    plan: Plan, facts: ModelFacts, prompt_tokens: int, question_tokens: int = 0, *, given: bool = False
+) -> Estimate:
     """Bounds for one request.
 
     Args:
@@ -47,6 +49,7 @@ def estimate(plan: Plan, facts: ModelFacts, prompt_tokens: int, question_tokens:
         facts: the model's shape.
         prompt_tokens: tokens of the prompt, image tokens included.
         question_tokens: prompt rows that may be captured.
+        given: the answer is replayed, as that of a beam search always is: one prefill that also scores the answer.
     """
     options = plan.options
     new = options.max_new_tokens
@@ -58,7 +61,9 @@ def estimate(plan: Plan, facts: ModelFacts, prompt_tokens: int, question_tokens:
     capture = len(plan.cells) * facts.heads * facts.head_dim * (new + prompt_rows) * value
     per_map = facts.image_tokens * BYTES_PER_VALUE[options.precision] + _ROW_OVERHEAD_BYTES
     # The mask [prompt, prompt] comes once as bool and once as numbers.
-    prefill = facts.picture_bytes + prompt_tokens * facts.token_bytes + prompt_tokens**2 * (1 + value)
+    scored = new if given or options.num_beams > 1 else 0
+    length = prompt_tokens + scored
+    prefill = facts.picture_bytes + length * facts.token_bytes + length**2 * (1 + value) + scored * facts.score_bytes
     scratch = max(prefill, scratch_bytes(facts.heads, rows, prompt_tokens + new, facts.head_dim))
     maps, response = 0, new * _TOKEN_BYTES + prompt_tokens * 16 + facts.image_tokens * 32 + 8192
     for view in plan.views:

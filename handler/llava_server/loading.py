@@ -121,6 +121,7 @@ def facts_of(config: Any, dtype: torch.dtype) -> ModelFacts:
         cache_bytes_per_value=dtype.itemsize,
         token_bytes=token,
         picture_bytes=pixels + (side**2 + 1) * patch,
+        score_bytes=text.vocab_size * (dtype.itemsize + 8),  # logits, in float32, and their logarithms
     )
 
 

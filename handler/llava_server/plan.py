@@ -18,7 +18,8 @@ from llava_wire.errors import RequestError, nearest
 class ModelFacts:
     """The shape of a model: text layers, query heads, key-value heads, head size, patch grid, context length.
 
-    `token_bytes` and `picture_bytes` bound what prefill holds at one time per prompt token and per picture.
+    `token_bytes` and `picture_bytes` bound what prefill holds at one time per prompt token and per picture,
+    `score_bytes` what the scores of one token of a given answer take.
     """
 
     layers: int
@@ -31,6 +32,7 @@ class ModelFacts:
     cache_bytes_per_value: int
     token_bytes: int = 0
     picture_bytes: int = 0
+    score_bytes: int = 0
 
     @property
     def image_tokens(self) -> int:

@@ -110,7 +110,7 @@ class Preparer:
         if options.rows == "prompt" and not prompt.question:
             raise invalid("options.rows", "prompt", '"answer" or "both" for a prompt without text of its own')
         check_context(len(prompt.ids), options.max_new_tokens, loaded.facts.context)
-        needed = sizes.estimate(plan, loaded.facts, len(prompt.ids), len(prompt.question))
+        needed = sizes.estimate(plan, loaded.facts, len(prompt.ids), len(prompt.question), given=given is not None)
         sizes.check_response(needed, plan, settings.limits)
         room.check(needed, plan)
         kind: Kind = "replay" if given is not None else "beams" if options.num_beams > 1 else "decode"

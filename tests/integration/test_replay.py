@@ -215,3 +215,14 @@ def test_a_mean_over_steps_that_the_answer_lacks_is_refused(engine, pictures):
     assert (refusal.code, refusal.field) == ("invalid", "options.steps")
     rows = ask(engine, pictures[:1], {"rows": "both", "steps": [60]})[0]
     assert {query.kind for query in rows.queries} == {"prompt"}
+
+
+def test_the_estimate_of_a_replay_covers_the_scores_of_the_answer(engine, pictures):
+    facts = engine.loaded.facts
+    question = GenerateRequest.build(pictures[0], PROMPTS[0], {"max_new_tokens": 24})
+    record = engine.run([question])[0]
+    replayed = engine.estimate(GenerateRequest.replay(record, {}, pictures[0]))
+    count = len(record.tokens)
+    logits = engine._preparer._vocabulary * 4 * count
+    assert facts.score_bytes * count >= 2 * logits
+    assert replayed.scratch_bytes >= engine.estimate(question).scratch_bytes + 2 * logits
