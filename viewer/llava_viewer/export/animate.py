@@ -164,5 +164,5 @@ def _fitting(item: Item, inner: float, fonts: tuple[str, ...]) -> str:
 
 
 def _few_colours(picture: PillowImage.Image) -> PillowImage.Image:
-    """The frame in 256 colours of its own; no dither, which would put noise on flat patches."""
-    return picture.quantize(256, method=PillowImage.Quantize.MEDIANCUT, dither=PillowImage.Dither.NONE)
+    """The frame in 256 colours of its own, spread so that the legend keeps its own; no dither on flat patches."""
+    return picture.quantize(256, method=PillowImage.Quantize.MAXCOVERAGE, dither=PillowImage.Dither.NONE)
