@@ -40,6 +40,8 @@ _WHY_NOT_FASTER = (
     "capture takes as long as plain sdpa, so there is nothing left to gain in it; products with weights, the same in "
     "both ways, take most of a prefill on one core, and the table of one layer's attention alone has the rest"
 )
+_FEWEST = 3
+"""Pairs below which a resampled interval means nothing."""
 _ALONE = ["idle", "default", "unreduced", "question", "eager"]
 FASTER = 3.5
 
@@ -62,23 +64,22 @@ def figures(phase: str, series: dict[str, Series], titles: dict[str, str], promp
     for way, pairs in series.items():
         base = compared(phase, way)
         ratio = paired_ratio(pairs.way, pairs.base, pairs.afterwards, ANSWER_STEPS)
-        goal = TARGETS[phase].get(way)
+        long, note = prompt > 2000, f"{len(pairs.way)} pairs"
         if base == AGAINST:
-            goal = FASTER if phase == "prefill" and prompt > 2000 else None
-            row = Figure.of(titles[way], ratio, "x everything captured", at_least=goal, note=_pairs(pairs))
-            rows.append(replace(row, note=f"{row.note}; {_WHY_NOT_FASTER}") if row.met is False else row)
+            goal = FASTER if phase == "prefill" and long else None
+            row = Figure.of(titles[way], ratio, "x everything captured", at_least=goal, note=note)
+            row = replace(row, note=f"{note}; {_WHY_NOT_FASTER}") if row.met is False else row
         else:
             # The target for prefill is set at the long prompt.
-            goal = goal if phase == "decode" or prompt > 2000 else None
-            rows.append(Figure.of(titles[way], ratio, "x plain sdpa", at_most=goal, note=_pairs(pairs)))
+            goal = TARGETS[phase].get(way) if phase == "decode" or long else None
+            row = Figure.of(titles[way], ratio, "x plain sdpa", at_most=goal, note=note)
+        if len(pairs.way) < _FEWEST:
+            row = replace(row, low=None, high=None, note=f"too few for an interval: {row.note}")
+        rows.append(row)
     plain = [value * 1000 for way, pairs in series.items() if compared(phase, way) == BASE for value in pairs.base]
     if plain:
         rows.insert(0, Figure.of(titles[BASE], median(plain), "ms"))
     return rows
-
-
-def _pairs(series: Series) -> str:
-    return f"{len(series.way)} pairs"
 
 
 def earlier(path: Path, settings: dict[str, Any], here: dict[str, Any]) -> dict[str, Series]:
@@ -139,7 +140,8 @@ def main(arguments: list[str] | None = None) -> int:
     ordered = {way: series[way] for way in every if way in series}
     rows = figures(given.phase, ordered, {key: way.title for key, way in every.items()}, given.prompt)
     for row in rows:
-        print(f"{row.name:<48} {row.value:8.3f} {row.unit:<22} [{row.low:.3f}, {row.high:.3f}]  {row.note}")
+        interval = "" if row.low is None else f"[{row.low:.3f}, {row.high:.3f}]"
+        print(f"{row.name:<48} {row.value:8.3f} {row.unit:<22} {interval:<16} {row.note}")
     title = f"{PHASES[given.phase].capitalize()}: {given.shape}, {given.dtype}, {given.prompt:,} tokens"
     clock = "CPU time of the thread" if given.device == "cpu" else "time between CUDA events"
     what = (

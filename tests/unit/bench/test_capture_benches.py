@@ -13,6 +13,7 @@ import torch
 from bench.footprint import footprint
 from bench.results import read
 from bench.text_model import PromptCache, text_model
+from bench.timing import Series
 from bench.ways import Answer, ways
 from llava_server.capture import register
 
@@ -67,6 +68,21 @@ def test_timing_writes_pairs_and_adds_to_them(phase, tmp_path):
     assert ("question" in second.raw) == (phase != "decode")
     assert all(value > 0 for pairs in second.raw.values() for value in pairs["way"])
     assert bool(second.raw["default"]["afterwards"]) == (phase == "decode")
+
+
+def test_figures_have_a_target_where_one_is_set_and_an_interval_where_there_are_enough_pairs():
+    steps = Series(base=[1.0] * 8, way=[1.01] * 8, afterwards=[0.64])
+    [plain, row] = bench_capture.figures("decode", {"default": steps}, {"default": "d", "plain": "p"}, 616)
+    assert (plain.name, plain.unit, plain.value) == ("p", "ms", 1000)
+    assert (row.value, row.at_most, row.met) == (pytest.approx(1.02), 1.02, True)
+    two = {"unreduced": Series([1.0] * 4, [1.02] * 4), "eager": Series([1.0] * 2, [1.5] * 2)}
+    titles = dict.fromkeys(("plain", "unreduced", "eager"), "")
+    _, ours, eager = bench_capture.figures("prefill", two, titles, 2920)
+    assert (ours.at_most, ours.met) == (1.03, True)
+    assert (eager.at_least, eager.met, eager.low, eager.high) == (3.5, False, None, None)
+    assert "too few for an interval" in eager.note
+    _, ours, eager = bench_capture.figures("prefill", two, titles, 616)
+    assert ours.met is eager.met is None
 
 
 def test_footprints_count_what_is_kept(model):
