@@ -6,6 +6,8 @@ Flow: arguments -> `servekit.server.start_server` -> addresses on stdout -> wait
 from __future__ import annotations
 
 import argparse
+import contextlib
+import shutil
 import signal
 import time
 import types
@@ -14,10 +16,14 @@ from pathlib import Path
 from build_mar import build
 from servekit.cli import parser, run, say
 from servekit.drain import drain_server
-from servekit.paths import Trouble, read_model_yaml, require_weights, shown
-from servekit.server import DEFAULT_NAME, start_server, stop_server
+from servekit.paths import Trouble, read_model_yaml, require_weights, run_folder, shown
+from servekit.ports import read_properties, resolve_ports
+from servekit.server import DEFAULT_NAME, ServerHandle, start_server, stop_server
 from servekit.state import ServerState, read_state
 from servekit.tls import Tls
+
+_MOST_CRASHES = 5
+_CRASH_WINDOW_S = 600.0
 
 
 def describe(state: ServerState) -> str:
@@ -59,14 +65,30 @@ def serve(arguments: argparse.Namespace) -> int:
         if built:
             say(f"built {shown(path)}")
     tls = Tls(arguments.certificate, arguments.private_key) if arguments.certificate else None
-    handle = start_server(
-        models, name=arguments.name, ports=arguments.ports, tls=tls, timeout_s=arguments.timeout, progress=say
-    )
-    print(describe(handle.state), flush=True)
-    if arguments.background:
-        say(f"in the background; stop it with: make stop{_name_option(arguments.name)}")
-        return 0
-    say("Ctrl-C stops it")
+    # The same ports after a restart, so that clients find the server again.
+    ports = resolve_ports(arguments.ports, read_properties())
+    crashes: list[float] = []
+    while True:
+        handle = start_server(
+            models, name=arguments.name, ports=ports, tls=tls, timeout_s=arguments.timeout, progress=say
+        )
+        print(describe(handle.state), flush=True)
+        if arguments.background:
+            say(f"in the background; stop it with: make stop{_name_option(arguments.name)}")
+            return 0
+        say("Ctrl-C stops it")
+        code = _watch(handle, arguments)
+        if code is None:
+            return 0
+        logs = _kept_logs(arguments.name)
+        crashes = [moment for moment in crashes if time.monotonic() - moment < _CRASH_WINDOW_S] + [time.monotonic()]
+        if not arguments.restart or len(crashes) > _MOST_CRASHES:
+            raise Trouble(f"torchserve: ended by itself with code {code}; see {shown(logs)}")
+        say(f"torchserve ended by itself with code {code}, starting it again; see {shown(logs)}")
+
+
+def _watch(handle: ServerHandle, arguments: argparse.Namespace) -> int | None:
+    """Waits for the end; None for one that was asked for, else TorchServe's exit code. Either way nothing remains."""
     try:
         code = handle.wait()
     except KeyboardInterrupt as interrupt:
@@ -77,17 +99,26 @@ def serve(arguments: argparse.Namespace) -> int:
             _drain(handle.state, arguments.grace)
         say("stopping")
         handle.stop()
-        return 0
+        return None
     # `--stop` from elsewhere takes the state away once Java has ended; a crash leaves it.
-    patience_s = time.monotonic() + 6
+    patience_s = time.monotonic() + (0 if code < 0 else 6)
     while (state := read_state(arguments.name)) is not None and time.monotonic() < patience_s:
         time.sleep(0.2)
     stopped_elsewhere = state is None
     handle.stop()
     if stopped_elsewhere:
         say("stopped")
-        return 0
-    raise Trouble(f"torchserve: ended by itself with code {code}; see {shown(Path(handle.state.logs))}")
+        return None
+    return code
+
+
+def _kept_logs(name: str) -> Path:
+    """The logs of a crash, in a place where the next start leaves them."""
+    kept = run_folder(f"{name}-crash")
+    shutil.rmtree(kept, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        (run_folder(name) / "logs").rename(kept)
+    return kept
 
 
 class _Terminated(KeyboardInterrupt):
@@ -127,6 +158,7 @@ def _arguments() -> argparse.Namespace:
     arguments.add_argument("--no-build", action="store_true", help="take the archive as it is")
     arguments.add_argument("--certificate", type=Path, metavar="PEM", help="TLS on the inference ports; the chain")
     arguments.add_argument("--private-key", type=Path, metavar="PEM", help="its key: PKCS #8, no password")
+    arguments.add_argument("--restart", action="store_true", help="start again when TorchServe ends by itself")
     mode = arguments.add_mutually_exclusive_group()
     mode.add_argument("--foreground", action="store_true", help="stay until Ctrl-C (the default)")
     mode.add_argument("--background", action="store_true", help="return when ready")

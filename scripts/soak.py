@@ -11,7 +11,6 @@ import json
 import os
 import platform
 import random
-import subprocess
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,11 +19,12 @@ from typing import Any
 
 from build_mar import build
 from servekit.cli import parser, run, say
-from servekit.paths import ROOT, shown
+from servekit.paths import shown
 from servekit.server import ServerHandle, start_server
 
 from soaking.cases import Case, bad_cases, good_cases
 from soaking.ledger import HUNG, WRONG, Ledger
+from soaking.revision import commit
 from soaking.senders import Outcome, Senders
 from soaking.watch import Killer, Watch
 
@@ -115,14 +115,6 @@ def soak(server: ServerHandle, good: Sequence[Case], arguments: Any) -> dict[str
         "kills": killer.kills,
         "samples": watch.samples,
     }
-
-
-def commit() -> str:
-    """The commit of this checkout, with a mark when files differ from it."""
-    answer = subprocess.run(
-        ["git", "describe", "--always", "--abbrev=12", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    return answer.stdout.strip() or "unknown"
 
 
 def main() -> int:

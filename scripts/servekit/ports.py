@@ -43,8 +43,10 @@ def read_properties(path: Path = CONFIG) -> dict[str, str]:
     return {key.strip(): value.strip() for key, value in pairs}
 
 
-def resolve_ports(choice: str | None, properties: dict[str, str]) -> Ports:
-    """`None`: as in the properties; "auto": free ones; a number N: N, N+1, ... N+4."""
+def resolve_ports(choice: str | Ports | None, properties: dict[str, str]) -> Ports:
+    """`None`: as in the properties; "auto": free ones; a number N: N, N+1, ... N+4; ports that are known already."""
+    if isinstance(choice, Ports):
+        return choice
     configured = _configured(properties)
     if choice is None or choice == "":
         return configured

@@ -8,10 +8,11 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from servekit import devices
 from servekit.java import Java, find_java
-from servekit.paths import Trouble, archive, read_model_yaml, require_weights, shown
+from servekit.paths import MODEL_STORE, Trouble, read_model_yaml, require_weights, shown
 from servekit.ports import Ports, read_properties, require_free, resolve_ports
 from servekit.state import read_state
 
@@ -26,7 +27,9 @@ class Plan:
     env: dict[str, str]
 
 
-def check(models: Sequence[str], *, name: str, ports: str | None, env: dict[str, str]) -> Plan:
+def check(
+    models: Sequence[str], *, name: str, ports: str | Ports | None, env: dict[str, str], store: Path = MODEL_STORE
+) -> Plan:
     """Runs every check; raises `Trouble` at the first that fails."""
     if not models:
         raise Trouble("models: got none, allowed at least one; run: make serve MODEL=llava-shapes")
@@ -45,9 +48,10 @@ def check(models: Sequence[str], *, name: str, ports: str | None, env: dict[str,
         devices.require_device(model, section, content, env)
         if not section.get("embed_weights", False):
             require_weights(model, section)
-        if not archive(model).is_file():
+        built = store / f"{model}.mar"
+        if not built.is_file():
             raise Trouble(
-                f"archive of {model}: got no {shown(archive(model))}, allowed a built one; run: make mar MODEL={model}"
+                f"archive of {model}: got no {shown(built)}, allowed a built one; run: make mar MODEL={model}"
             )
     properties = read_properties()
     chosen = resolve_ports(ports, properties)

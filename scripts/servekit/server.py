@@ -24,7 +24,7 @@ import psutil
 
 from servekit import devices, preflight
 from servekit.drain import DUTY_FOLDER, DUTY_VARIABLE, duty_folder
-from servekit.paths import LOG_CONFIG, METRICS_CONFIG, MODEL_STORE, RUN_ROOT, Trouble, archive, run_folder, shown
+from servekit.paths import LOG_CONFIG, METRICS_CONFIG, MODEL_STORE, RUN_ROOT, Trouble, run_folder, shown
 from servekit.ports import Ports, listening, with_ports
 from servekit.state import ServerState, java_running, read_state, worker_states
 from servekit.tls import Tls
@@ -64,7 +64,8 @@ def start_server(
     models: Sequence[str],
     *,
     name: str = DEFAULT_NAME,
-    ports: str | None = None,
+    ports: str | Ports | None = None,
+    store: Path = MODEL_STORE,
     overrides: Mapping[str, str] | None = None,
     tls: Tls | None = None,
     timeout_s: float = 900.0,
@@ -75,7 +76,8 @@ def start_server(
 
     Args:
         models: archives to serve, by name; nothing else in the model store is loaded.
-        ports: None for those of config.properties, "auto" for free ones, or the first of five.
+        ports: None for those of config.properties, "auto" for free ones, the first of five, or all five.
+        store: the folder with the archives.
         overrides: further keys of config.properties, for this server only.
         tls: certificate and key of the two inference ports; None leaves them plain.
 
@@ -84,7 +86,7 @@ def start_server(
     """
     if tls is not None:
         tls.check()
-    plan = preflight.check(models, name=name, ports=ports, env=dict(os.environ if env is None else env))
+    plan = preflight.check(models, name=name, ports=ports, store=store, env=dict(os.environ if env is None else env))
     progress(f"java {plan.java.version} ({plan.java.origin}); models: {', '.join(models)}")
     folder = _fresh_folder(name)
     scratch = _scratch()
@@ -93,7 +95,7 @@ def start_server(
         properties |= tls.properties(properties["inference_address"])
     config = folder / "config.properties"
     config.write_text("".join(f"{key}={value}\n" for key, value in properties.items()), encoding="utf-8")
-    launcher = _launch(models, folder, scratch, config, plan.env, plan.java.home)
+    launcher = _launch(models, store, folder, scratch, config, plan.env, plan.java.home)
     state = _describe(name, models, folder, scratch, plan.ports, launcher.pid, tls)
     state.write()
     handle = ServerHandle(state, launcher)
@@ -149,7 +151,13 @@ def _scratch() -> Path:
 
 
 def _launch(
-    models: Sequence[str], folder: Path, scratch: Path, config: Path, env: Mapping[str, str], java_home: Path
+    models: Sequence[str],
+    store: Path,
+    folder: Path,
+    scratch: Path,
+    config: Path,
+    env: Mapping[str, str],
+    java_home: Path,
 ) -> subprocess.Popen[bytes]:
     clean = {key: value for key, value in devices.sanitised(env).items() if not key.startswith("TS_")}
     # PYTHONPATH would let the checkout's packages stand in for the archive's.
@@ -167,8 +175,8 @@ def _launch(
         "PYTHONUNBUFFERED": "1",
     }
     command = [sys.executable, "-m", "ts.model_server", "--start", "--foreground", "--ncs"]
-    command += ["--log-config", str(LOG_CONFIG), "--ts-config", str(config), "--model-store", str(MODEL_STORE)]
-    command += ["--models", *(f"{model}={archive(model).name}" for model in models)]
+    command += ["--log-config", str(LOG_CONFIG), "--ts-config", str(config), "--model-store", str(store)]
+    command += ["--models", *(f"{model}={model}.mar" for model in models)]
     with (folder / "logs" / "console.log").open("wb") as console:
         return subprocess.Popen(
             command,

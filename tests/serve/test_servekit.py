@@ -137,10 +137,9 @@ def test_weights_that_were_not_downloaded(tmp_path: Path, monkeypatch: pytest.Mo
         preflight.check(["llava-1.5-7b"], name="nothing", ports="auto", env=dict(os.environ))
 
 
-def test_an_archive_that_was_not_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preflight, "archive", lambda model: tmp_path / f"{model}.mar")
+def test_an_archive_that_was_not_built(tmp_path: Path) -> None:
     with pytest.raises(Trouble, match=r"archive of llava-shapes: got no .*run: make mar MODEL=llava-shapes"):
-        preflight.check(["llava-shapes"], name="nothing", ports="auto", env=dict(os.environ))
+        preflight.check(["llava-shapes"], name="nothing", ports="auto", env=dict(os.environ), store=tmp_path)
 
 
 def test_keys_are_renewed_when_they_have_expired(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

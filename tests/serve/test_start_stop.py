@@ -168,25 +168,20 @@ def test_wrong_arguments_are_code_2() -> None:
     assert "example:" in answer.stdout
 
 
-def test_a_model_that_cannot_load_is_said_at_once(
-    built_archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_model_that_cannot_load_is_said_at_once(built_archive: Path, tmp_path: Path) -> None:
     """TorchServe itself would try again for five minutes, with ping healthy all the while."""
     import zipfile
 
-    from servekit import preflight, server
     from servekit.paths import Trouble
+    from servekit.server import start_server
 
     broken = tmp_path / "llava-shapes.mar"
     with zipfile.ZipFile(built_archive) as old, zipfile.ZipFile(broken, "w") as new:
         for name in old.namelist():
             if name != "weights/config.json":
                 new.writestr(name, old.read(name))
-    monkeypatch.setattr(server, "MODEL_STORE", tmp_path)
-    monkeypatch.setattr(server, "archive", lambda model: broken)
-    monkeypatch.setattr(preflight, "archive", lambda model: broken)
     begin = time.monotonic()
     with pytest.raises(Trouble, match=r"worker: died while loading \(.*SettingsError: weights"):
-        server.start_server(["llava-shapes"], name=NAME, ports="auto", timeout_s=200)
+        start_server(["llava-shapes"], name=NAME, ports="auto", store=tmp_path, timeout_s=200)
     assert time.monotonic() - begin < 120
     assert read_state(NAME) is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 
 import grpc
@@ -126,3 +127,34 @@ def test_an_unknown_server_that_refuses_the_connection_is_told_at_once() -> None
     error = ServerUnreachable("127.0.0.1:1", "refused")
     assert Patience(30.0, 60.0, known=False).wait_s(error) is None
     assert Patience(30.0, 60.0, known=True).wait_s(error) is not None
+
+
+def test_a_key_that_was_renewed_or_is_not_there_yet(
+    server: Server, connect: Connect, slept: list[float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "key_file.json"
+    path.write_text('{"inference": {"key": "old"}}')
+    server.reply = Reply(RECORD)
+    client = connect(server, retry_s=30, token=path)
+    client.predict_bytes(b"image", "first")
+    words = "Token Authorization failed. Token either incorrect, expired, or not provided correctly"
+    body = json.dumps({"code": 400, "type": "InvalidKeyException", "message": words}).encode()
+    server.first = [Reply(body, status=400, code=grpc.StatusCode.PERMISSION_DENIED, details=words)]
+    assert client.predict_bytes(b"image", "renewed meanwhile") == RECORD
+    path.unlink()
+    waits = iter([None, None, '{"inference": {"key": "new"}}'])
+
+    def sleep(pause_s: float) -> None:
+        content = next(waits)
+        if content:
+            path.write_text(content)
+
+    monkeypatch.setattr(client_base, "time", SimpleNamespace(sleep=sleep))
+    assert client.predict_bytes(b"image", "restarted") == RECORD
+    assert server.seen[-1].headers["authorization"] == "Bearer new"
+    server.reply = Reply(body, status=400, code=grpc.StatusCode.PERMISSION_DENIED, details=words)
+    sent = len(server.seen)
+    waits = iter([None] * 9)
+    with pytest.raises(RequestError, match="expired key"):
+        client.predict_bytes(b"image", "never valid again")
+    assert len(server.seen) == sent + 2

@@ -42,6 +42,7 @@ class Patience:
         self._begin = clock()
         self._attempts = 0
         self._deaths = 0
+        self._renewals = 0
 
     @property
     def left_s(self) -> float:
@@ -68,6 +69,10 @@ class Patience:
             return True
         if isinstance(error, ServerUnreachable):
             return self._known
+        if error.code == "unauthorized" and self._known:
+            # The server is starting again and has no key file yet, or the key was renewed on the request's way.
+            self._renewals += error.field != "key_file"
+            return self._renewals <= 1
         if error.code in ("worker_died", "unavailable"):
             self._deaths += 1
             return self._deaths <= _MOST_DEATHS
