@@ -16,10 +16,12 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
 import yaml
+from servekit.drain import DUTY_FOLDER
 from servekit.paths import MODEL_STORE, ROOT, Trouble, archive, run_folder
 from servekit.server import start_server
 from servekit.state import ServerState, read_state
@@ -36,7 +38,18 @@ _HUNG_TIMEOUT_S = 5
 
 def worker_killed(state: ServerState, case: Case) -> Row:
     """SIGKILL to the worker, as the kernel does when memory runs out."""
-    return play("worker killed", state, case, lambda: _kill(ready_pids(state)[0]))
+
+    def act() -> str:
+        with ThreadPoolExecutor(2) as pool:
+            asked = {way: pool.submit(_long_request, state, case, way) for way in ("HTTP", "gRPC")}
+            busy = run_folder(state.name) / DUTY_FOLDER
+            _await(lambda: any(path.suffix == ".busy" for path in busy.iterdir()), 30)
+            time.sleep(0.3)
+            _kill(ready_pids(state)[0])
+            seen = [f"{way} {future.result()}" for way, future in asked.items()]
+        return f"the requests that it was working on: {', '.join(seen)}"
+
+    return play("worker killed during a request", state, case, act)
 
 
 def worker_killed_in_a_stream(state: ServerState, case: Case) -> Row:
@@ -180,8 +193,6 @@ def queue_full(case: Case) -> Row:
     with _server(MODEL_STORE, {"job_queue_size": "4"}) as state:
 
         def act() -> str:
-            from concurrent.futures import ThreadPoolExecutor
-
             def one(number: int) -> str:
                 make, address = ((Client.http, state.http), (Client.grpc, state.grpc))[number % 2]
                 with make(address, token=Path(state.key_file), retry_s=0, timeout_s=60) as client:
@@ -231,6 +242,17 @@ def _variant(changes: dict[str, object], handler: dict[str, object] | None = Non
                     data = yaml.safe_dump(content).encode()
                 new.writestr(name, data)
         yield store
+
+
+def _long_request(state: ServerState, case: Case, way: str) -> str:
+    make, address = (Client.grpc, state.grpc) if way == "gRPC" else (Client.http, state.http)
+    options = {**_LONG, "num_return_sequences": 8}
+    with make(address, token=Path(state.key_file), retry_s=0) as client:
+        try:
+            client.predict(case.fields["image"], "Hello?", options, keep_picture=False)
+        except RequestError as error:
+            return f"{error.code} ({error.status})"
+    return "answered"
 
 
 def _kill(pid: int) -> None:

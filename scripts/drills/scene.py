@@ -9,7 +9,7 @@ import contextlib
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ from soaking.cases import Case, difference
 LIMIT_S = 240.0
 _CALL_S = 60.0
 _PAUSE_S = 0.1
+_ORDINARY_S = 1.0
+"""A request of the drills takes a twentieth of this."""
 
 
 @dataclass
@@ -31,7 +33,7 @@ class Row:
     Args:
         fault: what was done.
         bare: what clients that send nothing twice saw, by transport: outcomes other than right answers, and how often.
-        recovery_s: from the fault to the first right answer after the last failure; 0 when nothing failed.
+        recovery_s: from the fault until answers are right and in ordinary time again; 0 when they never were otherwise.
         slowest_s: the longest that a request took meanwhile.
         asked, lost: requests of clients that send again, and how many of those got no right answer.
         note: what else is worth knowing.
@@ -112,23 +114,30 @@ def play(fault: str, state: ServerState, case: Case, act: Callable[[], str | Non
 
 def _row(fault: str, bare: dict[str, _Prober], patient: list[_Prober], begin: float, note: str) -> Row:
     failed = {name: [entry for entry in prober.seen if entry[2] != "right"] for name, prober in bare.items()}
-    recovered = [0.0]
-    for name, entries in failed.items():
-        if entries:
-            last = entries[-1][0]
-            again = [end for start, end, word in bare[name].seen if start > last and word == "right"]
-            recovered.append(again[0] - begin if again else float("inf"))
+    recovered = max(_recovered(prober.seen, begin) for prober in bare.values())
     everything = [entry for prober in (*bare.values(), *patient) for entry in prober.seen if entry[1] > begin]
     asked = [entry for prober in patient for entry in prober.seen]
     return Row(
         fault=fault,
         bare={name: dict(Counter(word for _, _, word in entries)) for name, entries in failed.items()},
-        recovery_s=round(max(recovered), 1),
+        recovery_s=round(recovered, 1),
         slowest_s=round(max(end - start for start, end, _ in everything), 1),
         asked=len(asked),
         lost=sum(word != "right" for _, _, word in asked),
         note=note,
     )
+
+
+def _recovered(seen: Sequence[tuple[float, float, str]], begin: float) -> float:
+    """Seconds from `begin` until the first right answer in ordinary time after which nothing else came."""
+    odd = [index for index, (start, end, word) in enumerate(seen) if word != "right" or end - start > _ORDINARY_S]
+    odd = [index for index in odd if seen[index][1] > begin]
+    if not odd:
+        return 0.0
+    last = odd[-1]
+    if seen[last][2] == "right":
+        return seen[last][1] - begin
+    return seen[last + 1][1] - begin if last + 1 < len(seen) else float("inf")
 
 
 @contextlib.contextmanager

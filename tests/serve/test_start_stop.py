@@ -20,6 +20,7 @@ from servekit.drain import duty_folder
 from servekit.paths import ROOT, run_folder
 from servekit.state import ServerState, read_state
 
+from llava_viewer.client import Client
 from support.asking import Asker
 
 pytestmark = pytest.mark.serve
@@ -121,6 +122,27 @@ def test_sigterm_finishes_what_was_accepted_and_refuses_the_rest(built_archive: 
         assert "finishing what was accepted" in process.stderr.read()
     asker.close()
     assert _gone(state)
+
+
+def test_a_server_that_died_is_started_again_at_the_same_place(built_archive: Path, picture: bytes) -> None:
+    command = [*SERVE, "llava-shapes", "--no-build", "--restart", "--ports", "auto", "--name", NAME]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdout is not None
+        assert "predictions" in process.stdout.readline()
+        state = read_state(NAME)
+        assert state is not None
+        with Client.http(state.http, token=Path(state.key_file), retry_s=120) as client:
+            first = client.predict(picture, "How many?").answer
+            os.kill(state.pid, signal.SIGKILL)
+            assert client.predict(picture, "How many?").answer == first
+        again = read_state(NAME)
+        assert again is not None
+        assert (again.http, again.grpc, again.pid != state.pid) == (state.http, state.grpc, True)
+        assert (run_folder(f"{NAME}-crash") / "ts_log.log").exists()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=60) == 0
+    shutil.rmtree(run_folder(f"{NAME}-crash"))
+    assert _gone(again)
 
 
 def test_a_grace_that_is_too_short_ends_all_the_same(built_archive: Path, picture: bytes) -> None:
