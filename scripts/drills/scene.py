@@ -36,6 +36,7 @@ class Row:
         recovery_s: from the fault until answers are right and in ordinary time again; 0 when they never were otherwise.
         slowest_s: the longest that a request took meanwhile.
         asked, lost: requests of clients that send again, and how many of those got no right answer.
+        lost_as: the errors of the lost ones.
         note: what else is worth knowing.
     """
 
@@ -45,6 +46,7 @@ class Row:
     slowest_s: float = 0.0
     asked: int = 0
     lost: int = 0
+    lost_as: list[str] = field(default_factory=list)
     note: str = ""
 
     def plain(self) -> dict[str, Any]:
@@ -59,6 +61,7 @@ class _Prober(threading.Thread):
         super().__init__(daemon=True)
         self._client, self._case, self._ended = client, case, stop
         self.seen: list[tuple[float, float, str]] = []
+        self.errors: list[str] = []
 
     def run(self) -> None:
         """Until the scene ends."""
@@ -79,6 +82,7 @@ class _Prober(threading.Thread):
                 self._case.fields["image"], self._case.fields["prompt"].decode(), self._case.options, keep_picture=False
             )
         except RequestError as error:
+            self.errors.append(str(error))
             return f"{error.code} ({error.status})"
         return difference(record, self._case.truth) or "right"
 
@@ -124,6 +128,7 @@ def _row(fault: str, bare: dict[str, _Prober], patient: list[_Prober], begin: fl
         slowest_s=round(max(end - start for start, end, _ in everything), 1),
         asked=len(asked),
         lost=sum(word != "right" for _, _, word in asked),
+        lost_as=[error for prober in patient for error in prober.errors],
         note=note,
     )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections import Counter
 from collections.abc import Callable
 
 from llava_viewer.client.errors import ServerUnreachable
@@ -17,8 +18,9 @@ DEFAULT_RETRY_S = 30.0
 """Long enough for a worker of a small model to come back, or a queue to shorten."""
 _FIRST_WAIT_S = 0.25
 _LONGEST_WAIT_S = 8.0
-_MOST_DEATHS = 2
-"""A request that kills what it meets must not be sent for ever: others share the worker."""
+_MOST = {"worker_died": 2, "unavailable": 5}
+"""A request that kills what it meets must not be sent for ever: others share the worker. Connections that break off come
+several at a time while a server starts again."""
 
 
 class Patience:
@@ -41,7 +43,7 @@ class Patience:
         self._clock = clock
         self._begin = clock()
         self._attempts = 0
-        self._deaths = 0
+        self._deaths: Counter[str] = Counter()
         self._renewals = 0
 
     @property
@@ -73,7 +75,7 @@ class Patience:
             # The server is starting again and has no key file yet, or the key was renewed on the request's way.
             self._renewals += error.field != "key_file"
             return self._renewals <= 1
-        if error.code in ("worker_died", "unavailable"):
-            self._deaths += 1
-            return self._deaths <= _MOST_DEATHS
+        if error.code in _MOST:
+            self._deaths[error.code] += 1
+            return self._deaths[error.code] <= _MOST[error.code]
         return False
