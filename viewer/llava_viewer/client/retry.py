@@ -19,8 +19,8 @@ DEFAULT_RETRY_S = 30.0
 _FIRST_WAIT_S = 0.25
 _LONGEST_WAIT_S = 8.0
 _MOST = {"worker_died": 2, "unavailable": 5}
-"""A request that kills what it meets must not be sent for ever: others share the worker. Connections that break off come
-several at a time while a server starts again."""
+"""A request that kills what it meets must not be sent for ever: others share the worker. Connections that break off
+come several at a time while a server starts again."""
 
 
 class Patience:
