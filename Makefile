@@ -20,8 +20,8 @@ SERVER_NAME = --name $(NAME)
 CODE := handler viewer scripts tests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup download mar serve stop ping token demo demo-model report estimate test test-gpu bench soak fuzz \
-	golden pictures lint typecheck protos clean
+.PHONY: help setup download mar serve stop ping token demo demo-model report estimate test test-gpu bench soak drill fuzz \
+	golden pictures lint typecheck protos dependencies clean
 
 help: ## This list
 	@awk 'BEGIN {FS = ":.*## "} \
@@ -102,6 +102,9 @@ soak: $(READY) ## Keep a server under mixed fire for MINUTES and judge every ans
 fuzz: $(READY) ## Fire REQUESTS hostile requests at a server and judge every reply
 	$(PY) scripts/fuzz.py --requests $(REQUESTS) --out docs/benchmarks/fuzz.json $(ARGS)
 
+drill: $(READY) ## Break a server in every known way and measure the recovery
+	$(PY) scripts/fault_drill.py --write $(ARGS)
+
 lint: $(READY) ## Check style, imports and types
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/ruff format --check $(CODE)
@@ -117,6 +120,9 @@ golden: $(READY) ## Write the golden files of the tests anew
 
 pictures: $(READY) ## Take the pictures of docs/images anew (needs Chromium)
 	$(PY) scripts/make_pictures.py $(ARGS)
+
+dependencies: $(READY) ## List every pinned package with its licence anew
+	$(PY) scripts/list_dependencies.py $(ARGS)
 
 protos: $(READY) ## Take the gRPC description anew from TorchServe's jar
 	$(PY) scripts/build_protos.py $(ARGS)

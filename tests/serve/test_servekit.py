@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import socket
 import stat
 import time
@@ -62,6 +63,22 @@ def test_the_front_end_takes_more_than_every_model_allows() -> None:
         text = 4 * limits["max_prompt_chars"] + (1 << 20)
         assert int(properties["max_request_size"]) > limits["max_image_bytes"] * 4 // 3 + text
         assert int(properties["max_response_size"]) > limits["max_response_bytes"] * 4 // 3 + (1 << 20)
+
+
+def test_timeouts_and_memory_hold_what_models_allow() -> None:
+    """A worker that still has time is not given up; a queue full of the largest requests fits into Java's memory."""
+    properties = ports.read_properties()
+    [heap] = re.findall(r"-Xmx(\d+)g", properties["vmargs"])
+    assert not {"default_response_timeout", "default_startup_timeout"} & set(properties), (
+        "ignored beside a model's YAML"
+    )
+    for model in paths.model_names():
+        content = paths.read_model_yaml(model)
+        limits = content["handler"]["limits"]
+        assert content["responseTimeout"] * 1000 > limits["deadline_ms"] + 10_000
+        assert content["startupTimeout"] >= content["responseTimeout"]
+        assert int(properties["job_queue_size"]) * limits["max_image_bytes"] * 4 // 3 < int(heap) << 30
+        assert int(properties["job_queue_size"]) >= content["batchSize"]
 
 
 def test_every_setting_is_explained() -> None:
