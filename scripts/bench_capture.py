@@ -64,7 +64,7 @@ def figures(phase: str, series: dict[str, Series], titles: dict[str, str], promp
     for way, pairs in series.items():
         base = compared(phase, way)
         ratio = paired_ratio(pairs.way, pairs.base, pairs.afterwards, ANSWER_STEPS)
-        long, note = prompt > 2000, f"{len(pairs.way)} pairs"
+        long, note = prompt > 2000, f"{len(pairs.way)} pair{'' if len(pairs.way) == 1 else 's'}"
         if base == AGAINST:
             goal = FASTER if phase == "prefill" and long else None
             row = Figure.of(titles[way], ratio, "x everything captured", at_least=goal, note=note)
