@@ -22,6 +22,7 @@ from llava_viewer.atlas import packed
 from llava_viewer.frames import SHARE_PARTS
 from llava_viewer.styles import plain_css, report_css, report_script, script_text
 from llava_viewer.text import visible
+from llava_viewer.view_model import Report
 from llava_viewer.wording import size
 from llava_wire.record import Record
 
@@ -89,11 +90,21 @@ def render_report(
     )
     number_bytes = len(html.encode("utf-8"))
     if number_bytes > MAX_BYTES:
-        raise ReportTooLargeError(
-            f"report: got {size(number_bytes)}, allowed {size(MAX_BYTES)}; ask for fewer views (--view), fewer steps "
-            "(--steps) or fewer layers and heads (--layers, --heads), or leave the picture out (--no-image)"
-        )
+        raise ReportTooLargeError(f"report: got {size(number_bytes)}, allowed {size(MAX_BYTES)}; {_advice(report)}")
     return html
+
+
+def _advice(report: Report) -> str:
+    """What makes a report smaller, the part that weighs most first."""
+    atlases = sum(len(block.text) for view in report.views if view.atlas for block in view.atlas.blocks)
+    photo = len(report.stage.photo_uri)
+    frames = sum(len(frame.uri) for view in report.views for slot in view.slots for frame in slot.frames)
+    parts = (
+        (atlases, "ask for fewer layers and heads (--layers, --heads) or for their means (--reduction layers_heads)"),
+        (frames, "ask for fewer views (--view) or fewer steps (--steps)"),
+        (photo, "leave the picture out (--no-image)"),
+    )
+    return "; or ".join(text for weight, text in sorted(parts, key=lambda part: -part[0]) if weight)
 
 
 def report_size_note(html: str) -> str | None:
