@@ -38,6 +38,8 @@ GRPC: tuple[tuple[str, str], ...] = (
     ("CANCELLED", "RST_STREAM"),
 )
 """Status and words of what TorchServe refuses over gRPC; the same table."""
+_LINE = b'{"type":'
+"""How a line of a streamed answer begins."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ def judge(shot: Shot, reply: Reply) -> Verdict:
     own = _handlers_own(reply.body, reply.status)
     if own is not None:
         return own
-    if reply.status == 200 and (shot.way in ("form", "json") or reply.body.startswith((b'{"type": ', b'{"answer": '))):
+    if reply.status == 200 and (shot.way in ("form", "json") or reply.body.startswith((_LINE, b'{"answer": '))):
         return _answer(reply)
     return _front_end(shot, reply)
 
@@ -110,7 +112,7 @@ def _answer(reply: Reply) -> Verdict:
     """A record, alone, in JSON, or at the end of a stream of lines."""
     body = reply.body
     try:
-        if body.startswith(b'{"type": '):
+        if body.startswith(_LINE):
             last = json.loads(body.rstrip(b"\n").rsplit(b"\n", 1)[-1])
             if last["type"] != "record":
                 return Verdict(

@@ -57,6 +57,7 @@ ERROR = {"error": {"code": "invalid", "status": 422, "field": "image", "message"
         (Reply(422, "", b'{"error": {"code": "invalid"}}'), "allowed the error form"),
         (Reply(200, "", b"PK\x03\x04"), "allowed a record"),
         (Reply(200, "", b"hello"), "allowed a record"),
+        (Reply(200, "", b'{"type":"token"}\n{"type":"token"}\n'), "a last line of type token"),
         (Reply(503, "", b'{"code": 503, "type": "InternalServerException", "message": "Prediction failed"}'), "a row"),
         (Reply(500, "", b'{"code": 500, "type": "InternalServerException", "message": "Worker died."}'), "a row"),
         (Reply(404, "", b'{"code": 404, "type": "ModelNotFoundException", "message": "x"}'), ""),
