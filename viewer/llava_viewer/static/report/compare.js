@@ -25,7 +25,7 @@ async function pinned() {
 
 // The answer's ordinary tokens.
 const words = () => {
-  const ordinary = tokenKeys.filter((key) => key.startsWith("t") && !desk.querySelector(`.tok.special[for="${key}"]`));
+  const ordinary = tokenKeys.filter((key) => key.startsWith("t") && !specialKeys.has(key));
   return ordinary.length ? ordinary : tokenKeys;
 };
 

@@ -108,6 +108,7 @@ const atlasLevels = remembered(12, async (id) => new Uint8Array(await block(id))
 const atlasNumbers = remembered(Infinity, async (id) => new Float32Array(await block(id)));
 
 const tokenKeys = all('input[name="t"]').map((input) => input.id);
+const specialKeys = new Set(all(".tok.special").map((label) => label.htmlFor));
 // Which row of the record's table a token is: the table has answer rows first, the page the question.
 const queryOf = (token) => +byId(token).dataset.q;
 const rowKey = (view, token) => (view.whole ? "all" : token);

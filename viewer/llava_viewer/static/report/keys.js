@@ -5,8 +5,7 @@ const calm = matchMedia("(prefers-reduced-motion: reduce)");
 let timer = 0;
 
 // The tokens that can be walked through: special ones only where they are shown.
-const walk = () => tokenKeys.filter((key) =>
-  byId("sp-show")?.checked || !desk.querySelector(`.tok.special[for="${key}"]`));
+const walk = () => tokenKeys.filter((key) => byId("sp-show")?.checked || !specialKeys.has(key));
 
 function stopPlaying() {
   clearInterval(timer);
