@@ -135,7 +135,9 @@ def test_a_server_that_died_is_started_again_at_the_same_place(built_archive: Pa
             first = client.predict(picture, "How many?").answer
             os.kill(state.pid, signal.SIGKILL)
             assert client.predict(picture, "How many?").answer == first
-        again = read_state(NAME)
+        end = time.monotonic() + 60
+        while ((again := read_state(NAME)) is None or again.status != "ready") and time.monotonic() < end:
+            time.sleep(0.1)
         assert again is not None
         assert (again.http, again.grpc, again.pid != state.pid) == (state.http, state.grpc, True)
         assert (run_folder(f"{NAME}-crash") / "ts_log.log").exists()
