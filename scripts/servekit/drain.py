@@ -41,7 +41,7 @@ def drain_server(state: ServerState, grace_s: float) -> bool:
     folder = duty_folder(state.name)
     end = time.monotonic() + grace_s
     # Read first: what a worker takes from the queue meanwhile only widens what is let in.
-    waiting = sum(_waiting(state, model) for model in state.models)
+    waiting = sum(waiting_requests(state, model) for model in state.models)
     partial = folder / "drain.partial"
     try:
         partial.write_text(json.dumps({"waiting": waiting}) + "\n", encoding="utf-8")
@@ -61,11 +61,11 @@ def _done(state: ServerState, model: str, folder: Path) -> bool:
     pids = [int(worker["pid"]) for worker in worker_states(state, model) if worker.get("status") == "READY"]
     if pids and all((folder / f"{pid}.past").exists() for pid in pids):
         return True
-    return _waiting(state, model) == 0 and not any((folder / f"{pid}.busy").exists() for pid in pids)
+    return waiting_requests(state, model) == 0 and not any((folder / f"{pid}.busy").exists() for pid in pids)
 
 
-def _waiting(state: ServerState, model: str) -> int:
-    """Requests in a model's queue."""
+def waiting_requests(state: ServerState, model: str) -> int:
+    """How many requests wait in a model's queue; 0 when the server does not say."""
     try:
         described = call(state, f"/models/{model}", current_token(state, "management"))
         return int(described[0]["jobQueueStatus"]["pendingRequests"])

@@ -16,7 +16,7 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
-from servekit.drain import duty_folder
+from servekit.drain import duty_folder, waiting_requests
 from servekit.paths import ROOT, run_folder
 from servekit.state import ServerState, read_state
 
@@ -103,17 +103,21 @@ def test_sigterm_finishes_what_was_accepted_and_refuses_the_rest(built_archive: 
         assert state is not None
         asker = Asker(state)
         with ThreadPoolExecutor(24) as pool:
-            # The first batch runs, and two more full ones wait.
-            accepted = [pool.submit((asker.form, asker.grpc)[n % 2], picture, "Hello?", long) for n in range(20)]
+            # One request holds the worker while the others wait: more than a batch of them.
+            first = pool.submit(asker.form, picture, "Hello?", {**long, "num_return_sequences": 8})
             while not any(path.suffix == ".busy" for path in duty_folder(NAME).iterdir()):
                 time.sleep(0.01)
-            time.sleep(0.3)
+            accepted = [pool.submit((asker.form, asker.grpc)[n % 2], picture, "Hello?", long) for n in range(11)]
+            while waiting_requests(state, "llava-shapes") < 11:
+                assert not first.done()
+                time.sleep(0.02)
             process.send_signal(signal.SIGTERM)
             while not (duty_folder(NAME) / "drain.json").exists():
                 time.sleep(0.01)
             late = [pool.submit((asker.form, asker.grpc)[n % 2], picture, "How many?") for n in range(2)]
             answers = [future.result() for future in accepted]
-            assert [len(answer.record().tokens) for answer in answers] == [256] * 20
+            assert [len(answer.record().tokens) for answer in answers] == [256] * 11
+            assert len(first.result().record().alternatives) == 7
             for future in late:
                 answer = future.result()
                 assert (answer.status, answer.error["code"]) == (503, "unavailable")
