@@ -140,3 +140,9 @@ def test_over_grpc_it_is_refused_and_nothing_is_sent(grpc_server: GrpcServer, co
     with pytest.raises(RequestError, match=r"options\.stream: got true over gRPC"):
         next(connect(grpc_server).stream(b"image", "what?"))
     assert grpc_server.seen == []
+
+
+def test_predict_refuses_what_only_stream_can_read(http_server: HttpServer, connect: Connect) -> None:
+    with pytest.raises(RequestError, match=r"options\.stream: got true.*call stream"):
+        connect(http_server).predict(b"image", "what?", stream=True)
+    assert http_server.seen == []

@@ -160,7 +160,10 @@ class Client:
             RecordError: the reply is not a record.
             OSError: the picture file cannot be read.
         """
-        fields = question_fields(image, prompt, {**(options or {}), **more, "format": "npz"})
+        merged = {**(options or {}), **more, "format": "npz"}
+        if merged.get("stream") is True:
+            raise RequestError("invalid", "options.stream", "got true, allowed false here; call stream instead")
+        fields = question_fields(image, prompt, merged)
         record = decode(self._send(fields, npz=True, timeout_s=timeout_s))
         return with_picture(record, fields["image"]) if keep_picture else record
 
