@@ -91,7 +91,10 @@ function drawLines(view, plan) {
     return `M${x} ${y}h${cols}v${rows}h${-cols}z`;
   });
   const parts = [svgElement("path", { d: gaps.join(""), class: "gap" })];
-  const label = (x, y, text, anchor) => parts.push(svgElement("text", { x, y, "font-size": 0.75 * name, "text-anchor": anchor }, text));
+  // Few large squares would make the names larger than the page's own text.
+  const scale = boardLines.getBoundingClientRect().width / width || 1;
+  const size = Math.min(0.75 * name, 14 / scale);
+  const label = (x, y, text, anchor) => parts.push(svgElement("text", { x, y, "font-size": size, "text-anchor": anchor }, text));
   if (plan.table) {
     const every = Math.ceil(across / (across > 16 ? 16 : across));
     for (let i = 0; i < across; i += every) label(left + (i + 0.5) * step.x, top - 0.22 * name, `H${view.heads[i]}`, "middle");
