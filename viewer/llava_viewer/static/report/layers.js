@@ -92,8 +92,7 @@ function drawLines(view, plan) {
   });
   const parts = [svgElement("path", { d: gaps.join(""), class: "gap" })];
   // Few large squares would make the names larger than the page's own text.
-  const scale = boardLines.getBoundingClientRect().width / width || 1;
-  const size = Math.min(0.75 * name, 14 / scale);
+  const size = Math.min(0.75 * name, (14 * width) / (boardLines.clientWidth || width));
   const label = (x, y, text, anchor) => parts.push(svgElement("text", { x, y, "font-size": size, "text-anchor": anchor }, text));
   if (plan.table) {
     const every = Math.ceil(across / (across > 16 ? 16 : across));
