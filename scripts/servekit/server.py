@@ -26,10 +26,12 @@ from servekit import devices, preflight
 from servekit.drain import DUTY_FOLDER, DUTY_VARIABLE, duty_folder
 from servekit.paths import LOG_CONFIG, METRICS_CONFIG, MODEL_STORE, RUN_ROOT, Trouble, run_folder, shown
 from servekit.ports import Ports, listening, with_ports
-from servekit.state import ServerState, java_running, read_state, worker_states
+from servekit.state import ServerState, current_token, java_running, read_state, worker_states
 from servekit.tls import Tls
 
 GRACE_S = 20.0
+_BEAT_S = 1.0
+"""Often enough to renew a key within its last five seconds."""
 DEFAULT_NAME = "default"
 _LOAD_FAILED = ("Backend worker process died", "Load model failed")
 _SOCKET_ROOM = 60
@@ -56,8 +58,14 @@ class ServerHandle:
             self.launcher.wait(timeout=GRACE_S)
 
     def wait(self) -> int:
-        """Blocks until the server ends by itself."""
-        return self.launcher.wait()
+        """Blocks until the server ends by itself; renews keys just before they expire, so that clients go on."""
+        while True:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                return self.launcher.wait(timeout=_BEAT_S)
+            # A server that does not answer now is not this loop's to mend.
+            with contextlib.suppress(OSError, ValueError, KeyError, Trouble):
+                for kind in ("inference", "management"):
+                    current_token(self.state, kind)
 
 
 def start_server(

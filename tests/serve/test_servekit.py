@@ -8,12 +8,13 @@ import os
 import re
 import socket
 import stat
+import subprocess
 import time
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from servekit import devices, java, paths, ports, preflight, state
+from servekit import devices, java, paths, ports, preflight, server, state
 from servekit.paths import Trouble
 
 
@@ -182,6 +183,25 @@ def test_keys_are_renewed_when_they_have_expired(tmp_path: Path, monkeypatch: py
     assert asked == ["/token?type=inference api"]
 
 
+def test_whoever_waits_for_a_server_keeps_its_keys_fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    beats: list[str] = []
+
+    def renew(one: state.ServerState, kind: str = "inference") -> str:
+        beats.append(kind)
+        raise Trouble("keys: got no readable file")
+
+    class Launcher:
+        def wait(self, timeout: float) -> int:
+            if len(beats) < 3:
+                raise subprocess.TimeoutExpired("torchserve", timeout)
+            return 7
+
+    monkeypatch.setattr(server, "current_token", renew)
+    one = state.ServerState("n", "ready", ("m",), "", "", "", "", "", "", "", 0, 0)
+    assert server.ServerHandle(one, Launcher()).wait() == 7  # type: ignore[arg-type]
+    assert beats == ["inference"] * 3
+
+
 def test_an_answer_of_nothing_but_a_line_break(monkeypatch: pytest.MonkeyPatch) -> None:
     """TorchServe's, when it has renewed a key."""
 
@@ -189,8 +209,8 @@ def test_an_answer_of_nothing_but_a_line_break(monkeypatch: pytest.MonkeyPatch) 
         pass
 
     monkeypatch.setattr(state.urllib.request, "urlopen", lambda request, timeout: Answer(b"\n"))
-    server = state.ServerState("n", "ready", ("m",), "", "http://127.0.0.1:1", "", "", "", "", "", 0, 0)
-    assert state.call(server, "/token?type=inference", "key") is None
+    one = state.ServerState("n", "ready", ("m",), "", "http://127.0.0.1:1", "", "", "", "", "", 0, 0)
+    assert state.call(one, "/token?type=inference", "key") is None
 
 
 def test_no_server_no_token() -> None:
