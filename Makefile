@@ -49,7 +49,7 @@ $(READY): pyproject.toml constraints.txt
 		{ echo "error: PYTHON: got $$($(PYTHON) -V 2>&1), allowed 3.11 or later; run: make setup PYTHON=python3.11" >&2; exit 1; }
 	@echo "installing into $(VENV), a few minutes" >&2
 	test -x $(PY) || $(PYTHON) -m venv $(VENV)
-	$(if $(TORCH_INDEX),$(PY) -m pip install --no-deps --index-url $(TORCH_INDEX) $(shell grep '^torch==' constraints.txt))
+	$(if $(TORCH_INDEX),$(PY) -m pip install --no-deps --index-url $(TORCH_INDEX) $(shell grep '^torch==' constraints.txt) >&2)
 	$(PY) -m pip install --quiet --editable '.[http,grpc,server,dev]' --constraint constraints.txt
 	@touch $@
 

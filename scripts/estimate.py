@@ -75,7 +75,7 @@ def table(store: Path, model: str, options: object, prompt_tokens: int) -> list[
         ("weights", weights),
         ("key-value cache", needed.cache_bytes),
         ("captured queries", needed.capture_bytes),
-        ("prefill, or rows", needed.scratch_bytes),
+        ("working memory", needed.scratch_bytes),
         ("maps on the device", needed.maps_bytes),
         ("device, beside weights", needed.device_bytes),
         *([("static buffers", buffers)] if settings.compile else []),

@@ -64,7 +64,6 @@ def _ids(ids: tuple[int, ...], start: int, count: int) -> str:
 
 def _answer(record: Record) -> FactGroup:
     facts = record.facts
-    sampling = ", ".join(f"{key} {value}" for key, value in facts.sampling.items()) or "greedy"
     kinds = [query.kind for query in record.queries]
     rows = f"{kinds.count('answer')} answer rows"
     if "prompt" in kinds:
@@ -75,12 +74,30 @@ def _answer(record: Record) -> FactGroup:
             Fact("Text", facts.answer, "block"),
             Fact("Token ids", " ".join(str(token.id) for token in facts.tokens), "code"),
             Fact("Finish reason", _FINISH[facts.finish_reason]),
-            Fact("Sampling", sampling),
+            Fact("Sampling", _sampling(facts.sampling)),
             Fact("Rows recorded", rows),
             Fact("Row rule", ROW_RULE),
             Fact("Causal effect", "not tested"),
         ),
     )
+
+
+def _sampling(given: Mapping[str, Any]) -> str:
+    """How the tokens were chosen, in words; what this version does not know keeps its name."""
+    known = dict(given)
+    words = []
+    if known.pop("greedy", not given):
+        words.append("greedy")
+    if "num_beams" in known:
+        penalty = known.pop("length_penalty", 1)
+        words.append(f"beam search with {known.pop('num_beams')} beams, length penalty {penalty}")
+    if isinstance(known.get("score"), float):
+        words.append(f"score {known.pop('score'):.4f}")
+    if "max_new_tokens" in known:
+        words.append(f"at most {known.pop('max_new_tokens')} tokens")
+    if isinstance(known.get("sequence"), int) and "sequences" in known:
+        words.append(f"answer {known.pop('sequence') + 1} of {known.pop('sequences')}")
+    return ", ".join([*words, *(f"{key.replace('_', ' ')} {value}" for key, value in known.items())])
 
 
 def _views(record: Record) -> list[FactGroup]:

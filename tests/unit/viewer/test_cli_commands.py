@@ -243,3 +243,24 @@ def test_index_of_no_folder(tmp_path: Path, capsys: Captured) -> None:
     code, _, err = run(capsys, "index", tmp_path / "none")
     assert code == 1
     assert err == f"error: {tmp_path / 'none'}: Not a directory\n"
+
+
+def test_a_key_may_begin_with_a_dash(server: HttpServer | GrpcServer, picture: Path, capsys: Captured) -> None:
+    server.reply = Reply(encode(RECORD))
+    code, out, _ = run(capsys, "predict", picture, "what?", *where(server), "--token", "-Jx_9")
+    assert (code, out.strip()) == (0, RECORD.answer)
+    assert server.seen[0].headers["authorization"] == "Bearer -Jx_9"
+
+
+def test_inspect_and_render_tell_of_the_other_answers(tmp_path: Path, capsys: Captured) -> None:
+    other = make_record(words=("Two", " cats"), with_picture=False).without_run()
+    path = tmp_path / "run.npz"
+    path.write_bytes(encode(replace(RECORD, alternatives=(other,))))
+    _, out, _ = run(capsys, "inspect", path)
+    assert f"answer 1  {other.answer}" in out
+    _, out, _ = run(capsys, "inspect", path, "--json")
+    assert json.loads(out)["alternatives"] == [other.answer]
+    run(capsys, "render", path)
+    page = (tmp_path / "run.html").read_text("utf-8")
+    assert "answer 1 of 2 to one request" in page
+    assert f"1: “{other.answer}”" in page

@@ -225,3 +225,27 @@ def test_a_report_opens_on_the_answers_word_with_the_brightest_patch() -> None:
     maps[3, 1, 1] = 0.9  # the full stop is no word
     brightest = replace(view, stored=maps)
     assert build_report(replace(record, views={"layers_heads": brightest})).first_key == "t2"
+
+
+@pytest.mark.parametrize(
+    ("sampling", "says"),
+    [
+        ({"max_new_tokens": 64, "greedy": True}, "greedy, at most 64 tokens"),
+        (
+            {"max_new_tokens": 9, "greedy": False, "temperature": 0.7, "seed": 3, "sequence": 1, "sequences": 3},
+            "at most 9 tokens, answer 2 of 3, temperature 0.7, seed 3",
+        ),
+        (
+            {"max_new_tokens": 9, "greedy": False, "num_beams": 4, "length_penalty": 0.5, "score": -0.00015106},
+            "beam search with 4 beams, length penalty 0.5, score -0.0002, at most 9 tokens",
+        ),
+        ({}, "greedy"),
+        ({"greedy": False, "a_new_knob": 2}, "a new knob 2"),
+    ],
+)
+def test_sampling_is_told_in_words(sampling: dict, says: str) -> None:
+    record = make_record()
+    facts = replace(record.facts, sampling=sampling)
+    report = build_report(replace(record, facts=facts))
+    answer = next(group for group in report.groups if group.title == "Answer")
+    assert next(fact.value for fact in answer.facts if fact.label == "Sampling") == says

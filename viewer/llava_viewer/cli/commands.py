@@ -93,8 +93,10 @@ def _others(record: Record, sequence: int = 0) -> tuple[str, ...]:
     """A note when the record holds more answers than the one that is shown."""
     if not record.alternatives:
         return ()
-    total = len(record.alternatives) + 1
-    return (f"This is answer {sequence + 1} of {total} of one request; render --sequence shows the others.",)
+    answers = [record.answer, *(other.answer for other in record.alternatives)]
+    others = "; ".join(f"{i}: “{answer}”" for i, answer in enumerate(answers) if i != sequence)
+    place = f"This is answer {sequence + 1} of {len(answers)} to one request."
+    return (f"{place} The others, by the number that `llava-viewer render RUN.npz --sequence` takes: {others}",)
 
 
 def render(arguments: argparse.Namespace) -> None:

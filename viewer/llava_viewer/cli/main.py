@@ -17,7 +17,7 @@ from llava_wire.errors import RecordError, RequestError
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line and gives its exit code."""
-    arguments = build_parser().parse_args(argv)
+    arguments = build_parser().parse_args(_joined(sys.argv[1:] if argv is None else argv))
     for stream in (sys.stdout, sys.stderr):
         # A terminal that cannot show a character gets an escape instead of a traceback.
         if hasattr(stream, "reconfigure"):
@@ -41,6 +41,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (RequestError, RecordError, ImportError, ValueError) as error:
         return _failed(error, 1)
     return 0
+
+
+def _joined(argv: Sequence[str]) -> list[str]:
+    """`--token KEY` as one argument: one key in 64 begins with a dash and would pass for an option."""
+    joined: list[str] = []
+    for argument in argv:
+        if joined and joined[-1] == "--token":
+            joined[-1] += f"={argument}"
+        else:
+            joined.append(argument)
+    return joined
 
 
 def _failed(error: object, code: int) -> int:
