@@ -104,8 +104,7 @@ async function figureSvg(plan) {
       const anchor = offset === 0 ? "start" : offset === 100 ? "end" : "middle";
       root.append(svgElement("text", { x: 5.6 * offset, y: at + 34, "font-size": 17, "text-anchor": anchor }, text));
     }
-    root.append(svgElement("text", { x: 580, y: at + 13, "font-size": 16, fill: "#5a5f6a" }, plan.unit));
-    at += 46;
+    at += 42;
   }
   const line = (text, size, weight, fill) => {
     for (const part of wrapped(xmlText(text), size, weight)) {
@@ -113,6 +112,7 @@ async function figureSvg(plan) {
       root.append(svgElement("text", { y: at, "font-size": size, "font-weight": weight, fill }, part));
     }
   };
+  if (plan.mode !== "photo") line(plan.unit, 16, 400, "#5a5f6a");
   line(plan.title, 26, 600, "#1b1e24");
   for (const text of plan.lines) line(text, 16, 400, "#5a5f6a");
   const [full, border] = [at + 14, 12];

@@ -30,7 +30,7 @@ function stageFigure() {
     lines: [
       `${percent(map.shares[1])} of this token's attention is on the image; brightest patch ${percent(map.max)}. ` +
         `View ${take.view.name}: ${take.view.about}${slotName(take.view, take.layer, take.head) && `; ${slotName(take.view, take.layer, take.head)}`}.`,
-      `${model} Question: ${question}`,
+      `${model} · Question: ${question}`,
       "Where the model read from, not why it answered. Made by llava-gaze.",
     ],
   };
@@ -43,7 +43,7 @@ function differenceFigure() {
     mode: value("m") === "map" ? "map" : "heat", palette: "difference", opacity: byId("opacity").value / 100, peak: null,
     ramp: [[0, points(-extent)], [50, "0"], [100, points(extent)]], mark: null, unit: "A minus B, points of attention per patch",
     title: "A − B",
-    lines: [`A: ${takeName(a.take)}. B: ${takeName(b.take)}.`, `${model} Question: ${question}`,
+    lines: [`A: ${takeName(a.take)}. B: ${takeName(b.take)}.`, `${model} · Question: ${question}`,
       "Where the model read from, not why it answered. Made by llava-gaze."],
   };
 }
