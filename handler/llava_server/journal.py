@@ -12,6 +12,7 @@ import os
 import threading
 import time
 import traceback
+from datetime import UTC, datetime
 from typing import Any
 
 from llava_server.memory import is_out_of_memory
@@ -21,8 +22,9 @@ _log = logging.getLogger("llava_gaze")
 
 
 def note(**seen: Any) -> None:
-    """Writes one line."""
-    _log.info(json.dumps(seen))
+    """Writes one line, with the moment in UTC."""
+    moment = datetime.now(UTC).isoformat(timespec="milliseconds")
+    _log.info(json.dumps({"time": moment, **seen}))
 
 
 def elapsed_ms(begin: float) -> float:

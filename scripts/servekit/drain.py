@@ -10,7 +10,9 @@ import json
 import time
 from pathlib import Path
 
-from servekit.paths import run_folder
+import psutil
+
+from servekit.paths import Trouble, run_folder
 from servekit.state import ServerState, call, current_token, worker_states
 
 DUTY_VARIABLE = "LLAVA_GAZE_DUTY"
@@ -61,7 +63,9 @@ def _done(state: ServerState, model: str, folder: Path) -> bool:
     pids = [int(worker["pid"]) for worker in worker_states(state, model) if worker.get("status") == "READY"]
     if pids and all((folder / f"{pid}.past").exists() for pid in pids):
         return True
-    return waiting_requests(state, model) == 0 and not any((folder / f"{pid}.busy").exists() for pid in pids)
+    # By the marks, not by what the front end says of its workers: it says nothing to a key that is lost.
+    busy = any(psutil.pid_exists(int(mark.stem)) for mark in folder.glob("*.busy"))
+    return not busy and waiting_requests(state, model) == 0
 
 
 def waiting_requests(state: ServerState, model: str) -> int:
@@ -69,5 +73,5 @@ def waiting_requests(state: ServerState, model: str) -> int:
     try:
         described = call(state, f"/models/{model}", current_token(state, "management"))
         return int(described[0]["jobQueueStatus"]["pendingRequests"])
-    except (OSError, ValueError, KeyError, IndexError, TypeError):
+    except (OSError, ValueError, KeyError, IndexError, TypeError, Trouble):
         return 0

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import grpc
@@ -171,5 +172,6 @@ def test_the_log_has_one_line_per_request_and_no_prompt(asker: Asker, picture: b
     mine = [json.loads(line) for line in lines if request_id in line]
     assert [line["outcome"] for line in mine] == ["ok"]
     assert mine[0]["tokens"] > 0
+    assert abs(datetime.fromisoformat(mine[0]["time"]) - datetime.now(UTC)) < timedelta(minutes=1)
     for log in Path(asker.state.logs).iterdir():
         assert "zebra-4711" not in log.read_text(encoding="utf-8", errors="replace")

@@ -171,6 +171,26 @@ def test_a_grace_that_is_too_short_ends_all_the_same(built_archive: Path, pictur
     assert _gone(state)
 
 
+def test_a_lost_key_file_does_not_keep_a_server_from_stopping(built_archive: Path, picture: bytes) -> None:
+    command = [*SERVE, "llava-shapes", "--no-build", "--background", "--ports", "auto", "--name", NAME]
+    subprocess.run(command, capture_output=True, timeout=300, check=True)
+    state = read_state(NAME)
+    assert state is not None
+    asker = Asker(state)
+    long = {"max_new_tokens": 256, "temperature": 100.0, "seed": 4, "num_return_sequences": 8}
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(asker.form, picture, "Hello?", long)
+        while not any(path.suffix == ".busy" for path in duty_folder(NAME).iterdir()):
+            time.sleep(0.01)
+        Path(state.key_file).unlink()
+        stopped = subprocess.run(
+            [*SERVE, "--stop", "--name", NAME], capture_output=True, text=True, timeout=60, check=False
+        )
+        assert (stopped.returncode, asked.result().status) == (0, 200), stopped.stderr
+    asker.close()
+    assert _gone(state)
+
+
 def test_an_occupied_port(built_archive: Path) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
