@@ -26,7 +26,7 @@ from servekit import devices, preflight
 from servekit.drain import DUTY_FOLDER, DUTY_VARIABLE, duty_folder
 from servekit.paths import LOG_CONFIG, METRICS_CONFIG, MODEL_STORE, RUN_ROOT, Trouble, run_folder, shown
 from servekit.ports import Ports, listening, with_ports
-from servekit.state import ServerState, current_token, java_running, read_state, worker_states
+from servekit.state import ServerState, current_token, java_running, only_start, read_state, worker_states
 from servekit.tls import Tls
 
 GRACE_S = 20.0
@@ -92,27 +92,34 @@ def start_server(
     Raises:
         Trouble: with one line that says what to do.
     """
-    if tls is not None:
-        tls.check()
-    plan = preflight.check(models, name=name, ports=ports, store=store, env=dict(os.environ if env is None else env))
-    progress(f"java {plan.java.version} ({plan.java.origin}); models: {', '.join(models)}")
-    folder = _fresh_folder(name)
-    scratch = _scratch()
-    properties = {**with_ports(plan.properties, plan.ports), "metrics_config": str(METRICS_CONFIG), **(overrides or {})}
-    if tls is not None:
-        properties |= tls.properties(properties["inference_address"])
-    config = folder / "config.properties"
-    config.write_text("".join(f"{key}={value}\n" for key, value in properties.items()), encoding="utf-8")
-    launcher = _launch(models, store, folder, scratch, config, plan.env, plan.java.home)
-    state = _describe(name, models, folder, scratch, plan.ports, launcher.pid, tls)
-    state.write()
-    handle = ServerHandle(state, launcher)
-    try:
-        handle.state = _wait_ready(handle, plan.ports, timeout_s, progress)
-    except BaseException:
-        handle.stop()
-        raise
-    return handle
+    with only_start(name):
+        if tls is not None:
+            tls.check()
+        plan = preflight.check(
+            models, name=name, ports=ports, store=store, env=dict(os.environ if env is None else env)
+        )
+        progress(f"java {plan.java.version} ({plan.java.origin}); models: {', '.join(models)}")
+        folder = _fresh_folder(name)
+        scratch = _scratch()
+        properties = {
+            **with_ports(plan.properties, plan.ports),
+            "metrics_config": str(METRICS_CONFIG),
+            **(overrides or {}),
+        }
+        if tls is not None:
+            properties |= tls.properties(properties["inference_address"])
+        config = folder / "config.properties"
+        config.write_text("".join(f"{key}={value}\n" for key, value in properties.items()), encoding="utf-8")
+        launcher = _launch(models, store, folder, scratch, config, plan.env, plan.java.home)
+        state = _describe(name, models, folder, scratch, plan.ports, launcher.pid, tls)
+        state.write()
+        handle = ServerHandle(state, launcher)
+        try:
+            handle.state = _wait_ready(handle, plan.ports, timeout_s, progress)
+        except BaseException:
+            handle.stop()
+            raise
+        return handle
 
 
 def stop_server(state: ServerState, grace_s: float = GRACE_S) -> bool:

@@ -5,11 +5,14 @@ Flow: a started server -> `ServerState` -> server.json -> clients, `make token`,
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -81,6 +84,29 @@ def read_state(name: str) -> ServerState | None:
         return ServerState(**{field.name: plain[field.name] for field in fields(ServerState)})
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+@contextlib.contextmanager
+def only_start(name: str) -> Iterator[None]:
+    """Holds a name while its server starts: of two starts at once each would clear the other's server away."""
+    path = run_folder(name).with_name(f"{name}.lock")
+    path.parent.mkdir(exist_ok=True)
+    with path.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # A start that has just ended took the file away; a lock on what is no file any more keeps nobody out.
+            held = os.path.samestat(os.fstat(lock.fileno()), path.stat())
+        except OSError:
+            held = False
+        if not held:
+            raise Trouble(
+                f"server {name!r}: got another start of it under way, allowed one of each name; "
+                "wait for that one, or name another: make serve NAME=other PORT=auto"
+            )
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
 
 
 def require_running(name: str) -> ServerState:

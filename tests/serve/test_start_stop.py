@@ -79,6 +79,22 @@ def test_background_beside_another_server_and_stop(asker: Asker, picture: bytes)
     assert asker.workers()[0][0] == "READY"
 
 
+def test_of_two_starts_at_once_one_wins(built_archive: Path, picture: bytes) -> None:
+    command = [*SERVE, "llava-shapes", "--no-build", "--background", "--ports", "auto", "--name", NAME]
+    with ThreadPoolExecutor(2) as pool:
+        one, other = pool.map(
+            lambda _: subprocess.run(command, capture_output=True, text=True, timeout=300, check=False), range(2)
+        )
+    won, lost = sorted((one, other), key=lambda start: start.returncode)
+    assert (won.returncode, lost.returncode) == (0, 1), (one.stderr, other.stderr)
+    assert f"server {NAME!r}: got another start of it under way" in lost.stderr
+    state = read_state(NAME)
+    assert state is not None
+    asker = Asker(state)
+    assert asker.form(picture, "How many?").status == 200
+    asker.close()
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_during_the_start_leaves_nothing(built_archive: Path, number: signal.Signals) -> None:
     command = [*SERVE, "llava-shapes", "--no-build", "--ports", "auto", "--name", NAME]

@@ -30,6 +30,8 @@ class Reply:
         code, details: the gRPC status, OK without a code.
         lost_bytes: how many bytes of the body are announced over HTTP and never sent; -1 drops the connection at once.
         delay_s: wait before answering.
+        drip_s: wait after each byte of the body, over HTTP.
+        encoding: how the body is compressed already, for HTTP's header.
     """
 
     body: bytes = b""
@@ -38,6 +40,8 @@ class Reply:
     details: str = ""
     lost_bytes: int = 0
     delay_s: float = 0.0
+    drip_s: float = 0.0
+    encoding: str = ""
 
 
 @dataclass(frozen=True)
@@ -87,8 +91,13 @@ class HttpServer(_Server):
                     return
                 self.send_response(reply.status)
                 self.send_header("Content-Length", str(len(reply.body) + reply.lost_bytes))
+                if reply.encoding:
+                    self.send_header("Content-Encoding", reply.encoding)
                 self.end_headers()
-                self.wfile.write(reply.body)
+                for n in range(len(reply.body)) if reply.drip_s else ():
+                    self.wfile.write(reply.body[n : n + 1])
+                    time.sleep(reply.drip_s)
+                self.wfile.write(b"" if reply.drip_s else reply.body)
                 self.close_connection = reply.lost_bytes > 0
 
             def log_message(self, *_: object) -> None:

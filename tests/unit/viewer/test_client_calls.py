@@ -171,3 +171,10 @@ def test_a_replay_without_any_picture_leaves_the_refusal_to_the_server(server: S
     again = connect(server).replay(RECORD, {})
     assert "image" not in server.seen[0].fields
     assert again.picture is None
+
+
+@pytest.mark.parametrize("status", [200, 503])
+def test_a_reply_that_drips_in_ends_with_the_time(http_server: HttpServer, connect: Connect, status: int) -> None:
+    http_server.reply = Reply(bytes(40), status=status, drip_s=0.1)
+    with pytest.raises(RequestError, match=r"timeout_s: got no answer, allowed 0\.3 s"):
+        connect(http_server, timeout_s=0.3).predict(b"image", "what?")

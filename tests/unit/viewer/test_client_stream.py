@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import json
 from collections.abc import Callable
 from typing import Any
@@ -106,6 +107,11 @@ def test_the_client_asks_for_a_stream_and_adds_the_picture(http_server: HttpServ
     assert isinstance(parts[-1], Record)
     assert parts[-1].picture is not None
     assert http_server.seen[0].options == {"layers": [0], "seed": 2, "stream": True}
+
+
+def test_a_stream_that_a_proxy_compressed(http_server: HttpServer, connect: Connect) -> None:
+    http_server.reply = Reply(gzip.compress(REPLY), encoding="gzip")
+    check(list(connect(http_server).stream(b"image", "what?", keep_picture=False)))
 
 
 def test_a_refusal_in_place_of_a_stream(http_server: HttpServer, connect: Connect) -> None:

@@ -46,11 +46,7 @@ class HttpTransport:
 
     def send(self, fields: Mapping[str, bytes], *, npz: bool, timeout_s: float) -> bytes:
         """See `Transport.send`."""
-        with self._typed_errors(timeout_s):
-            reply = self._client.send(self._request(fields, "application/octet-stream" if npz else JSON, timeout_s))
-        if reply.status_code != 200:
-            raise from_http(reply.status_code, reply.content, sum(map(len, fields.values())))
-        return bytes(reply.content)
+        return b"".join(self._reply(fields, "application/octet-stream" if npz else JSON, timeout_s))
 
     def stream(self, fields: Mapping[str, bytes], *, timeout_s: float) -> Iterator[bytes]:
         """Sends the request's fields and yields the reply's bytes as they come.
@@ -61,16 +57,18 @@ class HttpTransport:
         Raises:
             RequestError: as `send`, also in the midst of a reply.
         """
+        return self._reply(fields, JSON, timeout_s)
+
+    def _reply(self, fields: Mapping[str, bytes], accept: str, timeout_s: float) -> Iterator[bytes]:
+        """The reply's bytes as they come, with what a proxy compressed unpacked."""
         end = time.monotonic() + timeout_s
         with self._typed_errors(timeout_s):
-            reply = self._client.send(self._request(fields, JSON, timeout_s), stream=True)
+            reply = self._client.send(self._request(fields, accept, timeout_s), stream=True)
             try:
                 if reply.status_code != 200:
-                    raise from_http(reply.status_code, reply.read(), sum(map(len, fields.values())))
-                for piece in reply.iter_raw():
-                    yield piece
-                    if time.monotonic() > end:
-                        raise timed_out(timeout_s)
+                    body = b"".join(_in_time(reply.iter_bytes(), end, timeout_s))
+                    raise from_http(reply.status_code, body, sum(map(len, fields.values())))
+                yield from _in_time(reply.iter_bytes(), end, timeout_s)
             finally:
                 reply.close()
 
@@ -103,6 +101,14 @@ class HttpTransport:
     def close(self) -> None:
         """Closes the connections."""
         self._client.close()
+
+
+def _in_time(pieces: Iterator[bytes], end: float, timeout_s: float) -> Iterator[bytes]:
+    """The pieces until `end`; httpx's own timeout is one for each of them."""
+    for piece in pieces:
+        if time.monotonic() > end:
+            raise timed_out(timeout_s)
+        yield piece
 
 
 def checked_host(url: str) -> str:
