@@ -173,6 +173,18 @@ def test_hostile_text_stays_text(tmp_path: Path) -> None:
     assert {path.parent for path in out.rglob("*")} == {out}
 
 
+@pytest.mark.parametrize("breaks", ["\n", "\r\n\n", "\x85", "\u2029"], ids=ascii)
+def test_an_answer_of_several_paragraphs_is_drawn(tmp_path: Path, breaks: str) -> None:
+    record = make_record(words=("A", f" red{breaks}dot", "."), reductions=("layers_heads", "all"))
+    shown = export.show(record)
+    assert len(export.export_overlays(record, tmp_path)) == 4
+    assert len(export.export_overlays(record, tmp_path, view="all")) == 1
+    for number in range(4):
+        _png(export.figure(shown, shown.item(number)))
+    _png(export.contact_sheet(shown))
+    export.write_animation(shown, tmp_path / "answer.gif")
+
+
 def test_letters_that_no_font_draws_are_named() -> None:
     assert fonts.undrawable(["red é ω"]) == ""
     _, drawn = fonts.font_for("a\U000f0000", 20, 400, ())

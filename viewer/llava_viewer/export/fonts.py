@@ -21,13 +21,14 @@ _NOWHERE = "\uffff"
 
 
 def font_for(text: str, size_px: float, weight: int, fonts: tuple[str, ...]) -> tuple[ImageFont.FreeTypeFont, str]:
-    """The font that draws a line, and the line with what no font has written as U+XXXX.
+    """The font that draws a line, and the line with what no font has written as U+XXXX and line breaks as spaces.
 
     Args:
         size_px: the height of the letters in px.
         weight: 200..900, where the font can vary.
         fonts: font files that go first.
     """
+    text = " ".join(text.splitlines())  # Raqm lays out no text of several paragraphs
     chain = _chain(fonts)
     missing = {name: _missing(name, text) for name in chain}
     best = min(chain, key=lambda name: len(missing[name]))
