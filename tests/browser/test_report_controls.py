@@ -87,6 +87,28 @@ def test_a_layer_alone_is_the_mean_of_its_heads(show: Show, report: Path, record
     assert np.abs(shown - 255 * mean / mean.max()).max() <= 1
 
 
+@pytest.mark.parametrize(("layers", "heads", "key", "name"), [(1, 3, "]", "L0 H1"), (3, 1, "}", "L1 H0")])
+def test_an_axis_with_one_entry_is_no_choice(
+    show: Show, tmp_path: Path, layers: int, heads: int, key: str, name: str
+) -> None:
+    path = tmp_path / "run.html"
+    path.write_text(render_report(make_record(layers=layers, heads=heads, reductions=("none",))), encoding="utf-8")
+    page = show(path, "#t=2&v=none&h=0" if layers == 1 else "#t=2&v=none&l=1")
+    settle(page)
+    page.keyboard.press(key)
+    settle(page)
+    assert page.inner_text("#slotname") == name
+
+
+def test_an_address_shows_the_same_in_an_open_page_as_in_a_fresh_one(show: Show, report: Path) -> None:
+    page = show(report, "#t=3&v=none&m=map&p=inferno&s=shared&b=prob&o=40")
+    settle(page)
+    page.evaluate("location.hash = '#t=4&v=none&m=heat'")
+    page.wait_for_selector("#t4:checked", state="attached")
+    assert all(page.is_checked(f"#{name}") for name in ("p-cividis", "s-token", "b-share"))
+    assert page.input_value("#opacity") == "100"
+
+
 def test_a_click_on_the_board_chooses(show: Show, report: Path, record: Record) -> None:
     page = show(report, "#t=2&v=none")
     settle(page)
@@ -133,6 +155,17 @@ def test_pins_and_their_difference(show: Show, report: Path, record: Record) -> 
     expect(page.locator(".trio figure").nth(1)).to_contain_text("mean of all words")
     page.click("#unpin")
     expect(page.locator(".trio figure")).to_have_count(0)
+
+
+def test_what_is_cleared_stays_cleared_when_an_earlier_map_arrives_late(show: Show, report: Path) -> None:
+    page = show(report, "#t=1&v=none&l=1")
+    settle(page)
+    late = """async () => {
+        for (const id of ["pin-mean", "unpin"]) document.getElementById(id).click();
+        await new Promise((resolve) => setTimeout(resolve, 500));
+        return document.querySelectorAll(".trio figure").length;
+    }"""
+    assert page.evaluate(late) == 0
 
 
 @pytest.mark.parametrize("mode", ["heat", "spotlight", "map", "photo"])

@@ -19,13 +19,14 @@ function choose(input) {
   input.dispatchEvent(new Event("change", { bubbles: true }));
 }
 
-// Layer and head are kept from view to view where the view has them.
+// Layer and head are kept from view to view where the view has them; the only one of its kind is always chosen.
 function fitted(view, layer, head) {
   if (view.pairs.length) {
     const known = view.pairs.some(([l, h]) => l === layer && h === head);
     return known ? [layer, head] : [null, null];
   }
-  return [view.layers.includes(layer) ? layer : null, view.heads.includes(head) ? head : null];
+  const held = (list, own) => (list.length === 1 ? list[0] : list.includes(own) ? own : null);
+  return [held(view.layers, layer), held(view.heads, head)];
 }
 
 let chosenLabels = [];
@@ -42,6 +43,8 @@ function mark() {
 }
 
 // The address: #t=7&v=mean&l=12&h=3&m=heat, and what differs from the usual.
+// A whole number of an address or a picker, null for none.
+const number = (digits) => (/^\d+$/.test(digits) ? +digits : null);
 const tokenName = (key) => key.replace(/^t/, "");
 function takeText(take) {
   return [tokenName(take.token), take.view.name, take.layer ?? "", take.head ?? ""].join("~");
@@ -54,7 +57,6 @@ function takeFrom(text) {
   const view = views.find((one) => one.name === name.join("~"));
   const key = tokenKeys.find((one) => one === token || one === `t${token}`);
   if (!view || (!key && !view.whole)) return null;
-  const number = (digits) => (/^\d+$/.test(digits ?? "") ? +digits : null);
   const [fittedLayer, fittedHead] = fitted(view, number(layer), number(head));
   return { view, token: key ?? "", layer: fittedLayer, head: fittedHead };
 }
@@ -80,6 +82,7 @@ function remember() {
   pending = setTimeout(() => history.replaceState(null, "", address()), 250);
 }
 
+// What an address leaves out is as usual, so that it shows the same in a page that is open as in a fresh one.
 function recall() {
   if (!location.hash.includes("=")) return;
   const state = new URLSearchParams(location.hash.slice(1));
@@ -89,11 +92,10 @@ function recall() {
   const view = views.find((one) => one.name === state.get("v"));
   if (view) check(byId(view.key));
   for (const name of Object.keys(STATES)) {
-    check(all(`input[name="${name}"]`).find((input) => input.id === `${name}-${state.get(name)}`));
+    check(all(`input[name="${name}"]`).find((input) => input.id === `${name}-${state.get(name) ?? STATES[name]}`));
   }
-  const number = (name) => (/^\d+$/.test(state.get(name) ?? "") ? +state.get(name) : null);
-  [choice.layer, choice.head] = fitted(currentView(), number("l"), number("h"));
-  if (number("o") !== null) byId("opacity").value = Math.min(100, number("o"));
+  [choice.layer, choice.head] = fitted(currentView(), number(state.get("l")), number(state.get("h")));
+  byId("opacity").value = Math.min(100, number(state.get("o")) ?? 100);
   choice.pins.a = takeFrom(state.get("pa"));
   choice.pins.b = state.get("pb") === "mean" ? { mean: true } : takeFrom(state.get("pb"));
 }

@@ -44,8 +44,11 @@ function plate(letter, name, caption, levels, kind) {
   return figure;
 }
 
+let compared = 0;
 async function drawCompare() {
+  const turn = ++compared;
   const pins = await pinned();
+  if (turn !== compared) return;
   const [a, b] = pins;
   difference = null;
   const most = Math.max(a?.map.max ?? 0, b?.map.max ?? 0);
@@ -70,7 +73,7 @@ async function drawCompare() {
     figures.push(last);
   }
   trio.replaceChildren(...figures.filter(Boolean));
-  if (!a && b === null && choice.pins.b?.mean) trio.textContent = "Keep a map as A to compare it with the mean.";
+  if (!a && choice.pins.b?.mean) trio.textContent = "Keep a map as A to compare it with the mean.";
   byId("save-difference").hidden = !difference;
 }
 

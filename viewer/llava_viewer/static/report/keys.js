@@ -45,7 +45,7 @@ function nextToken(by) {
   const keys = walk();
   choose(byId(keys[Math.min(keys.length - 1, Math.max(0, keys.indexOf(currentToken()) + by))]));
 }
-// From map to map of a view: [ and ] over layers (or pairs, or heads where there are no layers), { and } over heads.
+// From map to map of a view: [ and ] over layers (or pairs, or heads where there is one layer at most), { and } over heads.
 function nextCell(axis, by) {
   const view = currentView();
   if (view.cells === 1) return;
@@ -53,9 +53,10 @@ function nextCell(axis, by) {
     const at = view.pairs.findIndex(([layer, head]) => layer === choice.layer && head === choice.head);
     return pick(...turn([[null, null], ...view.pairs], at + 1, by));
   }
-  const list = [null, ...(axis === "layer" && view.layers.length ? view.layers : view.heads)];
-  if (axis === "layer" && view.layers.length) pick(turn(list, list.indexOf(choice.layer), by), choice.head);
-  else if (view.heads.length) pick(choice.layer, turn(list, list.indexOf(choice.head), by));
+  const overLayers = axis === "layer" && view.layers.length > 1;
+  const list = [null, ...(overLayers ? view.layers : view.heads)];
+  if (overLayers) pick(turn(list, list.indexOf(choice.layer), by), choice.head);
+  else pick(choice.layer, turn(list, list.indexOf(choice.head), by));
 }
 
 const KEYS = {

@@ -35,7 +35,7 @@ function fillPickers(view) {
       picker.hidden = list.length < 2;
       const entries = kind === "pair"
         ? list.map(([layer, head]) => [`L${layer} H${head}`, `${layer}.${head}`])
-        : list.map((number) => [String(number), String(number)]);
+        : list.map((one) => [`${one}`, `${one}`]);
       options(picker.querySelector("select"), [[`mean of ${list.length}`, ""], ...entries], chosen[kind]);
     }
     byId("layers").hidden = view.cells === 1;
@@ -48,12 +48,9 @@ function pick(layer, head) {
   remember();
   show();
 }
-const numberOrNone = (text) => (text === "" ? null : +text);
-pickers.layer.addEventListener("change", (event) => pick(numberOrNone(event.target.value), choice.head));
-pickers.head.addEventListener("change", (event) => pick(choice.layer, numberOrNone(event.target.value)));
-pickers.pair.addEventListener("change", (event) => {
-  pick(...(event.target.value ? event.target.value.split(".").map(Number) : [null, null]));
-});
+pickers.layer.addEventListener("change", (event) => pick(number(event.target.value), choice.head));
+pickers.head.addEventListener("change", (event) => pick(choice.layer, number(event.target.value)));
+pickers.pair.addEventListener("change", (event) => pick(...event.target.value.split(".").map(number)));
 
 async function drawBoard({ take }) {
   const { view, token } = take;
@@ -65,7 +62,7 @@ async function drawBoard({ take }) {
   const numbers = await Promise.all(cells.map((cell) => cellNumbers(view, cell, token)));
   const maps = shares ? [] : await Promise.all(cells.map((cell) => cellMap(view, cell, token)));
   const colours = palette(value("p"));
-  if (shown.take.view !== view || shown.take.token !== token) return;
+  if (shown.take.view !== view || shown.take.token !== token || shares !== (value("k") === "shares")) return;
   const most = numbers.reduce((a, one) => Math.max(a, one[0]), 0);
   const mostShare = numbers.reduce((a, one) => Math.max(a, one[2]), 0);
   board.width = plan.width;
