@@ -72,12 +72,17 @@ def serve(arguments: argparse.Namespace) -> int:
         handle = start_server(
             models, name=arguments.name, ports=ports, tls=tls, timeout_s=arguments.timeout, progress=say
         )
-        print(describe(handle.state), flush=True)
-        if arguments.background:
-            say(f"in the background; stop it with: make stop{_name_option(arguments.name)}")
-            return 0
-        say("Ctrl-C stops it")
-        code = _watch(handle, arguments)
+        try:
+            print(describe(handle.state), flush=True)
+            if arguments.background:
+                say(f"in the background; stop it with: make stop{_name_option(arguments.name)}")
+                return 0
+            say("Ctrl-C stops it")
+            code = _watch(handle, arguments)
+        except BaseException:
+            # Whatever ends this process, such as a closed pipe for its addresses, must not leave Java behind.
+            handle.stop()
+            raise
         if code is None:
             return 0
         logs = _kept_logs(arguments.name)

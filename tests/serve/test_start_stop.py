@@ -79,6 +79,17 @@ def test_background_beside_another_server_and_stop(asker: Asker, picture: bytes)
     assert asker.workers()[0][0] == "READY"
 
 
+def test_a_start_whose_addresses_nobody_reads_leaves_nothing(built_archive: Path) -> None:
+    command = [*SERVE, "llava-shapes", "--no-build", "--ports", "auto", "--name", NAME]
+    with Path("/dev/full").open("w") as full:
+        started = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=300, check=False)
+    assert started.returncode != 0
+    assert "ready in" in started.stderr
+    assert read_state(NAME) is None
+    marks = [" ".join(process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"])]
+    assert not any(str(run_folder(NAME)) in mark for mark in marks)
+
+
 def test_of_two_starts_at_once_one_wins(built_archive: Path, picture: bytes) -> None:
     command = [*SERVE, "llava-shapes", "--no-build", "--background", "--ports", "auto", "--name", NAME]
     with ThreadPoolExecutor(2) as pool:
