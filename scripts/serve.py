@@ -57,6 +57,8 @@ def serve(arguments: argparse.Namespace) -> int:
     """Builds what is missing, starts, and in the foreground waits until a signal."""
     # From the first moment on: a signal during the start must not leave Java behind either.
     signal.signal(signal.SIGTERM, _terminate)
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # a terminal that closes, unless nohup said otherwise
+        signal.signal(signal.SIGHUP, _terminate)
     models = arguments.models or ["llava-shapes"]
     for model in models if not arguments.no_build else []:
         # Before the build, which does not need weights that stay outside the archive.
@@ -127,7 +129,7 @@ def _kept_logs(name: str) -> Path:
 
 
 class _Terminated(KeyboardInterrupt):
-    """SIGTERM: stop, but finish what was accepted."""
+    """SIGTERM or SIGHUP: stop, but finish what was accepted."""
 
 
 def _terminate(signum: int, frame: types.FrameType | None) -> None:

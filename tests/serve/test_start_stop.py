@@ -106,7 +106,7 @@ def test_of_two_starts_at_once_one_wins(built_archive: Path, picture: bytes) -> 
     asker.close()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_during_the_start_leaves_nothing(built_archive: Path, number: signal.Signals) -> None:
     command = [*SERVE, "llava-shapes", "--no-build", "--ports", "auto", "--name", NAME]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
