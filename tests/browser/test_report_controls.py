@@ -192,6 +192,20 @@ def test_saved_files_open_and_hold_the_records_numbers(show: Show, report: Path,
     assert len(picture.convert("RGB").getcolors(10_000_000)) > 50
 
 
+def test_a_question_without_spaces_is_broken_into_lines(show: Show, tmp_path: Path) -> None:
+    path = tmp_path / "run.html"
+    question = "図の中に何がありますか" * 14
+    path.write_text(render_report(make_record(prompt=question)), encoding="utf-8")
+    page = show(path)
+    settle(page)
+    with page.expect_download() as download:
+        page.click(".looks [data-save=svg]")
+    texts = [text for element in ET.parse(download.value.path()).iter() if "図" in (text := element.text or "")]
+    assert len(texts) > 1
+    assert max(map(len, texts)) < 110
+    assert "".join(texts).endswith(question)
+
+
 def test_hostile_text_stays_text_in_saved_files(show: Show, tmp_path: Path) -> None:
     path = tmp_path / "hostile.html"
     path.write_text(render_report(hostile_record()), encoding="utf-8")

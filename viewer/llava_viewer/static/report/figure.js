@@ -37,15 +37,14 @@ async function photoUri(mode) {
   return canvas.toDataURL("image/jpeg", 0.92);
 }
 
-// Lines of at most the width, broken between words.
+// Lines of at most the width, broken between words and every 24 characters inside one: not every script has spaces.
 function wrapped(text, size, weight) {
   const context = document.createElement("canvas").getContext("2d");
   context.font = `${weight} ${size}px ${SANS}`;
   const lines = [""];
-  for (const word of text.split(/\s+/)) {
-    const longer = `${lines.at(-1)} ${word}`.trim();
-    if (context.measureText(longer).width > FIGURE_WIDTH && lines.at(-1)) lines.push(word);
-    else lines[lines.length - 1] = longer;
+  for (const part of text.match(/\s+|\S{1,24}/gu)) {
+    if (context.measureText(lines.at(-1) + part).width > FIGURE_WIDTH) lines.push(part);
+    else lines[lines.length - 1] += part;
   }
   if (lines.length > 6) lines.splice(6, Infinity, "…");
   return lines;
