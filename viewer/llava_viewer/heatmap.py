@@ -1,4 +1,4 @@
-"""Maps as pictures: attention maps -> 8-bit grey PNGs for the stage, palette PNGs for the gallery, overlays for files.
+"""Maps as pictures: attention maps -> 8-bit grey PNGs for the pages, overlays for files.
 
 A PNG here is written by hand (one IHDR, one IDAT) because a map of 24 x 24 is smaller than the chunks that an image
 library adds, and because the bytes must not change with the library's version.
@@ -17,8 +17,6 @@ from PIL import Image as PillowImage
 from llava_viewer import colormap
 from llava_wire.geometry import Geometry
 
-GALLERY_LEVELS = 12
-"""Colours of a gallery map: steps of a twelfth cannot be told apart at that size, and each costs bytes."""
 Rect = tuple[float, float, float, float]
 
 
@@ -40,21 +38,7 @@ def to_grey(maps: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.uint8], npt.N
 def grey_png(grey: npt.NDArray[np.uint8]) -> bytes:
     """grey [row, col] uint8 as an 8-bit greyscale PNG."""
     rows, cols = grey.shape
-    return _png(cols, rows, 8, 0, b"", [grey[row].tobytes() for row in range(rows)])
-
-
-def palette_png(grey: npt.NDArray[np.uint8], palette: str = colormap.DEFAULT_PALETTE) -> bytes:
-    """grey [row, col] uint8 as a 4-bit palette PNG of `GALLERY_LEVELS` colours whose opacity rises with attention."""
-    rows, cols = grey.shape
-    levels = np.rint(grey.astype(np.float64) * (GALLERY_LEVELS - 1) / 255).astype(np.uint8)
-    if cols % 2:
-        levels = np.pad(levels, ((0, 0), (0, 1)))
-    packed = (levels[:, ::2] << 4 | levels[:, 1::2]).astype(np.uint8)
-    steps = np.linspace(0, 1, GALLERY_LEVELS)
-    colours = colormap.lookup(palette, steps).tobytes()
-    opacity = np.rint(colormap.alpha(steps) * 255).astype(np.uint8).tobytes()
-    chunks = _chunk(b"PLTE", colours) + _chunk(b"tRNS", opacity)
-    return _png(cols, rows, 4, 3, chunks, [packed[row].tobytes() for row in range(rows)])
+    return _png(cols, rows, [grey[row].tobytes() for row in range(rows)])
 
 
 def data_uri(data: bytes, kind: str = "image/png") -> str:
@@ -100,11 +84,11 @@ def overlay(
     return PillowImage.alpha_composite(ground.convert("RGBA"), layer).convert("RGB")
 
 
-def _png(width: int, height: int, bits: int, colour_type: int, extra: bytes, lines: list[bytes]) -> bytes:
-    header = struct.pack(">IIBBBBB", width, height, bits, colour_type, 0, 0, 0)
+def _png(width: int, height: int, lines: list[bytes]) -> bytes:
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
     # Neighbouring attention values differ too much for PNG's line filters to help: filter 0 on every line.
     data = zlib.compress(b"".join(b"\0" + line for line in lines), 9)
-    return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header) + extra + _chunk(b"IDAT", data) + _chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header) + _chunk(b"IDAT", data) + _chunk(b"IEND", b"")
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:

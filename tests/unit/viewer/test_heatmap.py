@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
-from llava_viewer import colormap, heatmap
+from llava_viewer import heatmap
 from llava_wire.geometry import Preprocess
 
 
@@ -37,22 +37,6 @@ def test_a_grey_png_holds_the_pixels(shape: tuple[int, int]) -> None:
     picture = read(heatmap.grey_png(grey))
     assert picture.mode == "L"
     assert np.array_equal(np.asarray(picture), grey)
-
-
-@pytest.mark.parametrize("shape", [(24, 24), (3, 5)])
-def test_a_palette_png_shows_the_palette_in_few_levels(shape: tuple[int, int]) -> None:
-    grey = np.random.default_rng(1).integers(0, 256, shape, np.uint8)
-    data = heatmap.palette_png(grey)
-    rgba = np.asarray(read(data).convert("RGBA"))
-    steps = heatmap.GALLERY_LEVELS - 1
-    levels = np.rint(grey / 255 * steps) / steps
-    assert np.array_equal(rgba[..., :3], colormap.lookup("cividis", levels))
-    assert np.abs(rgba[..., 3] - 255 * colormap.alpha(levels)).max() <= 1
-
-
-def test_a_palette_png_of_a_full_grid_is_small() -> None:
-    grey = np.random.default_rng(2).integers(0, 256, (24, 24), np.uint8)
-    assert len(heatmap.palette_png(grey)) < 600
 
 
 def test_an_overlay_lies_on_the_patch_of_the_original_picture() -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import html
 import html.parser
 import io
 import re
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,9 +17,11 @@ from PIL import Image as PillowImage
 
 from llava_viewer import render
 from llava_viewer.render import ReportTooLargeError, render_report, report_size_note
+from llava_wire import decode
 from support.golden import GOLDEN, HOSTILE, PAGES, RECORDS, golden_text, hostile_record
 from support.synthetic import make_record
 
+KEPT = Path(__file__).parents[2] / "data" / "records"
 VOID = {"meta", "link", "input", "img", "br", "hr"}
 ENDED_BY_OTHERS = {"li", "dt", "dd"}
 
@@ -180,3 +184,13 @@ def test_a_large_report_has_a_note() -> None:
     note = report_size_note("x" * 5_000_001)
     assert note is not None
     assert "--view" in note
+
+
+@pytest.mark.parametrize("path", sorted(KEPT.glob("v*/*.npz")), ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_kept_records_of_every_version_still_render(path: Path) -> None:
+    record = decode(path.read_bytes())
+    page = render_report(record)
+    assert html.escape(record.answer, quote=False) in page
+    assert html.escape(record.facts.prompt.text, quote=False) in page
+    for name in record.views:
+        assert html.escape(name, quote=False) in page
