@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig
 
-from llava_server.estimate import estimate, response_limit
+from llava_server.estimate import Extent, response_limit, sized
 from llava_server.loading import check_config, facts_of
 from llava_server.locate import device_of
 from llava_server.memory import device_memory
@@ -68,7 +68,7 @@ def table(store: Path, model: str, options: object, prompt_tokens: int) -> list[
     weights = weight_bytes(config, dtype, settings.quantization)
     facts = facts_of(config, dtype)
     plan = make_plan(parse_options(options), facts, settings)
-    needed = estimate(plan, facts, prompt_tokens + facts.image_tokens, prompt_tokens)
+    needed = sized(plan, facts, Extent.of(plan, prompt_tokens + facts.image_tokens, prompt_tokens))
     buffers = buffer_bytes(facts, settings) if settings.compile else 0
     memory = [device_memory(place) for place in devices_of(device_of(settings))]
     return [

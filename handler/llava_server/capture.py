@@ -144,7 +144,19 @@ def _capture_attention(
     return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
 
 
+def _capture_mask(*args: Any, **kwargs: Any) -> torch.Tensor | None:
+    """Stock sdpa's mask [batch, 1, query, key], but rows that see no key see all of them.
+
+    Only padding has such rows, and nothing reads them. Some kernels answer them with NaN, which the next layer would
+    keep as a key: from there it reaches every row, because nothing times NaN is NaN.
+    """
+    mask: torch.Tensor | None = sdpa_mask(*args, **kwargs)
+    if mask is None or mask.dtype != torch.bool or mask.shape[-2] == 1:
+        return mask  # a single row sees at least itself
+    return mask | ~mask.any(-1, keepdim=True)
+
+
 def register() -> None:
     """Makes the capture known to transformers; the mask function too, or left padding would be ignored silently."""
     AttentionInterface.register(CAPTURE_ATTENTION, _capture_attention)
-    AttentionMaskInterface.register(CAPTURE_ATTENTION, sdpa_mask)
+    AttentionMaskInterface.register(CAPTURE_ATTENTION, _capture_mask)

@@ -7,6 +7,7 @@ order of the requests.
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
 import time
@@ -26,6 +27,7 @@ from llava_server.generate import Progress, generate, steps_of
 from llava_server.loading import LoadedModel, load, prepare
 from llava_server.locate import device_of, resolve
 from llava_server.memory import is_out_of_memory, release
+from llava_server.plan import ModelFacts
 from llava_server.prepare import Checked, Prepared, Preparer
 from llava_server.replay import replay
 from llava_server.request import GenerateRequest
@@ -110,7 +112,8 @@ class Engine:
             one `Record` or `RequestError` per request, in order.
         """
         results: list[Record | RequestError | None] = [None] * len(requests)
-        room = self._room()
+        with self._turn:  # what another thread's batch holds now will be free when it is our turn
+            room = self._room()
         waiting: list[_Waiting] = []
         for index, request in enumerate(requests):
             try:
@@ -119,7 +122,7 @@ class Engine:
             except RequestError as error:
                 results[index] = error
         # Pictures of later batches are opened while the device runs the earlier ones.
-        for batch in _split(waiting, room):
+        for batch in _split(waiting, room, self.loaded.facts):
             prepared: list[tuple[int, Prepared]] = []
             for entry in batch:
                 try:
@@ -147,7 +150,9 @@ class Engine:
         """
         try:
             streamed = replace(request, options=replace(request.options, stream=True))
-            prepared = self._preparer.finish(self._preparer.check(streamed, self._room()))
+            with self._turn:
+                room = self._room()
+            prepared = self._preparer.finish(self._preparer.check(streamed, room))
         except RequestError as error:
             yield error
             return
@@ -280,14 +285,14 @@ def _late(entry: Prepared) -> RequestError:
     )
 
 
-def _split(waiting: Sequence[_Waiting], room: Room) -> list[list[_Waiting]]:
-    """Consecutive batches of one kind that fit; padding makes every item as large as the batch's largest."""
+def _split(waiting: Sequence[_Waiting], room: Room, facts: ModelFacts) -> list[list[_Waiting]]:
+    """Consecutive batches of one kind that fit, every request padded to the largest extent among them."""
     batches: list[list[_Waiting]] = []
     for entry in waiting:
         if batches and batches[-1][-1].checked.kind == entry.checked.kind != "beams":
             together = [e.checked for e in (*batches[-1], entry)]
-            largest = max(together, key=lambda c: c.needed.device_bytes / c.count)
-            if room.holds(largest.needed, sum(c.count for c in together) / largest.count):
+            extent = functools.reduce(sizes.Extent.joined, (checked.extent for checked in together))
+            if room.holds([sizes.sized(checked.plan, facts, extent) for checked in together]):
                 batches[-1].append(entry)
                 continue
         batches.append([entry])

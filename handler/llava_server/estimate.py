@@ -1,6 +1,7 @@
 """How many bytes a request takes, before anything runs: cache, capture, prefill, maps, response.
 
-Flow: model facts + plan -> `Estimate` -> refusals (`check_response`, room.py) or the table of `make estimate`.
+Flow: model facts + plan -> `Extent` -> `Estimate` -> refusals (`check_response`, room.py) or the table of `make
+estimate`.
 """
 
 from __future__ import annotations
@@ -39,29 +40,61 @@ class Estimate:
         return self.cache_bytes + self.capture_bytes + self.maps_bytes + self.scratch_bytes
 
 
-def estimate(
-    plan: Plan, facts: ModelFacts, prompt_tokens: int, question_tokens: int = 0, *, given: bool = False
-) -> Estimate:
-    """Bounds for one request.
+@dataclass(frozen=True)
+class Extent:
+    """How far a request reaches in a batch; the batch pads each of its requests to the largest extent of any.
 
     Args:
-        plan: the resolved request.
-        facts: the model's shape.
         prompt_tokens: tokens of the prompt, image tokens included.
-        question_tokens: prompt rows that may be captured.
-        given: the answer is replayed, as that of a beam search always is: one prefill that also scores the answer.
+        new_tokens: tokens that the answer may have.
+        prompt_rows: prompt rows that are captured besides the last.
+        scored: tokens of a given answer that one prefill also scores.
+        layers: the layers that are captured.
     """
-    options = plan.options
-    new = options.max_new_tokens
-    answer_rows = 0 if options.rows == "prompt" else (new if options.steps == "all" else len(options.steps))
-    prompt_rows = 0 if options.rows == "answer" else question_tokens
-    rows = answer_rows + prompt_rows
+
+    prompt_tokens: int
+    new_tokens: int
+    prompt_rows: int
+    scored: int
+    layers: frozenset[int]
+
+    @classmethod
+    def of(cls, plan: Plan, prompt_tokens: int, question_tokens: int = 0, *, given: bool = False) -> Extent:
+        """The extent of one request alone.
+
+        Args:
+            plan: the resolved request.
+            prompt_tokens: tokens of the prompt, image tokens included.
+            question_tokens: prompt rows that may be captured.
+            given: the answer is replayed, as that of a beam search always is.
+        """
+        options = plan.options
+        new = options.max_new_tokens
+        rows = 0 if options.rows == "answer" else question_tokens
+        return cls(prompt_tokens, new, rows, new if given or options.num_beams > 1 else 0, frozenset(plan.cells))
+
+    def joined(self, other: Extent) -> Extent:
+        """The extent that a batch of both pads each of them to."""
+        return Extent(
+            max(self.prompt_tokens, other.prompt_tokens),
+            max(self.new_tokens, other.new_tokens),
+            max(self.prompt_rows, other.prompt_rows),
+            max(self.scored, other.scored),
+            self.layers | other.layers,
+        )
+
+
+def sized(plan: Plan, facts: ModelFacts, extent: Extent) -> Estimate:
+    """Bounds for one request that reaches as far as `extent`, its own or that of its batch."""
+    options, prompt_tokens, new = plan.options, extent.prompt_tokens, extent.new_tokens
+    own_rows = options.max_new_tokens if options.steps == "all" else len(options.steps)
+    rows = (0 if options.rows == "prompt" else own_rows) + (0 if options.rows == "answer" else extent.prompt_rows)
     value = facts.cache_bytes_per_value
     cache = 2 * facts.layers * facts.kv_heads * facts.head_dim * (prompt_tokens + new) * value
-    capture = len(plan.cells) * facts.heads * facts.head_dim * (new + prompt_rows) * value
+    capture = len(extent.layers) * facts.heads * facts.head_dim * (new + extent.prompt_rows) * value
     per_map = facts.image_tokens * BYTES_PER_VALUE[options.precision] + _ROW_OVERHEAD_BYTES
     # The mask [prompt, prompt] comes once as bool and once as numbers.
-    scored = new if given or options.num_beams > 1 else 0
+    scored = extent.scored
     length = prompt_tokens + scored
     prefill = facts.picture_bytes + length * facts.token_bytes + length**2 * (1 + value) + scored * facts.score_bytes
     scratch = max(prefill, scratch_bytes(facts.heads, rows, prompt_tokens + new, facts.head_dim))

@@ -92,6 +92,8 @@ def steps_of(
     steps: Steps = _GrowingSteps(loaded, batch, cache, capture)
     if static is not None and not finished:
         steps = static.begin(batch, cache, capture, new_tokens) or steps
+    # What the steps do not hold themselves, such as a cache that was copied into static buffers, is free from here.
+    del cache, logits
     step = 0
     yield Progress(step, log, capture, steps.keys, batch.pads)
     while not finished:

@@ -87,7 +87,8 @@ def load(folder: Path, settings: ModelSettings, *, device: str, dtype: str) -> L
             **placement(settings, device),
         )
     except Exception as error:
-        if not is_out_of_memory(error):
+        # The second: quantised layers that accelerate found no place for on a GPU.
+        if not is_out_of_memory(error) and "dispatched on the CPU or the disk" not in str(error):
             raise
         needed = weight_bytes(config, getattr(torch, dtype), settings.quantization)
         raise too_large(needed, settings, dtype, [device_memory(place) for place in devices_of(device)]) from error
@@ -154,6 +155,9 @@ def prepare(model: Any, processor: Any) -> LoadedModel:
     register()
     model.eval()
     model.set_attn_implementation({"text_config": CAPTURE_ATTENTION})
+    if model.dtype == torch.float32:
+        # The patch embedding is a convolution, and cuDNN's would round its input to 10 bits.
+        torch.backends.cudnn.allow_tf32 = False
     preprocess = preprocess_of(processor.image_processor, config.vision_config.patch_size)
     eos = model.generation_config.eos_token_id
     eos = processor.tokenizer.eos_token_id if eos is None else eos

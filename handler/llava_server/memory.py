@@ -20,11 +20,15 @@ _SIGNS = (
     "DefaultCPUAllocator: not enough memory",
     "CUDA out of memory",
     "CUDA error: out of memory",
+    "CUDA driver error: out of memory",
+    "Triton Error [CUDA]: out of memory",
     "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUBLAS_STATUS_NOT_INITIALIZED",
     "std::bad_alloc",
     "Cannot allocate memory",
 )
-"""What torch and the system say in a plain RuntimeError or OSError when there is no memory."""
+"""What torch and the system say in a plain RuntimeError or OSError when there is no memory; cuBLAS is not initialised
+when its handle has no room."""
 
 
 @dataclass(frozen=True)

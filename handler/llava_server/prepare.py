@@ -37,7 +37,8 @@ class Checked:
         request: what was asked.
         kind: "decode" token by token, "replay" a given answer, or search with "beams"; a batch is of one kind.
         plan, prompt: what is asked for, resolved.
-        needed: bytes of all of its sequences together.
+        extent: how far it reaches alone.
+        needed: bytes of all of its sequences together, alone.
         check_ms: time spent so far.
     """
 
@@ -45,13 +46,9 @@ class Checked:
     kind: Kind
     plan: Plan
     prompt: EncodedPrompt
+    extent: sizes.Extent
     needed: sizes.Estimate
     check_ms: float
-
-    @property
-    def count(self) -> int:
-        """Items that it will have."""
-        return self.plan.options.num_return_sequences if self.kind == "decode" else 1
 
 
 @dataclass(frozen=True)
@@ -110,11 +107,12 @@ class Preparer:
         if options.rows == "prompt" and not prompt.question:
             raise invalid("options.rows", "prompt", '"answer" or "both" for a prompt without text of its own')
         check_context(len(prompt.ids), options.max_new_tokens, loaded.facts.context)
-        needed = sizes.estimate(plan, loaded.facts, len(prompt.ids), len(prompt.question), given=given is not None)
+        extent = sizes.Extent.of(plan, len(prompt.ids), len(prompt.question), given=given is not None)
+        needed = sizes.sized(plan, loaded.facts, extent)
         sizes.check_response(needed, plan, settings.limits)
         room.check(needed, plan)
         kind: Kind = "replay" if given is not None else "beams" if options.num_beams > 1 else "decode"
-        return Checked(request, kind, plan, prompt, needed, (time.perf_counter() - started) * 1000)
+        return Checked(request, kind, plan, prompt, extent, needed, (time.perf_counter() - started) * 1000)
 
     def finish(self, checked: Checked) -> Prepared:
         """Opens the picture and makes the items; spends its time outside Python's lock, so threads run side by side.

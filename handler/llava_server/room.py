@@ -7,6 +7,7 @@ and the answer to "may these share a batch?".
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from llava_server.estimate import Estimate, advice
@@ -51,12 +52,12 @@ class Room:
             if part > memory.available_bytes:
                 raise _refusal(part, str(memory), plan)
 
-    def holds(self, needed: Estimate, count: float) -> bool:
-        """Whether `count` requests of this size may run as one batch."""
-        return count * needed.device_bytes <= self.batch_bytes and all(
-            count * part <= memory.available_bytes
-            for part, memory in zip(self._parts(needed), self.memory, strict=True)
-        )
+    def holds(self, needed: Sequence[Estimate]) -> bool:
+        """Whether requests may run as one batch; each estimate is that of a request padded to the batch's extent."""
+        if sum(one.device_bytes for one in needed) > self.batch_bytes:
+            return False
+        parts = [sum(on_device) for on_device in zip(*map(self._parts, needed), strict=True)]
+        return all(part <= memory.available_bytes for part, memory in zip(parts, self.memory, strict=True))
 
     def _parts(self, needed: Estimate) -> list[float]:
         """Bytes on each device: cache and capture follow the layers, activations pass through, maps stay at home."""

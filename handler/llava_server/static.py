@@ -111,9 +111,7 @@ class StaticDecoder:
         pools = _Pools(loaded, max(size * length for size, length in shapes), image_tokens)
         self.buckets = tuple(pools.bucket(size, length) for size, length in shapes)
         if compiled:
-            # One graph per bucket is the intention here, not a sign of guards that never hold; all decoders of a
-            # process count together, because they compile the same function.
-            torch._dynamo.config.recompile_limit += len(shapes)
+            _allow_graphs(len(shapes))
             mode = "reduce-overhead" if loaded.device.type == "cuda" else "default"
             self._step = torch.compile(_decode_step, fullgraph=True, dynamic=False, mode=mode)
 
@@ -144,6 +142,20 @@ class StaticDecoder:
         """Logits [bucket's batch, vocab] float32 after `ids` [bucket's batch]; advances the bucket's slot."""
         torch.compiler.cudagraph_mark_step_begin()
         return self._step(self._loaded.model, bucket, ids)
+
+
+_USUAL_LIMIT = torch._dynamo.config.recompile_limit
+_graphs: list[int] = []
+
+
+def _allow_graphs(count: int) -> None:
+    """Lets torch compile that many graphs more of the one step that all decoders of a process share.
+
+    One graph per bucket is the intention here, not a sign of guards that never hold. Settings of dynamo belong to a
+    thread, so the sum is kept here.
+    """
+    _graphs.append(count)
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _USUAL_LIMIT + sum(_graphs))
 
 
 def buffer_bytes(facts: ModelFacts, settings: ModelSettings) -> int:

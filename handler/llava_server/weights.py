@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -57,7 +58,7 @@ def quantised_loading(config: Any, dtype: torch.dtype, quantization: str) -> Bit
     if importlib.util.find_spec("bitsandbytes") is None:
         raise SettingsError(
             f"handler.quantization: got {quantization!r} without the package bitsandbytes, allowed with it; "
-            "run: pip install 'llava-gaze[quantized]' (or '.[quantized]' in a checkout)"
+            "install llava-gaze with its extra 'quantized' (in a checkout: pip install '.[quantized]')"
         )
     network = _shapes(config)
     chosen = set(_quantised(network, quantization))
@@ -86,7 +87,12 @@ def check_weights(config: Any, settings: ModelSettings, device: str, dtype: str)
     needed = weight_bytes(config, getattr(torch, dtype), settings.quantization)
     places = devices_of(device)
     limits = placement(settings, device).get("max_memory", {})
+    if settings.quantization and any(place.type == "cuda" for place in places):
+        # bitsandbytes keeps layers on GPUs alone, and transformers leaves it a tenth of each.
+        places = [place for place in places if place.type == "cuda"]
     rooms = [_limited(device_memory(place), limits, place) for place in places]
+    if settings.quantization and device == "map":
+        rooms = [replace(room, available_bytes=room.available_bytes * 9 // 10) for room in rooms]
     if needed > sum(room.available_bytes for room in rooms):
         raise too_large(needed, settings, dtype, rooms)
 

@@ -32,6 +32,16 @@ def test_a_batch_is_split_under_the_byte_budget_and_answers_stay_the_same(engine
         np.testing.assert_allclose(one_record.maps_float(), other.maps_float(), atol=1e-6, rtol=0)
 
 
+def test_padding_counts_when_the_longest_prompt_and_the_longest_answer_are_of_two_requests(engine: Engine):
+    long_prompt = GenerateRequest.build(PICTURES[0], "word " * 90, {"max_new_tokens": 4})
+    long_answer = GenerateRequest.build(PICTURES[1], "Describe the image.", {"max_new_tokens": 100})
+    largest = max(engine.estimate(request).device_bytes for request in (long_prompt, long_answer))
+    for room, sizes in ((2 * largest, [1, 1]), (4 * largest, [2, 2])):
+        limits = replace(engine.settings.limits, batch_bytes=room)
+        limited = Engine(engine.loaded, replace(engine.settings, limits=limits))
+        assert [record.run["batch_size"] for record in limited.run([long_prompt, long_answer])] == sizes
+
+
 def test_the_same_request_alone_gives_the_same_bytes_without_the_run_block(engine: Engine):
     first, second = (engine.run(requests()[:1])[0] for _ in range(2))
     assert encode(first.without_run()) == encode(second.without_run())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,10 +11,12 @@ import torch
 from transformers import LlavaConfig
 
 from integration.conftest import STORE
+from llava_server import weights
 from llava_server.engine import Engine
+from llava_server.memory import DeviceMemory
 from llava_server.request import GenerateRequest
 from llava_server.settings import ModelSettings, SettingsError
-from llava_server.weights import weight_bytes
+from llava_server.weights import check_weights, weight_bytes
 from llava_wire import Record, decode, encode
 from support.pictures import scene_bytes
 from support.published import CONFIGS
@@ -88,12 +91,27 @@ def test_a_7b_of_4_bits_fits_where_whole_weights_do_not():
     assert 4.7e9 < four < 4.9e9
 
 
+def test_spread_quantised_layers_must_fit_the_gpus_without_the_host(monkeypatch):
+    config = LlavaConfig.from_pretrained(CONFIGS)
+    gpu, host = torch.device("cuda", 0), torch.device("cpu")
+    monkeypatch.setattr(weights, "devices_of", lambda device: [gpu, host])
+    free = {gpu: 8_000_000_000, host: 100_000_000_000}
+    monkeypatch.setattr(
+        weights, "device_memory", lambda place: DeviceMemory(str(place), free[place], free[place], "test")
+    )
+    spread = ModelSettings(device="map", quantization="8bit")
+    with pytest.raises(
+        SettingsError, match=r"weights: got 7\d+ bytes in float16 with 8bit weights, allowed 7200000000"
+    ):
+        check_weights(config, spread, "map", "float16")
+    check_weights(config, replace(spread, quantization="4bit"), "map", "float16")
+    check_weights(config, replace(spread, quantization=""), "map", "float16")
+
+
 def test_without_bitsandbytes_the_error_says_how_to_install_it(monkeypatch):
     real = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "bitsandbytes" else real(name))
-    with pytest.raises(
-        SettingsError, match=r"quantization: got '8bit' without .* pip install 'llava-gaze\[quantized\]'"
-    ):
+    with pytest.raises(SettingsError, match=r"quantization: got '8bit' without .*its extra 'quantized'"):
         load(quantization="8bit", device="cpu")
 
 
