@@ -34,8 +34,8 @@ help: ## This list
 		PORT 'first of five ports, or auto; empty: config.properties' \
 		FROM 'download: a local folder instead of the hub' \
 		RUN 'report: the .npz file of a run' \
-		MINUTES 'soak: how long (now $(MINUTES))' \
-		REQUESTS 'fuzz: how many (now $(REQUESTS))' \
+		MINUTES 'soak: how long (now $(MINUTES)); figures of another length go to out/benchmarks' \
+		REQUESTS 'fuzz: how many (now $(REQUESTS)); figures of another number go to out/benchmarks' \
 		QUICK 'bench: anything makes it quick and less exact' \
 		ARGS 'further arguments for the program behind the target' \
 		PYTHON 'the Python (3.11 or later) that makes .venv (now $(PYTHON))' \
@@ -48,7 +48,7 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "error: PYTHON: got $$($(PYTHON) -V 2>&1), allowed 3.11 or later; run: make setup PYTHON=python3.11" >&2; exit 1; }
 	@echo "installing into $(VENV), a few minutes" >&2
-	test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	@$(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	$(if $(TORCH_INDEX),$(PY) -m pip install --no-deps --index-url $(TORCH_INDEX) $(shell grep '^torch==' constraints.txt) >&2)
 	$(PY) -m pip install --quiet --editable '.[http,grpc,server,dev]' --constraint constraints.txt
 	@touch $@
@@ -67,13 +67,13 @@ serve: $(READY) ## Serve MODEL until Ctrl-C (PORT=auto: free ports)
 	@$(PY) scripts/serve.py $(MODEL) $(SERVER_NAME) $(if $(PORT),--ports $(PORT)) $(ARGS)
 
 stop: $(READY) ## Stop the server NAME
-	@$(PY) scripts/serve.py --stop $(SERVER_NAME)
+	@$(PY) scripts/serve.py --stop $(SERVER_NAME) $(ARGS)
 
 ping: $(READY) ## Ask the server NAME for its health
-	@$(PY) scripts/ping.py $(SERVER_NAME)
+	@$(PY) scripts/ping.py $(SERVER_NAME) $(ARGS)
 
 token: $(READY) ## Print the key that requests need (make -s token)
-	@$(PY) scripts/make_token.py $(SERVER_NAME)
+	@$(PY) scripts/make_token.py $(SERVER_NAME) $(ARGS)
 
 ##@ See
 demo: $(READY) ## Serve the small model, ask it, write reports and an index
@@ -83,8 +83,8 @@ report: $(READY) ## Render the run file RUN=run.npz as HTML
 	@test -n '$(RUN)' || { echo 'error: RUN: got nothing, allowed the .npz file of a run; run: make report RUN=run.npz' >&2; exit 2; }
 	$(BIN)/llava-viewer render '$(RUN)' $(ARGS)
 
-demo-model: $(READY) ## Train the small model again (one to two hours on a CPU core)
-	$(PY) scripts/train_demo_model.py $(ARGS)
+demo-model: $(READY) ## Train the small model again into out/llava-shapes (one to two hours on a CPU core)
+	$(PY) scripts/train_demo_model.py --out out/llava-shapes $(ARGS)
 
 ##@ Check
 test: $(READY) ## Run every test that this machine can run
@@ -93,14 +93,14 @@ test: $(READY) ## Run every test that this machine can run
 test-gpu: $(READY) ## Run the tests that need a GPU
 	$(PY) -m pytest tests/gpu -m gpu $(ARGS)
 
-bench: $(READY) ## Measure speed and sizes (QUICK=1: fewer runs); raw numbers and table go to docs/benchmarks
+bench: $(READY) ## Measure speed and sizes into docs/benchmarks (QUICK=1: fewer runs, into out/benchmarks)
 	$(PY) scripts/bench_all.py $(if $(QUICK),--quick) $(ARGS)
 
 soak: $(READY) ## Keep a server under mixed fire for MINUTES and judge every answer
-	$(PY) scripts/soak.py --minutes $(MINUTES) --out docs/benchmarks/soak.json $(ARGS)
+	$(PY) scripts/soak.py --minutes $(MINUTES) --out $(if $(filter 60,$(MINUTES)),docs/benchmarks,out/benchmarks)/soak.json $(ARGS)
 
 fuzz: $(READY) ## Fire REQUESTS hostile requests at a server and judge every reply
-	$(PY) scripts/fuzz.py --requests $(REQUESTS) --out docs/benchmarks/fuzz.json $(ARGS)
+	$(PY) scripts/fuzz.py --requests $(REQUESTS) --out $(if $(filter 20000,$(REQUESTS)),docs/benchmarks,out/benchmarks)/fuzz.json $(ARGS)
 
 drill: $(READY) ## Break a server in every known way and measure the recovery
 	$(PY) scripts/fault_drill.py --write $(ARGS)

@@ -1,12 +1,14 @@
 """Runs every benchmark of this machine, one after another, and renders the table of docs/benchmarks.
 
-Flow: the list below -> one process each, alone on the machine -> docs/benchmarks/*.json -> bench_table.
+Flow: the list below -> one process each, alone on the machine -> docs/benchmarks/*.json -> bench_table. A quick look
+goes to out/benchmarks, so that it never stands where published figures stood.
 Example: scripts/bench_all.py --quick --only capture
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +16,10 @@ from pathlib import Path
 import bench_table
 import torch
 
+from bench.results import FOLDER, FOLDER_VARIABLE
+
 SCRIPTS = Path(__file__).resolve().parent
+QUICK_FOLDER = SCRIPTS.parent / "out" / "benchmarks"
 SHAPES = (("2048x16x6", "float32"), ("4096x32x4", "bfloat16"))
 PROMPTS = (616, 2920)
 
@@ -42,18 +47,23 @@ def commands(quick: bool) -> list[list[str]]:
 def main(arguments: list[str] | None = None) -> int:
     """Exit 0 when all were measured; 1 names those that failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="fewer runs, short prompts: a look, not a result")
+    parser.add_argument(
+        "--quick", action="store_true", help="fewer runs, short prompts, into out/benchmarks: a look, not a result"
+    )
     parser.add_argument("--only", default="", help="only commands that contain this text, such as 'capture.py decode'")
     given = parser.parse_args(arguments)
+    folder = QUICK_FOLDER if given.quick else FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    env = {**os.environ, FOLDER_VARIABLE: str(folder)}
     failed = []
     for words in commands(given.quick):
         line = " ".join(words)
         if given.only not in line:
             continue
         print(f"== {line}", file=sys.stderr)
-        if subprocess.run([sys.executable, str(SCRIPTS / words[0]), *words[1:]], check=False).returncode:
+        if subprocess.run([sys.executable, str(SCRIPTS / words[0]), *words[1:]], env=env, check=False).returncode:
             failed.append(line)
-    bench_table.main([])
+    bench_table.main(["--folder", str(folder)])
     for line in failed:
         print(f"error: {line}: it failed; see above", file=sys.stderr)
     return 1 if failed else 0

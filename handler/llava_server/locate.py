@@ -44,7 +44,7 @@ def resolve(path: Path, settings: Mapping[str, Any] | None = None) -> tuple[Path
         chosen = replace(ModelSettings(), name=path.name)
     else:
         raise SettingsError(f"model: got {path}, allowed a checkpoint folder or a model's YAML; see model_store/*.yaml")
-    candidates = [Path(chosen.model_path)] if chosen.model_path else []
+    candidates = [document.parent / chosen.model_path] if chosen.model_path else []
     candidates += [] if path == document else [path]
     candidates += [document.parent / chosen.source] if chosen.source else []
     candidates += [document.parent / "weights" / chosen.name]

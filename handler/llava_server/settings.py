@@ -56,7 +56,8 @@ class ModelSettings:
         quantization: "8bit" or "4bit" loads the text model's weights through bitsandbytes; "" keeps them whole.
         max_memory: for device "map", what each place may take: GPU number or "cpu" -> bytes or text such as "20GiB".
         threads: CPU threads of a worker; 0 leaves PyTorch's choice.
-        model_path: the folder of the weights when it is neither `source` nor model_store/weights/<name>.
+        model_path: the folder of the weights when it is neither `source` nor model_store/weights/<name>; absolute,
+            or relative to the YAML's folder.
         log_prompts: write each request's prompt into the worker's log; pictures never are.
         compile: decode on a static cache with a compiled step; compiled at load for each of `compile_batches` (batch
             sizes) times `compile_text_tokens` (room for prompt text and answer). Other requests run as without it.

@@ -128,7 +128,7 @@ class Record:
         if found is None:
             raise ImportError(
                 f"overlay: got no package that draws, allowed one with the entry point {GROUP!r}; "
-                "pip install llava-gaze brings its own"
+                "install llava-gaze, which has one"
             )
         return found.overlay(self, token, **how)
 

@@ -16,7 +16,10 @@ from typing import Any
 
 from bench.intervals import Interval
 
-FOLDER = Path(__file__).resolve().parents[2] / "docs" / "benchmarks"
+PUBLISHED = Path(__file__).resolve().parents[2] / "docs" / "benchmarks"
+FOLDER_VARIABLE = "LLAVA_GAZE_BENCHMARKS"
+FOLDER = Path(os.environ.get(FOLDER_VARIABLE) or PUBLISHED)
+"""Where results go; a quick look goes elsewhere than the published figures."""
 
 
 @dataclass(frozen=True)

@@ -15,14 +15,14 @@ from bench.results import Figure, Result, read
 _INTRODUCTION = """# Benchmarks
 
 Made by `scripts/bench_table.py` from the JSON files of this folder, which hold every raw number; `make bench` measures
-all of them again (`make bench QUICK=1`: fewer repetitions). Ratios are medians of paired runs in random order with
-their 95 % bootstrap interval. A target is met when the far end of the interval meets it.
+all of them again (`make bench QUICK=1`: fewer repetitions, into out/benchmarks). Ratios are medians of paired runs in
+random order with their 95 % bootstrap interval. A target is met when the far end of the interval meets it.
 """
 
 _HEAD = ["| | figure | 95 % interval | target | |", "| --- | ---: | :---: | :---: | --- |"]
 _NO_GPU = """## LLaVA-1.5-7B on a GPU
 
-Not measured yet: no GPU was at hand. `make bench` measures it where there is one (`scripts/bench_gpu.py`).
+Not measured yet. `make bench` measures it where there is a GPU (`scripts/bench_gpu.py`).
 """
 
 

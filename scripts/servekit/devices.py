@@ -52,8 +52,13 @@ def gpu_count(env: Mapping[str, str]) -> int:
 
 
 def require_device(model: str, section: Mapping[str, Any], content: Mapping[str, Any], env: Mapping[str, str]) -> None:
-    """A GPU must be there when the model's YAML names one; ids in `deviceIds` must exist."""
+    """A GPU must be there when the model's YAML names one; ids in `deviceIds` must exist; "map" takes one worker."""
     device = str(section.get("device", "auto"))
+    if device == "map" and content.get("maxWorkers", 1) != 1:
+        raise Trouble(
+            f"maxWorkers of {model}: got {content['maxWorkers']!r} with `device: map`, allowed 1: each worker would "
+            "take every GPU; set maxWorkers: 1, or `device: auto` for one GPU each"
+        )
     ids = content.get("deviceIds")
     wanted = device.startswith("cuda") or device == "map" or bool(ids)
     if not wanted:

@@ -52,7 +52,9 @@ def read_model_yaml(model: str) -> dict[str, Any]:
 
 
 def weights_folder(model: str, section: dict[str, Any]) -> Path:
-    """The folder with config, weights, tokenizer and processor: beside the YAML, else downloaded."""
+    """The folder with config, weights, tokenizer and processor: `model_path`, else beside the YAML, else downloaded."""
+    if section.get("model_path"):
+        return MODEL_STORE / str(section["model_path"])
     beside = MODEL_STORE / str(section.get("source", model))
     return beside if "/" not in str(section.get("source", "")) and beside.is_dir() else WEIGHTS_ROOT / model
 

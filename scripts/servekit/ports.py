@@ -98,7 +98,7 @@ def _configured(properties: dict[str, str]) -> Ports:
         if parts.scheme != "http" or not parts.hostname or not parts.port:
             raise Trouble(
                 f"config.properties {key}: got {properties.get(key)!r}, allowed http://HOST:PORT; "
-                "these scripts start plain servers on one host, put TLS in front"
+                "for TLS: serve.py --certificate and --private-key"
             )
         numbers[name] = parts.port
         host = parts.hostname

@@ -142,6 +142,18 @@ def test_a_gpu_that_is_not_there() -> None:
     devices.require_device("m", {"device": "auto"}, {}, {"PATH": ""})
 
 
+def test_a_map_over_all_gpus_takes_one_worker() -> None:
+    with pytest.raises(Trouble, match="maxWorkers of m: got 2 with `device: map`, allowed 1"):
+        devices.require_device("m", {"device": "map"}, {"maxWorkers": 2}, {"PATH": ""})
+
+
+def test_weights_may_lie_anywhere(tmp_path: Path) -> None:
+    assert paths.weights_folder("m", {"model_path": str(tmp_path)}) == tmp_path
+    assert paths.weights_folder("m", {"model_path": "elsewhere/m"}) == paths.MODEL_STORE / "elsewhere" / "m"
+    assert paths.weights_folder("m", {"source": "org/m"}) == paths.WEIGHTS_ROOT / "m"
+    assert paths.weights_folder("llava-shapes", {}) == paths.MODEL_STORE / "llava-shapes"
+
+
 def test_a_model_that_is_not_there() -> None:
     with pytest.raises(Trouble, match=r"model: got 'nobody', allowed llava-1.5-7b, llava-shapes"):
         paths.read_model_yaml("nobody")

@@ -21,8 +21,9 @@ from llava_viewer import export
 from llava_viewer.compare import Pick, render_compare
 from llava_viewer.export.svg import svg_text
 from llava_viewer.index import write_index
-from llava_viewer.render import package_version, render_report
+from llava_viewer.render import render_report
 from llava_viewer.styles import compact, script_text, static_text
+from llava_viewer.version import package_version
 from llava_wire.record import Record
 from llava_wire.schema import Candidate, Query, Token
 from llava_wire.writing import encode

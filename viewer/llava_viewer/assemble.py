@@ -37,7 +37,6 @@ def build_report(
         title=title or record.facts.prompt.text or "Untitled",
         direction=text.direction(record.answer),
         prompt=record.facts.prompt.text,
-        answer=record.answer,
         model=model.name,
         revision=model.revision,
         summary=_summary(record),

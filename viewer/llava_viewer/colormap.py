@@ -1,4 +1,4 @@
-"""Palettes as tables: numbers 0..1 (differences -1..1) -> RGB, for Pillow images, PNG palettes and SVG filters.
+"""Palettes as tables: numbers 0..1 (differences -1..1) -> RGB, for Pillow images and SVG filters.
 
 Each palette is 18 colours, every fifteenth of the 256 that its authors published (cividis: Nunez, Anderton and Renslow
 2018; viridis and inferno: Smith and van der Walt 2015, public domain), joined by straight lines; a joined colour is
@@ -48,11 +48,6 @@ def lookup(palette: str, values: npt.NDArray[np.floating]) -> npt.NDArray[np.uin
     at = np.linspace(0, 1, len(table))
     channels = [np.interp(values, at, table[:, channel]) for channel in range(3)]
     return np.rint(np.stack(channels, axis=-1) * 255).astype(np.uint8)
-
-
-def difference_lookup(values: npt.NDArray[np.floating]) -> npt.NDArray[np.uint8]:
-    """Colours of differences [...] in -1..1, as [..., 3] uint8 sRGB; values outside are clipped."""
-    return lookup(DIFFERENCE, (np.asarray(values) + 1) / 2)
 
 
 def alpha(values: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:

@@ -173,8 +173,6 @@ def _run(
         letter=letter,
         name=name,
         heading=heading or "(no question)",
-        prompt=record.facts.prompt.text,
-        answer=record.answer,
         direction=direction(record.answer),
         model=f"{record.facts.model.name} @ {record.facts.model.revision}",
         selection=shown.selection,

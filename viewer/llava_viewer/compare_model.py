@@ -51,8 +51,6 @@ class Run:
     letter: str
     name: str
     heading: str
-    prompt: str
-    answer: str
     direction: str
     model: str
     selection: str

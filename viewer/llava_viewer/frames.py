@@ -179,8 +179,8 @@ def _frame(
 def _segments(shares: npt.NDArray[np.float32]) -> tuple[Segment, ...]:
     ends = np.cumsum(shares, dtype=np.float64) / (float(shares.sum()) or 1.0)
     return tuple(
-        Segment(style, label, wording.percent(share), wording.plain(round(100 * end, 1)))
-        for (style, label), share, end in zip(SHARE_PARTS, shares.tolist(), ends.tolist(), strict=True)
+        Segment(style, wording.percent(share), wording.plain(round(100 * end, 1)))
+        for (style, _), share, end in zip(SHARE_PARTS, shares.tolist(), ends.tolist(), strict=True)
     )
 
 
@@ -200,7 +200,7 @@ def _warnings(heat: npt.NDArray[np.float32], image_share: float, peak: float, un
     found = []
     if image_share < LOW_IMAGE_SHARE:
         found.append(
-            f"Only {wording.percent(image_share)} of this token's attention is on the image: "
+            f"Only {wording.percent(image_share)} of the attention is on the image: "
             "however bright, this map is nearly no evidence."
         )
     if 0 < peak < FLAT_TIMES * uniform:

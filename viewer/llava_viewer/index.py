@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import os
 import shlex
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,6 +70,9 @@ def write_index(folder: Path, *, title: str = "Runs", fresh: bool = False) -> Pa
             read again: what was found in them is kept in `index.cache.json`.
         title: the page's heading.
         fresh: read every record again.
+
+    Warns:
+        UserWarning: files that are no records or damaged were left out.
     """
     known = {} if fresh else read_cache(folder)
     kept: dict[str, Entry] = {}
@@ -99,6 +103,11 @@ def write_index(folder: Path, *, title: str = "Runs", fresh: bool = False) -> Pa
     partial = folder / f"{INDEX_NAME}.partial"
     partial.write_text(html, encoding="utf-8")
     os.replace(partial, target)
+    if skipped:
+        first = f"{skipped[0].name}: {skipped[0].reason}"
+        warnings.warn(
+            f"{wording.count(len(skipped), 'file')} skipped, as the page tells; the first is {first}", stacklevel=2
+        )
     return target
 
 
@@ -129,7 +138,7 @@ def _listed(folder: Path, name: str, entry: Entry) -> Listed:
         record=_link(path.relative_to(folder)),
         report=_link(report.relative_to(folder)) if report.is_file() else "",
         argument=shlex.quote(f"./{name}" if name.startswith("-") else name) if visible(name) == name else "",
-        search=" ".join((stem, entry.prompt, entry.answer, entry.model, entry.view)).casefold(),
+        search=" ".join((stem, entry.prompt, entry.answer, entry.others, entry.model, entry.view)).casefold(),
     )
 
 
@@ -145,6 +154,7 @@ def _entry(stamp: str, record: Record) -> Entry:
         thumb_label=label,
         prompt=record.facts.prompt.text,
         answer=record.answer,
+        others=_others(record),
         model=record.facts.model.name,
         view=view.name,
         picture=f"{record.facts.image.pixels_sha256[:16]} {geometry.rows}x{geometry.cols}",
@@ -155,6 +165,14 @@ def _entry(stamp: str, record: Record) -> Entry:
         share=f"{share:.6f}",
         share_text=wording.percent(share),
     )
+
+
+def _others(record: Record) -> str:
+    """The further answers of the request (beams, samples), as the card tells them."""
+    if not record.alternatives:
+        return ""
+    answers = "; ".join(f"“{other.answer}”" for other in record.alternatives)
+    return f"{wording.count(len(record.alternatives), 'more answer')}: {answers}"
 
 
 def _link(path: Path) -> str:

@@ -11,11 +11,11 @@ import os
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from llava_viewer.render import package_version
+from llava_viewer.version import package_version
 
 CACHE_NAME = "index.cache.json"
 THUMB_KIND = "image/webp"
-_LAYOUT = 1
+_LAYOUT = 2
 _MAX_BYTES = 512 << 20
 
 
@@ -24,6 +24,7 @@ class Entry:
     """What an index shows of one record.
 
     Args:
+        others: how many further answers the same request has, and which, or "".
         stamp: size and time of the file that it was read from.
         thumb: a data URI; thumb_label: what it shows.
         picture: the same for records on one picture and grid, which can be compared.
@@ -35,6 +36,7 @@ class Entry:
     thumb_label: str
     prompt: str
     answer: str
+    others: str
     model: str
     view: str
     picture: str

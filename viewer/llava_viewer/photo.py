@@ -9,9 +9,9 @@ import io
 from dataclasses import dataclass
 
 from PIL import Image as PillowImage
-from PIL import ImageOps
 
 from llava_viewer.heatmap import data_uri
+from llava_wire.upright import upright_rgb
 
 MAX_SIDE_PX = 1600
 MAX_PIXELS = 80_000_000
@@ -39,8 +39,8 @@ def open_picture(data: bytes) -> PillowImage.Image:
         with PillowImage.open(io.BytesIO(data), formats=("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")) as opened:
             if opened.width * opened.height > MAX_PIXELS:
                 raise PhotoError(f"picture: got {opened.width} x {opened.height} px, allowed {MAX_PIXELS} px")
-            upright = ImageOps.exif_transpose(opened)
-            return upright.convert("RGB")
+            upright: PillowImage.Image = upright_rgb(opened)
+            return upright
     except PhotoError:
         raise
     except (OSError, ValueError, SyntaxError, EOFError, PillowImage.DecompressionBombError) as error:

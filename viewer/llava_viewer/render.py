@@ -10,8 +10,6 @@ import base64
 import hashlib
 from collections.abc import Sequence
 from functools import cache
-from importlib.metadata import PackageNotFoundError
-from importlib.metadata import version as installed_version
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -22,6 +20,7 @@ from llava_viewer.atlas import packed
 from llava_viewer.frames import SHARE_PARTS
 from llava_viewer.styles import plain_css, report_css, report_script, script_text
 from llava_viewer.text import visible
+from llava_viewer.version import package_version
 from llava_viewer.view_model import Report
 from llava_viewer.wording import size
 from llava_wire.record import Record
@@ -129,14 +128,6 @@ def page(template: str, *, css: tuple[str, ...], scripts: tuple[str, ...], **con
     )
     own = {"csp": Markup(policy), "css": [Markup(one) for one in css], "scripts": [Markup(one) for one in scripts]}
     return _environment().get_template(template).render(**own, version=package_version(), **context)
-
-
-def package_version() -> str:
-    """The installed version, as the page's foot names it."""
-    try:
-        return installed_version("llava-gaze")
-    except PackageNotFoundError:
-        return "from source"
 
 
 @cache

@@ -10,7 +10,6 @@ from llava_viewer.view_model import Area, Stage
 from llava_wire.geometry import Geometry
 
 _SCREEN_PX = 800
-_SQUARE_ENOUGH = 0.005
 
 
 @dataclass(frozen=True)
@@ -51,14 +50,12 @@ def build_stage(geometry: Geometry, photo_uri: str, thumb_uri: str) -> Stage:
         view_box=" ".join(number(v) for v in (box[0], box[1], box[2] - box[0], box[3] - box[1])),
         photo_uri=photo_uri,
         thumb_uri=thumb_uri,
-        grid=_area(grid),
         to_grid=f"translate({number(grid[0])} {number(grid[1])}) scale({patch_width:.6f} {patch_height:.6f})",
         rows=geometry.rows,
         cols=geometry.cols,
         patch=_area((0.0, 0.0, patch_width, patch_height)),
         grid_numbers=" ".join(repr(round(value, 6)) for value in grid),
         unit=number(max(box[2] - box[0], box[3] - box[1]) / _SCREEN_PX),
-        stretched=abs(patch_width / patch_height - 1) > _SQUARE_ENOUGH,
         seen=_area(seen),
         unseen=tuple(_area(rect) for rect in boxes.unseen),
         padding=tuple(_area(rect) for rect in boxes.padding),

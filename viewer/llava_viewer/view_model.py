@@ -56,7 +56,6 @@ class Segment:
     """One part of the share bar; `until` is where it ends, 0..100, and `name` is its one-letter style."""
 
     name: str
-    label: str
     text: str
     until: str
 
@@ -168,9 +167,8 @@ class Stage:
 
     Args:
         view_box: the picture, and the padding around it where the model saw one.
-        grid: the patch grid's rectangle; to_grid: the transform that maps patch units onto it;
-        grid_numbers: x0, y0, x1, y1 in full, for the script.
-        stretched: patches are visibly not as square as the processor made them.
+        to_grid: the transform that maps patch units onto the patch grid's rectangle;
+        grid_numbers: that rectangle's x0, y0, x1, y1 in full, for the script.
         unit: how many original px one screen px is, about; patterns are drawn to it.
         unseen: parts of the picture that no patch covers; padding: parts of the grid outside the picture.
     """
@@ -180,14 +178,12 @@ class Stage:
     view_box: str
     photo_uri: str
     thumb_uri: str
-    grid: Area
     to_grid: str
     grid_numbers: str
     rows: int
     cols: int
     patch: Area
     unit: str
-    stretched: bool
     seen: Area
     unseen: tuple[Area, ...]
     padding: tuple[Area, ...]
@@ -221,7 +217,6 @@ class Report:
     title: str
     direction: str
     prompt: str
-    answer: str
     model: str
     revision: str
     summary: tuple[Fact, ...]

@@ -68,8 +68,10 @@ def test_figures_of_a_request_and_a_batch() -> None:
 
 
 def test_every_log_file_has_an_end() -> None:
-    appenders = ElementTree.parse(LOG_CONFIG).getroot().find("Appenders")
+    root = ElementTree.parse(LOG_CONFIG).getroot()
+    appenders, loggers = root.find("Appenders"), root.find("Loggers")
     assert appenders is not None
+    assert loggers is not None
     files = appenders.findall("RollingFile")
     assert {Path(file.get("fileName", "")).name for file in files} == {
         "access_log.log", "model_log.log", "requests.jsonl", "ts_log.log",
@@ -83,3 +85,7 @@ def test_every_log_file_has_an_end() -> None:
     console = appenders.find("Console/ThresholdFilter")
     assert console is not None
     assert console.get("level") == "warn"
+    # What TorchServe, its workers and netty log goes to the files above and not on to the console's.
+    loud = [logger for logger in loggers.findall("Logger") if logger.get("level") != "off"]
+    assert {logger.get("name") for logger in loud} == {"ACCESS_LOG", "MODEL_LOG", "io.netty", "org.pytorch.serve"}
+    assert all(logger.get("additivity") == "false" for logger in loud)

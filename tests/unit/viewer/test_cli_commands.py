@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -235,8 +236,18 @@ def test_index_and_export(run_file: Path, picture: Path, tmp_path: Path, capsys:
     paths = [Path(line) for line in out.splitlines()]
     assert all(path.is_file() for path in paths)
     assert sum(path.suffix == ".png" for path in paths) >= 2
+    code, _, err = run(capsys, "export", run_file, "-o", out_dir, "--tokens", "0")
+    assert code == 2
+    assert err.startswith("error: --tokens: got it for toolkit, which draws every map")
     code, _, err = run(capsys, "export", run_file, "-o", out_dir, "--view", "mean")
     assert (code, err) == (1, "error: view: got 'mean', allowed ['layers_heads', 'pairs']; name one of them\n")
+
+
+def test_the_version_is_the_installed_package_s(capsys: Captured) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"llava-viewer {version('llava-gaze')}\n"
 
 
 def test_index_of_no_folder(tmp_path: Path, capsys: Captured) -> None:

@@ -52,7 +52,7 @@ def test_an_unknown_palette_is_refused() -> None:
 
 
 def test_differences_are_pale_and_clear_at_zero_and_apart_at_the_ends() -> None:
-    below, zero, above = colormap.difference_lookup(np.array([-1.0, 0.0, 1.0])).tolist()
+    below, zero, above = colormap.lookup(colormap.DIFFERENCE, np.array([0.0, 0.5, 1.0])).tolist()
     assert zero == [247, 247, 247]
     assert below[2] > below[0]
     assert above[0] > above[2]

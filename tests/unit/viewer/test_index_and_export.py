@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +37,25 @@ def test_the_index_lists_runs_by_name_with_links_that_exist(tmp_path: Path) -> N
     assert "<b>40\u00a0%</b> on the image" in page
 
 
+def test_further_answers_of_a_request_are_told_and_found(tmp_path: Path) -> None:
+    first, *others = (make_record(words=words, with_picture=False).without_run() for words in (("A",), ("B",), ("C",)))
+    (tmp_path / "several.npz").write_bytes(encode(replace(first, alternatives=tuple(others))))
+    (tmp_path / "single.npz").write_bytes(encode(first))
+    page = write_index(tmp_path).read_text("utf-8")
+    told = f"2\u00a0more answers: “{others[0].answer}”; “{others[1].answer}”"
+    assert f'<p class="others" dir="auto">{told}</p>' in page
+    assert page.count('class="others"') == 1
+    searched = re.findall(r'data-search="([^"]*)"', page)
+    assert [told.casefold() in text for text in searched] == [True, False]
+
+
 def test_damaged_files_are_named_and_skipped(tmp_path: Path) -> None:
     data = encode(make_record(reductions=("layers_heads",)))
     (tmp_path / "good.npz").write_bytes(data)
     (tmp_path / "cut.npz").write_bytes(data[: len(data) // 2])
     (tmp_path / "other.npz").write_bytes(b"hello")
-    page = write_index(tmp_path).read_text("utf-8")
+    with pytest.warns(UserWarning, match="2\u00a0files skipped, as the page tells; the first is cut.npz: "):
+        page = write_index(tmp_path).read_text("utf-8")
     assert page.count("was skipped") == 2
     assert "1\u00a0run." in page
 

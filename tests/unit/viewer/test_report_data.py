@@ -62,7 +62,7 @@ def test_the_shares_fill_the_bar() -> None:
     for frame in build_report(make_record()).views[0].slots[0].frames:
         ends = [float(part.until) for part in frame.segments]
         assert ends == pytest.approx([30, 70, 85, 100])
-        assert [part.label for part in frame.segments] == ["first token", "image", "prompt", "answer"]
+        assert [part.name for part in frame.segments] == ["b", "i", "p", "a"]
 
 
 def test_rows_join_words_and_keep_the_pieces() -> None:

@@ -18,7 +18,7 @@ from llava_wire.record import Record
 
 _OPTIONS = (
     "layers", "heads", "reduction", "steps", "rows", "precision", "max_new_tokens", "template", "temperature",
-    "top_p", "top_k", "seed", "num_beams", "length_penalty", "num_return_sequences",
+    "top_p", "top_k", "seed", "num_beams", "length_penalty", "num_return_sequences", "deadline_ms",
 )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""The command `export`: a record -> figures, sheets, animations, tables and the older toolkit's files in one folder.
+"""The command `export`: a record -> overlays, figures, sheets, animations and tables in one folder.
 
 Flow: arguments -> `Shown` -> one writer per kind -> the written paths on stdout.
 """
@@ -9,14 +9,14 @@ import argparse
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from llava_viewer.cli.console import say
+from llava_viewer.cli.console import UsageError, say
 from llava_viewer.cli.files import picture_of, read_record
 from llava_viewer.cli.selection import indices
 from llava_viewer.colormap import DEFAULT_PALETTE, PALETTES
 from llava_wire.record import Record
 
 EXAMPLES = """examples:
-  llava-viewer export run.npz -o overlays/                          the older toolkit's files
+  llava-viewer export run.npz -o overlays/                          one overlay per map of the view, and a log
   llava-viewer export run.npz -o paper/ --as png,svg --tokens 5     one figure at 300 dpi, and as vectors
   llava-viewer export run.npz -o all/ --as sheet,gif,csv,npz --view mean --layer 2
 
@@ -31,6 +31,11 @@ KINDS = ("toolkit", "png", "svg", "sheet", "sheet-svg", "gif", "apng", "csv", "n
 _WIDTH_MM = {"png": 84.0, "svg": 84.0, "sheet": 180.0, "sheet-svg": 180.0, "gif": 100.0, "apng": 100.0}
 _DPI = {"gif": 150, "apng": 150}
 _MOST_FIGURES = 2000
+_NOT_TOOLKIT: dict[str, object] = {
+    "layer": None, "head": None, "tokens": None, "mode": "heat", "scale": "token", "width_mm": None, "dpi": None,
+    "no_caption": False, "font": [], "frame_ms": 700,
+}  # fmt: skip
+"""Options that the kind toolkit does not know, with their defaults: it draws every map of the view, one way."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,6 +67,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def export(arguments: argparse.Namespace) -> None:
     """Writes every kind that was asked for and prints the paths."""
+    if arguments.kinds == ("toolkit",):
+        unused = [name for name, default in _NOT_TOOLKIT.items() if getattr(arguments, name) != default]
+        if unused:
+            raise UsageError(
+                f"--{unused[0].replace('_', '-')}: got it for toolkit, which draws every map of the view in one way, "
+                "allowed with the other kinds; name one, such as --as png"
+            )
     record = read_record(arguments.record).sequence(arguments.sequence)
     picture, _ = picture_of(record, arguments.image)
     if picture is not None:

@@ -14,6 +14,7 @@ from llava_viewer.cli.selection import heads, indices, view
 from llava_viewer.client.base import DEFAULT_MODEL, DEFAULT_TARGET, DEFAULT_TIMEOUT_S, DEFAULT_URL
 from llava_viewer.client.http import checked_host
 from llava_viewer.client.retry import DEFAULT_RETRY_S
+from llava_viewer.version import package_version
 
 _EXAMPLES = """examples:
   llava-viewer predict cat.jpg "What is on the sofa?" -o run.npz --report run.html
@@ -46,6 +47,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {package_version()}")
     commands_ = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _predict(commands_)
     _replay(commands_)
@@ -83,14 +85,15 @@ def _predict(group: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     _server(parser)
     _what(parser)
     how = parser.add_argument_group("how to answer")
-    how.add_argument("--max-new-tokens", type=int, metavar="N")
+    how.add_argument("--max-new-tokens", type=int, metavar="N", help="the answer ends here at the latest")
     how.add_argument("--template", help="chat, or raw with exactly one <image> in the prompt")
     how.add_argument("--temperature", type=float, metavar="T", help="sample instead of taking the most probable token")
-    how.add_argument("--top-p", type=float, metavar="P")
-    how.add_argument("--top-k", type=int, metavar="K")
-    how.add_argument("--seed", type=int, metavar="N")
+    how.add_argument("--top-p", type=float, metavar="P", help="sample among the likeliest tokens that make up P")
+    how.add_argument("--top-k", type=int, metavar="K", help="sample among the K likeliest tokens")
+    how.add_argument("--seed", type=int, metavar="N", help="of the samples: the same seed draws the same answer")
+    how.add_argument("--deadline-ms", type=int, metavar="MS", help="stop after so long and give what is there")
     how.add_argument("--num-beams", type=int, metavar="N", help="beam search")
-    how.add_argument("--length-penalty", type=float, metavar="P")
+    how.add_argument("--length-penalty", type=float, metavar="P", help="of beams: above 0 favours longer answers")
     how.add_argument("--num-return-sequences", type=int, metavar="N", help="several answers: beams, or samples")
 
 
@@ -159,9 +162,9 @@ def _server(parser: argparse.ArgumentParser) -> None:
 
 def _what(parser: argparse.ArgumentParser) -> None:
     what = parser.add_argument_group("what to record")
-    what.add_argument("--layers", type=indices)
-    what.add_argument("--heads", type=heads)
-    what.add_argument("--reduction", help="none, heads, layers_heads or all: what is averaged")
+    what.add_argument("--layers", type=indices, help="all, or numbers from 0: 0,1,2 or 0-3")
+    what.add_argument("--heads", type=heads, help="the same, LAYER.HEAD pairs (2.4,0.5), or a head set's name")
+    what.add_argument("--reduction", help="what is averaged: none, heads, layers_heads, or all (steps too)")
     what.add_argument(
         "--view",
         type=view,
@@ -169,9 +172,9 @@ def _what(parser: argparse.ArgumentParser) -> None:
         metavar="VIEW",
         help="a named selection; repeatable, instead of the three above",
     )
-    what.add_argument("--steps", type=indices)
-    what.add_argument("--rows", help="answer, prompt or both")
-    what.add_argument("--precision", help="uint8, float16 or float32")
+    what.add_argument("--steps", type=indices, help="tokens of the answer: all, or numbers from 0: 0,1,2 or 0-3")
+    what.add_argument("--rows", help="whose attention: answer (its tokens), prompt (the question's), or both")
+    what.add_argument("--precision", help="of the stored maps: uint8, float16 or float32")
 
 
 def _render(group: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

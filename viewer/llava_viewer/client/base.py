@@ -31,8 +31,8 @@ from llava_wire.record import Record
 DEFAULT_URL = "http://127.0.0.1:8080"
 DEFAULT_TARGET = "127.0.0.1:7070"
 DEFAULT_MODEL = "llava-shapes"
-DEFAULT_TIMEOUT_S = 300.0
-"""A little more than the server's own limit for one request, so that its answer comes first."""
+DEFAULT_TIMEOUT_S = 600.0
+"""More than the longest `deadline_ms` of the models in model_store, so that the server's answer comes first."""
 CONNECT_TIMEOUT_S = 10.0
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 """Hosts that are reached without the environment's proxy."""

@@ -203,7 +203,10 @@ def broken_off(reason: str) -> RequestError:
 
 def missing_package(name: str, extra: str) -> ImportError:
     """The error for a transport whose package is not installed."""
-    return ImportError(f"{name}: got no such package, allowed an installed one; pip install 'llava-gaze[{extra}]'")
+    return ImportError(
+        f"{name}: got no such package, allowed an installed one; install llava-gaze with its extra {extra!r} "
+        f"(in a checkout: pip install '.[{extra}]')"
+    )
 
 
 def _rule_for(text: str) -> _Rule | None:

@@ -26,7 +26,7 @@ _TALLEST = 1.4
 """A picture takes at most this times the figure's width in height."""
 _MOST_LINES = 6
 CREED = "Attention: where the model read from, not why it answered."
-UNIT = "share of the token’s attention per patch"
+UNIT = "share of attention per patch"
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ def warning(item: Item, room: float, fonts: tuple[str, ...]) -> list[str]:
     if item.image_share >= LOW_IMAGE_SHARE:
         return []
     share = wording.percent(item.image_share)
-    text = f"Only {share} of this token’s attention is on the image: this map is nearly no evidence."
+    text = f"Only {share} of the attention is on the image: this map is nearly no evidence."
     return wrap(text, SMALL_PT * 1.06, room, 2, fonts)  # bold is wider
 
 

@@ -20,7 +20,7 @@ function warningsOf(map) {
   const image = map.shares[1];
   const even = evenShare(map);
   if (image < 0.05) {
-    found.push(`Only ${percent(image)} of this token's attention is on the image: ` +
+    found.push(`Only ${percent(image)} of the attention is on the image: ` +
       "however bright, this map is nearly no evidence.");
   }
   if (map.max > 0 && map.max < 2 * even) {

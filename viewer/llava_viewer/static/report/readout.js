@@ -11,7 +11,7 @@ function readPatch() {
   cursor.setAttribute("y", y);
   const share = shown.map.values[row * cols + col];
   const even = evenShare(shown.map) > 0 ? `, ${timesEven(share, shown.map)} an even spread` : "";
-  byId("readout").textContent = `Row ${row}, column ${col}: ${percent(share)} of this token's attention${even}`;
+  byId("readout").textContent = `Row ${row}, column ${col}: ${percent(share)} of the attention${even}`;
 }
 
 stage.addEventListener("pointermove", (event) => {

@@ -28,7 +28,7 @@ function stageFigure() {
     unit: `share of attention per patch; mark: even spread ${percent(even)}`,
     title: take.view.whole ? "The whole answer" : `“${wordOf(take.token)}”`,
     lines: [
-      `${percent(map.shares[1])} of this token's attention is on the image; brightest patch ${percent(map.max)}. ` +
+      `${percent(map.shares[1])} of the attention is on the image; brightest patch ${percent(map.max)}. ` +
         `View ${take.view.name}: ${take.view.about}${slotName(take.view, take.layer, take.head) && `; ${slotName(take.view, take.layer, take.head)}`}.`,
       `${model} · Question: ${question}`,
       "Where the model read from, not why it answered. Made by llava-gaze.",
@@ -73,7 +73,7 @@ function stageTable() {
   const { take, map } = shown;
   return table([
     `llava-gaze; ${model}`, `question: ${question}`, `shown: ${takeName(take)}; ${take.view.about}`,
-    `share = this patch's part of the token's attention; the shares add up to the image share, ${single(map.shares[1])}`,
+    `share = this patch's part of the attention; the shares add up to the image share, ${single(map.shares[1])}`,
     "values are those of the page: 8 bits per map",
   ], ["share"], (i) => [single(map.values[i])]);
 }
