@@ -108,15 +108,20 @@ def test_of_two_starts_at_once_one_wins(built_archive: Path, picture: bytes) -> 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_during_the_start_leaves_nothing(built_archive: Path, number: signal.Signals) -> None:
-    command = [*SERVE, "llava-shapes", "--no-build", "--ports", "auto", "--name", NAME]
+    # Tests that run under nohup would hand on that SIGHUP means nothing.
+    command = ["env", "--default-signal=HUP", *SERVE, "llava-shapes", "--no-build", "--ports", "auto", "--name", NAME]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        end = time.monotonic() + 60
-        while ((state := read_state(NAME)) is None or state.pid == 0) and time.monotonic() < end:
-            time.sleep(0.1)
-        assert state is not None
-        assert state.status == "starting"
-        process.send_signal(number)
-        assert process.wait(timeout=60) != 0
+        try:
+            end = time.monotonic() + 60
+            while ((state := read_state(NAME)) is None or state.pid == 0) and time.monotonic() < end:
+                time.sleep(0.1)
+            assert state is not None
+            assert state.status == "starting"
+            process.send_signal(number)
+            assert process.wait(timeout=60) != 0
+        except BaseException:
+            process.terminate()
+            raise
     assert _gone(state)
 
 
