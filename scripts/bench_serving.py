@@ -21,7 +21,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import psutil
 from build_mar import build
@@ -45,12 +45,15 @@ PICTURES = 16
 PER_ROUND = 64
 """Requests of one throughput round of the server; the engine answers half as many."""
 WAYS = ("HTTP", "gRPC")
+INSIDE = ("engine", "batch")
+"""The engine in this process, one request after another, and as many in one batch as there are clients."""
 TARGET = 4.0
 """Throughput of eight clients in multiples of the engine's at batch 1."""
 
 TRIED = (
-    "a worker has one core, and prefill is arithmetic that batches do not shorten (a thread's CPU time: 5.3 ms alone, "
-    "3.8 ms each of eight); tried: two threads, two workers, waiting 5 ms for fuller batches, each 1.4 to 2.1"
+    "the row of the engine with eight in one batch is the most that one core gives without any server: prefill is "
+    "arithmetic that batches hardly shorten (a thread's CPU time: 5.3 ms alone, 3.8 ms each of eight); tried: two "
+    "threads, two workers, waiting 5 ms for fuller batches, each 1.4 to 2.1"
 )
 """What a reader must know where the throughput target is missed; the ranges are those of runs on the machine named."""
 
@@ -65,14 +68,14 @@ def pictures() -> list[bytes]:
     return files
 
 
-def in_process() -> Callable[[bytes], Record]:
-    """The engine in this process, one request at a time, with the settings that the server has."""
+def in_process() -> Callable[[list[bytes]], list[Record]]:
+    """The engine in this process, a batch at a time, with the settings that the server has."""
     engine = Engine.load(STORE / MODEL, device="cpu")
 
-    def ask(picture: bytes) -> Record:
-        record = engine.run([GenerateRequest.build(picture, PROMPT)])[0]
-        assert isinstance(record, Record), record
-        return record
+    def ask(files: list[bytes]) -> list[Record]:
+        records = engine.run([GenerateRequest.build(picture, PROMPT) for picture in files])
+        assert all(isinstance(record, Record) for record in records), records
+        return cast("list[Record]", records)
 
     return ask
 
@@ -121,7 +124,7 @@ class Together:
 
 
 def crowded(
-    engine: Callable[[bytes], Record],
+    engine: Callable[[list[bytes]], list[Record]],
     crowds: dict[str, Together],
     server: ServerHandle,
     files: list[bytes],
@@ -129,16 +132,17 @@ def crowded(
 ) -> dict[str, Any]:
     """Requests per second of engine and server, round by round; batch sizes; CPU milliseconds per request."""
     rng = random.Random(1)
-    rates: dict[str, list[float]] = {"engine": [], **{way: [] for way in crowds}}
+    rates: dict[str, list[float]] = {name: [] for name in (*INSIDE, *crowds)}
     sizes: dict[str, Counter[int]] = {way: Counter() for way in crowds}
     cpu: dict[str, list[list[float]]] = {way: [] for way in crowds}
     for way in crowds:
         crowds[way].ask(files, PER_ROUND)
     for _ in range(rounds):
         for name in rng.sample(list(rates), len(rates)):
-            if name == "engine":
-                count = PER_ROUND // 2
-                taken = milliseconds(lambda count=count: [engine(files[i % len(files)]) for i in range(count)])
+            if name in INSIDE:
+                count, size = PER_ROUND // 2, CLIENTS if name == "batch" else 1
+                picked = [[files[(i + j) % len(files)] for j in range(size)] for i in range(0, count, size)]
+                taken = milliseconds(lambda picked=picked: [engine(batch) for batch in picked])
                 rates[name].append(count / taken * 1000)
                 continue
             before = cpu_seconds(server)
@@ -191,6 +195,9 @@ def figures(raw: dict[str, Any]) -> list[Figure]:
         rows.append(Figure.of(f"one request over {way}, beyond the engine", median(extra), "ms", at_most=10))
     rates = together["requests_per_s"]
     rows.append(Figure.of("engine in process, one request after another", median(rates["engine"]), "requests/s"))
+    ceiling = paired_ratio(rates["batch"], rates["engine"])
+    rows.append(Figure.of(f"engine in process, {CLIENTS} in one batch", median(rates["batch"]), "requests/s"))
+    rows.append(Figure.of(f"engine in process, {CLIENTS} in one batch", ceiling, "x engine"))
     for way in WAYS:
         shares = ", ".join(f"{size}: {count}" for size, count in together["batch_sizes"][way].items())
         client, java, worker = (
@@ -223,7 +230,7 @@ def measure(rounds: int) -> dict[str, Any]:
             "gRPC": lambda: Client.grpc(server.state.grpc, model=MODEL, token=key),
         }
         single = {way: makers[way]() for way in WAYS}
-        ways: dict[str, Callable[[bytes], object]] = {"engine": engine}
+        ways: dict[str, Callable[[bytes], object]] = {"engine": lambda data: engine([data])}
         for way, client in single.items():
             ways[way] = lambda data, client=client: client.predict_bytes(data, PROMPT, format="npz")
         crowds = {way: Together(makers[way]) for way in WAYS}

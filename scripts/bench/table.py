@@ -15,8 +15,9 @@ from bench.results import Figure, Result, read
 _INTRODUCTION = """# Benchmarks
 
 Made by `scripts/bench_table.py` from the JSON files of this folder, which hold every raw number; `make bench` measures
-all of them again (`make bench QUICK=1`: fewer repetitions, into out/benchmarks). Ratios are medians of paired runs in
-random order with their 95 % bootstrap interval. A target is met when the far end of the interval meets it.
+all of them again, in about an hour and 40 minutes on two cores that do nothing else (`make bench QUICK=1`: fewer
+repetitions, into out/benchmarks). Ratios are medians of paired runs in random order with their 95 % bootstrap interval.
+A target is met when the far end of the interval meets it.
 """
 
 _HEAD = ["| | figure | 95 % interval | target | |", "| --- | ---: | :---: | :---: | --- |"]
