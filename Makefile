@@ -103,7 +103,7 @@ fuzz: $(READY) ## Fire REQUESTS hostile requests at a server and judge every rep
 	$(PY) scripts/fuzz.py --requests $(REQUESTS) --out $(if $(filter 20000,$(REQUESTS)),docs/benchmarks,out/benchmarks)/fuzz.json $(ARGS)
 
 drill: $(READY) ## Break a server in every known way and measure the recovery
-	$(PY) scripts/fault_drill.py --write $(ARGS)
+	$(PY) scripts/fault_drill.py $(if $(ARGS),$(ARGS),--write)
 
 lint: $(READY) ## Check style, imports and types
 	$(BIN)/ruff check $(CODE)

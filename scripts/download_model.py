@@ -35,6 +35,11 @@ def download(model: str, *, source_folder: Path | None = None, target: Path | No
     """
     section = read_model_yaml(model)["handler"]
     source, sha256 = str(section.get("source", "")), dict(section.get("sha256", {}))
+    if section.get("model_path"):
+        say(f"{model} has its weights at handler.model_path; nothing to download, they are checked")
+        folder = require_weights(model, section)
+        verify(folder, sha256)
+        return folder
     if source_folder is None and "/" not in source and (MODEL_STORE / source).is_dir():
         say(f"{model} is part of the checkout; nothing to download")
         return require_weights(model, section)

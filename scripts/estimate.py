@@ -41,6 +41,7 @@ def model_of(store: Path, model: str) -> tuple[ModelSettings, Any]:
     folders = [store / "configs" / model]
     if settings is not None:
         folders = [store / settings.source, store / "weights" / settings.name, *folders]
+        folders = [store / settings.model_path] if settings.model_path else folders
     for folder in folders:
         if (folder / "config.json").is_file():
             config = AutoConfig.from_pretrained(folder, local_files_only=True)

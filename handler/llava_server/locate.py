@@ -44,13 +44,21 @@ def resolve(path: Path, settings: Mapping[str, Any] | None = None) -> tuple[Path
         chosen = replace(ModelSettings(), name=path.name)
     else:
         raise SettingsError(f"model: got {path}, allowed a checkpoint folder or a model's YAML; see model_store/*.yaml")
-    candidates = [document.parent / chosen.model_path] if chosen.model_path else []
-    candidates += [] if path == document else [path]
-    candidates += [document.parent / chosen.source] if chosen.source else []
-    candidates += [document.parent / "weights" / chosen.name]
+    if chosen.model_path:
+        # Named weights that are not there must not become other weights.
+        candidates = [document.parent / chosen.model_path]
+    else:
+        candidates = [] if path == document else [path]
+        candidates += [document.parent / chosen.source] if chosen.source else []
+        candidates += [document.parent / "weights" / chosen.name]
     for folder in candidates:
         if (folder / "config.json").is_file():
             return folder, chosen
+    if chosen.model_path:
+        raise SettingsError(
+            f"handler.model_path: got {chosen.model_path!r} without a config.json, allowed a checkpoint folder, "
+            "absolute or relative to the YAML's; correct it"
+        )
     raise SettingsError(
         f"weights: got none for {chosen.name}, allowed a checkpoint folder; run: make download MODEL={chosen.name}"
     )

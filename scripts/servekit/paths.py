@@ -63,9 +63,10 @@ def require_weights(model: str, section: dict[str, Any]) -> Path:
     """The weights folder, checked to hold a model."""
     folder = weights_folder(model, section)
     if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
+        cure = "correct handler.model_path" if section.get("model_path") else f"run: make download MODEL={model}"
         raise Trouble(
             f"weights of {model}: got none in {shown(folder)}, allowed a folder with config.json and *.safetensors; "
-            f"run: make download MODEL={model}"
+            f"{cure}"
         )
     return folder
 

@@ -285,7 +285,9 @@ def _logged(state: ServerState) -> str:
 
 def _cause(state: ServerState) -> str:
     """The line of the log that names the cause: the first exception, since later ones only follow from it."""
-    return (_exceptions(state) or ["no exception in the log; killed, perhaps for lack of memory"])[0][:300]
+    said = _read(Path(state.logs) / "console.log").strip().splitlines()
+    words = f"last words: {said[-1].strip()}" if said else "killed, perhaps for lack of memory"
+    return (_exceptions(state) or [f"no exception in the log; {words}"])[0][:300]
 
 
 def _exceptions(state: ServerState) -> list[str]:

@@ -6,16 +6,22 @@ import io
 import json
 import os
 import re
+import shutil
 import socket
 import stat
 import subprocess
 import time
+import types
 from datetime import UTC, datetime
 from pathlib import Path
 
+import estimate
 import pytest
 from servekit import devices, java, paths, ports, preflight, server, state
 from servekit.paths import Trouble
+
+from llava_server.locate import resolve
+from llava_server.settings import SettingsError
 
 
 def test_ports_of_the_file_auto_and_numbered() -> None:
@@ -152,6 +158,31 @@ def test_weights_may_lie_anywhere(tmp_path: Path) -> None:
     assert paths.weights_folder("m", {"model_path": "elsewhere/m"}) == paths.MODEL_STORE / "elsewhere" / "m"
     assert paths.weights_folder("m", {"source": "org/m"}) == paths.WEIGHTS_ROOT / "m"
     assert paths.weights_folder("llava-shapes", {}) == paths.MODEL_STORE / "llava-shapes"
+    with pytest.raises(Trouble, match=r"weights of m: got none in .*; correct handler.model_path"):
+        paths.require_weights("m", {"model_path": str(tmp_path)})
+
+
+def test_named_weights_never_become_other_weights(tmp_path: Path) -> None:
+    shutil.copytree(paths.MODEL_STORE / "llava-shapes", tmp_path / "llava-shapes")
+    shutil.copytree(paths.MODEL_STORE / "llava-shapes", tmp_path / "elsewhere" / "shapes")
+    document = tmp_path / "mine.yaml"
+    document.write_text("handler: {name: mine, source: llava-shapes, model_path: elsewhere/shapes}\n")
+    assert resolve(document)[0] == tmp_path / "elsewhere" / "shapes"
+    assert estimate.model_of(tmp_path, "mine")[0].name == "mine"
+    document.write_text("handler: {name: mine, source: llava-shapes, model_path: nowhere}\n")
+    with pytest.raises(SettingsError, match=r"handler.model_path: got 'nowhere' without a config.json"):
+        resolve(document)
+    with pytest.raises(SettingsError, match=r"model: got 'mine' without a config.json"):
+        estimate.model_of(tmp_path, "mine")
+
+
+def test_the_last_words_are_the_cause_where_there_is_no_exception(tmp_path: Path) -> None:
+    state = types.SimpleNamespace(logs=str(tmp_path))
+    assert server._cause(state) == "no exception in the log; killed, perhaps for lack of memory"
+    (tmp_path / "console.log").write_text('WARNING: old\nFor input string: "abc"\n\n')
+    assert server._cause(state) == 'no exception in the log; last words: For input string: "abc"'
+    (tmp_path / "ts_log.log").write_text("java.lang.IllegalStateException: no port\n")
+    assert server._cause(state) == "java.lang.IllegalStateException: no port"
 
 
 def test_a_model_that_is_not_there() -> None:

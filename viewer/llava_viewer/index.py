@@ -138,7 +138,9 @@ def _listed(folder: Path, name: str, entry: Entry) -> Listed:
         record=_link(path.relative_to(folder)),
         report=_link(report.relative_to(folder)) if report.is_file() else "",
         argument=shlex.quote(f"./{name}" if name.startswith("-") else name) if visible(name) == name else "",
-        search=" ".join((stem, entry.prompt, entry.answer, entry.others, entry.model, entry.view)).casefold(),
+        search=" ".join(
+            (stem, entry.prompt, entry.answer, entry.others, entry.model, entry.view)
+        ).lower(),  # as the page's script lowers what is typed
     )
 
 
@@ -178,7 +180,7 @@ def _others(record: Record) -> str:
 def _link(path: Path) -> str:
     """A relative address that a browser resolves to this very file, whatever its name holds."""
     # The leading ./ keeps a name such as "javascript:x.html" a path.
-    return "./" + quote(path.as_posix())
+    return "./" + quote(os.fsencode(path.as_posix()))
 
 
 def _run_text(run: dict[str, Any], key: str) -> str:

@@ -236,6 +236,7 @@ def test_index_and_export(run_file: Path, picture: Path, tmp_path: Path, capsys:
     paths = [Path(line) for line in out.splitlines()]
     assert all(path.is_file() for path in paths)
     assert sum(path.suffix == ".png" for path in paths) >= 2
+    assert run(capsys, "export", run_file, "-o", out_dir, "--tokens", "all")[0] == 0
     code, _, err = run(capsys, "export", run_file, "-o", out_dir, "--tokens", "0")
     assert code == 2
     assert err.startswith("error: --tokens: got it for toolkit, which draws every map")

@@ -68,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def export(arguments: argparse.Namespace) -> None:
     """Writes every kind that was asked for and prints the paths."""
     if arguments.kinds == ("toolkit",):
-        unused = [name for name, default in _NOT_TOOLKIT.items() if getattr(arguments, name) != default]
+        unused = [name for name, default in _NOT_TOOLKIT.items() if getattr(arguments, name) not in (default, "all")]
         if unused:
             raise UsageError(
                 f"--{unused[0].replace('_', '-')}: got it for toolkit, which draws every map of the view in one way, "
