@@ -33,6 +33,8 @@ from servekit.paths import (
     weights_folder,
 )
 
+from llava_server.settings import ModelSettings, SettingsError
+
 PACKAGES = ("llava_wire", "llava_server")
 ENTRY = "llava_handler.py"
 STAMP = "build.json"
@@ -60,6 +62,13 @@ def build(model: str, *, force: bool = False) -> tuple[Path, bool]:
     """The archive of a model, and whether it had to be built."""
     content = read_model_yaml(model)
     section = content["handler"]
+    try:
+        settings = ModelSettings.from_dict(section)
+    except SettingsError as error:
+        # Inside a worker the same words are far down a traceback.
+        raise Trouble(f"{model}.yaml: {error}") from error
+    if settings.name != model:
+        say(f"warning: {model}.yaml: got handler.name {settings.name!r}; records will call the model that")
     embed = bool(section.get("embed_weights", False))
     weights = require_weights(model, section) if embed else weights_folder(model, section)
     section["model_path"] = WEIGHTS if embed else str(weights.resolve())

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig
 
-from llava_server.estimate import Extent, response_limit, sized
+from llava_server.estimate import Extent, advice, response_limit, sized
 from llava_server.loading import check_config, facts_of
 from llava_server.locate import device_of
 from llava_server.memory import device_memory
@@ -88,6 +88,14 @@ def table(store: Path, model: str, options: object, prompt_tokens: int) -> list[
     ]
 
 
+def cure(store: Path, model: str, options: object) -> str:
+    """What would make a request smaller, as the server's refusal says it."""
+    settings, config = model_of(store, model)
+    plan = make_plan(parse_options(options), facts_of(config, getattr(torch, settings.dtype)), settings)
+    said = advice(plan)
+    return said if plan.options.format == "npz" else f'{said}; a reply in JSON may be 3/4 as large as format "npz"'
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Exit 0: the request fits the limits; 1: it would be refused; 2: bad arguments."""
     parser = argparse.ArgumentParser(
@@ -98,19 +106,24 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--prompt-tokens", type=int, default=40, help="text tokens of the prompt (default 40)")
     given = parser.parse_args(arguments)
     try:
-        rows = table(STORE, given.model, json.loads(given.options), given.prompt_tokens)
+        options = json.loads(given.options)
+        rows = table(STORE, given.model, options, given.prompt_tokens)
     except (SettingsError, RequestError, json.JSONDecodeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     for name, value in rows:
         print(f"{name:<28}{value:>18,} B {value / 1e6:>12,.1f} MB")
     values = dict(rows)
-    fits = values["device, beside weights"] <= values["limit of a batch"]
-    fits = fits and values["response, at most"] <= values["limit of a response"]
     *_, (_, together), (_, here) = rows
-    print("fits the limits" if fits else "refused with status 507")
-    print("fits this machine as it is now" if together <= here else "does not fit this machine as it is now")
-    return 0 if fits else 1
+    pairs = (("device, beside weights", "limit of a batch"), ("response, at most", "limit of a response"))
+    over = [f"{got} is over the {limit}" for got, limit in pairs if values[got] > values[limit]]
+    print(
+        f"refused with status 507: {'; '.join(over)}; {cure(STORE, given.model, options)}"
+        if over
+        else "fits the limits"
+    )
+    print("its memory is here now" if together <= here else "its memory is not here now")
+    return 1 if over else 0
 
 
 if __name__ == "__main__":

@@ -109,7 +109,8 @@ def test_estimate_adds_up_for_the_7b(capsys):
     assert "fits" in capsys.readouterr().out
     everything = ["llava-1.5-7b", "--options", '{"layers": "all", "heads": "all", "reduction": "none"}']
     assert estimate.main(everything) == 1
-    assert "refused" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "refused with status 507: response, at most is over the limit of a response; set reduction" in out
 
 
 def test_what_cannot_fit_is_refused_before_generation_with_numbers_and_advice(engine, monkeypatch):

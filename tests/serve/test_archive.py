@@ -36,6 +36,14 @@ def test_unchanged_inputs_build_nothing(built_archive: Path) -> None:
     assert built_archive.stat().st_mtime_ns == before
 
 
+def test_settings_that_a_worker_would_refuse_are_refused_before_it_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = read_model_yaml("llava-shapes")
+    content["handler"]["threds"] = 1
+    monkeypatch.setattr(build_mar, "read_model_yaml", lambda model: content)
+    with pytest.raises(Trouble, match=r"llava-shapes.yaml: handler.threds: got an unknown key.*did you mean 'threads'"):
+        build_mar.build("llava-shapes")
+
+
 def _elsewhere(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Path:
     """The handler's sources as a copy that a test may change, and an own place for the archive."""
     root = folder / "handler"

@@ -96,12 +96,21 @@ def test_predict_with_views_and_without_picture(
     assert decode(run_file.read_bytes()).picture is None
 
 
+def test_a_replay_asks_the_model_that_the_record_names(
+    server: HttpServer | GrpcServer, run_file: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    server.reply = Reply(encode(RECORD))
+    for chosen in ([], ["--model", "other"]):
+        assert run(capsys, "replay", run_file, *where(server), *chosen, "-o", tmp_path / "again.npz")[0] == 0
+    assert [seen.model for seen in server.seen] == [RECORD.facts.model.name, "other"]
+
+
 def test_predict_json(http_server: HttpServer, picture: Path, tmp_path: Path, capsys: Captured) -> None:
     http_server.reply = Reply('{"answer": "rot, größer"}'.encode())
     ask = ["predict", picture, "what?", *where(http_server), "--format", "json"]
     assert run(capsys, *ask)[:2] == (0, '{"answer": "rot, größer"}\n')
     code, out, _ = run(capsys, *ask, "-o", tmp_path / "run.json")
-    assert (code, out) == (0, "")
+    assert (code, out) == (0, "rot, größer\n")
     assert (tmp_path / "run.json").read_bytes() == http_server.reply.body
     code, out, err = run(capsys, *ask, "--report", tmp_path / "run.html")
     assert (code, out) == (2, "")
@@ -254,7 +263,9 @@ def test_the_version_is_the_installed_package_s(capsys: Captured) -> None:
 def test_index_of_no_folder(tmp_path: Path, capsys: Captured) -> None:
     code, _, err = run(capsys, "index", tmp_path / "none")
     assert code == 1
-    assert err == f"error: {tmp_path / 'none'}: Not a directory\n"
+    assert err == f"error: {tmp_path / 'none'}: No such file or directory\n"
+    (tmp_path / "file").touch()
+    assert run(capsys, "index", tmp_path / "file")[2] == f"error: {tmp_path / 'file'}: Not a directory\n"
 
 
 def test_a_key_may_begin_with_a_dash(server: HttpServer | GrpcServer, picture: Path, capsys: Captured) -> None:

@@ -6,6 +6,9 @@ Flow: parsed arguments -> client or record file -> the result on stdout, written
 from __future__ import annotations
 
 import argparse
+import contextlib
+import errno
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -35,6 +38,9 @@ def predict(arguments: argparse.Namespace) -> None:
         if arguments.format == "json":
             reply = client.predict_bytes(image, arguments.prompt, options, format="json")
             if arguments.output:
+                # The answer first, as always: a file that cannot be written must not cost it.
+                with contextlib.suppress(ValueError, TypeError, KeyError):
+                    print(printable(str(json.loads(reply)["answer"])))
                 write_file(arguments.output, reply)
             else:
                 print(reply.decode("utf-8", "replace"))
@@ -63,7 +69,8 @@ def replay(arguments: argparse.Namespace) -> None:
     """Asks a server for other views of a record's answer, and writes the new record and its report."""
     record = read_record(arguments.record).sequence(arguments.sequence)
     image = arguments.image.read_bytes() if arguments.image else None
-    say(f"replaying at {arguments.grpc or arguments.url}")
+    arguments.model = arguments.model or record.facts.model.name
+    say(f"replaying with {arguments.model} at {arguments.grpc or arguments.url}")
     with _client(arguments) as client:
         again = client.replay(record, _options(arguments), image=image, keep_picture=not arguments.no_image)
     _give(again, arguments)
@@ -115,14 +122,13 @@ def index(arguments: argparse.Namespace) -> None:
     from llava_viewer.index import write_index
 
     if not arguments.folder.is_dir():
-        raise NotADirectoryError(20, os.strerror(20), str(arguments.folder))
+        code = errno.ENOTDIR if arguments.folder.exists() else errno.ENOENT
+        raise OSError(code, os.strerror(code), str(arguments.folder))
     print(write_index(arguments.folder, title=arguments.title, fresh=arguments.fresh))
 
 
 def inspect(arguments: argparse.Namespace) -> None:
     """Prints what a record holds."""
-    import json
-
     from llava_viewer.cli.inspect import summary, summary_text
 
     data = arguments.record.read_bytes()

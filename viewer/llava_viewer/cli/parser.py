@@ -109,7 +109,7 @@ def _replay(group: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument("--image", type=Path, metavar="FILE", help="the picture, for a record that carries none")
     _sequence(parser)
     _output(parser)
-    _server(parser)
+    _server(parser, model=None)
     _what(parser)
 
 
@@ -127,7 +127,7 @@ def _output(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     return out
 
 
-def _server(parser: argparse.ArgumentParser) -> None:
+def _server(parser: argparse.ArgumentParser, model: str | None = DEFAULT_MODEL) -> None:
     server = parser.add_argument_group("server")
     way = server.add_mutually_exclusive_group()
     way.add_argument("--url", default=DEFAULT_URL, type=_url, help="ask over HTTP (default: %(default)s)")
@@ -139,7 +139,7 @@ def _server(parser: argparse.ArgumentParser) -> None:
         metavar="HOST:PORT",
         help=f"ask over gRPC (default: {DEFAULT_TARGET})",
     )
-    server.add_argument("--model", default=DEFAULT_MODEL, help="the served model (default: %(default)s)")
+    server.add_argument("--model", default=model, help=f"the served model (default: {model or 'the record names it'})")
     key = server.add_mutually_exclusive_group()
     key.add_argument("--token", help="the server's inference key")
     key.add_argument("--key-file", type=Path, metavar="FILE", help="TorchServe's key_file.json")
