@@ -56,8 +56,8 @@ def resolve(path: Path, settings: Mapping[str, Any] | None = None) -> tuple[Path
             return folder, chosen
     if chosen.model_path:
         raise SettingsError(
-            f"handler.model_path: got {chosen.model_path!r} without a config.json, allowed a checkpoint folder, "
-            "absolute or relative to the YAML's; correct it"
+            f"weights: got none at handler.model_path ({chosen.model_path!r}), allowed a checkpoint folder, absolute "
+            "or relative to the YAML's; correct the path, or put them back"
         )
     raise SettingsError(
         f"weights: got none for {chosen.name}, allowed a checkpoint folder; run: make download MODEL={chosen.name}"

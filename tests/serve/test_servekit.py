@@ -170,7 +170,7 @@ def test_named_weights_never_become_other_weights(tmp_path: Path) -> None:
     assert resolve(document)[0] == tmp_path / "elsewhere" / "shapes"
     assert estimate.model_of(tmp_path, "mine")[0].name == "mine"
     document.write_text("handler: {name: mine, source: llava-shapes, model_path: nowhere}\n")
-    with pytest.raises(SettingsError, match=r"handler.model_path: got 'nowhere' without a config.json"):
+    with pytest.raises(SettingsError, match=r"weights: got none at handler.model_path \('nowhere'\)"):
         resolve(document)
     with pytest.raises(SettingsError, match=r"model: got 'mine' without a config.json"):
         estimate.model_of(tmp_path, "mine")
