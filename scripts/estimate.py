@@ -21,7 +21,7 @@ from llava_server.loading import check_config, facts_of
 from llava_server.locate import device_of
 from llava_server.memory import device_memory
 from llava_server.options import parse_options
-from llava_server.plan import make_plan
+from llava_server.plan import ModelFacts, Plan, make_plan
 from llava_server.settings import ModelSettings, SettingsError
 from llava_server.static import buffer_bytes
 from llava_server.weights import devices_of, weight_bytes
@@ -55,6 +55,13 @@ def model_of(store: Path, model: str) -> tuple[ModelSettings, Any]:
     )
 
 
+def planned(store: Path, model: str, options: object) -> tuple[ModelSettings, Any, ModelFacts, Plan]:
+    """Settings, LlavaConfig and shape of a model, and a request resolved against them."""
+    settings, config = model_of(store, model)
+    facts = facts_of(config, getattr(torch, settings.dtype))
+    return settings, config, facts, make_plan(parse_options(options), facts, settings)
+
+
 def table(store: Path, model: str, options: object, prompt_tokens: int) -> list[tuple[str, int]]:
     """Rows of (what, bytes) for one request.
 
@@ -64,11 +71,8 @@ def table(store: Path, model: str, options: object, prompt_tokens: int) -> list[
         options: the request's options object.
         prompt_tokens: text tokens of the prompt, template included; the image's tokens are added.
     """
-    settings, config = model_of(store, model)
-    dtype = getattr(torch, settings.dtype)
-    weights = weight_bytes(config, dtype, settings.quantization)
-    facts = facts_of(config, dtype)
-    plan = make_plan(parse_options(options), facts, settings)
+    settings, config, facts, plan = planned(store, model, options)
+    weights = weight_bytes(config, getattr(torch, settings.dtype), settings.quantization)
     needed = sized(plan, facts, Extent.of(plan, prompt_tokens + facts.image_tokens, prompt_tokens))
     buffers = buffer_bytes(facts, settings) if settings.compile else 0
     memory = [device_memory(place) for place in devices_of(device_of(settings))]
@@ -90,8 +94,7 @@ def table(store: Path, model: str, options: object, prompt_tokens: int) -> list[
 
 def cure(store: Path, model: str, options: object) -> str:
     """What would make a request smaller, as the server's refusal says it."""
-    settings, config = model_of(store, model)
-    plan = make_plan(parse_options(options), facts_of(config, getattr(torch, settings.dtype)), settings)
+    *_, plan = planned(store, model, options)
     said = advice(plan)
     return said if plan.options.format == "npz" else f'{said}; a reply in JSON may be 3/4 as large as format "npz"'
 
@@ -117,11 +120,10 @@ def main(arguments: list[str] | None = None) -> int:
     *_, (_, together), (_, here) = rows
     pairs = (("device, beside weights", "limit of a batch"), ("response, at most", "limit of a response"))
     over = [f"{got} is over the {limit}" for got, limit in pairs if values[got] > values[limit]]
-    print(
-        f"refused with status 507: {'; '.join(over)}; {cure(STORE, given.model, options)}"
-        if over
-        else "fits the limits"
-    )
+    if over:
+        print(f"refused with status 507: {'; '.join(over)}; {cure(STORE, given.model, options)}")
+    else:
+        print("fits the limits")
     print("its memory is here now" if together <= here else "its memory is not here now")
     return 1 if over else 0
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -22,7 +21,7 @@ from types import TracebackType
 
 import psutil
 
-from servekit import devices, preflight
+from servekit import causes, devices, preflight
 from servekit.drain import DUTY_FOLDER, DUTY_VARIABLE, duty_folder
 from servekit.paths import LOG_CONFIG, METRICS_CONFIG, MODEL_STORE, RUN_ROOT, Trouble, run_folder, shown
 from servekit.ports import Ports, listening, with_ports
@@ -232,7 +231,7 @@ def _describe(
 
 def _wait_ready(handle: ServerHandle, ports: Ports, timeout_s: float, progress: Callable[[str], None]) -> ServerState:
     """Waits for READY workers and the gRPC port: ping answers long before, and also while a model never loads."""
-    state = handle.state
+    state, logs = handle.state, Path(handle.state.logs)
     begin = time.monotonic()
     last_said = begin
     waiting = set(state.models)
@@ -241,10 +240,10 @@ def _wait_ready(handle: ServerHandle, ports: Ports, timeout_s: float, progress: 
             state = handle.state = state.with_pid(pid)
             state.write()
         if handle.launcher.poll() is not None or (state.pid and not java_running(state.pid)):
-            raise Trouble(f"torchserve: ended while starting ({_cause(state)}); see {shown(Path(state.logs))}")
-        if any(sign in _logged(state) for sign in _LOAD_FAILED):
-            _until(lambda state=state: _exceptions(state) != [], 3.0)  # the traceback is still being written
-            raise Trouble(f"worker: died while loading ({_cause(state)}); see {shown(Path(state.logs))}")
+            raise Trouble(f"torchserve: ended while starting ({causes.cause(logs)}); see {shown(logs)}")
+        if any(sign in causes.logged(logs) for sign in _LOAD_FAILED):
+            _until(lambda: causes.exceptions(logs) != [], 3.0)  # the traceback is still being written
+            raise Trouble(f"worker: died while loading ({causes.cause(logs)}); see {shown(logs)}")
         waiting -= {model for model in waiting if _ready(state, model)}
         if not waiting and listening(ports.host, ports.grpc):
             ready = dataclasses.replace(state, status="ready")
@@ -255,7 +254,7 @@ def _wait_ready(handle: ServerHandle, ports: Ports, timeout_s: float, progress: 
             last_said = time.monotonic()
             progress(f"loading {', '.join(sorted(waiting)) or 'gRPC'} ({last_said - begin:.0f} s)")
         time.sleep(0.2)
-    raise Trouble(f"start: got no ready worker in {timeout_s:.0f} s; see {shown(Path(state.logs))}")
+    raise Trouble(f"start: got no ready worker in {timeout_s:.0f} s; see {shown(logs)}")
 
 
 def _ready(state: ServerState, model: str) -> bool:
@@ -269,32 +268,6 @@ def _java_pid(scratch: Path) -> int:
         return int((scratch / ".model_server.pid").read_text())
     except (OSError, ValueError):
         return 0
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
-
-
-def _logged(state: ServerState) -> str:
-    """What was logged so far: the worker's words, then Java's."""
-    return "\n".join(_read(Path(state.logs) / name) for name in ("model_log.log", "ts_log.log", "console.log"))
-
-
-def _cause(state: ServerState) -> str:
-    """The line of the log that names the cause: the first exception, since later ones only follow from it."""
-    said = _read(Path(state.logs) / "console.log").strip().splitlines()
-    words = f"last words: {said[-1].strip()}" if said else "killed, perhaps for lack of memory"
-    return (_exceptions(state) or [f"no exception in the log; {words}"])[0][:300]
-
-
-def _exceptions(state: ServerState) -> list[str]:
-    """The exceptions in the log; a worker's before Java's, without the one that hides the others."""
-    lines = _logged(state).splitlines()
-    found = (re.search(r"[\w.]*(?:Error|Exception): ?.*", line) for line in lines if "ts.torch_handler" not in line)
-    return [match.group().strip() for match in found if match]
 
 
 def _end_rest(state: ServerState, grace_s: float) -> None:

@@ -11,13 +11,12 @@ import socket
 import stat
 import subprocess
 import time
-import types
 from datetime import UTC, datetime
 from pathlib import Path
 
 import estimate
 import pytest
-from servekit import devices, java, paths, ports, preflight, server, state
+from servekit import causes, devices, java, paths, ports, preflight, server, state
 from servekit.paths import Trouble
 
 from llava_server.locate import resolve
@@ -177,12 +176,11 @@ def test_named_weights_never_become_other_weights(tmp_path: Path) -> None:
 
 
 def test_the_last_words_are_the_cause_where_there_is_no_exception(tmp_path: Path) -> None:
-    state = types.SimpleNamespace(logs=str(tmp_path))
-    assert server._cause(state) == "no exception in the log; killed, perhaps for lack of memory"
+    assert causes.cause(tmp_path) == "no exception in the log; killed, perhaps for lack of memory"
     (tmp_path / "console.log").write_text('WARNING: old\nFor input string: "abc"\n\n')
-    assert server._cause(state) == 'no exception in the log; last words: For input string: "abc"'
+    assert causes.cause(tmp_path) == 'no exception in the log; last words: For input string: "abc"'
     (tmp_path / "ts_log.log").write_text("java.lang.IllegalStateException: no port\n")
-    assert server._cause(state) == "java.lang.IllegalStateException: no port"
+    assert causes.cause(tmp_path) == "java.lang.IllegalStateException: no port"
 
 
 def test_a_model_that_is_not_there() -> None:

@@ -26,6 +26,8 @@ from support.asking import Asker
 pytestmark = pytest.mark.serve
 NAME = f"test-cli-{os.getpid()}"
 SERVE = [sys.executable, str(ROOT / "scripts" / "serve.py")]
+LONG = {"max_new_tokens": 256, "temperature": 100.0, "seed": 4}
+LONGER = {**LONG, "num_return_sequences": 8}
 
 
 @pytest.fixture(autouse=True)
@@ -34,6 +36,19 @@ def nothing_left() -> Iterator[None]:
     yield
     subprocess.run([*SERVE, "--stop", "--name", NAME], check=False, capture_output=True, timeout=120)
     shutil.rmtree(run_folder(NAME), ignore_errors=True)
+
+
+def _started_in_the_background() -> ServerState:
+    command = [*SERVE, "llava-shapes", "--no-build", "--background", "--ports", "auto", "--name", NAME]
+    subprocess.run(command, capture_output=True, timeout=300, check=True)
+    state = read_state(NAME)
+    assert state is not None
+    return state
+
+
+def _until_busy() -> None:
+    while not any(path.suffix == ".busy" for path in duty_folder(NAME).iterdir()):
+        time.sleep(0.01)
 
 
 def _processes(state: ServerState) -> list[list[str]]:
@@ -126,7 +141,6 @@ def test_a_signal_during_the_start_leaves_nothing(built_archive: Path, number: s
 
 
 def test_sigterm_finishes_what_was_accepted_and_refuses_the_rest(built_archive: Path, picture: bytes) -> None:
-    long = {"max_new_tokens": 256, "temperature": 100.0, "seed": 4}
     command = [*SERVE, "llava-shapes", "--no-build", "--ports", "auto", "--name", NAME]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -136,10 +150,9 @@ def test_sigterm_finishes_what_was_accepted_and_refuses_the_rest(built_archive: 
         asker = Asker(state)
         with ThreadPoolExecutor(24) as pool:
             # One request holds the worker while the others wait: more than a batch of them.
-            first = pool.submit(asker.form, picture, "Hello?", {**long, "num_return_sequences": 8})
-            while not any(path.suffix == ".busy" for path in duty_folder(NAME).iterdir()):
-                time.sleep(0.01)
-            accepted = [pool.submit((asker.form, asker.grpc)[n % 2], picture, "Hello?", long) for n in range(11)]
+            first = pool.submit(asker.form, picture, "Hello?", LONGER)
+            _until_busy()
+            accepted = [pool.submit((asker.form, asker.grpc)[n % 2], picture, "Hello?", LONG) for n in range(11)]
             while waiting_requests(state, "llava-shapes") < 11:
                 assert not first.done()
                 time.sleep(0.02)
@@ -184,16 +197,11 @@ def test_a_server_that_died_is_started_again_at_the_same_place(built_archive: Pa
 
 
 def test_a_grace_that_is_too_short_ends_all_the_same(built_archive: Path, picture: bytes) -> None:
-    command = [*SERVE, "llava-shapes", "--no-build", "--background", "--ports", "auto", "--name", NAME]
-    subprocess.run(command, capture_output=True, timeout=300, check=True)
-    state = read_state(NAME)
-    assert state is not None
+    state = _started_in_the_background()
     asker = Asker(state)
-    long = {"max_new_tokens": 256, "temperature": 100.0, "seed": 4, "num_return_sequences": 8}
     with ThreadPoolExecutor(4) as pool:
-        asked = [pool.submit(asker.form, picture, "Hello?", long) for _ in range(4)]
-        while not any(path.suffix == ".busy" for path in duty_folder(NAME).iterdir()):
-            time.sleep(0.01)
+        asked = [pool.submit(asker.form, picture, "Hello?", LONGER) for _ in range(4)]
+        _until_busy()
         stopped = subprocess.run(
             [*SERVE, "--stop", "--name", NAME, "--grace", "0.1"], capture_output=True, text=True, timeout=60, check=True
         )
@@ -204,16 +212,11 @@ def test_a_grace_that_is_too_short_ends_all_the_same(built_archive: Path, pictur
 
 
 def test_a_lost_key_file_does_not_keep_a_server_from_stopping(built_archive: Path, picture: bytes) -> None:
-    command = [*SERVE, "llava-shapes", "--no-build", "--background", "--ports", "auto", "--name", NAME]
-    subprocess.run(command, capture_output=True, timeout=300, check=True)
-    state = read_state(NAME)
-    assert state is not None
+    state = _started_in_the_background()
     asker = Asker(state)
-    long = {"max_new_tokens": 256, "temperature": 100.0, "seed": 4, "num_return_sequences": 8}
     with ThreadPoolExecutor(1) as pool:
-        asked = pool.submit(asker.form, picture, "Hello?", long)
-        while not any(path.suffix == ".busy" for path in duty_folder(NAME).iterdir()):
-            time.sleep(0.01)
+        asked = pool.submit(asker.form, picture, "Hello?", LONGER)
+        _until_busy()
         Path(state.key_file).unlink()
         stopped = subprocess.run(
             [*SERVE, "--stop", "--name", NAME], capture_output=True, text=True, timeout=60, check=False
