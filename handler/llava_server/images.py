@@ -15,7 +15,7 @@ from llava_server.picture_file import open_picture
 from llava_server.settings import Limits, SettingsError
 from llava_wire.errors import RequestError
 from llava_wire.geometry import Geometry, Preprocess
-from llava_wire.schema import Image
+from llava_wire.schema import Image, Note
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,13 @@ class PreparedImage:
         pixels: [1, 3, H, W] float32 on the CPU, normalised.
         facts: size and digests of the original.
         geometry: from the original to the patch grid.
+        notes: what the user should know about how the file was read.
     """
 
     pixels: torch.Tensor
     facts: Image
     geometry: Geometry
+    notes: tuple[Note, ...] = ()
 
 
 def preprocess_of(image_processor: Any, patch_px: int) -> Preprocess:

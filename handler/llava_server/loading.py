@@ -6,7 +6,8 @@ placed by accelerate) -> `LoadedModel`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from llava_server.plan import ModelFacts
 from llava_server.settings import ModelSettings, SettingsError
 from llava_server.weights import check_weights, devices_of, placement, quantised_loading, too_large, weight_bytes
 from llava_wire.geometry import Preprocess
+from llava_wire.schema import Note
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,8 @@ class LoadedModel:
         preprocess: the settings that move pixels.
         eos_ids: ids that end an answer.
         pad_id: the id that fills left padding.
+        checks: what was tested about the model at load, for every record.
+        notes: what every record of this model must say about it.
     """
 
     model: Any
@@ -41,6 +45,8 @@ class LoadedModel:
     preprocess: Preprocess
     eos_ids: tuple[int, ...]
     pad_id: int
+    checks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    notes: tuple[Note, ...] = ()
 
     @property
     def device(self) -> torch.device:

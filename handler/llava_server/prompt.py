@@ -12,6 +12,7 @@ from typing import Any
 from llava_server.options import invalid
 from llava_server.settings import SettingsError
 from llava_wire.errors import RequestError
+from llava_wire.schema import Note
 
 _PROBE = "Probe text 7q"
 
@@ -25,6 +26,7 @@ class EncodedPrompt:
         ids: token ids, the image token once per patch.
         image_start, image_count: where the run of image tokens lies in `ids`.
         question: positions in `ids` of the user's own text tokens.
+        notes: what the user should know about how the text was read.
     """
 
     rendered: str
@@ -32,6 +34,7 @@ class EncodedPrompt:
     image_start: int
     image_count: int
     question: tuple[int, ...]
+    notes: tuple[Note, ...] = ()
 
 
 class PromptEncoder:

@@ -112,6 +112,8 @@ class RecordBuilder:
             queries=queries,
             sampling=_sampling(item, decoded),
             software=self._software,
+            checks={name: dict(check) for name, check in self._loaded.checks.items()},
+            notes=(*self._loaded.notes, *item.prompt.notes, *item.image.notes),
         )
         timings = {
             "batch_size": batch,

@@ -140,8 +140,27 @@ class ViewFacts:
 
 
 @dataclass(frozen=True)
+class Note:
+    """Something about this run that a reader must know to read it rightly; shown wherever the record is.
+
+    Args:
+        code: what it is about, for programs, in lower case with dashes: "transparency".
+        field: the part of the request or model that it concerns: "image", "prompt", "model", "options.steps".
+        text: one sentence for people, with what was done and what to do about it.
+    """
+
+    code: str
+    field: str
+    text: str
+
+
+@dataclass(frozen=True)
 class Facts:
-    """Everything in record.json except geometry and views."""
+    """Everything in record.json except geometry and views.
+
+    `checks` says what was tested about the model that ran, each entry by its name with a "result"; `notes` says what is
+    unusual about this run. Both are empty in records of earlier writers, and left out of record.json when empty.
+    """
 
     answer: str
     finish_reason: Literal["stop", "length", "deadline"]
@@ -152,6 +171,8 @@ class Facts:
     queries: tuple[Query, ...]
     sampling: dict[str, Any] = field(default_factory=dict)
     software: dict[str, str] = field(default_factory=dict)
+    checks: dict[str, dict[str, Any]] = field(default_factory=dict)
+    notes: tuple[Note, ...] = ()
 
 
 def to_plain(value: Any) -> Any:

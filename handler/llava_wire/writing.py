@@ -28,7 +28,7 @@ def document(record: Record) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "version": VERSION,
-        **to_plain(record.facts),
+        **_without_empty(to_plain(record.facts), ("checks", "notes")),
         "shares": list(SHARE_NAMES),
         "geometry": record.geometry.to_json(),
         "views": [to_plain(view.facts) for view in record.views.values()],
@@ -59,6 +59,11 @@ def encode(record: Record) -> bytes:
         if record.run:
             _add(archive, "run.json", _json_bytes(record.run))
     return buffer.getvalue()
+
+
+def _without_empty(plain: dict[str, Any], optional: tuple[str, ...]) -> dict[str, Any]:
+    """Keys that were added to version 1 are absent where they say nothing, as in records of earlier writers."""
+    return {key: value for key, value in plain.items() if value or key not in optional}
 
 
 def _json_bytes(value: dict[str, Any]) -> bytes:

@@ -23,7 +23,7 @@ def build_report(
     notes: Sequence[str] = (),
 ) -> Report:
     """Everything the templates show. `picture` goes before the record's own."""
-    found = list(notes)
+    found = [*(note.text for note in record.facts.notes), *notes]
     given = picture or record.picture
     photo = _photo(record, given[1] if isinstance(given, tuple) else given, embed_image, found)
     stage = build_stage(record.geometry, photo.uri if photo else "", photo.thumb_uri if photo else "")

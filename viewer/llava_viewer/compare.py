@@ -107,7 +107,11 @@ def build_comparison(picks: Sequence[Pick], *, title: str | None, embed_image: b
         whole=max(float(heat.max(initial=0)) for heat, _ in whole),
         word=max((item.peak for one in shown for item in one.items), default=0.0),
     )
-    notes: list[str] = []
+    notes = [
+        f"{letter.upper()}: {note.text}"
+        for letter, pick in zip(LETTERS, picks, strict=False)
+        for note in pick.record.facts.notes
+    ]
     runs = tuple(
         _run(letter, pick.name, heading, one, mean, top)
         for letter, pick, heading, one, mean in zip(LETTERS, picks, _headings(picks, shown), shown, whole, strict=False)

@@ -126,6 +126,8 @@ def _views(record: Record) -> list[FactGroup]:
 
 def _model(record: Record) -> FactGroup:
     model = record.facts.model
+    # A record of an earlier writer holds no checks, which is not the same as a passed one.
+    checks = record.facts.checks or {"self_test": {"result": "not recorded"}}
     return FactGroup(
         "Model",
         (
@@ -136,6 +138,7 @@ def _model(record: Record) -> FactGroup:
             Fact("dtype", model.dtype),
             Fact("Attention", model.attention),
             Fact("Device", model.device),
+            *(Fact(wording.check_name(name), wording.check_text(check)) for name, check in checks.items()),
         ),
     )
 

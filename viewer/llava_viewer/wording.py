@@ -6,7 +6,8 @@ Spaces inside a number with its unit are no-break spaces.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -80,3 +81,18 @@ def size(number_bytes: int) -> str:
 def error_bound(value: float) -> str:
     """The largest error of a stored value, in percent of a token's attention."""
     return "none (float32)" if value == 0 else f"±{100 * value:.2g}{NBSP}%"
+
+
+def check_name(name: str) -> str:
+    """A check of the model, as a label: "self_test" -> "Self-test"."""
+    return name.replace("_", "-").capitalize()
+
+
+def check_text(check: Mapping[str, Any]) -> str:
+    """A check of the model in words: its result, then what it measured under the names that it gave."""
+    figures = [
+        f"{key.replace('_', ' ')} {value:.2g}" if isinstance(value, float) else f"{key.replace('_', ' ')} {value}"
+        for key, value in check.items()
+        if key != "result"
+    ]
+    return "; ".join([str(check.get("result", "not tested")), *figures])

@@ -13,7 +13,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from llava_viewer.cli.console import UsageError, printable, say
+from llava_viewer.cli.console import UsageError, one_line, printable, say
 from llava_viewer.cli.files import picture_of, read_record, write_file
 from llava_viewer.client.base import Client
 from llava_wire import decode, encode
@@ -90,6 +90,8 @@ def _give(record: Record, arguments: argparse.Namespace) -> None:
 
 
 def _keep(record: Record, arguments: argparse.Namespace) -> None:
+    for note in record.facts.notes:
+        say(f"note: {one_line(note.text)}")
     if arguments.output:
         write_file(arguments.output, encode(record))
     if arguments.report:

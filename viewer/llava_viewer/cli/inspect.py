@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from llava_viewer.cli.console import one_line, size
+from llava_viewer.wording import check_name, check_text
 from llava_wire.record import Record, View
 from llava_wire.schema import SHARE_NAMES, VERSION, to_plain
 
@@ -39,6 +40,8 @@ def summary(record: Record, name: str, count_bytes: int) -> dict[str, Any]:
         "model": to_plain(facts.model),
         "sampling": to_plain(facts.sampling),
         "software": to_plain(facts.software),
+        "checks": to_plain(facts.checks),
+        "notes": to_plain(facts.notes),
         "image": {**to_plain(facts.image), "picture": _picture_facts(record)},
         "geometry": {**record.geometry.to_json(), "seen_px": list(record.geometry.seen_rect())},
         "views": [_view_facts(view) for view in record.views.values()],
@@ -72,6 +75,8 @@ def summary_text(found: dict[str, Any]) -> str:
         ("prompt", f"{found['prompt_tokens']} tokens, {found['image_tokens']} of them image; {found['template']}"),
         ("model", f"{model['name']} @ {model['revision']}, {model['dtype']} on {model['device']}"),
         ("", f"{model['layers']} layers x {model['heads']} heads, attention: {model['attention']}"),
+        *(("checked", f"{check_name(name)}: {check_text(check)}") for name, check in found["checks"].items()),
+        *(("note", note["text"]) for note in found["notes"]),
         ("image", f"{image['width_px']} x {image['height_px']} px, sha256 {image['sha256'][:16]}..."),
         ("picture", f"{picture['name']}, {size(picture['bytes'])}" if picture else "not in the record"),
         ("geometry", f"{steps}{grid['rows']} rows x {grid['cols']} columns of {grid['patch_px']} px"),
