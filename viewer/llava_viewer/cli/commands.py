@@ -15,6 +15,7 @@ from typing import Any
 
 from llava_viewer.cli.console import UsageError, one_line, printable, say
 from llava_viewer.cli.files import picture_of, read_record, write_file
+from llava_viewer.cli.reaching import destination
 from llava_viewer.client.base import Client
 from llava_wire import decode, encode
 from llava_wire.record import Record
@@ -29,12 +30,13 @@ def predict(arguments: argparse.Namespace) -> None:
     """Asks a server, prints the answer, and writes the record and the report."""
     if arguments.format == "json" and arguments.report:
         raise UsageError("--report: got --format json, allowed npz beside it; leave one of them out")
-    if arguments.stream and (arguments.format == "json" or arguments.grpc):
+    if arguments.stream and (arguments.format == "json" or arguments.grpc is not None):
         raise UsageError("--stream: got --grpc or --format json, allowed neither beside it; leave one of them out")
     image = arguments.image.read_bytes()
     options = _options(arguments)
-    say(f"asking {arguments.model} at {arguments.grpc or arguments.url}")
-    with _client(arguments) as client:
+    where = destination(arguments)
+    say(f"asking {where}")
+    with where.client(arguments) as client:
         if arguments.format == "json":
             reply = client.predict_bytes(image, arguments.prompt, options, format="json")
             if arguments.output:
@@ -69,9 +71,9 @@ def replay(arguments: argparse.Namespace) -> None:
     """Asks a server for other views of a record's answer, and writes the new record and its report."""
     record = read_record(arguments.record).sequence(arguments.sequence)
     image = arguments.image.read_bytes() if arguments.image else None
-    arguments.model = arguments.model or record.facts.model.name
-    say(f"replaying with {arguments.model} at {arguments.grpc or arguments.url}")
-    with _client(arguments) as client:
+    where = destination(arguments, preferred=record.facts.model.name)
+    say(f"replaying with {where}")
+    with where.client(arguments) as client:
         again = client.replay(record, _options(arguments), image=image, keep_picture=not arguments.no_image)
     _give(again, arguments)
 
@@ -137,15 +139,6 @@ def inspect(arguments: argparse.Namespace) -> None:
     record = decode(data)
     found = summary(record, arguments.record.name, len(data))
     print(json.dumps(found, ensure_ascii=False, indent=2) if arguments.json else summary_text(found))
-
-
-def _client(arguments: argparse.Namespace) -> Client:
-    token = arguments.token if arguments.token is not None else arguments.key_file
-    common: dict[str, Any] = {
-        "model": arguments.model, "token": token, "timeout_s": arguments.timeout, "retry_s": arguments.retry,
-        "ca_file": arguments.ca_file,
-    }  # fmt: skip
-    return Client.grpc(arguments.grpc, **common) if arguments.grpc else Client.http(arguments.url, **common)
 
 
 def _report(

@@ -6,14 +6,10 @@ Flow: argv -> namespace with `run`, the command's function.
 from __future__ import annotations
 
 import argparse
-import re
 from pathlib import Path
 
-from llava_viewer.cli import commands, comparing, exporting
+from llava_viewer.cli import commands, comparing, exporting, reaching
 from llava_viewer.cli.selection import heads, indices, view
-from llava_viewer.client.base import DEFAULT_MODEL, DEFAULT_TARGET, DEFAULT_TIMEOUT_S, DEFAULT_URL
-from llava_viewer.client.http import checked_host
-from llava_viewer.client.retry import DEFAULT_RETRY_S
 from llava_viewer.version import package_version
 
 _EXAMPLES = """examples:
@@ -28,14 +24,17 @@ _EXAMPLES = """examples:
 """
 _PREDICT_EXAMPLES = """examples:
   llava-viewer predict cat.jpg "What is on the sofa?"
-  llava-viewer predict cat.jpg "Where is it?" --key-file .run/default/key_file.json -o run.npz --report run.html
+  llava-viewer predict cat.jpg "Where is it?" --name mine -o run.npz --report run.html
+  llava-viewer predict cat.jpg "Where is it?" --url http://127.0.0.1:8080/predictions/llava-shapes
   llava-viewer predict cat.jpg "Where is it?" --layers 0-3 --heads all --reduction none --precision float32 -o run.npz
   llava-viewer predict cat.jpg "Where is it?" -o run.npz \\
       --view name=mean,layers=all,heads=all --view name=pointing,heads=2.4,0.5,reduction=none
 
 LAYERS, STEPS  all, or numbers counted from 0: 0,1,2 or 0-3
 HEADS          the same, LAYER.HEAD pairs (2.4,0.5), or the name of one of the model's head sets
-The token is --token, else --key-file (read afresh for every request), else the environment's LLAVA_GAZE_TOKEN.
+Without an address the server is one of this machine: --name, else LLAVA_GAZE_SERVER, else the one that runs.
+The token is --token, else --key-file (read afresh for every request), else the environment's LLAVA_GAZE_TOKEN, else the
+key file of the server of this machine.
 """
 
 
@@ -82,7 +81,7 @@ def _predict(group: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         help="json: the server's JSON as it came (default: %(default)s)",
     )
     parser.add_argument("--stream", action="store_true", help="print the answer as it comes (over HTTP)")
-    _server(parser)
+    reaching.add_arguments(parser, "the only one that it serves")
     _what(parser)
     how = parser.add_argument_group("how to answer")
     how.add_argument("--max-new-tokens", type=int, metavar="N", help="the answer ends here at the latest")
@@ -109,7 +108,7 @@ def _replay(group: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument("--image", type=Path, metavar="FILE", help="the picture, for a record that carries none")
     _sequence(parser)
     _output(parser)
-    _server(parser, model=None)
+    reaching.add_arguments(parser, "the record's, where it is served")
     _what(parser)
 
 
@@ -125,39 +124,6 @@ def _output(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     out.add_argument("--report", type=Path, metavar="RUN.html", help="render a report as well")
     out.add_argument("--no-image", action="store_true", help="leave the picture out of the record and the report")
     return out
-
-
-def _server(parser: argparse.ArgumentParser, model: str | None = DEFAULT_MODEL) -> None:
-    server = parser.add_argument_group("server")
-    way = server.add_mutually_exclusive_group()
-    way.add_argument("--url", default=DEFAULT_URL, type=_url, help="ask over HTTP (default: %(default)s)")
-    way.add_argument(
-        "--grpc",
-        nargs="?",
-        const=DEFAULT_TARGET,
-        type=_target,
-        metavar="HOST:PORT",
-        help=f"ask over gRPC (default: {DEFAULT_TARGET})",
-    )
-    server.add_argument("--model", default=model, help=f"the served model (default: {model or 'the record names it'})")
-    key = server.add_mutually_exclusive_group()
-    key.add_argument("--token", help="the server's inference key")
-    key.add_argument("--key-file", type=Path, metavar="FILE", help="TorchServe's key_file.json")
-    server.add_argument("--ca-file", type=Path, metavar="PEM", help="certificates to trust; encrypts gRPC")
-    server.add_argument(
-        "--timeout",
-        type=_seconds,
-        default=DEFAULT_TIMEOUT_S,
-        metavar="SECONDS",
-        help="give up after (default: %(default)g)",
-    )
-    server.add_argument(
-        "--retry",
-        type=float,
-        default=DEFAULT_RETRY_S,
-        metavar="SECONDS",
-        help="send again for so long when the server is overloaded or its worker died (default: %(default)g)",
-    )
 
 
 def _what(parser: argparse.ArgumentParser) -> None:
@@ -213,28 +179,3 @@ def _export(group: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = _add(group, "export", "write figures, animations and numbers of a record", exporting.EXAMPLES)
     exporting.add_arguments(parser)
     _sequence(parser)
-
-
-def _url(text: str) -> str:
-    try:
-        checked_host(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-    return text
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < 1e6:
-        raise argparse.ArgumentTypeError(f"got {text!r}, allowed seconds above 0")
-    return seconds
-
-
-def _target(text: str) -> str:
-    if not re.fullmatch(r"[\w.\[\]:-]+:\d+", text, re.ASCII):
-        # `--grpc PICTURE QUESTION` takes the picture for the address.
-        raise argparse.ArgumentTypeError(f"got {text!r}, allowed HOST:PORT; put a bare --grpc after the question")
-    return text

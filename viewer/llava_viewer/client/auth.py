@@ -32,6 +32,11 @@ def read_token(token: Token) -> str | None:
     return _checked(token.strip(), "token") or None
 
 
+def or_key_file(token: Token, key_file: Path) -> Token:
+    """The token as given, else the environment's, else the key file of a server that was found on this machine."""
+    return key_file if token is None and not os.environ.get(ENVIRONMENT_NAME, "").strip() else token
+
+
 def bearer(token: Token) -> dict[str, str]:
     """The authorization header or metadata for a request sent now; empty without a token."""
     key = read_token(token)

@@ -9,17 +9,19 @@ from __future__ import annotations
 import contextlib
 import itertools
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, TypeVar
 
+from llava_viewer.client.address import DEFAULT_MODEL, DEFAULT_TARGET, DEFAULT_URL, split_url
 from llava_viewer.client.auth import Token
 from llava_viewer.client.errors import (
     NOT_READY_CODES,
     WILL_NOT_HELP_CODES,
     ServerUnreachable,
     raise_handler_error,
+    with_served,
 )
 from llava_viewer.client.fields import question_fields, replay_fields, with_picture
 from llava_viewer.client.retry import DEFAULT_RETRY_S, Patience
@@ -28,14 +30,9 @@ from llava_wire.container import decode
 from llava_wire.errors import RequestError
 from llava_wire.record import Record
 
-DEFAULT_URL = "http://127.0.0.1:8080"
-DEFAULT_TARGET = "127.0.0.1:7070"
-DEFAULT_MODEL = "llava-shapes"
 DEFAULT_TIMEOUT_S = 600.0
 """More than the longest `deadline_ms` of the models in model_store, so that the server's answer comes first."""
 CONNECT_TIMEOUT_S = 10.0
-LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
-"""Hosts that are reached without the environment's proxy."""
 
 Result = TypeVar("Result")
 Part = StreamedToken | Record
@@ -66,13 +63,21 @@ class Transport(Protocol):
 class Client:
     """A connection to one model of one server; usable from several threads, and as a context manager.
 
-    Make one with `Client.http` or `Client.grpc`.
+    Make one with `Client.local`, `Client.http` or `Client.grpc`.
     """
 
     def __init__(
-        self, transport: Transport, *, timeout_s: float = DEFAULT_TIMEOUT_S, retry_s: float = DEFAULT_RETRY_S
+        self,
+        transport: Transport,
+        *,
+        model: str = DEFAULT_MODEL,
+        served: Sequence[str] = (),
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        retry_s: float = DEFAULT_RETRY_S,
     ) -> None:
         self._transport = transport
+        self._model = model
+        self._served = tuple(served)
         self._timeout_s = timeout_s
         self._retry_s = retry_s
         self._answered = False
@@ -82,49 +87,59 @@ class Client:
         cls,
         url: str = DEFAULT_URL,
         *,
-        model: str = DEFAULT_MODEL,
+        model: str | None = None,
         token: Token = None,
         timeout_s: float = DEFAULT_TIMEOUT_S,
         retry_s: float = DEFAULT_RETRY_S,
         ca_file: Path | None = None,
+        served: Sequence[str] = (),
     ) -> Client:
         """A client over HTTP; needs the extra `http`.
 
         Args:
-            url: the server's inference address; https:// for TLS.
-            model: the served model's name.
+            url: the server's inference address, or that of a model's predictions, as the server prints it; https:// for
+                TLS.
+            model: the served model's name; None for the one that the url names, else llava-shapes.
             token: the key itself, or the path of TorchServe's key_file.json, which is read afresh for every request,
                 or None for the environment's LLAVA_GAZE_TOKEN (none at all where that is not set).
             timeout_s: seconds until a request is given up, its repetitions included.
             retry_s: seconds in which a request is sent again when the server was overloaded, its worker died, or the
                 connection to a server that had answered before was lost; 0 for never.
             ca_file: PEM certificates to trust instead of the system's.
+            served: the models that the server is known to have, for the error about one that it has not.
 
         Raises:
-            ValueError: for something that is not an http or https address.
+            ValueError: for something that is not an http or https address, or names another model than `model`.
             ImportError: without httpx.
         """
         from llava_viewer.client.http import HttpTransport
 
-        return cls(HttpTransport(url, model, token, ca_file), timeout_s=timeout_s, retry_s=retry_s)
+        address, named = split_url(url)
+        if model and named and model != named:
+            raise ValueError(f"model: got {model!r} beside {url}, allowed one of the two; leave one out")
+        model = model or named or DEFAULT_MODEL
+        transport = HttpTransport(address, model, token, ca_file)
+        return cls(transport, model=model, served=served, timeout_s=timeout_s, retry_s=retry_s)
 
     @classmethod
     def grpc(
         cls,
         target: str = DEFAULT_TARGET,
         *,
-        model: str = DEFAULT_MODEL,
+        model: str | None = None,
         token: Token = None,
         timeout_s: float = DEFAULT_TIMEOUT_S,
         retry_s: float = DEFAULT_RETRY_S,
         tls: bool = False,
         ca_file: Path | None = None,
+        served: Sequence[str] = (),
     ) -> Client:
         """A client over gRPC; needs the extra `grpc`.
 
         Args:
             target: HOST:PORT of the server's gRPC inference address.
-            model, token, timeout_s, retry_s: as for `Client.http`.
+            model: the served model's name; None for llava-shapes.
+            token, timeout_s, retry_s, served: as for `Client.http`.
             tls: encrypt, with the system's certificates unless `ca_file` is given.
             ca_file: PEM certificates to trust; implies `tls`.
 
@@ -134,7 +149,48 @@ class Client:
         """
         from llava_viewer.client.grpc import GrpcTransport
 
-        return cls(GrpcTransport(target, model, token, tls, ca_file), timeout_s=timeout_s, retry_s=retry_s)
+        model = model or DEFAULT_MODEL
+        transport = GrpcTransport(target, model, token, tls, ca_file)
+        return cls(transport, model=model, served=served, timeout_s=timeout_s, retry_s=retry_s)
+
+    @classmethod
+    def local(
+        cls,
+        name: str | None = None,
+        *,
+        model: str | None = None,
+        grpc: bool = False,
+        token: Token = None,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        retry_s: float = DEFAULT_RETRY_S,
+    ) -> Client:
+        """A client of a server that runs on this machine, found by the file that it keeps; no address and no key.
+
+        Args:
+            name: the server's name, or its run folder's path; None for the environment's LLAVA_GAZE_SERVER, else the
+                server "default", else the only one that runs.
+            model: None for the only model that it serves.
+            grpc: over gRPC instead of HTTP.
+            token: None for the environment's LLAVA_GAZE_TOKEN, else the server's own key file.
+            timeout_s, retry_s: as for `Client.http`.
+
+        Raises:
+            RequestError: no such server runs, or which one or which model is meant is not said.
+            ImportError: without the transport's package.
+        """
+        from llava_viewer.client.auth import or_key_file
+        from llava_viewer.client.local import choose_model, require_server
+
+        server = require_server(name)
+        return (cls.grpc if grpc else cls.http)(
+            server.grpc if grpc else server.http,
+            model=model or choose_model(server.models),
+            token=or_key_file(token, server.key_file),
+            timeout_s=timeout_s,
+            retry_s=retry_s,
+            ca_file=server.certificate,
+            served=server.models,
+        )
 
     def predict(
         self,
@@ -257,7 +313,7 @@ class Client:
                 self._answered |= not isinstance(error, ServerUnreachable)
                 pause_s = patience.wait_s(error)
                 if pause_s is None:
-                    raise
+                    raise with_served(error, self._model, self._served) from error.__cause__
             else:
                 self._answered = True
                 return result
@@ -276,7 +332,7 @@ class Client:
             raise_handler_error(self._transport.send({}, npz=True, timeout_s=timeout_s))
         except RequestError as error:
             if error.code in WILL_NOT_HELP_CODES:
-                raise
+                raise with_served(error, self._model, self._served) from error.__cause__
             return error.code not in NOT_READY_CODES
         return True
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from llava_wire.errors import RequestError
@@ -33,6 +34,9 @@ class ServerUnreachable(RequestError, ConnectionError):
         )
 
 
+_UNKNOWN_MODEL = "got an unknown model, allowed a served one; check its name"
+
+
 class _Rule(NamedTuple):
     """TorchServe's own words for a refusal, the same over both transports, and what they mean."""
 
@@ -50,7 +54,7 @@ _RULES = (
         "got a missing, wrong or expired key, allowed the server's current one; name its key_file.json, "
         "or put the key in LLAVA_GAZE_TOKEN",
     ),
-    _Rule("Model not found", "not_found", "model", "got an unknown model, allowed a served one; check its name"),
+    _Rule("Model not found", "not_found", "model", _UNKNOWN_MODEL),
     _Rule("Model version", "not_found", "model", "got an unknown version, allowed a served one; leave it out"),
     _Rule("Parameter model_name is required", "not_found", "model", "got no model name, allowed a served one; name it"),
     _Rule(
@@ -183,6 +187,19 @@ def from_grpc(code_name: str, details: str, address: str, sent_bytes: int, timeo
         )
     code = _GRPC_CODES.get(code_name, "unavailable")
     return RequestError(code, "server", f"got gRPC {code_name} ({_short(details)}), allowed OK; see the server's log")
+
+
+def with_served(error: RequestError, model: str, served: Sequence[str]) -> RequestError:
+    """The error about a model that a server has not, with the name that was asked for and those that it has.
+
+    Args:
+        error: any refusal; another one is given back as it is.
+        served: the models that the server is known to have; empty when nobody knows, since TorchServe does not say.
+    """
+    if (error.code, error.field, error.message) != ("not_found", "model", _UNKNOWN_MODEL):
+        return error
+    allowed = f"one that is served here: {', '.join(served)}" if served else "one that the server was started with"
+    return RequestError("not_found", "model", f"got an unknown model {model!r}, allowed {allowed}; name it (--model)")
 
 
 def timed_out(timeout_s: float) -> RequestError:

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from llava_viewer.client.address import LOOPBACK
 from llava_viewer.client.auth import Token, bearer
-from llava_viewer.client.base import LOOPBACK
 from llava_viewer.client.errors import from_grpc, missing_package
 from llava_wire.container import MAX_FILE_BYTES
 from llava_wire.errors import RequestError

@@ -11,10 +11,11 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
+from llava_viewer.client.address import LOOPBACK, checked_host
 from llava_viewer.client.auth import Token, bearer
-from llava_viewer.client.base import CONNECT_TIMEOUT_S, LOOPBACK
+from llava_viewer.client.base import CONNECT_TIMEOUT_S
 from llava_viewer.client.errors import ServerUnreachable, broken_off, from_http, missing_package, timed_out
 
 JSON = "application/json"
@@ -109,15 +110,3 @@ def _in_time(pieces: Iterator[bytes], end: float, timeout_s: float) -> Iterator[
         if time.monotonic() > end:
             raise timed_out(timeout_s)
         yield piece
-
-
-def checked_host(url: str) -> str:
-    """The host of an http address; ValueError for anything else."""
-    try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        host = None
-    if not host or parts.scheme not in ("http", "https") or parts.query or parts.fragment:
-        raise ValueError(f"url: got {url!r}, allowed http://HOST:PORT or https://HOST:PORT; name the inference address")
-    return host

@@ -1,0 +1,144 @@
+"""Which server and which model a command asks, and with which key.
+
+Flow: --url, --grpc, --name, --model and keys -> `Destination` -> `Client`. Without an address it is a server of this
+machine, found by the file that it keeps; its key file and certificate come along, also for an address that is its.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from llava_viewer.cli.console import UsageError
+from llava_viewer.client.address import DEFAULT_TARGET, DEFAULT_URL, split_url
+from llava_viewer.client.auth import Token, or_key_file
+from llava_viewer.client.base import DEFAULT_TIMEOUT_S, Client
+from llava_viewer.client.local import VARIABLE, choose_model, find_server, server_at
+from llava_viewer.client.retry import DEFAULT_RETRY_S
+
+
+@dataclass(frozen=True)
+class Destination:
+    """A server's address, the model to ask there, and what is known of the server.
+
+    Args:
+        address: http://HOST:PORT, or HOST:PORT for gRPC.
+        served: the models that it has; empty when nobody knows.
+    """
+
+    address: str
+    over_grpc: bool
+    model: str
+    token: Token
+    ca_file: Path | None
+    served: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.model} at {self.address}"
+
+    def client(self, arguments: argparse.Namespace) -> Client:
+        """A client of it, with the patience that the arguments ask for."""
+        make = Client.grpc if self.over_grpc else Client.http
+        return make(
+            self.address, model=self.model, token=self.token, ca_file=self.ca_file, served=self.served,
+            timeout_s=arguments.timeout, retry_s=arguments.retry,
+        )  # fmt: skip
+
+
+def add_arguments(parser: argparse.ArgumentParser, model: str) -> None:
+    """The arguments that name a server; `model` says in words which model is asked when none is named."""
+    server = parser.add_argument_group("server")
+    way = server.add_mutually_exclusive_group()
+    way.add_argument(
+        "--url", type=_url, help=f"ask over HTTP: a server's address (default: a server of this machine; {DEFAULT_URL})"
+    )
+    way.add_argument(
+        "--grpc",
+        nargs="?",
+        const="",
+        type=_target,
+        metavar="HOST:PORT",
+        help=f"ask over gRPC (default: a server of this machine; {DEFAULT_TARGET})",
+    )
+    server.add_argument(
+        "--name",
+        help=f"which server of this machine, by name or run folder (default: {VARIABLE}, else the one that runs)",
+    )
+    server.add_argument("--model", help=f"the served model (default: {model})")
+    key = server.add_mutually_exclusive_group()
+    key.add_argument("--token", help="the server's inference key")
+    key.add_argument("--key-file", type=Path, metavar="FILE", help="TorchServe's key_file.json")
+    server.add_argument("--ca-file", type=Path, metavar="PEM", help="certificates to trust; encrypts gRPC")
+    server.add_argument(
+        "--timeout",
+        type=_seconds,
+        default=DEFAULT_TIMEOUT_S,
+        metavar="SECONDS",
+        help="give up after (default: %(default)g)",
+    )
+    server.add_argument(
+        "--retry",
+        type=float,
+        default=DEFAULT_RETRY_S,
+        metavar="SECONDS",
+        help="send again for so long when the server is overloaded or its worker died (default: %(default)g)",
+    )
+
+
+def destination(arguments: argparse.Namespace, preferred: str | None = None) -> Destination:
+    """Where the arguments lead.
+
+    Args:
+        preferred: the model that a record comes from, asked where it is served and no other is named.
+
+    Raises:
+        UsageError: arguments that do not go together.
+        RequestError: no server of that name runs here, or which one or which model is meant is not said.
+    """
+    over_grpc = arguments.grpc is not None
+    given = arguments.grpc or arguments.url
+    if given and arguments.name:
+        raise UsageError("--name: got it beside an address, allowed one of them; leave one out")
+    server = server_at(given) if given else find_server(arguments.name)
+    if over_grpc:
+        address, named = given or (server.grpc if server else DEFAULT_TARGET), None
+    else:
+        address, named = split_url(given or (server.http if server else DEFAULT_URL))
+    if named and arguments.model and named != arguments.model:
+        raise UsageError(f"--model: got {arguments.model} beside an address of {named}, allowed one; leave one out")
+    token = arguments.token if arguments.token is not None else arguments.key_file
+    return Destination(
+        address=address,
+        over_grpc=over_grpc,
+        model=arguments.model or named or choose_model(server.models if server else (), preferred),
+        token=or_key_file(token, server.key_file) if server else token,
+        ca_file=arguments.ca_file or (server.certificate if server else None),
+        served=server.models if server else (),
+    )
+
+
+def _url(text: str) -> str:
+    try:
+        split_url(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return text
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < 1e6:
+        raise argparse.ArgumentTypeError(f"got {text!r}, allowed seconds above 0")
+    return seconds
+
+
+def _target(text: str) -> str:
+    if text and not re.fullmatch(r"[\w.\[\]:-]+:\d+", text, re.ASCII):
+        # `--grpc PICTURE QUESTION` takes the picture for the address.
+        raise argparse.ArgumentTypeError(f"got {text!r}, allowed HOST:PORT; put a bare --grpc after the question")
+    return text

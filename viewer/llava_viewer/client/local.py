@@ -1,0 +1,162 @@
+"""Finds the servers that run on this machine, by the file that each of them keeps (docs/operations.md, server.json).
+
+Flow: a name, or LLAVA_GAZE_SERVER, or the checkout's .run -> server.json -> `LocalServer`: addresses, models, key file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llava_viewer.client.address import DEFAULT_MODEL, place
+from llava_wire.errors import RequestError
+from llava_wire.machine import Machine, whereabouts
+
+VARIABLE = "LLAVA_GAZE_SERVER"
+"""Environment variable with a server's name, or with the path of its run folder where that is in another checkout."""
+DEFAULT_NAME = "default"
+RUN_ROOT = Path(__file__).resolve().parents[3] / ".run"
+"""Where the servers of the checkout that this package was installed from keep their files."""
+_JAVA_CLASS = b"org.pytorch.serve.ModelServer"
+
+
+@dataclass(frozen=True)
+class LocalServer:
+    """A server that takes requests on this machine.
+
+    Args:
+        name: of its run folder.
+        models: what it serves.
+        http, grpc: its addresses, "http://HOST:PORT" and "HOST:PORT".
+        key_file: read for every request, because keys are renewed.
+        certificate: what the addresses show when they speak TLS, else None.
+    """
+
+    name: str
+    models: tuple[str, ...]
+    http: str
+    grpc: str
+    key_file: Path
+    certificate: Path | None
+
+    def is_at(self, address: str) -> bool:
+        """Whether an http address or HOST:PORT is one of this server's."""
+        asked = place(address)
+        return asked is not None and asked in (place(self.http), place(self.grpc))
+
+
+def find_server(name: str | None = None) -> LocalServer | None:
+    """The server that is meant: the named one; else the one called "default"; else the only one.
+
+    Args:
+        name: a server's name, or the path of its run folder; None for the environment's LLAVA_GAZE_SERVER.
+
+    Returns:
+        None when nothing was named and nothing runs.
+
+    Raises:
+        RequestError: the named server does not run, or several do and none was named.
+    """
+    field = "name" if name else VARIABLE
+    name = name or os.environ.get(VARIABLE, "").strip()
+    if name and "/" in name:
+        path = Path(name).expanduser()
+        return _require(_read(path if path.suffix == ".json" else path / "server.json"), field, name, [])
+    running = local_servers()
+    if name:
+        return _require(next((one for one in running if one.name == name), None), field, name, running)
+    chosen = [one for one in running if one.name == DEFAULT_NAME] or running
+    if len(chosen) > 1:
+        raise RequestError(
+            "invalid", "name", f"got none, allowed one of the running servers {_listed(chosen)}; name one (--name)"
+        )
+    return chosen[0] if chosen else None
+
+
+def require_server(name: str | None = None) -> LocalServer:
+    """As `find_server`, and an error when nothing was named and nothing runs."""
+    server = find_server(name)
+    return server if server is not None else _require(None, "name", name or DEFAULT_NAME, [])
+
+
+def local_servers() -> list[LocalServer]:
+    """Every server of this checkout that is ready and runs on this machine, by name."""
+    found = (_read(path) for path in sorted(RUN_ROOT.glob("*/server.json")))
+    return [server for server in found if server is not None]
+
+
+def server_at(address: str) -> LocalServer | None:
+    """The server of this checkout that listens at an http address or at HOST:PORT."""
+    return next((server for server in local_servers() if server.is_at(address)), None)
+
+
+def choose_model(served: Sequence[str], preferred: str | None = None) -> str:
+    """The model to ask when none was named.
+
+    Args:
+        served: what the server has; empty when nobody knows.
+        preferred: the one that a record comes from; taken where it is served.
+
+    Raises:
+        RequestError: several are served and none of them is preferred.
+    """
+    if preferred and (not served or preferred in served):
+        return preferred
+    if len(served) > 1:
+        raise RequestError("invalid", "model", f"got none, allowed {', '.join(served)}; name one (--model)")
+    return served[0] if served else DEFAULT_MODEL
+
+
+def _require(server: LocalServer | None, field: str, name: str, running: Sequence[LocalServer]) -> LocalServer:
+    if server is None:
+        raise RequestError(
+            "unavailable",
+            field,
+            f"got {name!r}, allowed a server that is ready on this machine: {_listed(running)}; "
+            "start it (make serve NAME=...), or name another or its address (--url)",
+        )
+    return server
+
+
+def _listed(servers: Sequence[LocalServer]) -> str:
+    return ", ".join(f"{server.name} ({', '.join(server.models)})" for server in servers) or "none is"
+
+
+def _read(path: Path) -> LocalServer | None:
+    """The server that a server.json describes; None when it is not ready, not alive or not on this machine."""
+    try:
+        plain: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        server = LocalServer(
+            name=str(plain["name"]),
+            models=tuple(str(model) for model in plain["models"]),
+            http=str(plain["http"]),
+            grpc=str(plain["grpc"]),
+            key_file=Path(plain["key_file"]),
+            certificate=Path(plain["certificate"]) if plain.get("certificate") else None,
+        )
+        machine = Machine(str(plain.get("host", "")), str(plain.get("boot_id", "")))
+        usable = plain["status"] == "ready" and whereabouts(machine) == "here" and _alive(int(plain["pid"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return server if usable else None
+
+
+def _alive(pid: int) -> bool:
+    """Whether the process is a TorchServe, and not a later one that got its number."""
+    if pid <= 0:
+        return False
+    proc = Path("/proc") / str(pid) / "cmdline"
+    if proc.parent.parent.joinpath("self").exists():
+        try:
+            return _JAVA_CLASS in proc.read_bytes().split(b"\0")
+        except OSError:
+            return False
+    try:
+        os.kill(pid, 0)
+    except OSError:
+        return False
+    return True
