@@ -129,7 +129,7 @@ protos: $(READY) ## Take the gRPC description anew from TorchServe's jar
 
 clean: ## Stop servers; remove archives, outputs and caches (.venv and weights stay)
 	@for state in .run/*/server.json; do \
-		test -e "$$state" || continue; $(PY) scripts/serve.py --stop --name "$$(basename "$$(dirname "$$state")")"; done
+		test -e "$$state" || continue; $(PY) scripts/serve.py --stop --name "$$(basename "$$(dirname "$$state")")" || exit 1; done
 	rm -rf .run demo-out out build dist model_store/*.mar
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find handler viewer scripts tests -name __pycache__ -type d -prune -exec rm -rf {} +

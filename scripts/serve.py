@@ -19,7 +19,7 @@ from servekit.drain import drain_server
 from servekit.paths import Trouble, read_model_yaml, require_weights, run_folder, shown
 from servekit.ports import read_properties, resolve_ports
 from servekit.server import DEFAULT_NAME, ServerHandle, start_server, stop_server
-from servekit.state import ServerState, read_state
+from servekit.state import ServerState, own_state, read_state
 from servekit.tls import Tls
 
 _MOST_CRASHES = 5
@@ -30,7 +30,7 @@ def describe(state: ServerState) -> str:
     """The addresses of a running server, one a line."""
     key_file = shown(Path(state.key_file))
     lines = [
-        f"HTTP        {state.http}/predictions/{state.models[0]}",
+        *(f"HTTP        {state.http}/predictions/{model}" for model in state.models),
         f"gRPC        {state.grpc}",
         f"management  {state.management}",
         f"metrics     {state.metrics}/metrics",
@@ -42,7 +42,7 @@ def describe(state: ServerState) -> str:
 
 def stop(name: str, grace_s: float) -> int:
     """Stops the named server, after what it accepted; without one there is nothing to do, which is no error."""
-    state = read_state(name)
+    state = own_state(name)
     if state is None:
         say(f"server {name!r}: none running")
         return 0

@@ -14,7 +14,7 @@ from servekit import devices
 from servekit.java import Java, find_java
 from servekit.paths import MODEL_STORE, Trouble, read_model_yaml, require_weights, shown
 from servekit.ports import Ports, read_properties, require_free, resolve_ports
-from servekit.state import read_state
+from servekit.state import own_state
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ def check(
         raise Trouble("models: got none, allowed at least one; run: make serve MODEL=llava-shapes")
     if importlib.util.find_spec("ts") is None:
         raise Trouble("torchserve: got no such package, allowed torchserve 0.12.0; run: make setup")
-    running = read_state(name)
+    running = own_state(name)
     if running is not None and running.alive():
         raise Trouble(
             f"server {name!r}: got one running already (pid {running.pid}, {running.http}), allowed one of each name; "

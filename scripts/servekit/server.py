@@ -21,11 +21,12 @@ from types import TracebackType
 
 import psutil
 
+from llava_wire.machine import this_machine
 from servekit import causes, devices, preflight
 from servekit.drain import DUTY_FOLDER, DUTY_VARIABLE, duty_folder
 from servekit.paths import LOG_CONFIG, METRICS_CONFIG, MODEL_STORE, RUN_ROOT, Trouble, run_folder, shown
 from servekit.ports import Ports, listening, with_ports
-from servekit.state import ServerState, current_token, java_running, only_start, read_state, worker_states
+from servekit.state import ServerState, current_token, java_running, only_start, own_state, worker_states
 from servekit.tls import Tls
 
 GRACE_S = 20.0
@@ -126,7 +127,8 @@ def stop_server(state: ServerState, grace_s: float = GRACE_S) -> bool:
 
     `torchserve --foreground` passes no signal on, so the Java process is addressed itself.
     """
-    pid = state.pid or _java_pid(Path(state.scratch))
+    # After a restart of the machine the number may be another server's.
+    pid = (state.pid or _java_pid(Path(state.scratch))) if state.whereabouts() == "here" else 0
     was_running = java_running(pid) or state.alive()
     if java_running(pid):
         with contextlib.suppress(ProcessLookupError):
@@ -141,7 +143,7 @@ def stop_server(state: ServerState, grace_s: float = GRACE_S) -> bool:
 
 def _fresh_folder(name: str) -> Path:
     """The run folder, emptied of what a dead server of this name left."""
-    old = read_state(name)
+    old = own_state(name)
     if old is not None:
         stop_server(old)
     folder = run_folder(name)
@@ -226,6 +228,7 @@ def _describe(
         pid=0,
         launcher_pid=launcher_pid,
         certificate=str(tls.certificate.resolve()) if tls else "",
+        **this_machine()._asdict(),
     )
 
 

@@ -20,6 +20,7 @@ from typing import Any
 
 import psutil
 
+from llava_wire.machine import Machine, Whereabouts, this_machine, whereabouts
 from servekit.paths import RUN_ROOT, Trouble, run_folder, shown
 
 JAVA_CLASS = "org.pytorch.serve.ModelServer"
@@ -35,6 +36,7 @@ class ServerState:
         pid: the Java process (0 until it is known); launcher_pid: the process group that it runs in.
         scratch: TorchServe's private temporary folder, removed at the stop.
         certificate: the PEM file that the inference ports show, empty without TLS.
+        host, boot_id: the machine that it runs on, since a checkout may lie on a disk that several machines share.
     """
 
     name: str
@@ -50,6 +52,8 @@ class ServerState:
     pid: int
     launcher_pid: int
     certificate: str = ""
+    host: str = ""
+    boot_id: str = ""
 
     @property
     def file(self) -> Path:
@@ -62,8 +66,14 @@ class ServerState:
         partial.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
         os.replace(partial, self.file)
 
+    def whereabouts(self) -> Whereabouts:
+        """Whether it is one of this machine's."""
+        return whereabouts(Machine(self.host, self.boot_id))
+
     def alive(self) -> bool:
-        """Whether its Java process, or the process that starts it, is running."""
+        """Whether its Java process, or the process that starts it, is running on this machine."""
+        if self.whereabouts() != "here":
+            return False
         return java_running(self.pid) or (self.pid == 0 and _runs(self.launcher_pid, "ts.model_server"))
 
     def with_pid(self, pid: int) -> ServerState:
@@ -77,13 +87,26 @@ def state_file(name: str) -> Path:
 
 
 def read_state(name: str) -> ServerState | None:
-    """What is written down, or None. The server need not be alive."""
+    """What is written down, or None. The server need not be alive, nor on this machine."""
     try:
         plain = json.loads(state_file(name).read_text(encoding="utf-8"))
         plain["models"] = tuple(plain["models"])
-        return ServerState(**{field.name: plain[field.name] for field in fields(ServerState)})
+        known = [field.name for field in fields(ServerState)]
+        return ServerState(**{name: value for name, value in plain.items() if name in known})
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def own_state(name: str) -> ServerState | None:
+    """As `read_state`, and `Trouble` for a server of another machine: its processes cannot be seen from here."""
+    state = read_state(name)
+    if state is not None and state.whereabouts() == "elsewhere":
+        raise Trouble(
+            f"server {name!r}: got one of the machine {state.host!r}, allowed one of this machine "
+            f"({this_machine().host!r}); use it or stop it there (make stop NAME={name}), start another "
+            f"(make serve NAME=other), or when that machine is gone: rm -r {shown(run_folder(name))}"
+        )
+    return state
 
 
 @contextlib.contextmanager
@@ -110,8 +133,8 @@ def only_start(name: str) -> Iterator[None]:
 
 
 def require_running(name: str) -> ServerState:
-    """The state of a live server."""
-    state = read_state(name)
+    """The state of a live server of this machine."""
+    state = own_state(name)
     if state is None or not state.alive():
         others = sorted(path.parent.name for path in RUN_ROOT.glob("*/server.json") if path.parent.name != name)
         hint = f"run: make serve, or name one that was started (NAME={others[0]})" if others else "run: make serve"

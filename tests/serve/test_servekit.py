@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import os
@@ -11,16 +12,20 @@ import socket
 import stat
 import subprocess
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 import estimate
 import pytest
+import serve
 from servekit import causes, devices, java, paths, ports, preflight, server, state
-from servekit.paths import Trouble
+from servekit.paths import ROOT, Trouble
 
 from llava_server.locate import resolve
 from llava_server.settings import SettingsError
+from llava_viewer.client import local
+from llava_wire.machine import this_machine
 
 
 def test_ports_of_the_file_auto_and_numbered() -> None:
@@ -261,3 +266,64 @@ def test_no_server_no_token() -> None:
 
 def test_another_process_with_the_same_pid_is_not_the_server() -> None:
     assert not state.java_running(os.getpid())
+
+
+@pytest.fixture
+def state_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., state.ServerState]:
+    """Writes the state of a server into a run root of its own."""
+    monkeypatch.setattr(paths, "RUN_ROOT", tmp_path)
+
+    def write(**changes: str) -> state.ServerState:
+        (tmp_path / "shared").mkdir(exist_ok=True)
+        keys, scratch = str(tmp_path / "shared" / "key_file.json"), str(tmp_path / "s")
+        plain = ("shared", "ready", ("m",), "http://h", "http://m", "http://f", "h:1", keys, "", scratch)
+        one = dataclasses.replace(state.ServerState(*plain, pid=0, launcher_pid=0), **changes)
+        one.write()
+        return one
+
+    return write
+
+
+def test_a_server_of_another_machine_is_left_alone(
+    state_of: Callable[..., state.ServerState], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = state_of(host="other-machine", boot_id="x")
+    marker = tmp_path / "shared" / "key_file.json"
+    marker.touch()
+    ways = [
+        lambda: state.require_running("shared"),
+        lambda: serve.stop("shared", 1.0),
+        lambda: preflight.check(["llava-shapes"], name="shared", ports="auto", env=dict(os.environ)),
+        lambda: server.start_server(["llava-shapes"], name="shared", ports="auto"),
+    ]
+    for way in ways:
+        with pytest.raises(Trouble, match=r"got one of the machine 'other-machine', allowed .*NAME=other.*rm -r "):
+            way()
+    assert state.read_state("shared") == written
+    assert marker.exists()
+    # This machine before it was started anew: whatever ran has ended.
+    state_of(host=this_machine().host, boot_id="before")
+    ended = state.own_state("shared")
+    assert ended is not None
+    assert not ended.alive()
+    assert serve.stop("shared", 1.0) == 0
+    assert state.read_state("shared") is None
+
+
+def test_clients_find_what_a_start_writes_down(
+    state_of: Callable[..., state.ServerState], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reader in the client package and the writer here agree about the file."""
+    monkeypatch.setattr(local, "RUN_ROOT", tmp_path)
+    monkeypatch.setattr(local, "_alive", lambda pid: pid == 7)
+    folder, scratch = tmp_path / "shared", tmp_path / "s"
+    folder.mkdir()
+    chosen = ports.Ports("127.0.0.1", 1, 2, 3, 4, 5)
+    one = server._describe("shared", ["m", "n"], folder, scratch, chosen, 1, None)
+    dataclasses.replace(one, status="ready", pid=7).write()
+    [found] = local.local_servers()
+    assert (found.name, found.models, found.http, found.grpc) == ("shared", ("m", "n"), one.http, one.grpc)
+    assert (found.key_file, found.certificate) == (Path(one.key_file), None)
+    documented = (ROOT / "docs" / "operations.md").read_text("utf-8")
+    for field in dataclasses.fields(one):
+        assert f"`{field.name}`" in documented, field.name
