@@ -26,6 +26,7 @@ from llava_server.request import GenerateRequest
 from llava_server.rows import RowLayout
 from llava_server.settings import ModelSettings
 from llava_server.tokens import AnswerReader, Vocabulary
+from llava_wire.choose import ordinary_rows
 from llava_wire.errors import RequestError
 from llava_wire.quantize import ENCODINGS, quantise
 from llava_wire.record import Record, View
@@ -134,8 +135,7 @@ class RecordBuilder:
     ) -> dict[str, View] | None:
         """The views of one item, reduced and stored; None when its attention is not finite."""
         plan, facts = item.plan, self._loaded.facts
-        answer = [query for query in queries if query.kind == "answer"]
-        mean_steps = _mean_steps(item, answer, tokens)
+        mean_steps = _mean_steps(item, queries, tokens)
         mean_rows = torch.tensor([q.kind == "answer" and q.step in mean_steps for q in queries])
         layout = self._layout(item, run.decoded[index].pad, [query.position for query in queries])
         finished = reduced_views(plan.views, run.capture, run.keys, index, layout, mean_rows, self._loaded.device)
@@ -230,11 +230,11 @@ def _queries(item: BatchItem, count: int) -> tuple[Query, ...]:
     return tuple(rows)
 
 
-def _mean_steps(item: BatchItem, answer: list[Query], tokens: tuple[Token, ...]) -> tuple[int, ...]:
-    """The steps that reduction "all" averages: a list is taken at its word, "all" leaves special tokens out."""
-    kept = [query.step for query in answer if item.plan.options.steps != "all" or not tokens[query.token].special]
-    # An answer of the end of sequence alone has no other row to show.
-    return tuple(kept or [query.step for query in answer])
+def _mean_steps(item: BatchItem, queries: tuple[Query, ...], tokens: tuple[Token, ...]) -> tuple[int, ...]:
+    """The steps that reduction "all" averages: a list is taken at its word, "all" takes the ordinary rows."""
+    named = item.plan.options.steps != "all"
+    taken = queries if named else [queries[place] for place in ordinary_rows(queries, tokens)]
+    return tuple(query.step for query in taken if query.kind == "answer")
 
 
 def _stored(view: ReducedView, precision: str, mean_steps: tuple[int, ...]) -> View:

@@ -1,6 +1,7 @@
 """One map out of many: a view's axes, a layer, a head and a token -> arrays without the axes that were chosen.
 
-Flow: `View` -> `choose_maps` (layers and heads gone, means where none was named) -> `row_of` (one token's row).
+Flow: `View` -> `choose_maps` (layers and heads gone, means where none was named) -> `rows_of` (one token's row, or the
+rows of a mean). `ordinary_rows` alone decides what a mean over an answer takes.
 """
 
 from __future__ import annotations
@@ -11,8 +12,11 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import numpy.typing as npt
 
+from llava_wire.schema import SHARE_NAMES
+
 if TYPE_CHECKING:
     from llava_wire.record import Record, View
+    from llava_wire.schema import Query, Token
 
 
 def choose_maps(
@@ -68,7 +72,7 @@ def rows_of(record: Record, view: View, token: int | None, kind: Literal["answer
 
     Args:
         token: the answer token (kind "answer") or the position in the prompt's ids (kind "prompt"); None for the
-            answer's ordinary tokens, or all its rows when it has none.
+            mean over the answer: `ordinary_rows`.
 
     Raises:
         ValueError: the record holds no such row.
@@ -90,6 +94,23 @@ def rows_of(record: Record, view: View, token: int | None, kind: Literal["answer
                 "ask for more steps, or for question rows"
             )
         return found
-    answered = [i for i, query in enumerate(queries) if query.kind == "answer"]
-    ordinary = [i for i in answered if not record.tokens[queries[i].token].special]
+    return ordinary_rows(queries, record.tokens)
+
+
+def ordinary_rows(queries: Sequence[Query], tokens: Sequence[Token]) -> list[int]:
+    """The rows that a mean over an answer takes, as places in the table of queries.
+
+    Those of its ordinary tokens; of an answer without any (the end of sequence alone) all answer rows; where no answer
+    row was recorded, all rows (the question's).
+    """
+    answered = [place for place, query in enumerate(queries) if query.kind == "answer"]
+    ordinary = [place for place in answered if not tokens[queries[place].token].special]
     return ordinary or answered or list(range(len(queries)))
+
+
+def mean_image_share(record: Record, view: View) -> float:
+    """The image share of a view: the mean over its layers and heads and over `ordinary_rows`; 0 for a view of none."""
+    part = view.shares[..., SHARE_NAMES.index("image")]
+    if "query" in view.axes:
+        part = part[ordinary_rows(record.queries, record.tokens)]
+    return float(part.mean(dtype=np.float64)) if part.size else 0.0

@@ -16,6 +16,7 @@ from llava_viewer.atlas import build_atlas
 from llava_viewer.heatmap import data_uri, grey_png, to_grey
 from llava_viewer.selection import reduction_text, selection_text, slot_names
 from llava_viewer.view_model import Frame, Patch, Segment, Slot, ViewPanel
+from llava_wire.choose import mean_image_share, ordinary_rows
 from llava_wire.record import Record, View
 
 MAX_STATIC_FRAMES = 480
@@ -50,23 +51,6 @@ def split_view(view: View) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.floa
     return maps.reshape(queries, -1, *maps.shape[-2:]), view.shares.reshape(queries, -1, view.shares.shape[-1])
 
 
-def mean_image_share(record: Record, view: View) -> float:
-    """The mean image share over the answer's ordinary tokens (all rows where there is none)."""
-    _, shares = split_view(view)
-    chosen = ordinary_queries(record, view)
-    return float(shares[chosen, :, 1].mean()) if chosen else 0.0
-
-
-def ordinary_queries(record: Record, view: View) -> list[int]:
-    """The rows that a mean takes: the answer's ordinary tokens, or all rows where there is none."""
-    if "query" not in view.axes:
-        return [0]
-    chosen = [
-        index for index, q in enumerate(record.queries) if q.kind == "answer" and not record.tokens[q.token].special
-    ]
-    return chosen or list(range(len(record.queries)))
-
-
 def build_panel(record: Record, view: View, index: int, keys: Sequence[str], grid: Grid) -> ViewPanel:
     """One view's panel. `keys` holds the row key of each query."""
     maps, shares = split_view(view)
@@ -89,7 +73,7 @@ def build_panel(record: Record, view: View, index: int, keys: Sequence[str], gri
         else:
             atlas = build_atlas(f"v{index}", maps, shares, row_keys)
     slots = []
-    counted = ordinary_queries(record, view)
+    counted = ordinary_rows(record.queries, record.tokens) if has_rows else [0]
     for number, slot in enumerate(chosen):
         slot_maps = maps.mean(axis=1) if slot is None else maps[:, slot]
         slot_shares = shares.mean(axis=1) if slot is None else shares[:, slot]

@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image as PillowImage
 
 from llava_viewer import colormap, wording
-from llava_viewer.frames import mean_image_share, split_view
+from llava_viewer.frames import split_view
 from llava_viewer.heatmap import data_uri, overlay
 from llava_viewer.index_cache import THUMB_KIND, Entry, read_cache, write_cache
 from llava_viewer.photo import PhotoError, checkered, open_picture, shrink
@@ -28,6 +28,7 @@ from llava_viewer.render import page
 from llava_viewer.rows import answer_rows, first_row
 from llava_viewer.styles import static_text
 from llava_viewer.text import visible
+from llava_wire.choose import mean_image_share
 from llava_wire.container import decode
 from llava_wire.errors import RecordError
 from llava_wire.record import Record

@@ -10,6 +10,7 @@ import numpy as np
 from llava_viewer import wording
 from llava_viewer.text import piece_label, token_label
 from llava_viewer.view_model import LEVELS, Candidate, Row
+from llava_wire.choose import ordinary_rows
 from llava_wire.record import Record, View
 
 _LONGEST_WORD = 60
@@ -81,8 +82,8 @@ def first_row(record: Record, rows: Sequence[Row]) -> str:
     if view is not None:
         maps = view.maps_float().reshape(len(record.queries), -1, *view.stored.shape[-2:])  # [query, map, row, col]
         peaks = maps.mean(1).max((-2, -1))
-    answered = [row for row in rows if row.key.startswith("t")] or list(rows)
-    ordinary = [row for row in answered if row.key and not row.special]
+    taken = ordinary_rows(record.queries, record.tokens)
+    ordinary = [row for row in rows if row.key and row.query in taken]
     words = [row for row in ordinary if any(c.isalnum() for c in row.text)] or ordinary or [r for r in rows if r.key]
     if not words:
         return ""

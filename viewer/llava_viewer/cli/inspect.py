@@ -8,10 +8,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
-
 from llava_viewer.cli.console import one_line, size
 from llava_viewer.wording import check_name, check_text
+from llava_wire.choose import mean_image_share
 from llava_wire.record import Record, View
 from llava_wire.schema import SHARE_NAMES, VERSION, to_plain
 
@@ -44,7 +43,7 @@ def summary(record: Record, name: str, count_bytes: int) -> dict[str, Any]:
         "notes": to_plain(facts.notes),
         "image": {**to_plain(facts.image), "picture": _picture_facts(record)},
         "geometry": {**record.geometry.to_json(), "seen_px": list(record.geometry.seen_rect())},
-        "views": [_view_facts(view) for view in record.views.values()],
+        "views": [_view_facts(record, view) for view in record.views.values()],
         "tokens": [
             {
                 "index": i,
@@ -111,27 +110,22 @@ def summary_text(found: dict[str, Any]) -> str:
     return "\n".join([*lines, "", *_table(views), "", *_table(tokens)])
 
 
-def _view_facts(view: View) -> dict[str, Any]:
+def _view_facts(record: Record, view: View) -> dict[str, Any]:
     return {
         **to_plain(view.facts),
         "shape": list(view.stored.shape),
         "bytes": int(view.stored.nbytes + view.scales.nbytes + view.shares.nbytes),
-        "image_share": _mean_image_share(view.shares),
+        "image_share": mean_image_share(record, view),
     }
-
-
-def _mean_image_share(shares: np.ndarray) -> float:
-    """The mean over everything of shares [..., 4]'s image part; 0 for a view without rows."""
-    part = shares[..., SHARE_NAMES.index("image")]
-    return float(part.mean(dtype=np.float64)) if part.size else 0.0
 
 
 def _token_shares(record: Record) -> dict[int, float]:
     """The image share of each answer token, averaged over the other axes of the first view that keeps the queries."""
+    image = SHARE_NAMES.index("image")
     for view in record.views.values():
         if "query" in view.axes:
             return {
-                query.token: _mean_image_share(view.shares[row])
+                query.token: float(view.shares[row, ..., image].mean(dtype="float64"))
                 for row, query in enumerate(record.queries)
                 if query.kind == "answer"
             }

@@ -14,7 +14,7 @@ from llava_viewer import colormap, wording
 from llava_viewer.rows import answer_rows, first_row, question_rows
 from llava_viewer.selection import reduction_text, selection_text
 from llava_viewer.view_model import Row
-from llava_wire.choose import choose_maps, chosen_slots
+from llava_wire.choose import choose_maps, chosen_slots, ordinary_rows
 from llava_wire.record import Record, View
 
 MODES = ("heat", "spotlight", "map")
@@ -124,9 +124,10 @@ class Shown:
         return found
 
     def ordinary(self) -> tuple[Item, ...]:
-        """The answer's items without special tokens, in reading order; all of them when there is none."""
-        found = tuple(i for i in self.items if i.row and i.row.key.startswith("t") and not i.row.special)
-        return found or self.items
+        """The items that a mean over the answer takes, in reading order (`llava_wire.choose.ordinary_rows`)."""
+        if "query" not in self.view.axes:
+            return self.items
+        return tuple(self.items[place] for place in ordinary_rows(self.record.queries, self.record.tokens))
 
 
 def show(

@@ -23,10 +23,11 @@ async function pinned() {
   return [a && { take: a, map: maps[0] }, second && { take: second, map: maps[1] }];
 }
 
-// The answer's ordinary tokens.
+// The rows of a mean over the answer, as llava_wire/choose.py's ordinary_rows takes them.
 const words = () => {
-  const ordinary = tokenKeys.filter((key) => key.startsWith("t") && !specialKeys.has(key));
-  return ordinary.length ? ordinary : tokenKeys;
+  const answered = tokenKeys.filter((key) => key.startsWith("t"));
+  const ordinary = answered.filter((key) => !specialKeys.has(key));
+  return ordinary.length ? ordinary : answered.length ? answered : tokenKeys;
 };
 
 function plate(letter, name, caption, levels, kind) {
