@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from llava_viewer.compare import Pick, render_compare
+from llava_viewer.wording import percent
 from llava_wire.record import Record
 from support.golden import HOSTILE, hostile_record
 from support.pixels import decoded
@@ -83,7 +84,7 @@ def test_the_difference_follows_the_words(show: Show, page_file: Path, runs: lis
     expect(page.locator("#of")).to_have_text("of A “red”, B “shapes”")
     image = page.locator("#diff-b .delta image")
     most = float(image.get_attribute("data-max"))
-    gap = runs[1].maps_float()[1] - runs[0].maps_float()[1]
+    gap = runs[0].maps_float()[1] - runs[1].maps_float()[1]
     pixels = decoded(image.get_attribute("href"))[..., 0].astype(float)
     assert most == pytest.approx(float(np.abs(gap).max()), rel=2e-3)
     assert np.abs((pixels - 128) / 127 * most - gap).max() < most / 127
@@ -95,7 +96,7 @@ def test_without_javascript_the_difference_is_that_of_the_whole_answers(
     page = show(page_file, js=False)
     assert page.inner_text("#of") == "of the whole answers"
     pixels = decoded(page.locator("#diff-b .delta image").get_attribute("href")).astype(float)
-    gap = runs[1].maps_float()[:-1].mean(0) - runs[0].maps_float()[:-1].mean(0)
+    gap = runs[0].maps_float()[:-1].mean(0) - runs[1].maps_float()[:-1].mean(0)
     assert np.unravel_index(pixels.argmin(), pixels.shape) == np.unravel_index(gap.argmin(), gap.shape)
 
 
@@ -111,11 +112,26 @@ def test_all_pictures_show_the_same_patch(show: Show, page_file: Path, runs: lis
     assert len({x for x, _ in places}) == 1
     assert page.locator(".cursor:visible").count() == 3
     first, second = (run.maps_float()[1, 3, 4] for run in runs)
-    text = f"Row 3, column 4: A {100 * first:.2g}\u00a0%, B {100 * second:.2g}\u00a0%, B−A "
+    text = f"Row 3, column 4: A {percent(first)}, B {percent(second)}, A − B {'+' if first > second else '−'}"
     expect(page.locator("#readout")).to_contain_text(text)
     page.focus("#stage-a")
     page.keyboard.press("ArrowLeft")
     expect(page.locator("#readout")).to_contain_text("column 3")
+
+
+def test_nearly_all_is_not_told_as_one_percent(show: Show, tmp_path: Path) -> None:
+    records = [make_record(words=("A",), reductions=("layers_heads",)) for _ in range(2)]
+    for record, value in zip(records, (0.997, 0.9962), strict=True):
+        view = record.views["layers_heads"]
+        view.stored[:, 3, 4] = 255
+        view.scales[:] = value / float(view.maps_float().max()) * view.scales
+    path = tmp_path / "nearly.html"
+    path.write_text(render_compare([Pick(record, "a.npz") for record in records]), encoding="utf-8")
+    page = show(path)
+    page.focus("#stage-a")
+    page.keyboard.press("ArrowUp")
+    expect(page.locator("#readout")).to_contain_text("A 99.70\u00a0%, B 99.62\u00a0%, A − B +0.080\u00a0points")
+    assert page.locator(".run .ramp .k b:visible").all_inner_texts() == ["99.70\u00a0%"] * 2
 
 
 def test_words_move_together_when_asked(show: Show, page_file: Path) -> None:

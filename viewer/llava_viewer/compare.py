@@ -20,7 +20,7 @@ from llava_viewer.heatmap import data_uri, grey_png, to_grey
 from llava_viewer.photo import PhotoError, prepare
 from llava_viewer.render import MAX_BYTES, ReportTooLargeError, page
 from llava_viewer.stage import build_stage
-from llava_viewer.styles import plain_compare_css, static_text
+from llava_viewer.styles import plain_compare_css, script_text, static_text
 from llava_viewer.text import direction
 from llava_wire.record import Record
 
@@ -63,7 +63,7 @@ def render_compare(picks: Sequence[Pick], *, title: str | None = None, embed_ima
     html = page(
         "compare.html.j2",
         css=(static_text("base.css") + static_text("compare.css"), plain_compare_css(comparison)),
-        scripts=(static_text("compare.js"),),
+        scripts=(f'"use strict";\n{script_text("wording")}{static_text("compare.js")}',),
         it=comparison,
         palettes=[_tables(name) for name in colormap.PALETTES],
         diverging=_tables(colormap.DIFFERENCE),
@@ -117,7 +117,7 @@ def build_comparison(picks: Sequence[Pick], *, title: str | None, embed_image: b
         for letter, pick, heading, one, mean in zip(LETTERS, picks, _headings(picks, shown), shown, whole, strict=False)
     )
     differences = tuple(
-        _difference(letter, mean[0] - whole[0][0]) for letter, mean in zip(LETTERS[1:], whole[1:], strict=False)
+        _difference(letter, whole[0][0] - mean[0]) for letter, mean in zip(LETTERS[1:], whole[1:], strict=False)
     )
     words = [[(choice.number, choice.text) for choice in run.choices] for run in runs]
     prompts = list(dict.fromkeys(pick.record.facts.prompt.text for pick in picks))
@@ -223,7 +223,7 @@ def _choice(
 
 
 def _difference(letter: str, heat: npt.NDArray[np.float32]) -> Difference:
-    """heat [row, col] float32, this run's mean map minus the first run's."""
+    """heat [row, col] float32, the first run's mean map minus this run's."""
     most = float(np.abs(heat).max(initial=0.0))
     grey = np.rint(128 + 127 * heat / (most or 1.0)).astype(np.uint8)
     return Difference(letter, data_uri(grey_png(grey)), wording.plain(most), wording.percent(most))

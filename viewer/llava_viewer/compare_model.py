@@ -64,7 +64,10 @@ class Run:
 
 @dataclass(frozen=True)
 class Difference:
-    """One run minus the first, for the whole answers; `uri` is a grey PNG: 128 is zero, 1 and 255 are -/+ maximum."""
+    """The first run minus another, for the whole answers, as in a report's A − B.
+
+    `letter` is the other run's; `uri` is a grey PNG: 128 is zero, 1 and 255 are -/+ maximum.
+    """
 
     letter: str
     uri: str
@@ -73,8 +76,8 @@ class Difference:
 
     @property
     def label(self) -> str:
-        """ "B − A"."""
-        return f"{self.letter.upper()} − A"
+        """ "A − B"."""
+        return f"A − {self.letter.upper()}"
 
 
 @dataclass(frozen=True)

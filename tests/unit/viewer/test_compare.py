@@ -41,7 +41,7 @@ def test_maps_and_difference_are_the_records(runs: list[Record]) -> None:
             assert np.array_equal(decoded(choice.uri), np.rint(heat / heat.max() * 255))
             assert float(choice.maximum) == pytest.approx(float(heat.max()), rel=1e-3)
     (difference,) = made.differences
-    gap = whole[1] - whole[0]
+    gap = whole[0] - whole[1]
     read = (decoded(difference.uri).astype(float) - 128) / 127 * float(difference.maximum)
     assert np.abs(read - gap).max() <= np.abs(gap).max() / 254 * 1.01
     top = max(mean.max() for mean in whole)

@@ -1,4 +1,3 @@
-"use strict";
 // The rules that work without this script are many and slow: the script marks the chosen elements instead.
 document.documentElement.classList.add("js");
 document.getElementById("plain").disabled = true;
@@ -44,12 +43,6 @@ document.addEventListener("DOMContentLoaded", () => {
   }
   const chosen = () => Promise.all(runs.map((run) => values(run.querySelector(".heat image.on"))));
 
-  const percent = (share) => {
-    const value = Math.abs(share) * 100;
-    const text = value === 0 ? "0" : value < 0.001 ? "<0.001" : value.toPrecision(2).replace(/e.*/, "");
-    return (share < 0 ? "\u2212" : "") + text + "\u00a0%";
-  };
-
   let patch = null;
   async function read() {
     for (const stage of stages) {
@@ -64,7 +57,7 @@ document.addEventListener("DOMContentLoaded", () => {
     const all = (await chosen()).map((map) => map[row * cols + col]);
     if (patch === null || patch.row !== row || patch.col !== col) return;
     const parts = all.map((value, at) => `${letters[at].toUpperCase()} ${percent(value)}`);
-    const gaps = all.slice(1).map((value, at) => `${letters[at + 1].toUpperCase()}\u2212A ${percent(value - all[0])}`);
+    const gaps = all.slice(1).map((value, at) => `A \u2212 ${letters[at + 1].toUpperCase()} ${points(all[0] - value)}`);
     readout.textContent = `Row ${row}, column ${col}: ${[...parts, ...gaps].join(", ")}`;
   }
 
@@ -92,7 +85,7 @@ document.addEventListener("DOMContentLoaded", () => {
     const context = canvas.getContext("2d");
     for (const figure of document.querySelectorAll(".diff")) {
       const other = maps[letters.indexOf(figure.dataset.letter)];
-      const gaps = other.map((value, i) => value - maps[0][i]);
+      const gaps = other.map((value, i) => maps[0][i] - value);
       const most = gaps.reduce((top, gap) => Math.max(top, Math.abs(gap)), 0);
       const pixels = context.createImageData(cols, rows);
       gaps.forEach((gap, i) => {
