@@ -22,6 +22,7 @@ from servekit.state import ServerState, read_state
 
 from llava_viewer.client import Client
 from support.asking import Asker
+from support.signals import usual_signals
 
 pytestmark = pytest.mark.serve
 NAME = f"test-cli-{os.getpid()}"
@@ -123,9 +124,10 @@ def test_of_two_starts_at_once_one_wins(built_archive: Path, picture: bytes) -> 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_during_the_start_leaves_nothing(built_archive: Path, number: signal.Signals) -> None:
-    # Tests that run under nohup would hand on that SIGHUP means nothing.
-    command = ["env", "--default-signal=HUP", *SERVE, "llava-shapes", "--no-build", "--ports", "auto", "--name", NAME]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    command = [*SERVE, "llava-shapes", "--no-build", "--ports", "auto", "--name", NAME]
+    with usual_signals():
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    with process:
         try:
             end = time.monotonic() + 60
             while ((state := read_state(NAME)) is None or state.pid == 0) and time.monotonic() < end:
