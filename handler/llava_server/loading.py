@@ -18,6 +18,7 @@ from llava_server.capture import CAPTURE_ATTENTION, register
 from llava_server.images import preprocess_of
 from llava_server.memory import device_memory, is_out_of_memory
 from llava_server.plan import ModelFacts
+from llava_server.quiet import bars_on_terminals_only
 from llava_server.settings import ModelSettings, SettingsError
 from llava_server.weights import check_weights, devices_of, placement, quantised_loading, too_large, weight_bytes
 from llava_wire.geometry import Preprocess
@@ -60,6 +61,7 @@ class LoadedModel:
         return tuple(self.device if place.type in ("meta", "cpu") else place for place in places)
 
 
+@bars_on_terminals_only()
 def load(folder: Path, settings: ModelSettings, *, device: str, dtype: str) -> LoadedModel:
     """Loads a checkpoint of the published layout; no network, no remote code.
 

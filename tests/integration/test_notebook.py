@@ -23,6 +23,7 @@ def test_the_notebook_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     client.execute()
     shown = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
     printed = "".join(output.text for output in shown if output.get("name") == "stdout")
+    assert [output.text for output in shown if output.get("name") == "stderr"] == []
     assert "red" in printed
     assert "(8, 8) float32" in printed
     assert "brightest patch: row" in printed
