@@ -13,7 +13,7 @@ from llava_viewer.cli.files import read_record, write_file
 
 EXAMPLES = """examples:
   llava-viewer compare red.npz blue.npz -o compare.html
-  llava-viewer compare run.npz::view=heads,layer=1 run.npz::view=heads,layer=3
+  llava-viewer compare layers.npz::layer=1 layers.npz::layer=3    layers.npz: a replay with --reduction heads
   llava-viewer compare base.npz::view=mean tuned.npz::view=mean --title "Before and after"
 
 RUN  a record, and after :: what of it is shown, separated by commas: view=NAME, layer=N, head=N, and sequence=N for

@@ -18,7 +18,7 @@ from llava_wire.record import Record
 EXAMPLES = """examples:
   llava-viewer export run.npz -o overlays/                          one overlay per map of the view, and a log
   llava-viewer export run.npz -o paper/ --as png,svg --tokens 5     one figure at 300 dpi, and as vectors
-  llava-viewer export run.npz -o all/ --as sheet,gif,csv,npz --view mean --layer 2
+  llava-viewer export layers.npz -o all/ --as sheet,gif,csv,npz --layer 2    layers.npz: a replay with --reduction heads
 
 kinds:
   toolkit    step_5.png, step_5_layer_2_head_7.png, ... for every map, and log.txt
