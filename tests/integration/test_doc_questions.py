@@ -1,0 +1,46 @@
+"""Every question that a document asks about a picture of the demo has a right answer, and the small model gives it."""
+
+from __future__ import annotations
+
+import random
+import re
+
+import demo
+import pytest
+
+from llava_server.engine import Engine
+from llava_server.request import GenerateRequest
+from llava_wire import Record
+from shapes.questions import ask
+from support.examples import DOCUMENTS, questions_of
+
+TEXTS = {path.name: path.read_text("utf-8") for path in DOCUMENTS}
+TASKS = {task.name: task for task in demo.tasks()}
+ASKED = sorted({(name, *pair) for name, text in TEXTS.items() for pair in questions_of(text)})
+
+
+def right_answer(picture: str, question: str) -> str:
+    """What is right by the scene: for the demo's own question about this picture, and for a description."""
+    task = TASKS[picture]
+    described = ask(random.Random(0), task.scene.layout, "describe")
+    assert described is not None
+    known = {one.text: one.answer for one in (task.question, described)}
+    assert question in known, f"allowed about {picture}: {', '.join(known)}"
+    return known[question]
+
+
+@pytest.mark.parametrize(("document", "picture", "question"), ASKED)
+def test_the_question_fits_its_picture(engine: Engine, document: str, picture: str, question: str) -> None:
+    request = GenerateRequest.build(demo.picture(TASKS[picture].scene), question, {})
+    [record] = engine.run([request])
+    assert isinstance(record, Record)
+    assert record.answer == right_answer(picture, question), document
+
+
+def test_no_example_asks_the_small_model_about_another_picture() -> None:
+    sent = r"image=@(\S+)|llava-viewer predict (\S+)|predict\(Path\(\"([^\"]+)\"\)|base64 -w0 ([^)\s]+)"
+    for name, text in TEXTS.items():
+        for found in re.finditer(sent, text):
+            picture = next(filter(None, found.groups()))
+            assert picture.startswith(("demo-out/", "...", "FILE")), f"{name}: {found[0]}"
+    assert len(ASKED) >= 6
