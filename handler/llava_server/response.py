@@ -25,7 +25,7 @@ from llava_server.reduce import ReducedView, reduced_views, to_host
 from llava_server.request import GenerateRequest
 from llava_server.rows import RowLayout
 from llava_server.settings import ModelSettings
-from llava_server.tokens import AnswerReader, Vocabulary
+from llava_server.tokens import AnswerReader, Vocabulary, prompt_texts, special_ids
 from llava_wire.choose import ordinary_rows
 from llava_wire.errors import RequestError
 from llava_wire.quantize import ENCODINGS, quantise
@@ -43,7 +43,7 @@ class RecordBuilder:
     def __init__(self, loaded: LoadedModel, settings: ModelSettings) -> None:
         self._loaded = loaded
         self._tokenizer = loaded.processor.tokenizer
-        special = frozenset(self._tokenizer.all_special_ids) | frozenset(loaded.eos_ids)
+        special = special_ids(self._tokenizer) | {*loaded.eos_ids, loaded.model.config.image_token_id}
         self._vocabulary = Vocabulary(self._tokenizer, special)
         self._model = Model(
             name=settings.name,
@@ -106,6 +106,7 @@ class RecordBuilder:
                 pieces=tuple(map(self._vocabulary.piece, item.prompt.ids)),
                 image_start=item.prompt.image_start,
                 image_count=item.prompt.image_count,
+                texts=prompt_texts(self._vocabulary, item.prompt.ids),
             ),
             image=item.image.facts,
             model=self._model,

@@ -76,7 +76,17 @@ class Query:
 
 @dataclass(frozen=True)
 class Prompt:
-    """What the model read: the user's text, the rendered prompt with one `<image>` and the expanded token ids."""
+    """What the model read.
+
+    Args:
+        text: the user's question.
+        template: "chat" when the model's chat template was put around it, "raw" when it is the whole prompt.
+        rendered: the whole prompt with one `<image>`.
+        ids: its token ids, the image token once per patch.
+        pieces: the vocabulary's own string of each id.
+        image_start, image_count: where the image tokens lie in `ids`.
+        texts: what each id adds to the text, as `Token.text`; empty in records of earlier writers.
+    """
 
     text: str
     template: Literal["chat", "raw"]
@@ -85,6 +95,7 @@ class Prompt:
     pieces: tuple[str, ...]
     image_start: int
     image_count: int
+    texts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -255,6 +266,8 @@ def check_facts(facts: Facts) -> None:
     prompt, image = facts.prompt, facts.image
     if len(prompt.pieces) != len(prompt.ids):
         raise _mismatch("record.json.prompt.pieces", len(prompt.pieces), f"{len(prompt.ids)} pieces, one per id")
+    if prompt.texts and len(prompt.texts) != len(prompt.ids):
+        raise _mismatch("record.json.prompt.texts", len(prompt.texts), f"{len(prompt.ids)} texts, one per id")
     if not (prompt.image_start >= 0 and 0 <= prompt.image_count <= len(prompt.ids) - prompt.image_start):
         found = (prompt.image_start, prompt.image_count)
         raise _mismatch("record.json.prompt.image_start", found, f"image tokens inside the {len(prompt.ids)} ids")

@@ -25,10 +25,12 @@ _DATE = (1980, 1, 1, 0, 0, 0)
 
 def document(record: Record) -> dict[str, Any]:
     """What record.json says, as plain JSON values."""
+    facts = _without_empty(to_plain(record.facts), ("checks", "notes"))
     return {
         "format": FORMAT,
         "version": VERSION,
-        **_without_empty(to_plain(record.facts), ("checks", "notes")),
+        **facts,
+        "prompt": _without_empty(facts["prompt"], ("texts",)),
         "shares": list(SHARE_NAMES),
         "geometry": record.geometry.to_json(),
         "views": [to_plain(view.facts) for view in record.views.values()],

@@ -8,16 +8,13 @@ import threading
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import PreTrainedTokenizerFast
 
 from integration.reference import processor_inputs
 from llava_server.engine import Engine
 from llava_server.prompt import PromptEncoder
 from llava_server.request import GenerateRequest
-from llava_server.tokens import TextReader
 from llava_wire import RequestError
 from support.pictures import scene_bytes
-from support.published import write_tokenizer
 
 PICTURE = scene_bytes(100, 100, seed=0)
 
@@ -99,17 +96,6 @@ def test_a_prompt_beyond_the_context_names_both_numbers(engine):
     assert "max_new_tokens 64" in error.message
 
 
-@settings(max_examples=40, deadline=None)
-@given(text=st.text(alphabet="ab é🎈中\n", min_size=1, max_size=60))
-def test_token_texts_join_to_the_decoded_answer(text, engine):
-    tokenizer = engine.loaded.processor.tokenizer
-    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-    reader = TextReader(tokenizer)
-    texts = [reader.add(i) for i in ids]
-    assert len(texts) == len(ids)
-    assert "".join(texts) == tokenizer.decode(ids, clean_up_tokenization_spaces=False)
-
-
 @pytest.mark.parametrize("rows", ["prompt", "both"])
 def test_question_rows_before_the_image_have_no_share_of_it(rows, engine):
     options = {"template": "raw", "rows": rows, "steps": [0], "max_new_tokens": 2}
@@ -147,25 +133,11 @@ def test_prompts_encoded_by_many_threads_are_those_of_one(engine):
     assert not wrong
 
 
-@pytest.fixture(scope="module")
-def bytewise(tmp_path_factory) -> PreTrainedTokenizerFast:
-    """A tokenizer of the Llama 2 kind: characters outside its vocabulary become bytes."""
-    folder = tmp_path_factory.mktemp("tokenizer")
-    write_tokenizer(folder)
-    return PreTrainedTokenizerFast.from_pretrained(folder)
-
-
-@pytest.mark.parametrize("text", ["🎈" * 12, "中文" * 9 + " and 🎈", "a 🎈 b " * 6])
-def test_long_runs_of_bytes_keep_their_text(text, bytewise):
-    reader = TextReader(bytewise)
-    ids = bytewise(text, add_special_tokens=False)["input_ids"]
-    assert "".join([reader.add(i) for i in ids]) == text
-
-
-def test_bytes_that_are_no_character_cost_no_other_text(bytewise):
-    ids = [bytewise.convert_tokens_to_ids(f"<0x{byte:02X}>") for byte in "🎈".encode()]
-    damaged = [*ids, *ids[:2], *bytewise("red and blue", add_special_tokens=False)["input_ids"]]
-    reader = TextReader(bytewise)
-    text = "".join([reader.add(i) for i in damaged])
-    assert text.startswith("🎈")
-    assert text.endswith("red and blue")
+@pytest.mark.parametrize("rows", ["answer", "prompt"])
+def test_a_record_has_the_questions_words_as_text(rows, engine):
+    question = "Où est le café ?"
+    record = engine.run([GenerateRequest.build(PICTURE, question, {"rows": rows, "max_new_tokens": 2})])[0]
+    prompt = record.facts.prompt
+    assert "".join(prompt.texts).replace(" \n", "\n") == f"USER:\n{question} ASSISTANT:"
+    assert set(prompt.texts[prompt.image_start : prompt.image_start + prompt.image_count]) == {""}
+    assert any("Ã" in piece for piece in prompt.pieces)

@@ -300,6 +300,7 @@ CHANGES: dict[str, Callable[[dict[str, Any]], object]] = {
     "query of a negative token": lambda d: d["queries"][0].update(token=-1),
     "kind unknown": lambda d: d["queries"][0].update(kind="image"),
     "pieces lost": lambda d: d["prompt"]["pieces"].pop(),
+    "texts lost": lambda d: d["prompt"].update(texts=["What"]),
     "image tokens past the end": lambda d: d["prompt"].update(image_count=1000),
     "image tokens before the start": lambda d: d["prompt"].update(image_start=-1),
     "picture of no width": lambda d: d["image"].update(width_px=0),

@@ -1,4 +1,4 @@
-"""Checks and notes: kept in a record, absent when there are none, and shown by every reader."""
+"""Keys that came to version 1 later (checks, notes, a prompt's texts): kept, absent when empty, shown by readers."""
 
 from __future__ import annotations
 
@@ -36,6 +36,16 @@ def test_they_come_back(noted: Record) -> None:
 def test_a_record_without_them_has_no_keys_for_them() -> None:
     assert not {"checks", "notes"} & document(make_record()).keys()
     assert decode(encode(make_record())).facts.notes == ()
+
+
+def test_the_texts_of_a_prompt_come_back_and_are_absent_in_earlier_records() -> None:
+    record = make_record()
+    assert "texts" not in document(record)["prompt"]
+    texts = tuple(f" {i}" for i in range(len(record.facts.prompt.ids)))
+    prompt = dataclasses.replace(record.facts.prompt, texts=texts)
+    again = decode(encode(dataclasses.replace(record, facts=dataclasses.replace(record.facts, prompt=prompt))))
+    assert again.facts.prompt.texts == texts
+    assert decode(encode(record)).facts.prompt.texts == ()
 
 
 def test_every_reader_shows_them(noted: Record, capsys: pytest.CaptureFixture[str]) -> None:
