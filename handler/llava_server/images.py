@@ -67,7 +67,8 @@ def prepare_image(data: bytes, image_processor: Any, preprocess: Preprocess, lim
     Raises:
         RequestError: as `open_picture`, or "invalid" for a shape that the processor cannot handle.
     """
-    picture = open_picture(data, limits)
+    opened = open_picture(data, limits)
+    picture = opened.pixels
     width, height = picture.size
     geometry = preprocess.plan(width, height)
     widest = (
@@ -86,4 +87,4 @@ def prepare_image(data: bytes, image_processor: Any, preprocess: Preprocess, lim
         sha256=hashlib.sha256(data).hexdigest(),
         pixels_sha256=hashlib.sha256(picture.tobytes()).hexdigest(),
     )
-    return PreparedImage(pixels, facts, geometry)
+    return PreparedImage(pixels, facts, geometry, opened.notes)

@@ -1,11 +1,10 @@
 """A stranger's picture file to upright RGB pixels; every limit is checked before the pixels are decoded.
 
-Flow: bytes -> format by the first bytes -> size, mode, tiles and scans from the headers -> `upright_rgb`.
+Flow: bytes -> their number -> `read_upright`, which asks here for size, tiles and scans before it decodes -> pixels.
 """
 
 from __future__ import annotations
 
-import io
 import re
 import warnings
 
@@ -13,26 +12,22 @@ from PIL import Image as PillowImage
 
 from llava_server.settings import Limits
 from llava_wire.errors import RequestError
-from llava_wire.upright import MODES, upright_rgb
+from llava_wire.picture_kinds import PictureFile, UnsupportedPictureError
+from llava_wire.upright import Upright, read_upright
 
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
-_FIRST_BYTES = (
-    (b"\x89PNG", "PNG"), (b"\xff\xd8\xff", "JPEG"), (b"RIFF", "WEBP"), (b"GIF8", "GIF"), (b"BM", "BMP"),
-    (b"II*\0", "TIFF"), (b"MM\0*", "TIFF"),
-)  # fmt: skip
 _MARKER = re.compile(rb"\xff+([^\x00\xff\x01\xd0-\xd8])")
 """The next JPEG marker with a length (or the end marker): not a stuffed byte, a restart or a start."""
 _SOS, _EOI = 0xDA, 0xD9
 _FULL_SIZE_SCANS = 16
 """Scans of a JPEG that a picture of `max_image_pixels` may have; programs write ten. Each one visits every pixel."""
-_TIFF_TILE, _TIFF_BITS = (322, 323), 258
+_TIFF_SIZE, _TIFF_TILE = (256, 257), (322, 323)
 
 # What Pillow warns of is limited or refused here, and its words would fill a server's log.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
-def open_picture(data: bytes, limits: Limits) -> PillowImage.Image:
-    """Decodes a picture file to 8-bit RGB, turned as its EXIF orientation says; the first frame of an animation.
+def open_picture(data: bytes, limits: Limits) -> Upright:
+    """Decodes a picture file to 8-bit RGB on white, turned as its EXIF orientation says; the first of an animation.
 
     Raises:
         RequestError: "too_large" by bytes or pixels, "unsupported_media" for other formats, "invalid" when damaged.
@@ -44,18 +39,16 @@ def open_picture(data: bytes, limits: Limits) -> PillowImage.Image:
             "image",
             f"got {len(data)} bytes, allowed {limits.max_image_bytes}; send a smaller file, the model sees few pixels",
         )
-    kind = next((kind for first, kind in _FIRST_BYTES if data.startswith(first)), None)
-    if kind is None:
-        raise RequestError(
-            "unsupported_media", "image", f"got {data[:8]!r}..., allowed {', '.join(FORMATS)}; convert the file"
-        )
+
+    def check(picture: PillowImage.Image, file: PictureFile) -> None:
+        _check_headers(picture, file.data, limits)
+
     try:
-        picture = PillowImage.open(io.BytesIO(data), formats=(kind,))
-        _check_headers(picture, data, limits)
-        # Whatever a header says of metadata is Pillow's own to check; a damaged one does not harm the pixels.
-        return upright_rgb(picture)
+        return read_upright(data, PillowImage.open, check)
     except (RequestError, MemoryError):
         raise
+    except UnsupportedPictureError as error:
+        raise RequestError("unsupported_media", "image", str(error)) from error
     except PillowImage.DecompressionBombError as error:
         raise RequestError("too_large", "image", f"got {error}, allowed {limits.max_image_pixels} pixels") from error
     except PillowImage.UnidentifiedImageError as error:
@@ -66,7 +59,7 @@ def open_picture(data: bytes, limits: Limits) -> PillowImage.Image:
 
 
 def _check_headers(picture: PillowImage.Image, data: bytes, limits: Limits) -> None:
-    """Refuses what would take too much memory or time to decode, or has no defined white."""
+    """Refuses what would take too much memory or time to decode."""
     allowed = limits.max_image_pixels
     width, height = picture.size
     pixels = width * height
@@ -74,8 +67,6 @@ def _check_headers(picture: PillowImage.Image, data: bytes, limits: Limits) -> N
         raise RequestError(
             "too_large", "image", f"got {width} x {height} = {pixels} pixels, allowed {allowed}; scale it down"
         )
-    if picture.mode not in MODES:
-        raise _too_deep(f"pixels of mode {picture.mode}")
     if picture.format == "TIFF":
         _check_tiff(picture, allowed)
     if picture.format in ("JPEG", "MPO"):
@@ -87,10 +78,11 @@ def _check_headers(picture: PillowImage.Image, data: bytes, limits: Limits) -> N
 
 
 def _check_tiff(picture: PillowImage.Image, allowed: int) -> None:
-    """A tile is decoded whole, however little of it lies on the picture; 12 bits are read as if they were 16."""
+    """A tile is decoded whole, however little of it lies on the picture."""
     tags = picture.tag_v2  # type: ignore[attr-defined]
-    tile_width, tile_height = (tags.get(tag) or 1 for tag in _TIFF_TILE)
-    across, down = -(-picture.width // tile_width), -(-picture.height // tile_height)
+    # The tags' size, not the picture's, which may be turned.
+    width, height, tile_width, tile_height = (tags.get(tag) or 1 for tag in (*_TIFF_SIZE, *_TIFF_TILE))
+    across, down = -(-width // tile_width), -(-height // tile_height)
     covered = across * tile_width * down * tile_height
     # Twice, because tiles of the usual sizes reach over the edge of a picture that is as large as is allowed.
     if covered > 2 * allowed:
@@ -100,8 +92,6 @@ def _check_tiff(picture: PillowImage.Image, allowed: int) -> None:
             f"got tiles of {tile_width} x {tile_height} px that cover {covered} pixels, allowed {2 * allowed}; "
             "save it with smaller ones",
         )
-    if picture.mode.startswith("I;16") and tags.get(_TIFF_BITS) not in (None, 16, (16,)):
-        raise _too_deep(f"{tags.get(_TIFF_BITS)} bits per channel")
 
 
 def _scans(data: bytes, most: int) -> int:
@@ -114,10 +104,6 @@ def _scans(data: bytes, most: int) -> int:
         scans += marker == _SOS
         position += int.from_bytes(data[position : position + 2], "big")
     return scans
-
-
-def _too_deep(what: str) -> RequestError:
-    return RequestError("unsupported_media", "image", f"got {what}, allowed 1 to 8 or 16 bits per channel; convert it")
 
 
 def _damaged(why: str) -> RequestError:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from llava_viewer import text, wording
 from llava_viewer.frames import Grid, build_panel
-from llava_viewer.photo import Photo, PhotoError, prepare
+from llava_viewer.photo import Photo, prepare
+from llava_viewer.picture import PictureError
 from llava_viewer.provenance import fact_groups
 from llava_viewer.rows import answer_rows, first_row, question_rows, row_keys
 from llava_viewer.stage import build_stage
@@ -75,7 +76,7 @@ def _photo(record: Record, picture: bytes | None, embed_image: bool, notes: list
         return None
     try:
         photo = prepare(picture)
-    except PhotoError as error:
+    except PictureError as error:
         notes.append(f"The picture cannot be shown: {error}")
         return None
     size = (record.facts.image.width_px, record.facts.image.height_px)

@@ -17,7 +17,8 @@ from llava_viewer.compare_model import WHOLE_KEY, Choice, Comparison, Contrast, 
 from llava_viewer.export.shown import Shown, show
 from llava_viewer.frames import LOW_IMAGE_SHARE
 from llava_viewer.heatmap import data_uri, grey_png, to_grey
-from llava_viewer.photo import PhotoError, prepare
+from llava_viewer.photo import prepare
+from llava_viewer.picture import PictureError
 from llava_viewer.render import MAX_BYTES, ReportTooLargeError, page
 from llava_viewer.stage import build_stage
 from llava_viewer.styles import plain_compare_css, script_text, static_text
@@ -263,7 +264,7 @@ def _photo(picks: Sequence[Pick], embed_image: bool, notes: list[str]) -> tuple[
         return "", ""
     try:
         photo = prepare(carried)
-    except PhotoError as error:
+    except PictureError as error:
         notes.append(f"The picture cannot be shown: {error}")
         return "", ""
     return photo.uri, photo.thumb_uri

@@ -23,7 +23,7 @@ from llava_viewer import colormap, wording
 from llava_viewer.frames import split_view
 from llava_viewer.heatmap import data_uri, overlay
 from llava_viewer.index_cache import THUMB_KIND, Entry, read_cache, write_cache
-from llava_viewer.photo import PhotoError, checkered, open_picture, shrink
+from llava_viewer.photo import ground, shrink
 from llava_viewer.render import page
 from llava_viewer.rows import answer_rows, first_row
 from llava_viewer.styles import static_text
@@ -198,15 +198,10 @@ def _thumb(record: Record) -> tuple[str, str]:
     key = first_row(record, rows)
     chosen = next((row for row in rows if row.key == key and "query" in view.axes), None)
     heat = np.asarray(maps[chosen.query if chosen else 0].mean(axis=0), np.float32) if len(maps) else None
-    size = (record.geometry.width_px, record.geometry.height_px)
-    try:
-        ground = open_picture(record.picture[1]) if record.picture else checkered(*size)
-    except PhotoError:
-        ground = checkered(*size)
-    ground = shrink(ground, THUMB_SIDE_PX)
+    drawn = shrink(ground(record), THUMB_SIDE_PX)
     if heat is not None:
-        ground = overlay(ground, heat, record.geometry, colormap.DEFAULT_PALETTE, None)
+        drawn = overlay(drawn, heat, record.geometry, colormap.DEFAULT_PALETTE, None)
     buffer = io.BytesIO()
-    PillowImage.frombytes("RGB", ground.size, ground.tobytes()).save(buffer, "WEBP", quality=78, method=4)
+    PillowImage.frombytes("RGB", drawn.size, drawn.tobytes()).save(buffer, "WEBP", quality=78, method=4)
     label = f"where it looked for “{chosen.text}”" if chosen else "where it looked, whole answer"
     return data_uri(buffer.getvalue(), THUMB_KIND), label

@@ -11,10 +11,11 @@ from typing import Any
 from PIL import Image as PillowImage
 
 from llava_viewer.export.drawing import MARGIN, Drawing
-from llava_viewer.export.figure import Frame, figure, ground, stage_marks
+from llava_viewer.export.figure import Frame, figure, stage_marks
 from llava_viewer.export.raster import paint
 from llava_viewer.export.shown import Look, show
 from llava_viewer.heatmap import data_uri
+from llava_viewer.photo import ground
 from llava_viewer.render import ReportTooLargeError, render_report
 from llava_wire.record import Record
 

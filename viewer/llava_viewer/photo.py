@@ -1,20 +1,21 @@
 """The picture inside a report: a record's or a caller's bytes -> a small, metadata-free image as data URIs.
 
-Flow: bytes -> Pillow -> upright RGB -> at most `MAX_SIDE_PX` -> PNG or JPEG -> data URI; and a grey thumbnail.
+Flow: bytes -> `open_picture` -> upright RGB -> at most `MAX_SIDE_PX` -> PNG or JPEG -> data URI; and a grey thumbnail.
 """
 
 from __future__ import annotations
 
 import io
+import warnings
 from dataclasses import dataclass
 
 from PIL import Image as PillowImage
 
 from llava_viewer.heatmap import data_uri
-from llava_wire.upright import upright_rgb
+from llava_viewer.picture import PictureError, open_picture
+from llava_wire.record import Record
 
 MAX_SIDE_PX = 1600
-MAX_PIXELS = 80_000_000
 THUMB_SIDE_PX = 240
 _LOSSLESS_PIXELS = 700 * 700
 _LOSSLESS_BYTES = 400_000
@@ -29,26 +30,25 @@ class Photo:
     pixels: PillowImage.Image
 
 
-class PhotoError(ValueError):
-    """Bytes that Pillow cannot read as a picture, or a picture too large to open."""
+def ground(record: Record) -> PillowImage.Image:
+    """What maps are drawn on: the record's picture, or a checkered ground where it carries none.
 
-
-def open_picture(data: bytes) -> PillowImage.Image:
-    """The upright RGB picture in the bytes, without its metadata."""
+    One that cannot be read is warned of; the maps are whole without it.
+    """
     try:
-        with PillowImage.open(io.BytesIO(data), formats=("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")) as opened:
-            if opened.width * opened.height > MAX_PIXELS:
-                raise PhotoError(f"picture: got {opened.width} x {opened.height} px, allowed {MAX_PIXELS} px")
-            upright: PillowImage.Image = upright_rgb(opened)
-            return upright
-    except PhotoError:
-        raise
-    except (OSError, ValueError, SyntaxError, EOFError, PillowImage.DecompressionBombError) as error:
-        raise PhotoError(f"picture: got unreadable bytes ({error}), allowed PNG or JPEG") from error
+        if record.picture:
+            return open_picture(record.picture[1])
+    except PictureError as error:
+        warnings.warn(f"the maps lie on a plain ground: {error}", stacklevel=2)
+    return checkered(record.geometry.width_px, record.geometry.height_px)
 
 
 def prepare(data: bytes) -> Photo:
-    """The picture as a report embeds it: small pictures lossless, large ones scaled down and JPEG."""
+    """The picture as a report embeds it: small pictures lossless, large ones scaled down and JPEG.
+
+    Raises:
+        PictureError: the bytes cannot be read as a picture.
+    """
     pixels = open_picture(data)
     shown = shrink(pixels, MAX_SIDE_PX)
     encoded, kind = b"", "image/png"

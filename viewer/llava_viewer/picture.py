@@ -7,22 +7,40 @@ from __future__ import annotations
 
 import hashlib
 import io
+import threading
+import warnings
 from collections.abc import Iterator
 
 from PIL import Image as PillowImage
 
+from llava_wire.picture_kinds import FORMATS, PictureFile, UnsupportedPictureError
 from llava_wire.record import Record
-from llava_wire.upright import upright_rgb
+from llava_wire.upright import read_upright
 
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
-"""The formats that the server reads."""
+MAX_PIXELS = 80_000_000
 _STANDALONE = frozenset({0x01, *range(0xD0, 0xD8)})
 """JPEG markers that carry no length: TEM and the restart markers."""
 _SOS, _EOI = 0xDA, 0xD9
 
 
+_FILTERS = threading.Lock()
+"""Python's warning filters are one for all threads; two that change them at once could leave them changed."""
+
+
 class PictureError(ValueError):
-    """Bytes that cannot be read as a picture."""
+    """Bytes that cannot be read as a picture, or a picture too large to open."""
+
+
+def open_picture(data: bytes) -> PillowImage.Image:
+    """The picture's pixels as the server sees them: upright 8-bit RGB, without metadata.
+
+    Args:
+        data: a picture file.
+
+    Raises:
+        PictureError: the bytes cannot be read as a picture, or it has more than `MAX_PIXELS`.
+    """
+    return _read(data)[0]
 
 
 def prepare_picture(data: bytes) -> tuple[str, bytes]:
@@ -37,12 +55,7 @@ def prepare_picture(data: bytes) -> tuple[str, bytes]:
     Raises:
         PictureError: the bytes cannot be read as a picture.
     """
-    try:
-        with PillowImage.open(io.BytesIO(data), formats=FORMATS) as opened:
-            kept_jpeg = opened.format in ("JPEG", "MPO") and opened.mode in ("RGB", "L")
-            pixels = upright_rgb(opened)
-    except Exception as error:  # Pillow raises many kinds of errors for damaged files
-        raise PictureError(f"image: got an unreadable picture ({error}), allowed {', '.join(FORMATS)}") from error
+    pixels, kept_jpeg = _read(data)
     if kept_jpeg:
         # Without its metadata a JPEG that was turned by them has other pixels, and becomes a PNG.
         stripped = _without_metadata(data)
@@ -62,15 +75,14 @@ def check_picture(record: Record, data: bytes) -> str | None:
     Args:
         record: the record.
         data: a picture file.
+
+    Raises:
+        PictureError: the bytes cannot be read as a picture.
     """
     image = record.facts.image
     if hashlib.sha256(data).hexdigest() == image.sha256:
         return None
-    try:
-        with PillowImage.open(io.BytesIO(data), formats=FORMATS) as opened:
-            pixels = upright_rgb(opened)
-    except Exception as error:  # as above
-        return f"image: got an unreadable picture ({error}), allowed {', '.join(FORMATS)}"
+    pixels = open_picture(data)
     if pixels.size != (image.width_px, image.height_px):
         return (
             f"image: got {pixels.width} x {pixels.height} px, allowed the record's {image.width_px} x "
@@ -83,6 +95,32 @@ def check_picture(record: Record, data: bytes) -> str | None:
             "this is another picture, or one that was edited or saved again"
         )
     return None
+
+
+def _read(data: bytes) -> tuple[PillowImage.Image, bool]:
+    """The upright pixels, and whether they come of a JPEG whose own data may be kept."""
+    kept_jpeg = False
+
+    def check(opened: PillowImage.Image, _: PictureFile) -> None:
+        nonlocal kept_jpeg
+        if opened.width * opened.height > MAX_PIXELS:
+            raise PictureError(f"image: got {opened.width} x {opened.height} px, allowed {MAX_PIXELS} px")
+        kept_jpeg = opened.format in ("JPEG", "MPO") and opened.mode in ("RGB", "L")
+
+    try:
+        # What Pillow warns of (metadata, sizes) is refused or does not matter here, and would puzzle whoever sees it.
+        with _FILTERS, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            pixels: PillowImage.Image = read_upright(data, PillowImage.open, check).pixels
+    except PictureError:
+        raise
+    except UnsupportedPictureError as error:
+        raise PictureError(f"image: {error}") from error
+    except Exception as error:  # Pillow raises many kinds of errors for damaged files
+        unknown = isinstance(error, PillowImage.UnidentifiedImageError)
+        why = "its header is cut or broken" if unknown else error
+        raise PictureError(f"image: got an unreadable picture ({why}), allowed {', '.join(FORMATS)}") from error
+    return pixels, kept_jpeg
 
 
 def _digest(pixels: PillowImage.Image) -> str:

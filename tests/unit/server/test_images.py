@@ -44,7 +44,8 @@ WHOLE = encoded(scene(120, 90, 1))
         (png_claiming(5000, 5000), 413, "got 5000 x 5000 = 25000000 pixels, allowed 1000000"),
         (png_claiming(60000, 60000), 413, "allowed 1000000 pixels"),
         (b"just some text", 415, "allowed PNG, JPEG"),
-        (b"%PDF-1.7 ....", 415, "convert the file"),
+        (b"%PDF-1.7 ....", 415, "got a PDF, allowed PNG, JPEG"),
+        (b"just some text", 415, "convert the file"),
         (WHOLE[: len(WHOLE) // 2], 422, "damaged"),
         (WHOLE[:30], 422, "damaged"),
         (encoded(scene(120, 90, 1), "JPEG")[:600], 422, "damaged"),
@@ -59,7 +60,7 @@ def test_unusable_pictures_are_refused_with_the_number_or_the_formats(data, stat
 
 @pytest.mark.parametrize("fmt", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF"])
 def test_every_allowed_format_opens_as_rgb(fmt):
-    picture = open_picture(encoded(scene(120, 90, 1), fmt), LIMITS)
+    picture = open_picture(encoded(scene(120, 90, 1), fmt), LIMITS).pixels
     assert (picture.mode, picture.size) == ("RGB", (120, 90))
     error = np.abs(np.asarray(picture, int) - np.asarray(scene(120, 90, 1), int)).mean()
     assert error < 6
@@ -69,14 +70,14 @@ def test_every_allowed_format_opens_as_rgb(fmt):
 def test_every_mode_becomes_rgb(mode):
     picture = scene(120, 90, 2).convert(mode)
     fmt = "TIFF" if mode == "CMYK" else "PNG"
-    assert open_picture(encoded(picture, fmt), LIMITS).mode == "RGB"
+    assert open_picture(encoded(picture, fmt), LIMITS).pixels.mode == "RGB"
 
 
 def test_an_animation_is_its_first_frame():
     frames = [Image.new("RGB", (20, 20), colour) for colour in ("red", "blue")]
     buffer = io.BytesIO()
     frames[0].save(buffer, "GIF", save_all=True, append_images=frames[1:])
-    assert open_picture(buffer.getvalue(), LIMITS).getpixel((5, 5)) == (255, 0, 0)
+    assert open_picture(buffer.getvalue(), LIMITS).pixels.getpixel((5, 5)) == (255, 0, 0)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 3), (96, 96), (97, 500)])

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from llava_viewer.cli.console import one_line, say, size
-from llava_viewer.picture import check_picture, prepare_picture
+from llava_viewer.picture import PictureError, check_picture, prepare_picture
 from llava_wire.container import decode
 from llava_wire.record import Record
 
@@ -17,10 +17,19 @@ def read_record(path: Path) -> Record:
 
 
 def picture_of(record: Record, path: Path | None) -> tuple[tuple[str, bytes] | None, tuple[str, ...]]:
-    """The picture file as (member name, bytes), and a note when it, or else the record's own, is another picture."""
+    """The picture file as (member name, bytes), and a note when it, or else the record's own, is another picture.
+
+    Raises:
+        PictureError: the file cannot be read as a picture. The record's own that cannot is left to who draws it.
+    """
     data = path.read_bytes() if path else None
     shown = data if data is not None else record.picture and record.picture[1]
-    difference = check_picture(record, shown) if shown else None
+    try:
+        difference = check_picture(record, shown) if shown else None
+    except PictureError:
+        if data is not None:
+            raise
+        difference = None
     if difference:
         say(f"warning: {one_line(difference)}")
     return prepare_picture(data) if data is not None else None, (difference,) if difference else ()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from llava_viewer.cli.console import UsageError, one_line, say
 from llava_viewer.cli.parser import build_parser
@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     try:
         with warnings.catch_warnings():
-            warnings.showwarning = lambda message, *_: say(f"warning: {one_line(str(message))}")
+            warnings.showwarning = _warn_once()
             arguments.run(arguments)
             sys.stdout.flush()
     except BrokenPipeError:
@@ -41,6 +41,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (RequestError, RecordError, ImportError, ValueError) as error:
         return _failed(error, 1)
     return 0
+
+
+def _warn_once() -> Callable[..., None]:
+    """What shows warnings: each text once, however many files it concerns."""
+    said: set[str] = set()
+
+    def show(message: Warning | str, *_: object) -> None:
+        if str(message) not in said:
+            said.add(str(message))
+            say(f"warning: {one_line(str(message))}")
+
+    return show
 
 
 def _joined(argv: Sequence[str]) -> list[str]:

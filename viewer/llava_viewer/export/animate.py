@@ -13,11 +13,11 @@ from PIL import Image as PillowImage
 
 from llava_viewer import wording
 from llava_viewer.export.drawing import DIM, INK, MM, Box, Drawing, Mark, Text
-from llava_viewer.export.figure import SMALL_PT, fit, ground, legend, stage_marks
+from llava_viewer.export.figure import SMALL_PT, fit, legend, stage_marks
 from llava_viewer.export.fonts import cut, width, wrap
 from llava_viewer.export.raster import paint
 from llava_viewer.export.shown import Item, Shown
-from llava_viewer.photo import shrink
+from llava_viewer.photo import ground, shrink
 from llava_viewer.text import direction
 
 FRAME_MS = 700

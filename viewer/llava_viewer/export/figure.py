@@ -16,10 +16,9 @@ from llava_viewer.export.fonts import cut, width, wrap
 from llava_viewer.export.shown import Item, Shown
 from llava_viewer.frames import LOW_IMAGE_SHARE
 from llava_viewer.heatmap import Rect, grid_rect
-from llava_viewer.photo import PhotoError, checkered, open_picture
+from llava_viewer.photo import ground
 from llava_viewer.stage import picture_boxes
 from llava_wire.geometry import Geometry
-from llava_wire.record import Record
 
 NAME_PT, NOTE_PT, SMALL_PT = 10.0, 7.0, 6.2
 _TALLEST = 1.4
@@ -84,15 +83,6 @@ def fit(geometry: Geometry, left: float, top: float, room: float, tallest: float
     box = picture_boxes(geometry).box
     scale = min(room / (box[2] - box[0]), tallest / (box[3] - box[1]))
     return Frame(left + (room - (box[2] - box[0]) * scale) / 2, top, scale, box)
-
-
-def ground(record: Record) -> PillowImage.Image:
-    """The record's picture, or a checkered ground where it carries none that can be read."""
-    size = (record.geometry.width_px, record.geometry.height_px)
-    try:
-        return open_picture(record.picture[1]) if record.picture else checkered(*size)
-    except PhotoError:
-        return checkered(*size)
 
 
 def stage_marks(

@@ -18,7 +18,7 @@ from llava_viewer import colormap, wording
 from llava_viewer.export.fonts import cut, font_for
 from llava_viewer.frames import split_view
 from llava_viewer.heatmap import overlay
-from llava_viewer.photo import checkered, open_picture
+from llava_viewer.photo import ground
 from llava_viewer.provenance import flatten
 from llava_viewer.text import piece_label, visible
 from llava_wire.record import Record, View
@@ -54,11 +54,11 @@ def export_overlays(
     if len(names) > MAX_FILES:
         raise ValueError(f"export: got {len(names)} maps, allowed {MAX_FILES}; ask for fewer layers, heads or steps")
     out_dir.mkdir(parents=True, exist_ok=True)
-    ground = _ground(record)
+    canvas = _enlarged(record)
     written = []
     for index, (name, token) in enumerate(names):
         row, slot = divmod(index, maps.shape[1])
-        picture = overlay(ground, maps[row, slot], record.geometry, palette, alpha)
+        picture = overlay(canvas, maps[row, slot], record.geometry, palette, alpha)
         share = float(shares[row, slot, 1])
         peak = float(maps[row, slot].max())
         caption = f"{token}   image {wording.percent(share)}, max {wording.percent(peak)}   {Path(name).stem}"
@@ -133,12 +133,11 @@ def _steps(record: Record) -> str:
     return wording.ranges([query.step for query in record.queries if query.kind == "answer"]) or "none"
 
 
-def _ground(record: Record) -> PillowImage.Image:
-    """The record's picture, or a checkered ground; small ones enlarged."""
-    size = (record.geometry.width_px, record.geometry.height_px)
-    ground = open_picture(record.picture[1]) if record.picture else checkered(*size)
-    factor = max(1, -(-MIN_SIDE_PX // min(ground.size)))
-    return ground.resize((ground.width * factor, ground.height * factor), PillowImage.Resampling.BICUBIC)
+def _enlarged(record: Record) -> PillowImage.Image:
+    """The record's picture or a plain ground, enlarged where it is small."""
+    plain = ground(record)
+    factor = max(1, -(-MIN_SIDE_PX // min(plain.size)))
+    return plain.resize((plain.width * factor, plain.height * factor), PillowImage.Resampling.BICUBIC)
 
 
 def _captioned(picture: PillowImage.Image, caption: str) -> PillowImage.Image:
