@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +20,7 @@ from typing import Any
 from llava_server.duty import Duty
 from llava_server.engine import Engine
 from llava_server.figures import KINDS, Figure, of_batch
+from llava_server.incoming import Probe
 from llava_server.item import Item
 from llava_server.journal import elapsed_ms, note, refusal
 from llava_server.request import GenerateRequest
@@ -33,6 +36,7 @@ class LlavaHandler:
     def __init__(self) -> None:
         self._engine: Engine | None = None
         self._duty = Duty(None)
+        self._worker = _worker_name(sys.argv)
 
     def initialize(self, context: Any) -> None:
         """Loads the model on the device that TorchServe gave to this worker."""
@@ -68,13 +72,25 @@ class LlavaHandler:
             for item in items:
                 if isinstance(item.asked, RequestError):
                     bodies.append(self._answer(context, item, item.asked, "json", begin))
+                elif isinstance(item.asked, Probe):
+                    bodies.append(self._ready(context, item))
                 elif item.index in answers:
                     bodies.append(self._answer(context, item, answers[item.index], item.asked.format or "json", begin))
                 else:
                     bodies.append(self._stream(context, item, item.asked, begin))
-        note(event="batch", size=len(bodies), ms=elapsed_ms(begin))
-        self._emit(context, of_batch(len(bodies), elapsed_ms(begin), self._loaded.loaded.device))
+        size = sum(not isinstance(item.asked, Probe) for item in items)
+        if size:
+            note(event="batch", size=size, ms=elapsed_ms(begin))
+            loaded = self._loaded.loaded
+            places = (loaded.device, *loaded.layer_devices)
+            self._emit(context, of_batch(size, elapsed_ms(begin), self._worker, places))
         return bodies
+
+    def _ready(self, context: Any, item: Item) -> bytes:
+        """The answer to a probe; that there is one says all."""
+        body = json.dumps({"status": "ready", "model": self._loaded.settings.name}).encode()
+        _set_type(context, item, JSON_TYPE)
+        return body
 
     def _run(self, requests: Sequence[GenerateRequest]) -> list[Record | RequestError]:
         """`Engine.run`; should it fail as a whole, each request alone, so that one cannot take others along."""
@@ -99,10 +115,7 @@ class LlavaHandler:
             body, content_type = json.dumps(result.to_body(), ensure_ascii=False).encode(), JSON_TYPE
             # The phrase stays empty: text in it could break the response's first line.
             context.set_response_status(result.status, "", item.index)
-        context.set_response_content_type(item.index, content_type)
-        if item.transport == "grpc":
-            # Ends StreamPredictions, which kills the worker without it; harmless for Predictions.
-            context.set_response_header(item.index, "ts_stream_next", "false")
+        _set_type(context, item, content_type)
         self._finished(context, item, result, fmt, len(body), begin)
         return body
 
@@ -168,6 +181,20 @@ def _send_part(context: Any, index: int, part: bytes) -> int:
     # The map of ids is that of the whole batch by default, and every other item would need a part too.
     send_intermediate_predict_response({index: part}, {index: context.request_ids[index]}, "part", 200, context)
     return len(part)
+
+
+def _set_type(context: Any, item: Item, content_type: str) -> None:
+    """The content type of a whole answer."""
+    context.set_response_content_type(item.index, content_type)
+    if item.transport == "grpc":
+        # Ends StreamPredictions, which kills the worker without it; harmless for Predictions.
+        context.set_response_header(item.index, "ts_stream_next", "false")
+
+
+def _worker_name(command: Sequence[str]) -> str:
+    """The number that TorchServe gave this worker, which its successor gets too; the pid where there is none."""
+    numbers = re.findall(r"(?:\.ts\.sock\.|--port )(\d+)\b", " ".join(command))
+    return numbers[0] if numbers else str(os.getpid())
 
 
 def _headers(context: Any, index: int) -> dict[str, str]:

@@ -6,7 +6,7 @@ Flow: an outcome and a record's run block -> `Figure`s -> whoever serves hands t
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -33,7 +33,10 @@ KINDS: dict[str, Kind] = {
     "llava_batch_size": Kind("histogram", "count", (), "requests of a batch"),
     "llava_batch_seconds": Kind("histogram", "seconds", (), "time of a batch, from its rows to its replies"),
     "llava_device_memory_bytes": Kind(
-        "gauge", "bytes", ("kind",), "memory of the device that is in use, and its peak; on a CPU the worker's own"
+        "gauge",
+        "bytes",
+        ("worker", "device", "kind"),
+        "memory that a worker has in use on a device (`kind` used), and its peak; `cpu`: its process",
     ),
 }
 """Every figure by name; conf/metrics.yaml says the same to TorchServe."""
@@ -70,12 +73,22 @@ def of_request(
             yield Figure("llava_stage_seconds", round(taken_ms / 1000, 6), (stage,))
 
 
-def of_batch(size: int, taken_ms: float, device: torch.device) -> Iterator[Figure]:
-    """The figures of one batch of `size` requests that took so long on this device."""
+def of_batch(size: int, taken_ms: float, worker: str, devices: Iterable[torch.device]) -> Iterator[Figure]:
+    """The figures of one batch.
+
+    Args:
+        size: how many requests it had.
+        taken_ms: how long it took.
+        worker: which worker ran it; the same name after a restart, so that a series goes on.
+        devices: where its model lies.
+    """
     yield Figure("llava_batch_size", size)
     yield Figure("llava_batch_seconds", round(taken_ms / 1000, 6))
-    for kind, value in _memory_bytes(device).items():
-        yield Figure("llava_device_memory_bytes", value, (kind,))
+    # The process's own memory always, since a worker with a GPU needs the host too.
+    gpus = {device for device in devices if device.type == "cuda"}
+    for device in (torch.device("cpu"), *sorted(gpus, key=str)):
+        for kind, value in _memory_bytes(device).items():
+            yield Figure("llava_device_memory_bytes", value, (worker, str(device), kind))
 
 
 def _memory_bytes(device: torch.device) -> dict[str, int]:

@@ -18,6 +18,8 @@ from llava_server.request import GenerateRequest
 from llava_server.response import JSON_TYPE, NPZ_TYPE
 from llava_wire.errors import RequestError, nearest
 
+PROBE = "ready"
+"""The one field of a request that asks nothing but whether the model answers."""
 FIELDS = ("image", "prompt", "options", "record")
 _NPZ_NAMES = (NPZ_TYPE, "application/zip", "application/octet-stream")
 _FORM = (
@@ -26,8 +28,12 @@ _FORM = (
 )
 
 
-def read_request(row: Mapping[str, Any], head: Mapping[str, str]) -> GenerateRequest:
-    """One row as a checked request, its response format settled.
+class Probe:
+    """A question whether the model answers: for health checks, and no request in anybody's figures."""
+
+
+def read_request(row: Mapping[str, Any], head: Mapping[str, str]) -> GenerateRequest | Probe:
+    """One row as a checked request, its response format settled; or as a probe.
 
     Args:
         row: the fields that the front end took apart.
@@ -43,6 +49,8 @@ def read_request(row: Mapping[str, Any], head: Mapping[str, str]) -> GenerateReq
             "got the explanations route, allowed /predictions/<model>; every prediction carries its attention",
         )
     fields = _fields(row, head)
+    if set(fields) == {PROBE}:
+        return Probe()
     for name in fields:
         if name not in FIELDS:
             hint = nearest(str(name), FIELDS)

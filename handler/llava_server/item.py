@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from llava_server.duty import off_duty
 from llava_server.figures import Figure, of_request
-from llava_server.incoming import is_http, read_request
+from llava_server.incoming import Probe, is_http, read_request
 from llava_server.journal import refusal
 from llava_server.request import GenerateRequest
 from llava_wire.errors import RequestError
@@ -27,14 +27,14 @@ class Item:
         request_id: the front end's id of it.
         transport: how it came.
         request_bytes: its size.
-        asked: what it asks for, or why it is refused.
+        asked: what it asks for, or why it is refused; a probe is answered and leaves no trace.
     """
 
     index: int
     request_id: str
     transport: Literal["http", "grpc"]
     request_bytes: int
-    asked: GenerateRequest | RequestError
+    asked: GenerateRequest | Probe | RequestError
 
     @classmethod
     def read(
@@ -47,7 +47,7 @@ class Item:
             head: its headers with names in lower case.
             on_duty: whether the worker still takes requests.
         """
-        asked: GenerateRequest | RequestError
+        asked: GenerateRequest | Probe | RequestError
         try:
             asked = read_request(row, head) if on_duty else off_duty()
         except Exception as error:

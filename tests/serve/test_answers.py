@@ -15,9 +15,12 @@ import grpc
 import httpx
 import numpy as np
 import pytest
+from serve import describe
 from servekit.paths import ROOT
 
 from llava_server.figures import KINDS, STAGES
+from llava_viewer.cli import main
+from llava_viewer.client import Client
 from llava_wire import decode, encode
 from support.asking import MODEL, NPZ, Asker
 
@@ -119,6 +122,20 @@ def test_the_documented_curl_command(asker: Asker, picture: bytes, tmp_path: Pat
     assert json.loads(answer.stdout)["answer"] == asker.form(picture, PROMPT).record().answer
 
 
+def test_the_command_needs_no_key_and_no_model(
+    asker: Asker, picture: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("LLAVA_GAZE_TOKEN", raising=False)
+    (tmp_path / "x.png").write_bytes(picture)
+    expected = asker.form(picture, PROMPT).record().answer
+    printed = next(line for line in describe(asker.state).splitlines() if line.startswith("HTTP")).split()[-1]
+    for where in (["--name", asker.state.name], ["--name", asker.state.name, "--grpc"], ["--url", printed]):
+        assert main(["predict", str(tmp_path / "x.png"), PROMPT, *where]) == 0
+        assert capsys.readouterr().out.strip() == expected
+    assert main(["predict", str(tmp_path / "x.png"), PROMPT, "--url", printed.replace(MODEL, "none")]) == 1
+    assert f"got an unknown model 'none', allowed one that is served here: {MODEL}" in capsys.readouterr().err
+
+
 def test_make_ping_says_ready(asker: Asker) -> None:
     command = [sys.executable, str(ROOT / "scripts" / "ping.py"), "--name", asker.state.name]
     answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
@@ -162,7 +179,27 @@ def test_metrics_are_served(asker: Asker, picture: bytes) -> None:
     )
     for stage in STAGES:
         assert re.search(rf'llava_stage_seconds_count\{{model="llava-shapes",stage="{stage}",.*\}} [1-9]', text)
-    assert re.search(r'llava_device_memory_bytes\{model="llava-shapes",kind="used",.*\} [1-9.E]+', text)
+    labels = 'model="llava-shapes",worker="9[0-9]+",device="cpu",kind="used",'
+    assert re.search(rf"llava_device_memory_bytes\{{{labels}.*\}} [1-9.E]+", text)
+
+
+def test_asking_whether_a_model_is_ready_counts_in_no_figure(asker: Asker, picture: bytes) -> None:
+    asker.form(picture, PROMPT)
+    log = Path(asker.state.logs) / "requests.jsonl"
+
+    def counted() -> tuple[list[str], list[str]]:
+        text = httpx.get(f"{asker.state.metrics}/metrics").text
+        figures = [line for line in text.splitlines() if re.match("llava_(requests|batch_size)", line)]
+        return figures, log.read_text("utf-8").splitlines()
+
+    before = counted()
+    assert before[0]
+    for make, address in ((Client.http, asker.state.http), (Client.grpc, asker.state.grpc)):
+        with make(address, token=Path(asker.state.key_file)) as client:
+            assert [client.ready() for _ in range(3)] == [True] * 3
+    answer = asker.post(files={"ready": (None, "1")})
+    assert (answer.status, json.loads(answer.body)) == (200, {"status": "ready", "model": MODEL})
+    assert counted() == before
 
 
 def test_the_log_has_one_line_per_request_and_no_prompt(asker: Asker, picture: bytes) -> None:

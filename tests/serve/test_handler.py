@@ -34,7 +34,7 @@ class Engine:
         self.batches: list[int] = []
         limits = type("Limits", (), {"max_response_bytes": limit})
         self.settings = type("Settings", (), {"limits": limits, "name": "m", "log_prompts": False})
-        self.loaded = type("Loaded", (), {"device": torch.device("cpu")})
+        self.loaded = type("Loaded", (), {"device": torch.device("cpu"), "layer_devices": (torch.device("cpu"),)})
 
     def run(self, requests: Sequence[GenerateRequest]) -> list[Record | RequestError]:
         self.batches.append(len(requests))
@@ -179,6 +179,30 @@ def test_figures_of_good_and_bad_items_and_of_their_batch() -> None:
         assert kind == KINDS[name].type
         assert len(labels) == 1 + len(KINDS[name].labels)
         assert value >= 0
+
+
+def test_a_probe_is_answered_and_leaves_no_trace(caplog: pytest.LogCaptureFixture) -> None:
+    handler, context = LlavaHandler(), Context([HTTP, {}, {**HTTP, "Content-Type": "application/json"}])
+    handler._engine = Engine(good)  # type: ignore[assignment]
+    context.metrics = Metrics()  # type: ignore[attr-defined]
+    rows = [{"ready": bytearray(b"1")}, {"ready": bytearray(b"")}, {"body": {"ready": True}}]
+    with caplog.at_level(logging.INFO):
+        bodies = handler.handle(rows, context)
+    assert [json.loads(body) for body in bodies] == [{"status": "ready", "model": "m"}] * 3
+    assert (context.statuses, ["ts_stream_next" in sent for sent in context.sent]) == ({}, [False, True, False])
+    assert (context.metrics.seen, caplog.text) == ([], "")  # type: ignore[attr-defined]
+    # Beside a request it is not counted either; with other fields it is none.
+    context = Context([HTTP, HTTP, HTTP])
+    context.metrics = Metrics()  # type: ignore[attr-defined]
+    bodies = handler.handle([rows[0], ROW, {**ROW, "ready": b"1"}], context)
+    assert [value for name, _, value, _ in context.metrics.seen if name == "llava_batch_size"] == [2]  # type: ignore[attr-defined]
+    assert (bodies[1][:2], json.loads(bodies[2])["error"]["field"]) == (b"PK", "ready")
+
+
+def test_a_worker_is_known_by_the_number_that_its_successor_gets() -> None:
+    assert llava_handler._worker_name(["w.py", "--sock-type", "unix", "--sock-name", "/tmp/x/.ts.sock.9001"]) == "9001"
+    assert llava_handler._worker_name(["w.py", "--sock-type", "tcp", "--port", "9000"]) == "9000"
+    assert llava_handler._worker_name(["pytest"]) == str(os.getpid())
 
 
 def test_after_the_end_of_duty_what_waited_is_answered_and_the_rest_refused(tmp_path: Path) -> None:

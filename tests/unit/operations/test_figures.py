@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from xml.etree import ElementTree
 
+import pytest
 import torch
 import yaml
 from servekit.paths import LOG_CONFIG, METRICS_CONFIG, ROOT
@@ -61,10 +62,21 @@ def test_figures_of_a_request_and_a_batch() -> None:
     assert [figure.name for figure in refused] == [
         "llava_requests_total", "llava_request_bytes_total", "llava_reply_bytes_total",
     ]  # fmt: skip
-    memory = {figure.labels: figure.value for figure in of_batch(3, 250.0, torch.device("cpu")) if figure.labels}
-    assert 10_000_000 < memory["used",] <= memory["peak",]
-    for figure in (*figures, *refused, *of_batch(3, 250.0, torch.device("cpu"))):
+    of_one = list(of_batch(3, 250.0, "9000", [torch.device("cpu")]))
+    memory = {figure.labels: figure.value for figure in of_one if figure.labels}
+    assert 10_000_000 < memory["9000", "cpu", "used"] <= memory["9000", "cpu", "peak"]
+    for figure in (*figures, *refused, *of_one):
         assert len(figure.labels) == len(KINDS[figure.name].labels)
+
+
+def test_memory_of_several_workers_and_devices_lies_in_series_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("memory_allocated", "max_memory_allocated"):
+        monkeypatch.setattr(torch.cuda, name, lambda device, name=name: 100 * device.index + len(name))
+    places = [torch.device("cuda:1"), torch.device("cuda:0"), torch.device("cuda:1")]
+    seen = [figure for worker in ("9000", "9001") for figure in of_batch(1, 1.0, worker, places) if figure.labels]
+    assert len({figure.labels for figure in seen}) == len(seen) == 2 * 3 * 2
+    assert {figure.labels[1] for figure in seen} == {"cpu", "cuda:0", "cuda:1"}
+    assert {figure.value for figure in seen if figure.labels[1:] == ("cuda:1", "used")} == {116}
 
 
 def test_every_log_file_has_an_end() -> None:

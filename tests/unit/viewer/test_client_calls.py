@@ -131,10 +131,13 @@ def test_odd_targets_are_refused(target: str) -> None:
 
 def test_ready_means_that_the_handler_speaks(server: Server, connect: Connect) -> None:
     client = connect(server)
-    refusal = RequestError("bad_request", "image", "got no such field, allowed both image and prompt").to_body()
-    server.reply = Reply(json.dumps(refusal).encode(), status=400)
+    server.reply = Reply(b'{"status": "ready", "model": "m"}')
     assert client.ready()
-    assert server.seen[0].fields == {}
+    assert server.seen[0].fields == {"ready": b"1"}
+    # An older server refuses the field, and has answered by that.
+    refusal = RequestError("invalid", "ready", "got an unknown field, allowed image and prompt").to_body()
+    server.reply = Reply(json.dumps(refusal).encode(), status=422)
+    assert client.ready()
     queue = 'Model "x" has no worker to serve inference request.'
     server.reply = Reply(queue.encode(), status=503, code=grpc.StatusCode.INTERNAL, details=queue)
     assert not client.ready()

@@ -45,7 +45,7 @@ class Transport(Protocol):
         """Sends the request's fields and returns the reply's bytes.
 
         Args:
-            fields: image, prompt or record, and options as bytes; empty when only the handler's attention is wanted.
+            fields: image, prompt or record, and options as bytes; "ready" alone asks whether the model answers.
             npz: whether the reply should be a record file rather than JSON.
             timeout_s: seconds until the request is given up.
 
@@ -322,14 +322,14 @@ class Client:
     def ready(self, timeout_s: float = 5.0) -> bool:
         """Whether the model's worker answers within `timeout_s` seconds.
 
-        The server's ping says yes long before a model is loaded, so this sends an empty request and takes the
-        handler's refusal of it as the sign. A worker busy with a long answer counts as not ready.
+        The server's ping says yes long before a model is loaded, so this asks the model's worker itself, with a request
+        that counts in none of the server's figures. A worker busy with a long answer counts as not ready.
 
         Raises:
             RequestError: for a wrong token or an unknown model, which waiting will not cure.
         """
         try:
-            raise_handler_error(self._transport.send({}, npz=True, timeout_s=timeout_s))
+            raise_handler_error(self._transport.send({"ready": b"1"}, npz=False, timeout_s=timeout_s))
         except RequestError as error:
             if error.code in WILL_NOT_HELP_CODES:
                 raise with_served(error, self._model, self._served) from error.__cause__
