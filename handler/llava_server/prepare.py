@@ -96,7 +96,7 @@ class Preparer:
             raise RequestError(
                 "too_large", "prompt", f"got {len(request.prompt)} characters, allowed {limit}; shorten it"
             )
-        prompt = self._encoder.encode(request.prompt, options.template)
+        prompt = self._encoder.encode(request.prompt, options.template, literal=given is not None)
         if given is not None and given.prompt.ids != prompt.ids:
             raise invalid(
                 "record.prompt.ids",

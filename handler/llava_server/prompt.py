@@ -1,20 +1,24 @@
 """The user's text to token ids, so that nothing a user types becomes a special token.
 
-Flow: text -> the model's chat template (or raw) -> ids with one `<image>` -> ids with one id per patch.
+Flow: text -> the model's chat template (or raw) -> ids with one `<image>` -> ids with one id per patch, and notes on
+what in the text may not mean what its writer thought.
 """
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass
 from typing import Any
 
+from llava_server.chat import ChatTemplate
+from llava_server.markup import Markup, quoted
 from llava_server.options import invalid
+from llava_server.plaintext import Encoded, PlainText, special_ids
+from llava_server.request import shows_nothing
 from llava_server.settings import SettingsError
 from llava_wire.errors import RequestError
 from llava_wire.schema import Note
 
-_PROBE = "Probe text 7q"
+_FORM_CHARS = 120
 
 
 @dataclass(frozen=True)
@@ -22,13 +26,15 @@ class EncodedPrompt:
     """A prompt as the model reads it.
 
     Args:
-        rendered: the text with one `<image>`.
+        text: the user's question; of a raw prompt, the whole of it.
+        rendered: the whole prompt with one `<image>`.
         ids: token ids, the image token once per patch.
         image_start, image_count: where the run of image tokens lies in `ids`.
         question: positions in `ids` of the user's own text tokens.
         notes: what the user should know about how the text was read.
     """
 
+    text: str
     rendered: str
     ids: tuple[int, ...]
     image_start: int
@@ -38,7 +44,7 @@ class EncodedPrompt:
 
 
 class PromptEncoder:
-    """Renders and tokenises prompts for one processor.
+    """Renders and tokenises prompts for one processor; usable from several threads.
 
     Args:
         processor: a LlavaProcessor with a fast tokenizer and, for template "chat", a chat template.
@@ -46,78 +52,78 @@ class PromptEncoder:
         image_tokens: patches of one picture.
 
     Raises:
-        SettingsError: when the tokenizer cannot do what prompts need.
+        SettingsError: when the tokenizer or the template cannot do what prompts need.
     """
 
     def __init__(self, processor: Any, image_token_id: int, image_tokens: int) -> None:
-        self._processor = processor
-        self._tokenizer = processor.tokenizer
-        # Whether special tokens are split is a state of the tokenizer, which calls in other threads would change.
-        self._turn = threading.Lock()
+        tokenizer = processor.tokenizer
+        if not tokenizer.is_fast:
+            raise SettingsError("tokenizer: got a slow tokenizer, allowed a fast one (tokenizer.json)")
+        image_text = tokenizer.convert_ids_to_tokens(image_token_id)
+        if image_text is None or tokenizer(image_text, add_special_tokens=False)["input_ids"] != [image_token_id]:
+            raise SettingsError(
+                f"config.image_token_id: got {image_token_id}, which is {image_text!r} to the tokenizer, allowed the "
+                "id of a token of its own; take the tokenizer and the configuration from one checkpoint"
+            )
         self._image_id = image_token_id
         self._image_tokens = image_tokens
-        self._image_text: str = self._tokenizer.convert_ids_to_tokens(image_token_id)
-        if not self._tokenizer.is_fast:
-            raise SettingsError("tokenizer: got a slow tokenizer, allowed a fast one (tokenizer.json)")
-        self._special_texts = tuple(
-            sorted(
-                {str(token) for token in self._tokenizer.all_special_tokens} | {self._image_text}, key=len, reverse=True
-            )
-        )
-        self._prefix, self._suffix = self._template_parts() if processor.chat_template else ("", "")
-        self._tail_extra = self._probe_tail() if processor.chat_template else 0
+        self._image_text: str = image_text
+        self._bos: str = tokenizer.bos_token or ""
+        self._chat = ChatTemplate(processor, image_text) if processor.chat_template else None
+        around = self._chat.around() if self._chat else ("", "")
+        self._template = "".join(around)
+        # Of the tokens without the flag, those that the template writes have a role too.
+        written = {
+            i for i, token in tokenizer.added_tokens_decoder.items()
+            if token.content in self._template and not token.content.isspace()
+        }  # fmt: skip
+        self._plain = PlainText(tokenizer, special_ids(tokenizer) | written | {image_token_id})
+        self._allowed_raw = {text for text in self._plain.controls.values() if text in self._template} | {image_text}
+        self._markup = Markup(self._plain.controls.values(), self._template)
+        self._form = _form(*around)
 
-    def encode(self, text: str, template: str) -> EncodedPrompt:
+    def encode(self, text: str, template: str, *, literal: bool = False) -> EncodedPrompt:
         """Tokenises one prompt.
 
         Args:
             text: what the user typed.
             template: "chat" wraps it in the model's chat template; "raw" takes it as it is, with its one `<image>`.
+            literal: the text of template "chat" is a question, whatever it looks like. Otherwise a whole prompt in the
+                template's own form is taken for the question inside it, which gives the same ids.
 
         Raises:
-            RequestError: "invalid" for a raw prompt without exactly one `<image>` or with other special tokens.
+            RequestError: "invalid" for a raw prompt without exactly one `<image>` or with special tokens that the
+                model's template does not write, and for text that cannot be kept from becoming a special token.
         """
         if template == "raw":
-            self._check_raw(text)
-            ids, spans = self._tokenise(text)
-            question = (0, len(text))
-            rendered = text
-        else:
-            if not self._processor.chat_template:
-                raise invalid("options.template", "chat", '"raw" for this model, which has no chat template')
-            rendered = self._prefix + text + self._suffix
-            question = (len(self._prefix), len(self._prefix) + len(text))
-            hostile = any(special in text for special in self._special_texts)
-            ids, spans = self._tokenise_tail_apart(rendered) if hostile else self._tokenise(rendered)
-        return self._expand(rendered, ids, spans, question)
+            return self._raw(text)
+        if self._chat is None:
+            raise invalid("options.template", "chat", '"raw" for this model, which has no chat template')
+        around = self._chat.around()
+        inner = None if literal else self._chat.question_in(text, around)
+        if inner is not None and shows_nothing(inner):
+            raise invalid("prompt", text, "a question inside the model's chat template; ask one")
+        chat = self._chat.render(text if inner is None else inner, around)
+        encoded = self._plain.encode(chat.before, chat.question, chat.after, bos=chat.before.startswith(self._bos))
+        span = (len(chat.before), len(chat.before) + len(chat.question))
+        note = self._literal_note(text) if inner is None else self._inner_note(inner)
+        return self._expand(text if inner is None else inner, chat.text, encoded, span, note)
 
-    def _expand(
-        self, rendered: str, ids: list[int], spans: list[tuple[int, int]], question: tuple[int, int]
-    ) -> EncodedPrompt:
-        if ids.count(self._image_id) != 1:
-            raise RuntimeError(f"prompt: got {ids.count(self._image_id)} image tokens, allowed 1")
-        start, extra = ids.index(self._image_id), self._image_tokens - 1
-        special = set(self._tokenizer.all_special_ids) | {self._image_id}
-        own = [
-            i if i < start else i + extra
-            for i, (token, (left, right)) in enumerate(zip(ids, spans, strict=True))
-            if token not in special and right > left and right > question[0] and left < question[1]
-        ]
-        expanded = (*ids[:start], *([self._image_id] * self._image_tokens), *ids[start + 1 :])
-        return EncodedPrompt(rendered, expanded, start, self._image_tokens, tuple(own))
-
-    def _tokenise(self, text: str, **options: Any) -> tuple[list[int], list[tuple[int, int]]]:
-        with self._turn:
-            encoded = self._tokenizer(text, return_offsets_mapping=True, **options)
-        return list(encoded["input_ids"]), [tuple(span) for span in encoded["offset_mapping"]]
-
-    def _tokenise_tail_apart(self, rendered: str) -> tuple[list[int], list[tuple[int, int]]]:
-        """What follows the image as plain text, special strings included: the same ids as in one go otherwise."""
-        cut = rendered.index(self._image_text) + len(self._image_text)
-        head_ids, head_spans = self._tokenise(rendered[:cut])
-        ids, spans = self._tokenise(rendered[cut:], add_special_tokens=False, split_special_tokens=True)
-        ids, spans = ids[self._tail_extra :], spans[self._tail_extra :]
-        return head_ids + ids, head_spans + [(left + cut, right + cut) for left, right in spans]
+    def _raw(self, text: str) -> EncodedPrompt:
+        self._check_raw(text)
+        encoded = self._plain.tokenise(text, bos=text.startswith(self._bos))
+        typed = [i for i, (left, right) in zip(encoded.ids, encoded.spans, strict=True) if right > left]
+        for i in typed:
+            if i in self._plain.roles and self._plain.controls[i] not in self._allowed_raw:
+                raise self._not_in_raw(self._plain.controls[i])
+        if typed.count(self._image_id) != 1:
+            raise invalid("prompt", text, f"exactly one {self._image_text} in a raw prompt; spell it as the model does")
+        foreign = [one for one in self._markup.find(text) if one not in self._template and one != self._image_text]
+        note = None
+        if foreign and self._chat:
+            form = f"which is plain text to this model, whose own form is {self._form}."
+            note = _note("literal-markup", f"The prompt has {quoted(foreign)} in it, {form}")
+        return self._expand(text, text, encoded, (0, len(text)), note)
 
     def _check_raw(self, text: str) -> None:
         count = text.count(self._image_text)
@@ -125,45 +131,61 @@ class PromptEncoder:
             raise invalid(
                 "prompt", text, f"exactly one {self._image_text} in a raw prompt (got {count}); add or remove it"
             )
-        for special in self._special_texts:
-            if special != self._image_text and special in text:
-                raise invalid("prompt", special, f"no special token but {self._image_text} in a raw prompt; remove it")
+        for special in sorted(self._plain.controls.values(), key=len, reverse=True):
+            if special in text and special not in self._allowed_raw:
+                raise self._not_in_raw(special)
 
-    def _template_parts(self) -> tuple[str, str]:
-        """The template's text before and after the user's text, found by rendering two different probes."""
-        parts = []
-        for probe in (_PROBE, _PROBE + " again"):
-            content = [{"type": "image"}, {"type": "text", "text": probe}]
-            rendered = self._processor.apply_chat_template(
-                [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
-            )
-            if rendered.count(probe) != 1 or rendered.count(self._image_text) != 1:
-                raise SettingsError(
-                    f"chat template: got {rendered!r:.120}, allowed the text and {self._image_text} once each"
-                )
-            parts.append(tuple(rendered.split(probe)))
-        prefix, suffix = parts[0]
-        if parts[0] != parts[1] or self._image_text not in prefix:
-            raise SettingsError(f"chat template: got {parts[0]!r:.120}, allowed {self._image_text} before the text")
-        # A tokenizer that adds its own start of sequence would add a second one to a template that writes it out.
-        bos = self._tokenizer.bos_token
-        if bos and prefix.startswith(bos):
-            ids = self._tokenizer(prefix)["input_ids"]
-            if ids[:2] == [self._tokenizer.bos_token_id] * 2:
-                prefix = prefix[len(bos) :]
-        return prefix, suffix
+    def _not_in_raw(self, special: str) -> RequestError:
+        own = " and those of the model's chat template" if self._chat else ""
+        return invalid("prompt", special, f"no special token but {self._image_text}{own} in a raw prompt; remove it")
 
-    def _probe_tail(self) -> int:
-        """How many leading tokens a tail has only because it was tokenised apart (SentencePiece's first space)."""
-        rendered = self._prefix + _PROBE + self._suffix
-        whole, _ = self._tokenise(rendered)
-        tail = whole[whole.index(self._image_id) + 1 :]
-        cut = rendered.index(self._image_text) + len(self._image_text)
-        apart, _ = self._tokenise(rendered[cut:], add_special_tokens=False, split_special_tokens=True)
-        for extra in (0, 1):
-            if apart[extra:] == tail:
-                return extra
-        raise SettingsError("tokenizer: got other ids for text tokenised apart, allowed at most one leading token more")
+    def _expand(
+        self, text: str, rendered: str, encoded: Encoded, question: tuple[int, int], note: Note | None
+    ) -> EncodedPrompt:
+        ids = encoded.ids
+        if ids.count(self._image_id) != 1:
+            raise RuntimeError(f"prompt: got {ids.count(self._image_id)} image tokens, allowed 1")
+        start, extra = ids.index(self._image_id), self._image_tokens - 1
+        own = [
+            i if i < start else i + extra
+            for i, (token, (left, right)) in enumerate(zip(ids, encoded.spans, strict=True))
+            if token not in self._plain.roles and right > left and right > question[0] and left < question[1]
+        ]
+        expanded = (*ids[:start], *([self._image_id] * self._image_tokens), *ids[start + 1 :])
+        notes = () if note is None else (note,)
+        return EncodedPrompt(text, rendered, expanded, start, self._image_tokens, tuple(own), notes)
+
+    def _literal_note(self, text: str) -> Note | None:
+        found = self._markup.find(text)
+        if not found:
+            return None
+        return _note(
+            "literal-markup",
+            f"The question has {quoted(found)} in it, read as plain text: the chat template puts the picture and the "
+            f"roles around a question by itself ({self._form}). Leave that out, or send the whole prompt in that form "
+            'with template: "raw".',
+        )
+
+    def _inner_note(self, inner: str) -> Note:
+        # The template's role words are in such a prompt what they are in its own.
+        found = [one for one in self._markup.find(inner) if one not in self._template or one == self._image_text]
+        rest = f" {quoted(found)} in it is plain text." if found else ""
+        return _note(
+            "whole-template",
+            "The prompt was the model's whole chat template with a question in it, and was read as that question: the "
+            f'same tokens as with template: "raw".{rest}',
+        )
+
+
+def _note(code: str, text: str) -> Note:
+    return Note(code, "prompt", text)
+
+
+def _form(before: str, after: str) -> str:
+    """The template's form in one line, for a sentence."""
+    parts = [part.replace("\n", "\\n") for part in (before, after)]
+    head = parts[0] if len(parts[0]) <= _FORM_CHARS else "..." + parts[0][-_FORM_CHARS:]
+    return f'"{head}...{parts[1][:_FORM_CHARS]}"'
 
 
 def check_context(length: int, new_tokens: int, context: int) -> None:

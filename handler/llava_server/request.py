@@ -120,7 +120,7 @@ def _question(text: object, field: str) -> str:
     """The text of a question: something to see in it, and nothing that UTF-8 cannot hold."""
     if not isinstance(text, str):
         raise RequestError("bad_request", field, f"got {type(text).__name__}, allowed text; send a question")
-    if all(unicodedata.category(char) in _UNSEEN for char in text):
+    if shows_nothing(text):
         raise invalid(field, text, "text with something to see in it; ask a question")
     try:
         text.encode("utf-8")
@@ -129,6 +129,11 @@ def _question(text: object, field: str) -> str:
             field, text[error.start], f"text that UTF-8 can hold; remove it at character {error.start}", "half a pair"
         ) from error
     return text
+
+
+def shows_nothing(text: str) -> bool:
+    """Whether a text has nothing to see in it."""
+    return all(unicodedata.category(char) in _UNSEEN for char in text)
 
 
 def _sampling(given: Mapping[str, Any]) -> dict[str, int | float]:

@@ -21,11 +21,12 @@ import torch
 from llava_server.batch import BatchItem, BatchRun, Decoded
 from llava_server.generate import Progress
 from llava_server.loading import LoadedModel
+from llava_server.plaintext import special_ids
 from llava_server.reduce import ReducedView, reduced_views, to_host
 from llava_server.request import GenerateRequest
 from llava_server.rows import RowLayout
 from llava_server.settings import ModelSettings
-from llava_server.tokens import AnswerReader, Vocabulary, prompt_texts, special_ids
+from llava_server.tokens import AnswerReader, Vocabulary, prompt_texts
 from llava_wire.choose import ordinary_rows
 from llava_wire.errors import RequestError
 from llava_wire.quantize import ENCODINGS, quantise
@@ -99,7 +100,7 @@ class RecordBuilder:
             answer="".join(token.text for token in tokens).strip(),
             finish_reason=decoded.finish_reason,
             prompt=Prompt(
-                text=request.prompt,
+                text=item.prompt.text,
                 template=options.template,
                 rendered=item.prompt.rendered,
                 ids=item.prompt.ids,

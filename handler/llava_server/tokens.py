@@ -22,13 +22,6 @@ _BYTE_OF = {char: byte for byte, char in bytes_to_unicode().items()}
 """How byte-level vocabularies write bytes."""
 
 
-def special_ids(tokenizer: Any) -> frozenset[int]:
-    """The ids that are no text: those with a role, such as the end of sequence, and those that the tokenizer's own file
-    flags as special without naming a role, such as `<|im_start|>`."""
-    flagged = (token_id for token_id, token in tokenizer.added_tokens_decoder.items() if token.special)
-    return frozenset(flagged) | frozenset(i for i in tokenizer.all_special_ids if i is not None)
-
-
 class Vocabulary:
     """The texts of single ids, decoded once each.
 

@@ -141,3 +141,26 @@ def test_a_record_has_the_questions_words_as_text(rows, engine):
     assert "".join(prompt.texts).replace(" \n", "\n") == f"USER:\n{question} ASSISTANT:"
     assert set(prompt.texts[prompt.image_start : prompt.image_start + prompt.image_count]) == {""}
     assert any("Ã" in piece for piece in prompt.pieces)
+
+
+def test_a_record_says_what_of_its_prompt_was_read_as_plain_text(engine):
+    literal, whole = engine.run(
+        [
+            GenerateRequest.build(PICTURE, text, {"max_new_tokens": 2})
+            for text in ("<image>\nWhat is this?", "USER: <image>\nWhat is this? ASSISTANT:\n")
+        ]
+    )
+    [note] = literal.facts.notes
+    assert (note.code, note.field) == ("literal-markup", "prompt")
+    assert '"<image>" in it, read as plain text' in note.text
+    assert literal.facts.prompt.text == "<image>\nWhat is this?"
+    [note] = whole.facts.notes
+    assert note.code == "whole-template"
+    assert whole.facts.prompt.text == "What is this?"
+    plain = engine.run([GenerateRequest.build(PICTURE, "What is this?", {"max_new_tokens": 2})])[0]
+    assert plain.facts.notes == ()
+    assert plain.facts.prompt == whole.facts.prompt
+    assert [token.id for token in plain.tokens] == [token.id for token in whole.tokens]
+    for record in (literal, whole):
+        again = engine.run([GenerateRequest.replay(record, {}, PICTURE)])[0]
+        assert again.facts.prompt == record.facts.prompt

@@ -40,7 +40,13 @@ TRIMMED = (
     "{% for m in messages %}USER: <image>{% for part in m['content'] if part['type'] == 'text' %}"
     "{{ part['text'] | trim }}{% endfor %}\n{% endfor %}ASSISTANT:"
 )
-TEMPLATES = {"published": CHAT_TEMPLATE, "chatml": CHATML, "inst": INST, "trimmed": TRIMMED}
+PICTURE_LAST = (
+    "{% for m in messages %}User: {% for part in m['content'] if part['type'] == 'text' %}{{ part['text'] }}"
+    "{% endfor %}\n<image>\n{% endfor %}Assistant:"
+)
+TEMPLATES = {
+    "published": CHAT_TEMPLATE, "chatml": CHATML, "inst": INST, "trimmed": TRIMMED, "picture last": PICTURE_LAST
+}  # fmt: skip
 
 
 def real_tokenizer() -> Path:
@@ -82,7 +88,7 @@ def tokenizer_of(kind: str) -> Any:
 
 
 def processor_of(kind: str, template: str) -> Any:
-    """A processor with the tokenizer of a kind and one of `TEMPLATES`."""
+    """A processor with the tokenizer of a kind and one of `TEMPLATES`, or another template's text."""
     side = {"height": 28, "width": 28}
     images = CLIPImageProcessorPil(size={"shortest_edge": 28}, crop_size=side)
     return LlavaProcessor(
@@ -91,7 +97,7 @@ def processor_of(kind: str, template: str) -> Any:
         patch_size=14,
         vision_feature_select_strategy="default",
         num_additional_image_tokens=1,
-        chat_template=TEMPLATES[template],
+        chat_template=TEMPLATES.get(template, template),
     )
 
 
