@@ -46,7 +46,6 @@ class LlavaHandler:
         section = dict(context.model_yaml_config["handler"])
         # "weights" inside the archive; an absolute path stays as it is.
         folder = Path(properties["model_dir"]) / section["model_path"]
-        section["model_path"] = str(folder)
         begin = time.monotonic()
         device = _device(str(section.get("device", "auto")), properties.get("gpu_id"))
         self._engine = Engine.load(folder, settings=section, device=device)

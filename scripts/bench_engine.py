@@ -24,7 +24,7 @@ from transformers import LlavaForConditionalGeneration
 from bench.intervals import median, paired_ratio
 from bench.results import FOLDER, Figure, Result, machine, write
 from llava_server.engine import Engine
-from llava_server.locate import resolve
+from llava_server.locate import locate
 from llava_server.request import GenerateRequest
 from llava_wire import Record
 from shapes.scenes import make_scene
@@ -40,7 +40,8 @@ def ways(model: str, max_new_tokens: int) -> dict[str, Callable[[], int]]:
     Every way includes decoding and preprocessing the picture, as a user pays for it.
     """
     engine = Engine.load(STORE / model, device="cpu")
-    folder, settings = resolve(STORE / model)
+    located = locate(STORE / model)
+    folder, settings = located.folder, located.settings
     options: dict[str, Any] = {"dtype": getattr(torch, settings.dtype), "local_files_only": True}
     plain = LlavaForConditionalGeneration.from_pretrained(folder, attn_implementation="sdpa", **options).eval()
     eager = LlavaForConditionalGeneration.from_pretrained(folder, attn_implementation="eager", **options).eval()

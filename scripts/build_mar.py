@@ -22,24 +22,16 @@ from typing import Any
 
 import yaml
 from servekit.cli import parser, run, say
-from servekit.paths import (
-    HANDLER_ROOT,
-    MODEL_STORE,
-    Trouble,
-    archive,
-    read_model_yaml,
-    require_weights,
-    shown,
-    weights_folder,
-)
+from servekit.models import EMBEDDED, as_trouble, locate_model, read_model_yaml
+from servekit.paths import HANDLER_ROOT, MODEL_STORE, Trouble, archive, shown
 
-from llava_server.settings import ModelSettings, SettingsError
+from llava_server.checkpoint import check_checkpoint, check_files
 
 PACKAGES = ("llava_wire", "llava_server")
 ENTRY = "llava_handler.py"
 STAMP = "build.json"
-WEIGHTS = "weights"
-"""Folder inside the archive that holds embedded weights."""
+_DESCRIBING = (".json", ".jinja", ".model", ".txt")
+"""Endings of model files that say what the model is."""
 _LEFT_OUT = ("README.md", "*.md", "*.log", "*.jsonl", "__pycache__")
 
 _IMPORT_TEST = """
@@ -60,24 +52,23 @@ for module in (llava_handler, llava_server.engine, llava_wire):
 
 def build(model: str, *, force: bool = False) -> tuple[Path, bool]:
     """The archive of a model, and whether it had to be built."""
+    # Inside a worker the same refusals are far down a traceback.
+    located = locate_model(model)
+    folder, settings, embed = located.folder, located.settings, located.settings.embed_weights
+    with as_trouble():
+        check_files(folder, settings, located.cure)
     content = read_model_yaml(model)
-    section = content["handler"]
-    try:
-        settings = ModelSettings.from_dict(section)
-    except SettingsError as error:
-        # Inside a worker the same words are far down a traceback.
-        raise Trouble(f"{model}.yaml: {error}") from error
-    if settings.name != model:
-        say(f"warning: {model}.yaml: got handler.name {settings.name!r}; records will call the model that")
-    embed = bool(section.get("embed_weights", False))
-    weights = require_weights(model, section) if embed else weights_folder(model, section)
-    section["model_path"] = WEIGHTS if embed else str(weights.resolve())
-    stamp = {"model": model, "inputs_sha256": _inputs_sha256(content, weights if embed else None)}
+    content["handler"] |= {"name": settings.name, "model_path": EMBEDDED if embed else str(folder)}
+    stamp = {"model": model, "inputs_sha256": _inputs_sha256(content, folder, whole=embed)}
     target = archive(model)
     if not force and _stamp_of(target) == stamp:
+        # Made of the same code, settings and model files, so what follows was checked then.
         return target, False
-    with tempfile.TemporaryDirectory(prefix="lgaze-mar-") as folder:
-        built = _archive(model, content, weights if embed else None, stamp, Path(folder))
+    with as_trouble():
+        check_checkpoint(folder, settings, located.cure)
+    weights = folder if embed else None
+    with tempfile.TemporaryDirectory(prefix="lgaze-mar-") as scratch:
+        built = _archive(model, content, weights, stamp, Path(scratch))
         import_test(built)
         # Into place in one step: a server that starts meanwhile sees the old archive or the new one.
         partial = target.with_suffix(".partial.mar")
@@ -93,7 +84,7 @@ def import_test(built: Path) -> None:
     """
     with tempfile.TemporaryDirectory(prefix="lgaze-import-") as folder:
         with zipfile.ZipFile(built) as archive_file:
-            archive_file.extractall(folder, [n for n in archive_file.namelist() if not n.startswith(f"{WEIGHTS}/")])
+            archive_file.extractall(folder, [n for n in archive_file.namelist() if not n.startswith(f"{EMBEDDED}/")])
         env = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
         answer = subprocess.run(
             [sys.executable, "-c", _IMPORT_TEST, folder, str(HANDLER_ROOT.parent)],
@@ -117,7 +108,7 @@ def _archive(model: str, content: dict[str, Any], weights: Path | None, stamp: d
     for package in PACKAGES:
         shutil.copytree(HANDLER_ROOT / package, extra / package, ignore=shutil.ignore_patterns("__pycache__"))
     if weights is not None:
-        shutil.copytree(weights, extra / WEIGHTS, ignore=shutil.ignore_patterns(*_LEFT_OUT))
+        shutil.copytree(weights, extra / EMBEDDED, ignore=shutil.ignore_patterns(*_LEFT_OUT))
     (extra / STAMP).write_text(json.dumps(stamp) + "\n", encoding="utf-8")
     settings.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
     archiver = Path(sys.executable).parent / "torch-model-archiver"
@@ -135,24 +126,26 @@ def _archive(model: str, content: dict[str, Any], weights: Path | None, stamp: d
     return built
 
 
-def _inputs_sha256(content: dict[str, Any], weights: Path | None) -> str:
+def _inputs_sha256(content: dict[str, Any], weights: Path, *, whole: bool) -> str:
+    """Of everything that the archive is made of or was checked against; weights outside it count by name and size."""
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
-    digest.update(importlib.metadata.version("torch-model-archiver").encode())
+    for package in ("torch-model-archiver", "transformers"):
+        digest.update(importlib.metadata.version(package).encode())
     for path in _inputs(weights):
         digest.update(f"\0{path.name}\0{path.stat().st_size}\0".encode())
-        digest.update(path.read_bytes())
+        if whole or not path.is_relative_to(weights) or path.suffix in _DESCRIBING:
+            digest.update(path.read_bytes())
     return digest.hexdigest()
 
 
-def _inputs(weights: Path | None) -> Iterator[Path]:
+def _inputs(weights: Path) -> Iterator[Path]:
     yield Path(__file__)
     yield HANDLER_ROOT / ENTRY
     for package in PACKAGES:
         yield from sorted(
             p for p in (HANDLER_ROOT / package).rglob("*") if p.is_file() and "__pycache__" not in p.parts
         )
-    if weights is not None:
-        yield from sorted(p for p in weights.rglob("*") if p.is_file())
+    yield from sorted(p for p in weights.rglob("*") if p.is_file())
 
 
 def _stamp_of(path: Path) -> dict[str, str] | None:

@@ -16,39 +16,42 @@ from pathlib import Path
 from typing import Any
 
 from servekit.cli import parser, run, say
-from servekit.paths import MODEL_STORE, WEIGHTS_ROOT, Trouble, read_model_yaml, require_weights, shown
+from servekit.models import as_trouble, locate_model
+from servekit.paths import Trouble, shown
+
+from llava_server.checkpoint import check_checkpoint, check_configuration
+from llava_server.settings import ModelSettings
 
 PATTERNS = ("*.json", "*.safetensors", "*.model", "*.jinja", "*.txt", "LICENSE*", "README.md")
 """What a checkpoint of the published layout needs; other formats of the same weights stay where they are."""
 _CHUNK_BYTES = 1 << 24
 
 
-def download(model: str, *, source_folder: Path | None = None, target: Path | None = None) -> Path:
+def download(model: str, *, source_folder: Path | None = None) -> Path:
     """The checked weights folder of a model.
 
     Args:
         source_folder: a local copy to take instead of the hub's.
-        target: where to; model_store/weights/<model> when None.
 
     Raises:
-        Trouble: when a source is missing, offline, incomplete or not what the YAML promises.
+        Trouble: when a source is missing, offline, incomplete, not what the YAML promises, or no model to serve.
     """
-    section = read_model_yaml(model)["handler"]
-    source, sha256 = str(section.get("source", "")), dict(section.get("sha256", {}))
-    if section.get("model_path"):
-        say(f"{model} has its weights at handler.model_path; nothing to download, they are checked")
-        folder = require_weights(model, section)
-        verify(folder, sha256)
-        return folder
-    if source_folder is None and "/" not in source and (MODEL_STORE / source).is_dir():
-        say(f"{model} is part of the checkout; nothing to download")
-        return require_weights(model, section)
-    folder = target or WEIGHTS_ROOT / model
-    if source_folder is not None:
-        _copy(source_folder, folder, sha256)
-    else:
-        _fetch(source, str(section.get("revision", "")), folder)
-    verify(folder, sha256)
+    located = locate_model(model)
+    settings, folder = located.settings, located.folder
+    if located.origin in ("model_path", "source"):
+        if source_folder is not None:
+            raise Trouble(
+                f"FROM: got {str(source_folder)!r} for {model}, whose weights are at handler.{located.origin}, allowed "
+                f"for a model of the hub; set handler.model_path: {source_folder.resolve()} instead"
+            )
+        say(f"{model} has its weights at handler.{located.origin}; nothing to download, they are checked")
+    elif source_folder is not None:
+        _copy(source_folder, folder, settings)
+    elif located.origin == "hub":
+        _fetch(settings, folder)
+    with as_trouble():
+        check_checkpoint(folder, settings, located.cure)
+    verify(folder, settings.sha256)
     return folder
 
 
@@ -62,10 +65,6 @@ def verify(folder: Path, sha256: Mapping[str, str]) -> None:
         found = digest(path)
         if found != expected:
             raise Trouble(f"{name}: got sha256 {found}, allowed {expected}; delete {shown(path)} and run it again")
-    if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
-        raise Trouble(
-            f"weights: got {shown(folder)} without config.json or *.safetensors, allowed a checkpoint; choose another"
-        )
 
 
 def digest(path: Path) -> str:
@@ -77,13 +76,14 @@ def digest(path: Path) -> str:
     return found.hexdigest()
 
 
-def _copy(source: Path, folder: Path, sha256: Mapping[str, str]) -> None:
+def _copy(source: Path, folder: Path, settings: ModelSettings) -> None:
     if not source.is_dir():
         raise Trouble(f"--from: got {str(source)!r}, allowed an existing folder; check the path")
+    # Before gigabytes are copied that could not be served.
+    with as_trouble():
+        check_checkpoint(source, settings, "complete it, or name another folder")
     files = [p for p in sorted(source.iterdir()) if p.is_file() and any(fnmatch(p.name, one) for one in PATTERNS)]
-    if not files:
-        raise Trouble(f"--from: got {str(source)!r} with no model files, allowed a checkpoint folder; check the path")
-    missing = sorted(set(sha256) - {p.name for p in files})
+    missing = sorted(set(settings.sha256) - {p.name for p in files})
     if missing:
         raise Trouble(
             f"--from: got {str(source)!r} without {', '.join(missing)}, allowed a whole checkpoint; complete it"
@@ -104,7 +104,8 @@ def _copy(source: Path, folder: Path, sha256: Mapping[str, str]) -> None:
         say(f"copied {path.name} ({_gb(path.stat().st_size)})")
 
 
-def _fetch(source: str, revision: str, folder: Path) -> None:
+def _fetch(settings: ModelSettings, folder: Path) -> None:
+    source, revision = settings.source, settings.revision
     if not re.fullmatch(r"[0-9a-f]{40}", revision):
         raise Trouble(f"revision: got {revision!r}, allowed the 40 hexadecimal digits of a commit; pin it in the YAML")
     from huggingface_hub import HfApi, snapshot_download
@@ -116,6 +117,10 @@ def _fetch(source: str, revision: str, folder: Path) -> None:
         total = sum(f.size or 0 for f in wanted)
         say(f"{source} at {revision}: {len(wanted)} files, {_gb(total)}, into {shown(folder)}")
         _require_room(folder, total)
+        # Before gigabytes are fetched that could not be served.
+        snapshot_download(source, revision=revision, local_dir=folder, allow_patterns=["*.json"])
+        with as_trouble():
+            check_configuration(folder, settings, f"choose another handler.source than {source}")
         # Resumes by itself: finished files stay, unfinished ones go on where they stopped.
         snapshot_download(source, revision=revision, local_dir=folder, allow_patterns=list(PATTERNS))
     except (OfflineModeIsEnabled, LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:

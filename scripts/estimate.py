@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig
 
+from llava_server.checkpoint import check_checkpoint, check_configuration
 from llava_server.estimate import Extent, advice, response_limit, sized
-from llava_server.loading import check_config, facts_of
-from llava_server.locate import device_of
-from llava_server.memory import device_memory
+from llava_server.loading import facts_of
+from llava_server.locate import locate
+from llava_server.memory import device_memory, device_of
 from llava_server.options import parse_options
 from llava_server.plan import ModelFacts, Plan, make_plan
 from llava_server.settings import ModelSettings, SettingsError
@@ -34,25 +34,21 @@ def model_of(store: Path, model: str) -> tuple[ModelSettings, Any]:
     """The settings and the LlavaConfig of a model: one with a YAML, or a configuration kept without weights.
 
     Raises:
-        SettingsError: when there is none, or it is no LLaVA that the engine serves.
+        SettingsError: when there is none, or it cannot be served, with the words that a start would say.
     """
-    document = store / f"{model}.yaml"
-    settings = ModelSettings.from_yaml(document) if document.is_file() else None
-    folders = [store / "configs" / model]
-    if settings is not None:
-        folders = [store / settings.source, store / "weights" / settings.name, *folders]
-        folders = [store / settings.model_path] if settings.model_path else folders
-    for folder in folders:
-        if (folder / "config.json").is_file():
-            config = AutoConfig.from_pretrained(folder, local_files_only=True)
-            check_config(config)
-            if settings is None:
-                settings = replace(ModelSettings(), name=model, dtype=str(config.dtype or "float32").split(".")[-1])
-            return settings, config
-    known = {path.stem for path in store.glob("*.yaml")} | {path.parent.name for path in store.glob("configs/*/*.json")}
-    raise SettingsError(
-        f"model: got {model!r} without a config.json, allowed one of {sorted(known)}; download it first"
-    )
+    document, kept = store / f"{model}.yaml", store / "configs" / model
+    if document.is_file():
+        located = locate(document)
+        settings, folder = located.settings, located.configuration
+        if folder == located.folder:
+            return settings, check_checkpoint(folder, settings, located.cure)[0]
+        return settings, check_configuration(folder, settings, located.cure)
+    if not kept.is_dir():
+        known = {path.stem for path in store.glob("*.yaml")} | {path.name for path in store.glob("configs/*/")}
+        raise SettingsError(f"model: got {model!r}, allowed one of {sorted(known)}; add model_store/<name>.yaml for it")
+    settings = replace(ModelSettings(), name=model)
+    config = check_configuration(kept, settings)
+    return replace(settings, dtype=str(config.dtype or "float32").split(".")[-1]), config
 
 
 def planned(store: Path, model: str, options: object) -> tuple[ModelSettings, Any, ModelFacts, Plan]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from build_mar import build
 from servekit.cli import parser, run, say
 from servekit.drain import drain_server
-from servekit.paths import Trouble, read_model_yaml, require_weights, run_folder, shown
+from servekit.paths import Trouble, run_folder, shown
 from servekit.ports import read_properties, resolve_ports
 from servekit.server import DEFAULT_NAME, ServerHandle, start_server, stop_server
 from servekit.state import ServerState, own_state, read_state
@@ -61,8 +61,6 @@ def serve(arguments: argparse.Namespace) -> int:
         signal.signal(signal.SIGHUP, _terminate)
     models = arguments.models or ["llava-shapes"]
     for model in models if not arguments.no_build else []:
-        # Before the build, which does not need weights that stay outside the archive.
-        require_weights(model, read_model_yaml(model)["handler"])
         path, built = build(model)
         if built:
             say(f"built {shown(path)}")

@@ -15,7 +15,6 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,8 +24,8 @@ from llava_server.batch import BatchRun
 from llava_server.beams import beam_search
 from llava_server.generate import Progress, generate, steps_of
 from llava_server.loading import LoadedModel, load, prepare
-from llava_server.locate import device_of, resolve
-from llava_server.memory import is_out_of_memory, release
+from llava_server.locate import locate
+from llava_server.memory import device_of, is_out_of_memory, release
 from llava_server.plan import ModelFacts
 from llava_server.prepare import Checked, Prepared, Preparer
 from llava_server.replay import replay
@@ -83,18 +82,19 @@ class Engine:
 
         Args:
             path: model_store/<model>, model_store/<model>.yaml, or any checkpoint folder.
-            settings: the `handler:` section, when it is not in a YAML beside the folder.
+            settings: a `handler:` section to use in place of a YAML's.
             device: "cpu", "cuda", "cuda:1" or "map"; None follows the settings.
             dtype: "float32", "float16" or "bfloat16"; None follows the settings.
 
         Raises:
             SettingsError: when the YAML or the checkpoint cannot be used.
         """
-        folder, chosen = resolve(Path(path), settings)
+        located = locate(path, settings)
+        chosen = located.settings
         if chosen.threads:
             torch.set_num_threads(chosen.threads)
         wanted = device_of(chosen, device)
-        loaded = load(folder, chosen, device=wanted, dtype=dtype or chosen.dtype)
+        loaded = load(located.folder, chosen, device=wanted, dtype=dtype or chosen.dtype, cure=located.cure)
         return cls(loaded, chosen, compiled_decoder(loaded, chosen) if chosen.compile else None)
 
     @classmethod

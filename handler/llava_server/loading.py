@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoProcessor, LlavaForConditionalGeneration
+from transformers import LlavaForConditionalGeneration
 
 from llava_server.capture import CAPTURE_ATTENTION, register
+from llava_server.checkpoint import check_checkpoint
 from llava_server.images import preprocess_of
 from llava_server.memory import device_memory, is_out_of_memory
 from llava_server.plan import ModelFacts
@@ -62,7 +63,7 @@ class LoadedModel:
 
 
 @bars_on_terminals_only()
-def load(folder: Path, settings: ModelSettings, *, device: str, dtype: str) -> LoadedModel:
+def load(folder: Path, settings: ModelSettings, *, device: str, dtype: str, cure: str = "complete it") -> LoadedModel:
     """Loads a checkpoint of the published layout; no network, no remote code.
 
     Args:
@@ -70,19 +71,13 @@ def load(folder: Path, settings: ModelSettings, *, device: str, dtype: str) -> L
         settings: the model's settings.
         device: "cpu", "cuda", "cuda:1", ..., or "map" to let accelerate spread the layers.
         dtype: "float32", "float16" or "bfloat16".
+        cure: what to do when files are missing.
 
     Raises:
         SettingsError: when the folder holds no usable LLaVA checkpoint, or one that the device cannot hold.
     """
-    if not (folder / "config.json").is_file():
-        raise SettingsError(
-            f"weights: got no config.json in {folder.name}/, allowed a checkpoint folder; "
-            f"run: make download MODEL={settings.name}"
-        )
-    config = AutoConfig.from_pretrained(folder, local_files_only=True)
-    check_config(config)
+    config, processor = check_checkpoint(folder, settings, cure)
     check_weights(config, settings, device, dtype)
-    processor = AutoProcessor.from_pretrained(folder, local_files_only=True, backend="pil")
     try:
         model, info = LlavaForConditionalGeneration.from_pretrained(
             folder,

@@ -1,7 +1,7 @@
 """What memory a device has, and what to do when it runs out.
 
-Flow: device -> `DeviceMemory` (total and available bytes, and which limit decides) -> checks at load and per batch; an
-exception of any kind -> `is_out_of_memory` -> `release` -> a refusal with numbers instead of a dead worker.
+Flow: settings -> device -> `DeviceMemory` (total and available bytes, and which limit decides) -> checks at load and
+per batch; an exception of any kind -> `is_out_of_memory` -> `release` -> a refusal with numbers, no dead worker.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from pathlib import Path, PurePosixPath
 
 import psutil
 import torch
+
+from llava_server.settings import ModelSettings, SettingsError
 
 _SIGNS = (
     "DefaultCPUAllocator: can't allocate memory",
@@ -29,6 +31,20 @@ _SIGNS = (
 )
 """What torch and the system say in a plain RuntimeError or OSError when there is no memory; cuBLAS is not initialised
 when its handle has no room."""
+
+
+def device_of(settings: ModelSettings, wanted: str | None = None) -> str:
+    """The device that is asked for, or that the settings mean on this machine.
+
+    Raises:
+        SettingsError: for a GPU that is not there.
+    """
+    device = wanted or settings.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise SettingsError(f"device: got {device!r}, allowed 'cpu': PyTorch sees no CUDA device; set device: cpu")
+    return device
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ DTYPES = ("float32", "float16", "bfloat16")
 DEVICES = ("auto", "cpu", "cuda", "map")
 QUANTIZATIONS = ("", "8bit", "4bit")
 
-
+_SOURCE = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 _SIZE = re.compile(r"[0-9]+(\.[0-9]+)?(GiB|MiB|KiB|GB|MB|KB)")
 
 
@@ -48,8 +48,8 @@ class ModelSettings:
     """One servable model.
 
     Args:
-        name: what requests call it.
-        source: a folder beside the YAML, or a hub repository.
+        name: what requests call it: the name of the YAML file.
+        source: a folder beside the YAML, or a hub repository ("owner/name").
         revision: the pinned commit of the hub repository, or the version of a local model.
         dtype: "float32", "float16" or "bfloat16".
         device: "auto" (the worker's GPU, else the CPU), "cpu", "cuda", or "map" (accelerate spreads the layers).
@@ -103,6 +103,14 @@ class ModelSettings:
                 raise SettingsError(
                     f"handler.{key}: got {values[key]!r}, allowed a {kind.__name__}; quote it in the YAML"
                 )
+        if values.get("source") and not _SOURCE.fullmatch(values["source"]):
+            raise SettingsError(
+                f"handler.source: got {values['source']!r}, allowed the name of a folder beside the YAML, or a hub "
+                "repository (owner/name); for another folder set handler.model_path"
+            )
+        for key in ("limits", "head_sets", "sha256"):
+            if key in values and not isinstance(values[key], dict):
+                raise SettingsError(f"handler.{key}: got {values[key]!r}, allowed a mapping; fill it or leave it out")
         for key, allowed in (
             ("dtype", DTYPES),
             ("device", DEVICES),
@@ -133,14 +141,32 @@ class ModelSettings:
 
     @classmethod
     def from_yaml(cls, path: Path) -> ModelSettings:
-        """Reads model_store/<model>.yaml; raises SettingsError when it has no usable `handler:` section."""
+        """Reads model_store/<model>.yaml.
+
+        Raises:
+            SettingsError: naming the file, when it has no usable `handler:` section.
+        """
+        section = read_document(path)["handler"]
+        try:
+            return cls.from_dict({"name": path.stem, **section})
+        except SettingsError as error:
+            raise SettingsError(f"{path.name}: {error}") from error
+
+
+def read_document(path: Path) -> dict[str, Any]:
+    """A model's YAML: TorchServe's keys and our `handler` section, which is there.
+
+    Raises:
+        SettingsError: for a file that is no YAML, or has no `handler:` section.
+    """
+    try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
-        section = document.get("handler") if isinstance(document, dict) else None
-        if not isinstance(section, dict):
-            raise SettingsError(
-                f"{path.name}: got no `handler:` section, allowed a model's YAML; see model_store/*.yaml"
-            )
-        return cls.from_dict(section)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise SettingsError(f"{path.name}: got {reason}, allowed a readable YAML; mend it") from error
+    if not isinstance(document, dict) or not isinstance(document.get("handler"), dict):
+        raise SettingsError(f"{path.name}: got no `handler:` section, allowed a model's YAML; see model_store/*.yaml")
+    return document
 
 
 def _sizes(value: Any, key: str) -> tuple[int, ...]:

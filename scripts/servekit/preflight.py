@@ -12,7 +12,8 @@ from pathlib import Path
 
 from servekit import devices
 from servekit.java import Java, find_java
-from servekit.paths import MODEL_STORE, Trouble, read_model_yaml, require_weights, shown
+from servekit.models import check_archive, read_archive
+from servekit.paths import MODEL_STORE, Trouble
 from servekit.ports import Ports, read_properties, require_free, resolve_ports
 from servekit.state import own_state
 
@@ -43,16 +44,10 @@ def check(
         )
     java = find_java(env)
     for model in models:
-        content = read_model_yaml(model)
-        section = content["handler"]
-        devices.require_device(model, section, content, env)
-        if not section.get("embed_weights", False):
-            require_weights(model, section)
-        built = store / f"{model}.mar"
-        if not built.is_file():
-            raise Trouble(
-                f"archive of {model}: got no {shown(built)}, allowed a built one; run: make mar MODEL={model}"
-            )
+        # From the archive, which is what the worker follows, also where the YAML has changed since.
+        content = read_archive(model, store / f"{model}.mar")
+        devices.require_device(model, content["handler"], content, env)
+        check_archive(model, content)
     properties = read_properties()
     chosen = resolve_ports(ports, properties)
     require_free(chosen)

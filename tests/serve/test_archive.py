@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import zipfile
 from pathlib import Path
@@ -9,7 +10,9 @@ from pathlib import Path
 import build_mar
 import pytest
 import yaml
-from servekit.paths import HANDLER_ROOT, Trouble, read_model_yaml
+from servekit import paths
+from servekit.models import read_model_yaml
+from servekit.paths import HANDLER_ROOT, Trouble
 
 pytestmark = pytest.mark.serve
 SHADOWED = {"types", "utils", "codec", "token", "json", "logging", "select", "signal"}
@@ -36,12 +39,13 @@ def test_unchanged_inputs_build_nothing(built_archive: Path) -> None:
     assert built_archive.stat().st_mtime_ns == before
 
 
-def test_settings_that_a_worker_would_refuse_are_refused_before_it_starts(monkeypatch: pytest.MonkeyPatch) -> None:
-    content = read_model_yaml("llava-shapes")
-    content["handler"]["threds"] = 1
-    monkeypatch.setattr(build_mar, "read_model_yaml", lambda model: content)
-    with pytest.raises(Trouble, match=r"llava-shapes.yaml: handler.threds: got an unknown key.*did you mean 'threads'"):
-        build_mar.build("llava-shapes")
+def test_settings_that_a_worker_would_refuse_are_refused_before_it_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paths, "MODEL_STORE", tmp_path)
+    (tmp_path / "mine.yaml").write_text("handler: {threds: 1}\n")
+    with pytest.raises(Trouble, match=r"mine.yaml: handler.threds: got an unknown key.*did you mean 'threads'"):
+        build_mar.build("mine")
 
 
 def _elsewhere(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Path:
@@ -86,10 +90,22 @@ def test_two_classes_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         build_mar.build("llava-shapes")
 
 
-def test_big_weights_stay_outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_big_weights_stay_outside_and_are_checked_again_when_their_files_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     _elsewhere(monkeypatch, tmp_path)
-    with zipfile.ZipFile(build_mar.build("llava-1.5-7b")[0]) as archive:
+    monkeypatch.setattr(paths, "MODEL_STORE", tmp_path)
+    (tmp_path / "my-llava-1.5.yaml").write_text("handler: {source: someone/my-llava}\n")
+    with pytest.raises(Trouble, match=r"weights of my-llava-1.5: got no folder .*run: hf download someone/my-llava"):
+        build_mar.build("my-llava-1.5")
+    weights = tmp_path / "weights" / "my-llava-1.5"
+    shutil.copytree(HANDLER_ROOT.parent / "model_store" / "llava-shapes", weights)
+    with zipfile.ZipFile(build_mar.build("my-llava-1.5")[0]) as archive:
         assert not [name for name in archive.namelist() if name.startswith("weights/")]
-        path = yaml.safe_load(archive.read("model-config.yaml"))["handler"]["model_path"]
-    assert Path(path).is_absolute()
-    assert path.endswith("model_store/weights/llava-1.5-7b")
+        section = yaml.safe_load(archive.read("model-config.yaml"))["handler"]
+    assert (section["name"], section["model_path"]) == ("my-llava-1.5", str(weights))
+    assert not build_mar.build("my-llava-1.5")[1]
+    config = json.loads((weights / "config.json").read_text())
+    (weights / "config.json").write_text(json.dumps(config | {"vision_feature_select_strategy": "full"}))
+    with pytest.raises(Trouble, match=r"weights of my-llava-1.5: config.vision_feature_select_strategy: got 'full'"):
+        build_mar.build("my-llava-1.5")

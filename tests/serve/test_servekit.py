@@ -7,23 +7,20 @@ import io
 import json
 import os
 import re
-import shutil
 import socket
 import stat
 import subprocess
 import time
+import zipfile
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-import estimate
 import pytest
 import serve
-from servekit import causes, devices, java, paths, ports, preflight, server, state
+from servekit import causes, devices, java, models, paths, ports, preflight, server, state
 from servekit.paths import ROOT, Trouble
 
-from llava_server.locate import resolve
-from llava_server.settings import SettingsError
 from llava_viewer.client import local
 from llava_wire.machine import this_machine
 
@@ -70,7 +67,7 @@ def test_the_front_end_takes_more_than_every_model_allows() -> None:
     """Otherwise TorchServe refuses with an empty body, or kills a worker that answers too much."""
     properties = ports.read_properties()
     for model in paths.model_names():
-        limits = paths.read_model_yaml(model)["handler"]["limits"]
+        limits = models.read_model_yaml(model)["handler"]["limits"]
         text = 4 * limits["max_prompt_chars"] + (1 << 20)
         assert int(properties["max_request_size"]) > limits["max_image_bytes"] * 4 // 3 + text
         assert int(properties["max_response_size"]) > limits["max_response_bytes"] * 4 // 3 + (1 << 20)
@@ -84,7 +81,7 @@ def test_timeouts_and_memory_hold_what_models_allow() -> None:
         "ignored beside a model's YAML"
     )
     for model in paths.model_names():
-        content = paths.read_model_yaml(model)
+        content = models.read_model_yaml(model)
         limits = content["handler"]["limits"]
         assert content["responseTimeout"] * 1000 > limits["deadline_ms"] + 10_000
         assert content["startupTimeout"] >= content["responseTimeout"]
@@ -157,29 +154,6 @@ def test_a_map_over_all_gpus_takes_one_worker() -> None:
         devices.require_device("m", {"device": "map"}, {"maxWorkers": 2}, {"PATH": ""})
 
 
-def test_weights_may_lie_anywhere(tmp_path: Path) -> None:
-    assert paths.weights_folder("m", {"model_path": str(tmp_path)}) == tmp_path
-    assert paths.weights_folder("m", {"model_path": "elsewhere/m"}) == paths.MODEL_STORE / "elsewhere" / "m"
-    assert paths.weights_folder("m", {"source": "org/m"}) == paths.WEIGHTS_ROOT / "m"
-    assert paths.weights_folder("llava-shapes", {}) == paths.MODEL_STORE / "llava-shapes"
-    with pytest.raises(Trouble, match=r"weights of m: got none in .*; correct handler.model_path"):
-        paths.require_weights("m", {"model_path": str(tmp_path)})
-
-
-def test_named_weights_never_become_other_weights(tmp_path: Path) -> None:
-    shutil.copytree(paths.MODEL_STORE / "llava-shapes", tmp_path / "llava-shapes")
-    shutil.copytree(paths.MODEL_STORE / "llava-shapes", tmp_path / "elsewhere" / "shapes")
-    document = tmp_path / "mine.yaml"
-    document.write_text("handler: {name: mine, source: llava-shapes, model_path: elsewhere/shapes}\n")
-    assert resolve(document)[0] == tmp_path / "elsewhere" / "shapes"
-    assert estimate.model_of(tmp_path, "mine")[0].name == "mine"
-    document.write_text("handler: {name: mine, source: llava-shapes, model_path: nowhere}\n")
-    with pytest.raises(SettingsError, match=r"weights: got none at handler.model_path \('nowhere'\)"):
-        resolve(document)
-    with pytest.raises(SettingsError, match=r"model: got 'mine' without a config.json"):
-        estimate.model_of(tmp_path, "mine")
-
-
 def test_the_last_words_are_the_cause_where_there_is_no_exception(tmp_path: Path) -> None:
     assert causes.cause(tmp_path) == "no exception in the log; killed, perhaps for lack of memory"
     (tmp_path / "console.log").write_text('WARNING: old\nFor input string: "abc"\n\n')
@@ -190,15 +164,31 @@ def test_the_last_words_are_the_cause_where_there_is_no_exception(tmp_path: Path
 
 def test_a_model_that_is_not_there() -> None:
     with pytest.raises(Trouble, match=r"model: got 'nobody', allowed llava-1.5-7b, llava-shapes"):
-        paths.read_model_yaml("nobody")
+        models.read_model_yaml("nobody")
     with pytest.raises(Trouble, match=r"model: got '../x'"):
-        paths.read_model_yaml("../x")
+        models.read_model_yaml("../x")
 
 
-def test_weights_that_were_not_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(paths, "WEIGHTS_ROOT", tmp_path)
-    with pytest.raises(Trouble, match=r"run: make download MODEL=llava-1.5-7b"):
-        preflight.check(["llava-1.5-7b"], name="nothing", ports="auto", env=dict(os.environ))
+def _archive(store: Path, model: str, handler: dict[str, object]) -> None:
+    with zipfile.ZipFile(store / f"{model}.mar", "w") as file:
+        file.writestr(models.ARCHIVED_SETTINGS, json.dumps({"handler": handler}))
+
+
+def test_weights_that_the_archive_means_must_be_there_whatever_the_yaml_says_by_now(tmp_path: Path) -> None:
+    _archive(tmp_path, "llava-shapes", {"name": "llava-shapes", "model_path": str(tmp_path / "gone")})
+    with pytest.raises(
+        Trouble, match=r"weights of llava-shapes: got no folder .*gone.*run: make mar MODEL=llava-shapes"
+    ):
+        preflight.check(["llava-shapes"], name="nothing", ports="auto", env=dict(os.environ), store=tmp_path)
+
+
+def test_an_archive_of_another_model_or_a_damaged_one_is_refused(tmp_path: Path) -> None:
+    _archive(tmp_path, "one", {"name": "two", "model_path": "weights"})
+    with pytest.raises(Trouble, match=r"archive of one: got .* of the model 'two', allowed its own"):
+        preflight.check(["one"], name="nothing", ports="auto", env=dict(os.environ), store=tmp_path)
+    (tmp_path / "one.mar").write_bytes(b"PK")
+    with pytest.raises(Trouble, match=r"archive of one: got .* with BadZipFile.*run: make mar MODEL=one ARGS=--force"):
+        preflight.check(["one"], name="nothing", ports="auto", env=dict(os.environ), store=tmp_path)
 
 
 def test_an_archive_that_was_not_built(tmp_path: Path) -> None:

@@ -1,0 +1,151 @@
+"""Whether a folder holds a model that can be served: one answer for the engine, the server's scripts and estimate.
+
+Flow: files (`checkpoint_files`: names, JSON, heads; milliseconds) -> configuration and processor as transformers reads
+them -> the checks of `loading` -> tokenizer and prompts -> the default views. No weights are read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from llava_server.checkpoint_files import read_configuration, read_folder
+from llava_server.settings import ModelSettings, SettingsError
+from llava_wire.errors import RequestError
+
+_CURE = "complete it"
+
+
+def check_files(folder: Path, settings: ModelSettings, cure: str = _CURE) -> None:
+    """The part of `check_checkpoint` that needs neither torch nor transformers, for a start that must be quick.
+
+    Raises:
+        SettingsError: as `check_checkpoint`.
+    """
+    with _named(settings):
+        read_folder(folder, cure)
+
+
+def check_configuration(folder: Path, settings: ModelSettings, cure: str = _CURE) -> Any:
+    """The configuration of a model whose weights need not be there.
+
+    Args:
+        folder: of config.json.
+        settings: the model's.
+        cure: what to do when it is not there.
+
+    Returns:
+        the LlavaConfig.
+
+    Raises:
+        SettingsError: for a model of a kind that is not served, with the words of `check_checkpoint`.
+    """
+    with _named(settings):
+        read_configuration(folder, cure)
+        return _configuration(folder, settings)
+
+
+def check_checkpoint(folder: Path, settings: ModelSettings, cure: str = _CURE) -> tuple[Any, Any]:
+    """Checks everything about a checkpoint that can be known without its weights.
+
+    Args:
+        folder: config.json, *.safetensors, tokenizer and processor files.
+        settings: the model's; its default views and head sets must exist in the model.
+        cure: what to do when files are missing.
+
+    Returns:
+        the LlavaConfig and the LlavaProcessor.
+
+    Raises:
+        SettingsError: for the first thing that cannot work, with what is allowed and what to do.
+    """
+    with _named(settings):
+        read_folder(folder, cure)
+        config = _configuration(folder, settings)
+        processor = _processor(folder, config)
+    return config, processor
+
+
+@contextmanager
+def _named(settings: ModelSettings) -> Iterator[None]:
+    """Says whose weights an error is about: several models may be served at once."""
+    try:
+        yield
+    except SettingsError as error:
+        raise SettingsError(f"weights of {settings.name}: {error}") from error
+
+
+def _configuration(folder: Path, settings: ModelSettings) -> Any:
+    # Here and below: these imports take seconds, and most refusals need none of them.
+    from transformers import AutoConfig
+
+    from llava_server.loading import check_config
+
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    except Exception as error:
+        raise SettingsError(
+            f"config.json: got {_reason(error)}, allowed what this version of transformers reads; mend {folder}"
+        ) from error
+    check_config(config)
+    _check_views(config, settings)
+    return config
+
+
+def _check_views(config: Any, settings: ModelSettings) -> None:
+    """Layers and heads of the YAML's views and head sets must exist, or every request would be refused."""
+    import torch
+
+    from llava_server.loading import facts_of
+    from llava_server.options import parse_options
+    from llava_server.plan import make_plan
+
+    facts = facts_of(config, torch.float32)
+    try:
+        make_plan(parse_options({"max_new_tokens": 1}), facts, settings)
+        for name in settings.head_sets:
+            make_plan(parse_options({"max_new_tokens": 1, "heads": name}), facts, settings)
+    except RequestError as error:
+        raise SettingsError(
+            f"handler.default_views and head_sets: got one that this model does not have ({error}); mend the YAML"
+        ) from error
+
+
+def _processor(folder: Path, config: Any) -> Any:
+    from transformers import AutoProcessor
+
+    from llava_server.images import preprocess_of
+    from llava_server.loading import facts_of
+    from llava_server.prompt import PromptEncoder
+
+    try:
+        processor = AutoProcessor.from_pretrained(folder, local_files_only=True, backend="pil")
+    except Exception as error:
+        raise SettingsError(
+            f"tokenizer and processor: got {_reason(error)}, allowed files that transformers reads (a tokenizer.model "
+            f"alone must become a tokenizer.json first); mend {folder}"
+        ) from error
+    preprocess_of(processor.image_processor, config.vision_config.patch_size)
+    tokenizer, image_id, rows = processor.tokenizer, config.image_token_id, config.text_config.vocab_size
+    if tokenizer.convert_ids_to_tokens(image_id) != processor.image_token:
+        raise SettingsError(
+            f"config.image_token_id: got {image_id}, the tokenizer's "
+            f"{tokenizer.convert_ids_to_tokens(image_id)!r}, allowed the id of {processor.image_token!r} "
+            f"({tokenizer.convert_tokens_to_ids(processor.image_token)}); the files belong to different models"
+        )
+    highest = max(tokenizer.get_vocab().values())
+    if highest >= rows:
+        raise SettingsError(
+            f"tokenizer: got ids up to {highest}, allowed those below the {rows} of config.text_config.vocab_size; "
+            "the files belong to different models"
+        )
+    import torch
+
+    PromptEncoder(processor, image_id, facts_of(config, torch.float32).image_tokens)
+    return processor
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__} ({' '.join(str(error).split())[:200]})"
