@@ -98,6 +98,24 @@ def test_a_picture_token_without_the_flag_is_no_text_of_a_users_either() -> None
     assert encoded.ids.count(image_id) == IMAGE_TOKENS
 
 
+def test_special_tokens_are_refused_where_they_cannot_be_read_as_text() -> None:
+    """Here the picture's token takes the white space after it, so text tokenised apart would have other ids."""
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerFast
+
+    processor = processor_of("bytes", "trimmed")
+    content = processor.tokenizer.backend_tokenizer.to_str()
+    stripping = re.sub(r'("content":"<image>".*?"rstrip":)false', r"\1true", content, count=1)
+    processor.tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(stripping), bos_token="<s>", eos_token="</s>", pad_token="<pad>"
+    )
+    processor.chat_template = "USER: <image>{{ messages[0]['content'][1]['text'] }} ASSISTANT:"
+    encoder = PromptEncoder(processor, processor.tokenizer.convert_tokens_to_ids("<image>"), IMAGE_TOKENS)
+    assert encoder.encode("  a b", "chat").ids == encoder.encode("a b", "chat").ids
+    with pytest.raises(RequestError, match="got '</s>', allowed no special token of this model in a question; leave"):
+        encoder.encode("What is </s>?", "chat")
+
+
 @pytest.mark.parametrize(("kind", "template"), [pair for pair in PAIRS if pair[0] != "unigram"])
 @pytest.mark.parametrize("edges", [("", ""), ("\n ", "\n"), ("<s>", ""), (" <s>", "  ")])
 def test_a_whole_prompt_in_the_models_own_form_is_the_question_in_it(kind: str, template: str, edges: tuple) -> None:
