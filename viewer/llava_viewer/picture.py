@@ -12,8 +12,10 @@ import warnings
 from collections.abc import Iterator
 
 from PIL import Image as PillowImage
+from PIL import features
 
-from llava_wire.picture_kinds import FORMATS, PictureFile, UnsupportedPictureError
+from llava_wire.phones import AVIF, HEIF
+from llava_wire.picture_kinds import FORMATS, PictureFile, UnsupportedPictureError, undecodable
 from llava_wire.record import Record
 from llava_wire.upright import read_upright
 
@@ -111,7 +113,7 @@ def _read(data: bytes) -> tuple[PillowImage.Image, bool]:
         # What Pillow warns of (metadata, sizes) is refused or does not matter here, and would puzzle whoever sees it.
         with _FILTERS, warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            pixels: PillowImage.Image = read_upright(data, PillowImage.open, check).pixels
+            pixels: PillowImage.Image = read_upright(data, _opened, check).pixels
     except PictureError:
         raise
     except UnsupportedPictureError as error:
@@ -121,6 +123,19 @@ def _read(data: bytes) -> tuple[PillowImage.Image, bool]:
         why = "its header is cut or broken" if unknown else error
         raise PictureError(f"image: got an unreadable picture ({why}), allowed {', '.join(FORMATS)}") from error
     return pixels, kept_jpeg
+
+
+def _opened(stream: io.BytesIO, formats: tuple[str, ...]) -> PillowImage.Image:
+    """Pillow's `Image.open`, and pillow-heif's class for HEIC; registered, it would change everybody's Pillow."""
+    if formats == (AVIF,) and not features.check("avif"):
+        raise undecodable(AVIF)
+    if formats != (HEIF,):
+        return PillowImage.open(stream, formats=formats)
+    try:
+        from pillow_heif import HeifImageFile
+    except ImportError as error:
+        raise undecodable(HEIF) from error
+    return HeifImageFile(stream)
 
 
 def _digest(pixels: PillowImage.Image) -> str:
