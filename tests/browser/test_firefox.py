@@ -1,4 +1,4 @@
-"""Pages in Firefox: they are painted, with the chosen word's map on the stage; a report without its script too."""
+"""Pages in Firefox: painted with scripts on, off and blocked by the host, with the chosen word's map on the stage."""
 
 from __future__ import annotations
 
@@ -15,15 +15,28 @@ from PIL import Image as PillowImage
 
 from llava_viewer import colormap
 from llava_viewer.compare import Pick, render_compare
+from llava_viewer.index import write_index
 from llava_viewer.render import render_report
+from llava_wire import encode
 from support.synthetic import make_record
 
 Paint = Callable[..., np.ndarray]
 BRIGHTEST = colormap.lookup("inferno", np.array([1.0]))[0]
 
 
+BLOCKED = "default-src 'self'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:"
+
+
 class Slow(http.server.SimpleHTTPRequestHandler):
-    """Serves a folder; "slow.png" takes seconds, because Firefox takes its screenshot when all has been loaded."""
+    """Serves a folder; "slow.png" takes seconds, because Firefox takes its screenshot when all has been loaded.
+
+    Names that begin with "blocked" come with a policy that allows no inline script.
+    """
+
+    def end_headers(self) -> None:
+        if self.path.startswith("/blocked"):
+            self.send_header("Content-Security-Policy", BLOCKED)
+        super().end_headers()
 
     def do_GET(self) -> None:
         if self.path == "/slow.png":
@@ -40,12 +53,13 @@ def paint(firefox: str, tmp_path: Path) -> Iterator[Paint]:
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), lambda *given: Slow(*given, directory=str(tmp_path)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
 
-    def painted(html: str, fragment: str, *, js: bool = True) -> np.ndarray:
-        shot, profile = tmp_path / "shot.png", tmp_path / "profile"
+    def painted(html: str, fragment: str, *, scripts: str = "on") -> np.ndarray:
+        shot, profile = tmp_path / "shot.png", tmp_path / f"profile-{scripts}"
         profile.mkdir()
-        (profile / "user.js").write_text(f'user_pref("javascript.enabled", {str(js).lower()});\n')
-        (tmp_path / "page.html").write_text(html, encoding="utf-8")
-        frame = f'<iframe src="page.html{fragment.replace("&", "&amp;")}" width="1180" height="1650"></iframe>'
+        (profile / "user.js").write_text(f'user_pref("javascript.enabled", {str(scripts != "off").lower()});\n')
+        name = "blocked.html" if scripts == "blocked" else "page.html"
+        (tmp_path / name).write_text(html, encoding="utf-8")
+        frame = f'<iframe src="{name}{fragment.replace("&", "&amp;")}" width="1180" height="1650"></iframe>'
         (tmp_path / "frame.html").write_text(f'<!doctype html>{frame}<img src="slow.png" alt="">', encoding="utf-8")
         subprocess.run(
             [firefox, "--headless", "--no-remote", "--profile", str(profile), "--window-size", "1200,1700",
@@ -67,17 +81,29 @@ def count(picture: np.ndarray, colour: np.ndarray, within: int = 3) -> int:
     return int((np.abs(picture - colour).max(axis=-1) <= within).sum())
 
 
-@pytest.mark.parametrize("js", [True, False], ids=["js", "no-js"])
-def test_a_report_is_painted(paint: Paint, js: bool) -> None:
-    picture = paint(render_report(make_record()), "#t=2&m=map&p=inferno", js=js)
+def test_a_report_is_painted(paint: Paint) -> None:
+    html = render_report(make_record())
     # With the script the link's palette is on the stage: its ground and its brightest patch. Without: cividis heat.
     dark = colormap.lookup("inferno", np.array([0.02]))[0]
-    assert (count(picture, dark, 12) > 40_000) == js
-    assert (count(picture, BRIGHTEST) > 400) == js
+    shots = {scripts: paint(html, "#t=2&m=map&p=inferno", scripts=scripts) for scripts in ("on", "off", "blocked")}
+    for scripts, picture in shots.items():
+        assert (count(picture, dark, 12) > 40_000) == (scripts == "on"), scripts
+        assert (count(picture, BRIGHTEST) > 400) == (scripts == "on"), scripts
+    assert np.array_equal(shots["blocked"], shots["off"]), "a script that is blocked is a script that is off"
 
 
 def test_a_comparison_is_painted(paint: Paint) -> None:
     record = make_record()
     picks = [Pick(record, "a.npz", "heads", layer=0), Pick(record, "b.npz", "heads", layer=1)]
-    picture = paint(render_compare(picks), "#a=2&b=5&m=map&p=inferno&s=token")
-    assert count(picture, BRIGHTEST) > 800, "a brightest patch in both runs"
+    html, fragment = render_compare(picks), "#a=2&b=5&m=map&p=inferno&s=token"
+    assert count(paint(html, fragment), BRIGHTEST) > 800, "a brightest patch in both runs"
+    off, blocked = (paint(html, fragment, scripts=scripts) for scripts in ("off", "blocked"))
+    assert np.array_equal(blocked, off)
+
+
+def test_an_index_is_painted(paint: Paint, tmp_path: Path) -> None:
+    (tmp_path / "run.npz").write_bytes(encode(make_record()))
+    html = write_index(tmp_path).read_text("utf-8")
+    on, off, blocked = (paint(html, "", scripts=scripts) for scripts in ("on", "off", "blocked"))
+    assert np.array_equal(blocked, off)
+    assert not np.array_equal(on, off), "the filter needs the script"

@@ -71,12 +71,13 @@ def render_report(
         ReportTooLargeError: the text would be over 25 MB.
     """
     report = build_report(record, picture=picture, embed_image=embed_image, title=title, notes=notes)
-    script = report_script()
+    script, hold = report_script(), script_text("hold").strip()
     chooseable = [row for row in (*report.question_rows, *report.rows) if row.key]
     html = page(
         "report.html.j2",
         css=(report_css(report), plain_css(report)),
-        scripts=(script_text("early"), script_text("start"), script),
+        scripts=(script_text("early"), hold, script_text("start"), script),
+        hold=Markup(f"<script>{hold}</script>"),
         packed_script=packed(script.encode("utf-8")),
         report=report,
         chooseable=chooseable,

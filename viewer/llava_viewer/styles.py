@@ -57,7 +57,6 @@ def plain_css(report: Report) -> str:
     slots = [slot.key for view in report.views if len(view.slots) > 1 for slot in view.slots]
     single = [view.slots[0].key for view in report.views if len(view.slots) == 1]
     rules = [
-        "noscript{display:contents}",
         _join((f"#{key}:checked~.desk .{key}" for key in keys), "display:block"),
         _join(
             (f"#{key}:checked~.desk [for={key}]" for key in keys),

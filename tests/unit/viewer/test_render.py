@@ -23,6 +23,7 @@ from support.synthetic import make_record
 
 KEPT = Path(__file__).parents[2] / "data" / "records"
 VOID = {"meta", "link", "input", "img", "br", "hr"}
+HOLD = "window.hold && hold();"
 ENDED_BY_OTHERS = {"li", "dt", "dd"}
 
 
@@ -35,6 +36,7 @@ class Reader(html.parser.HTMLParser):
         self.raw: dict[str, list[str]] = {"style": [], "script": []}
         self.script_kinds: list[str | None] = []
         self.open: list[str] = []
+        self.held = 0
         self.feed(text)
         self.close()
 
@@ -51,6 +53,10 @@ class Reader(html.parser.HTMLParser):
     def handle_endtag(self, tag: str) -> None:
         while self.open and self.open[-1] in ENDED_BY_OTHERS and self.open[-1] != tag:
             self.open.pop()
+        if tag == "noscript":
+            # Its beginning is written by the page's script, when that runs.
+            self.held += 1
+            return
         assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
@@ -81,16 +87,19 @@ def test_the_policy_allows_exactly_the_own_style_and_script(page: str) -> None:
     assert "unsafe" not in policy
     scripts = [text for text, kind in zip(reader.raw["script"], reader.script_kinds, strict=True) if kind is None]
     (code,) = [text for text, kind in zip(reader.raw["script"], reader.script_kinds, strict=True) if kind]
+    assert scripts.count(HOLD) == reader.held > 5, "each held part begins with the script that holds it"
+    scripts = [*dict.fromkeys(scripts)]
     scripts.append(zlib.decompress(base64.b64decode(code)).decode())
     for kind, texts in (("style", reader.raw["style"]), ("script", scripts)):
-        assert len(texts) == {"style": 2, "script": 3}[kind]
+        assert len(texts) == {"style": 2, "script": 4}[kind]
         digests = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in texts]
         assert f"{kind}-src " + " ".join(f"'sha256-{digest}'" for digest in digests) + ";" in policy
 
 
 def test_nothing_is_inline_and_nothing_is_fetched(page: str) -> None:
     reader = Reader(page)
-    assert [tag for tag, _ in reader.elements].count("script") == 3
+    assert [tag for tag, _ in reader.elements].count("script") == 3 + reader.held
+    assert "noscript" not in [tag for tag, _ in reader.elements], "its text would be shown where scripts are blocked"
     assert [tag for tag, _ in reader.elements].count("style") == 2
     for tag, attrs in reader.elements:
         assert "style" not in attrs, tag
@@ -114,7 +123,7 @@ def test_ids_are_unique_and_references_resolve(page: str) -> None:
 def test_hostile_text_stays_text() -> None:
     page = render_report(hostile_record(), title=HOSTILE, notes=[HOSTILE])
     assert HOSTILE not in page
-    assert page.count("<script") == 3
+    assert page.count("<script") == 3 + page.count("</noscript>")
     assert not [1 for tag, _ in Reader(page).elements if tag == "img"]
     page.encode("utf-8")
 

@@ -1,7 +1,7 @@
 // The maps inside the page: text blocks -> values, decoded when they are first shown.
 //
 // A map is {values: Float32Array [row * cols], max, shares: [bos, image, prompt, answer]}; values are shares of the
-// token's attention. Maps come from the grey PNGs of the <noscript> blocks, or from the atlas of a view.
+// token's attention. Maps come from the grey PNGs of the page's held text, or from the atlas of a view.
 const byId = (id) => document.getElementById(id);
 const all = (selector, root = document) => [...root.querySelectorAll(selector)];
 
@@ -11,6 +11,9 @@ const svgElement = (tag, attributes = {}, text) => {
   if (text !== undefined) made.textContent = text;
   return made;
 };
+
+// What a page without the script has as elements, which early.js made the browser leave as text.
+const heldText = (block) => block.querySelector("noscript").textContent;
 
 for (const template of all("template")) template.replaceWith(template.content);
 
@@ -80,18 +83,21 @@ function remembered(limit, make) {
 }
 
 const ENTRY = /<image id="([\w-]+)" data-n="([^"]+)" href="([^"]+)"/g;
-const slots = new Map(all("noscript.maps").map((block) => [block.dataset.slot, block]));
-const slotFrames = remembered(Infinity, (slot) => {
-  const found = new Map();
-  for (const [, id, numbers, uri] of slots.get(slot).textContent.matchAll(ENTRY)) {
+const mapBlocks = new Map(all(".maps").map((block) => [block.dataset.view, block]));
+// The frames of a view by slot ("s0-0": {"s0-0-t7": frame}).
+const viewFrames = remembered(Infinity, (view) => {
+  const found = {};
+  for (const [, id, numbers, uri] of heldText(mapBlocks.get(view)).matchAll(ENTRY)) {
     const [max, ...shares] = numbers.split(" ").map(Number);
-    found.set(id, { uri, max, shares });
+    (found[slotOf(id)] ??= new Map()).set(id, { uri, max, shares });
   }
   return found;
 });
+const slotOf = (id) => id.split("-", 2).join("-");
+const slotFrames = (slot) => viewFrames(`v${slot.slice(1, slot.indexOf("-"))}`)[slot];
 
 const slotMap = remembered(2000, async (id) => {
-  const frame = slotFrames(id.split("-", 2).join("-")).get(id);
+  const frame = slotFrames(slotOf(id)).get(id);
   return toMap(await greyLevels(frame.uri), frame.max, frame.shares);
 });
 

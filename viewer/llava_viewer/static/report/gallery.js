@@ -1,14 +1,14 @@
 // The gallery: its figures are made when the reader comes near, or when the page is printed.
 const gallery = byId("gallery");
-const plates = new Map(all("noscript.plates").map((block) => [block.dataset.view, block]));
+const plates = new Map(all(".plates").map((block) => [block.dataset.view, block]));
 const filled = new Map();
 
 function fillGallery(key) {
   const block = plates.get(key);
   if (block) {
     plates.delete(key);
-    block.insertAdjacentHTML("afterend", block.textContent);
-    filled.set(key, all(".plate", block.nextElementSibling));
+    block.innerHTML = heldText(block);
+    filled.set(key, all(".plate", block));
     for (const label of (chosenLabels = all(`[for="${currentToken()}"]`, desk))) label.classList.add("on");
   }
   colourGallery(key);
@@ -45,10 +45,10 @@ new IntersectionObserver((entries, watcher) => {
 }, { rootMargin: "600px" }).observe(gallery);
 drawers.push(({ take }) => { if (near) fillGallery(take.view.key); });
 addEventListener("beforeprint", () => {
-  const { key, index } = currentView();
+  const { key } = currentView();
   fillGallery(key);
   if (filled.get(key).some((plate) => plate.tagName === "use")) {
-    const defs = slots.get(`s${index}-0`);
-    defs.insertAdjacentHTML("afterend", defs.textContent);
+    const defs = mapBlocks.get(key);
+    defs.insertAdjacentHTML("afterend", heldText(defs));
   }
 });

@@ -1,6 +1,7 @@
 // The stage and the card: the chosen map -> picture, legend, shares, brightest patches, warnings.
 const live = byId("live");
-const heads = new Map(all("noscript.head").map((block) => [block.dataset.k, block]));
+const heads = new Map([...heldText(byId("heads")).matchAll(/<div class="k (\w+)">\n([^]*?)<\/div>/g)]
+  .map(([, key, html]) => [key, html]));
 
 function levelsOf(map, most) {
   const levels = new Uint8Array(map.values.length);
@@ -61,8 +62,7 @@ function drawCard(take, map) {
   if (headShown !== take.token) {
     headShown = take.token;
     // The text was escaped when the page was made: parsing it here gives what a page without the script shows.
-    byId("head").innerHTML = heads.get(take.token)?.textContent ?? "";
-    byId("head").firstElementChild?.classList.remove("k");
+    byId("head").innerHTML = heads.get(take.token) ?? "";
   }
   setText(byId("whole"), take.view.whole && `This view is one map for the whole answer: ${take.view.whole}.`);
   setText(byId("slotname"), slotName(take.view, take.layer, take.head));

@@ -1,0 +1,1 @@
+window.hold && hold();
