@@ -20,6 +20,7 @@ import numpy as np
 from PIL import Image as PillowImage
 
 from llava_viewer import colormap, wording
+from llava_viewer.files import written
 from llava_viewer.frames import split_view
 from llava_viewer.heatmap import data_uri, overlay
 from llava_viewer.index_cache import THUMB_KIND, Entry, read_cache, write_cache
@@ -78,7 +79,7 @@ def write_index(folder: Path, *, title: str = "Runs", fresh: bool = False) -> Pa
     known = {} if fresh else read_cache(folder)
     kept: dict[str, Entry] = {}
     skipped: list[Skipped] = []
-    for path in _records(folder):
+    for path in records_of(folder):
         name = path.relative_to(folder).as_posix()
         try:
             stamp = _stamp(path)
@@ -101,9 +102,8 @@ def write_index(folder: Path, *, title: str = "Runs", fresh: bool = False) -> Pa
         skipped_text=wording.count(len(skipped), "file"),
     )
     target = folder / INDEX_NAME
-    partial = folder / f"{INDEX_NAME}.partial"
-    partial.write_text(html, encoding="utf-8")
-    os.replace(partial, target)
+    with written(target) as partial:
+        partial.write_text(html, encoding="utf-8")
     if skipped:
         first = f"{skipped[0].name}: {skipped[0].reason}"
         warnings.warn(
@@ -112,7 +112,8 @@ def write_index(folder: Path, *, title: str = "Runs", fresh: bool = False) -> Pa
     return target
 
 
-def _records(folder: Path) -> Iterator[Path]:
+def records_of(folder: Path) -> Iterator[Path]:
+    """The files that may be records, in the folder and one level below, by name."""
     found = [path for pattern in ("*.npz", "*/*.npz") for path in folder.glob(pattern) if path.is_file()]
     return iter(sorted(found, key=lambda path: path.relative_to(folder).as_posix()))
 

@@ -7,10 +7,10 @@ damaged, counts as none: it is never trusted for more than text and a thumbnail,
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from llava_viewer.files import written
 from llava_viewer.version import package_version
 
 CACHE_NAME = "index.cache.json"
@@ -68,9 +68,8 @@ def write_cache(folder: Path, entries: dict[str, Entry]) -> None:
         "layout": [_LAYOUT, package_version()],
         "entries": {name: asdict(entry) for name, entry in entries.items()},
     }
-    partial = folder / f"{CACHE_NAME}.partial"
-    partial.write_text(json.dumps(found), encoding="utf-8")
-    os.replace(partial, folder / CACHE_NAME)
+    with written(folder / CACHE_NAME) as partial:
+        partial.write_text(json.dumps(found), encoding="utf-8")
 
 
 def _entry(values: dict[str, str]) -> Entry:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -147,15 +149,18 @@ def test_an_answer_cannot_steer_the_terminal(http_server: HttpServer, picture: P
 
 
 def test_a_failed_write_costs_neither_answer_nor_old_file(
-    http_server: HttpServer, picture: Path, tmp_path: Path, capsys: Captured
+    http_server: HttpServer, picture: Path, tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     http_server.reply = Reply(encode(RECORD))
-    folder = tmp_path / "run.npz"
-    folder.mkdir()
-    code, out, err = run(capsys, "predict", picture, "what?", *where(http_server), "-o", folder)
+
+    def full(path: Path, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    code, out, err = run(capsys, "predict", picture, "what?", *where(http_server), "-o", tmp_path / "run.npz")
     assert (code, out) == (1, "A red\n")
-    assert err.splitlines()[-1].startswith("error: ")
-    assert sorted(tmp_path.iterdir()) == [folder, picture]
+    assert err.splitlines()[-1] == f"error: {tmp_path / 'run.npz'}: No space left on device"
+    assert sorted(tmp_path.iterdir()) == [picture]
 
 
 def test_a_picture_that_cannot_be_kept_is_a_warning(http_server: HttpServer, tmp_path: Path, capsys: Captured) -> None:

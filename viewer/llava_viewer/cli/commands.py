@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from llava_viewer.cli.console import UsageError, one_line, printable, say
-from llava_viewer.cli.files import picture_of, read_record, write_file
+from llava_viewer.cli.files import picture_of, read_record
+from llava_viewer.cli.outputs import Outputs
 from llava_viewer.cli.reaching import destination
 from llava_viewer.client.base import Client
+from llava_viewer.files import CACHE, PAGE, RECORD, REPLY
 from llava_wire import decode, encode
 from llava_wire.record import Record
 
@@ -33,6 +35,7 @@ def predict(arguments: argparse.Namespace) -> None:
     if arguments.stream and (arguments.format == "json" or arguments.grpc is not None):
         raise UsageError("--stream: got --grpc or --format json, allowed neither beside it; leave one of them out")
     image = arguments.image.read_bytes()
+    outputs = _outputs(arguments, RECORD if arguments.format == "npz" else REPLY, arguments.image)
     options = _options(arguments)
     where = destination(arguments)
     say(f"asking {where}")
@@ -43,15 +46,15 @@ def predict(arguments: argparse.Namespace) -> None:
                 # The answer first, as always: a file that cannot be written must not cost it.
                 with contextlib.suppress(ValueError, TypeError, KeyError):
                     print(printable(str(json.loads(reply)["answer"])))
-                write_file(arguments.output, reply)
+                outputs.write(arguments.output, reply)
             else:
                 print(reply.decode("utf-8", "replace"))
             return
         if arguments.stream:
-            _keep(_streamed(client, image, options, arguments), arguments)
+            _keep(_streamed(client, image, options, arguments), arguments, outputs)
             return
         record = client.predict(image, arguments.prompt, options, keep_picture=not arguments.no_image)
-    _give(record, arguments)
+    _give(record, arguments, outputs)
 
 
 def _streamed(client: Client, image: bytes, options: dict[str, Any], arguments: argparse.Namespace) -> Record:
@@ -71,11 +74,20 @@ def replay(arguments: argparse.Namespace) -> None:
     """Asks a server for other views of a record's answer, and writes the new record and its report."""
     record = read_record(arguments.record).sequence(arguments.sequence)
     image = arguments.image.read_bytes() if arguments.image else None
+    outputs = _outputs(arguments, RECORD, arguments.record, arguments.image)
     where = destination(arguments, preferred=record.facts.model.name)
     say(f"replaying with {where}")
     with where.client(arguments) as client:
         again = client.replay(record, _options(arguments), image=image, keep_picture=not arguments.no_image)
-    _give(again, arguments)
+    _give(again, arguments, outputs)
+
+
+def _outputs(arguments: argparse.Namespace, kind: str, *inputs: Path | None) -> Outputs:
+    """What a request's answer goes to, refused before it is sent, so that no answer is lost."""
+    outputs = Outputs((*inputs, arguments.key_file, arguments.ca_file), force=arguments.force)
+    outputs.claim("--output", arguments.output, kind)
+    outputs.claim("--report", arguments.report, PAGE)
+    return outputs
 
 
 def _options(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -84,20 +96,21 @@ def _options(arguments: argparse.Namespace) -> dict[str, Any]:
     return {**options, "views": arguments.view} if arguments.view else options
 
 
-def _give(record: Record, arguments: argparse.Namespace) -> None:
+def _give(record: Record, arguments: argparse.Namespace, outputs: Outputs) -> None:
     # The answers first: a file that cannot be written must not cost them.
     for one in (record, *record.alternatives):
         print(printable(one.answer))
-    _keep(record, arguments)
+    _keep(record, arguments, outputs)
 
 
-def _keep(record: Record, arguments: argparse.Namespace) -> None:
+def _keep(record: Record, arguments: argparse.Namespace, outputs: Outputs) -> None:
     for note in record.facts.notes:
         say(f"note: {one_line(note.text)}")
     if arguments.output:
-        write_file(arguments.output, encode(record))
+        outputs.write(arguments.output, encode(record))
     if arguments.report:
-        _report(record, arguments.report, picture=None, embed_image=not arguments.no_image, notes=_others(record))
+        html = _report(record, picture=None, embed_image=not arguments.no_image, notes=_others(record))
+        outputs.write(arguments.report, html)
 
 
 def _others(record: Record, sequence: int = 0) -> tuple[str, ...]:
@@ -115,19 +128,25 @@ def render(arguments: argparse.Namespace) -> None:
     whole = read_record(arguments.record)
     record = whole.sequence(arguments.sequence)
     output = arguments.output or arguments.record.with_suffix(".html")
+    outputs = Outputs((arguments.record, arguments.image), force=arguments.force)
+    outputs.claim("--output", output, PAGE)
     picture, notes = picture_of(record, arguments.image)
     notes = (*notes, *_others(whole, arguments.sequence))
-    _report(record, output, picture=picture, embed_image=not arguments.no_image, notes=notes)
+    outputs.write(output, _report(record, picture=picture, embed_image=not arguments.no_image, notes=notes))
     print(output)
 
 
 def index(arguments: argparse.Namespace) -> None:
     """Lists a folder's runs in one page."""
-    from llava_viewer.index import write_index
+    from llava_viewer.index import INDEX_NAME, records_of, write_index
+    from llava_viewer.index_cache import CACHE_NAME
 
     if not arguments.folder.is_dir():
         code = errno.ENOTDIR if arguments.folder.exists() else errno.ENOENT
         raise OSError(code, os.strerror(code), str(arguments.folder))
+    outputs = Outputs(records_of(arguments.folder), force=arguments.force)
+    outputs.claim("FOLDER", arguments.folder / INDEX_NAME, PAGE)
+    outputs.claim("FOLDER", arguments.folder / CACHE_NAME, CACHE)
     print(write_index(arguments.folder, title=arguments.title, fresh=arguments.fresh))
 
 
@@ -142,12 +161,12 @@ def inspect(arguments: argparse.Namespace) -> None:
 
 
 def _report(
-    record: Record, output: Path, *, picture: tuple[str, bytes] | None, embed_image: bool, notes: tuple[str, ...]
-) -> None:
+    record: Record, *, picture: tuple[str, bytes] | None, embed_image: bool, notes: tuple[str, ...]
+) -> bytes:  # fmt: skip
     from llava_viewer.render import render_report, report_size_note
 
     html = render_report(record, picture=picture, embed_image=embed_image, notes=notes)
-    write_file(output, html.encode("utf-8"))
     note = report_size_note(html)
     if note:
         say(f"warning: {note}")
+    return html.encode("utf-8")

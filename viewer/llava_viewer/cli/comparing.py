@@ -9,7 +9,9 @@ import argparse
 import re
 from pathlib import Path
 
-from llava_viewer.cli.files import read_record, write_file
+from llava_viewer.cli.files import read_record
+from llava_viewer.cli.outputs import Outputs, add_force
+from llava_viewer.files import PAGE
 
 EXAMPLES = """examples:
   llava-viewer compare red.npz blue.npz -o compare.html
@@ -30,19 +32,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", type=Path, default=Path("compare.html"), help="default: %(default)s")
     parser.add_argument("--title", help="the heading (default: the questions)")
     parser.add_argument("--no-image", action="store_true", help="leave the picture out")
+    add_force(parser)
 
 
 def compare(arguments: argparse.Namespace) -> None:
     """Renders the comparison."""
     from llava_viewer.compare import Pick, render_compare
 
+    outputs = Outputs([path for path, _ in arguments.runs], force=arguments.force)
+    outputs.claim("--output", arguments.output, PAGE)
     picks = []
     for path, chosen in arguments.runs:
         sequence = chosen.pop("sequence", 0)
         name = f"{path.name}, answer {sequence}" if sequence else path.name
         picks.append(Pick(read_record(path).sequence(sequence), name, **chosen))
     html = render_compare(picks, title=arguments.title, embed_image=not arguments.no_image)
-    write_file(arguments.output, html.encode("utf-8"))
+    outputs.write(arguments.output, html.encode("utf-8"))
     print(arguments.output)
 
 

@@ -1,19 +1,27 @@
 """The command `export`: a record -> overlays, figures, sheets, animations and tables in one folder.
 
-Flow: arguments -> `Shown` -> one writer per kind -> the written paths on stdout.
+Flow: arguments -> `Shown` -> `Job`s, their files claimed before the first is written -> the written paths on stdout.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from llava_viewer import files as kinds
 from llava_viewer.cli.console import UsageError, say
 from llava_viewer.cli.files import picture_of, read_record
+from llava_viewer.cli.outputs import Outputs, add_force
 from llava_viewer.cli.selection import indices
 from llava_viewer.colormap import DEFAULT_PALETTE, PALETTES
 from llava_wire.record import Record
+
+if TYPE_CHECKING:
+    from llava_viewer.export.shown import Item
 
 EXAMPLES = """examples:
   llava-viewer export run.npz -o overlays/                          one overlay per map of the view, and a log
@@ -36,6 +44,15 @@ _NOT_TOOLKIT: dict[str, object] = {
     "no_caption": False, "font": [], "frame_ms": 700,
 }  # fmt: skip
 """Options that the kind toolkit does not know, with their defaults: it draws every map of the view, one way."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One call that writes files: where to, and what they will hold (`llava_viewer.files`)."""
+
+    paths: tuple[Path, ...]
+    holds: str
+    write: Callable[[], object]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -63,6 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--no-caption", action="store_true", help="figures without the lines under the legend")
     how.add_argument("--font", action="append", default=[], metavar="FILE", help="a font to draw letters with first")
     how.add_argument("--frame-ms", type=int, default=700, metavar="MS", help="time per word (default: %(default)s)")
+    add_force(parser)
 
 
 def export(arguments: argparse.Namespace) -> None:
@@ -78,26 +96,40 @@ def export(arguments: argparse.Namespace) -> None:
     picture, _ = picture_of(record, arguments.image)
     if picture is not None:
         record = record.with_picture(*picture)
+    plan = [
+        (kind, _toolkit(record, arguments) if kind == "toolkit" else _drawn(record, arguments, kind))
+        for kind in arguments.kinds
+    ]
+    outputs = Outputs((arguments.record, arguments.image, *map(Path, arguments.font)), force=arguments.force)
+    for kind, jobs in plan:
+        for job in jobs:
+            for path in job.paths:
+                outputs.claim(f"--as {kind}", path, job.holds)
     arguments.output.mkdir(parents=True, exist_ok=True)
     if arguments.kinds != ("toolkit",):
         _say_undrawable(record, tuple(arguments.font))
-    for kind in arguments.kinds:
-        written = list(_toolkit(record, arguments) if kind == "toolkit" else _drawn(record, arguments, kind))
-        for path in written:
-            print(path)
-        say(f"wrote {len(written)} file{'s' if len(written) != 1 else ''}: {kind}")
+    for kind, jobs in plan:
+        for job in jobs:
+            job.write()
+            for path in job.paths:
+                print(path)
+        count = sum(len(job.paths) for job in jobs)
+        say(f"wrote {count} file{'s' if count != 1 else ''}: {kind}")
 
 
-def _toolkit(record: Record, arguments: argparse.Namespace) -> Iterator[Path]:
-    from llava_viewer.export import export_overlays, write_text_log
+def _toolkit(record: Record, arguments: argparse.Namespace) -> list[Job]:
+    from llava_viewer.export import export_overlays, file_names, write_text_log
 
-    yield from export_overlays(record, arguments.output, view=arguments.view, palette=arguments.palette)
-    log = arguments.output / "log.txt"
-    write_text_log(record, log)
-    yield log
+    folder, log = arguments.output, arguments.output / "log.txt"
+    names = [name for name, _ in file_names(record, record.view(arguments.view))]
+    overlays = partial(export_overlays, record, folder, view=arguments.view, palette=arguments.palette)
+    return [
+        Job(tuple(folder / name for name in names), kinds.PNG, overlays),
+        Job((log,), kinds.TEXT, partial(write_text_log, record, log)),
+    ]
 
 
-def _drawn(record: Record, arguments: argparse.Namespace, kind: str) -> Iterator[Path]:
+def _drawn(record: Record, arguments: argparse.Namespace, kind: str) -> list[Job]:
     from llava_viewer import export as files
 
     look = files.Look(
@@ -112,32 +144,32 @@ def _drawn(record: Record, arguments: argparse.Namespace, kind: str) -> Iterator
     shown = files.show(record, view=arguments.view, layer=arguments.layer, head=arguments.head, look=look)
     every = arguments.tokens in (None, "all")
     items = None if every else tuple(shown.item(token) for token in arguments.tokens)
-    folder = arguments.output
+    folder, frame_ms = arguments.output, arguments.frame_ms
     if kind in ("png", "svg"):
         chosen = items or shown.items
         if len(chosen) > _MOST_FIGURES:
             raise ValueError(f"--as {kind}: got {len(chosen)} figures, allowed {_MOST_FIGURES}; name fewer --tokens")
         place = "".join(f"_{name}_{n}" for name, n in (("layer", shown.layer), ("head", shown.head)) if n is not None)
-        for item in chosen:
-            path = folder / f"figure_{item.name}{place}.{kind}"
+
+        def draw(item: Item, path: Path) -> None:
             drawing = files.figure(shown, item)
-            if kind == "png":
-                files.write_png(drawing, path, look.dpi)
-            else:
-                files.write_svg(drawing, path)
-            yield path
-        return
-    writers: dict[str, tuple[str, Callable[[Path], None]]] = {
-        "sheet": ("sheet.png", lambda path: files.write_png(files.contact_sheet(shown, items), path, look.dpi)),
-        "sheet-svg": ("sheet.svg", lambda path: files.write_svg(files.contact_sheet(shown, items), path)),
-        "gif": ("answer.gif", lambda path: files.write_animation(shown, path, items, frame_ms=arguments.frame_ms)),
-        "apng": ("answer.png", lambda path: files.write_animation(shown, path, items, frame_ms=arguments.frame_ms)),
-        "csv": ("numbers.csv", lambda path: files.write_csv(shown, path, items)),
-        "npz": ("numbers.npz", lambda path: files.write_npz(shown, path, items)),
-    }
-    name, write = writers[kind]
-    write(folder / name)
-    yield folder / name
+            files.write_png(drawing, path, look.dpi) if kind == "png" else files.write_svg(drawing, path)
+
+        paths = [folder / f"figure_{item.name}{place}.{kind}" for item in chosen]
+        holds = kinds.PNG if kind == "png" else kinds.SVG
+        return [Job((path,), holds, partial(draw, item, path)) for item, path in zip(chosen, paths, strict=True)]
+    writers: dict[str, tuple[str, str, Callable[[Path], None]]] = {
+        "sheet": (
+            "sheet.png", kinds.PNG, lambda path: files.write_png(files.contact_sheet(shown, items), path, look.dpi),
+        ),
+        "sheet-svg": ("sheet.svg", kinds.SVG, lambda path: files.write_svg(files.contact_sheet(shown, items), path)),
+        "gif": ("answer.gif", kinds.GIF, lambda path: files.write_animation(shown, path, items, frame_ms=frame_ms)),
+        "apng": ("answer.png", kinds.PNG, lambda path: files.write_animation(shown, path, items, frame_ms=frame_ms)),
+        "csv": ("numbers.csv", kinds.TEXT, lambda path: files.write_csv(shown, path, items)),
+        "npz": ("numbers.npz", kinds.NUMBERS, lambda path: files.write_npz(shown, path, items)),
+    }  # fmt: skip
+    name, holds, write = writers[kind]
+    return [Job((folder / name,), holds, partial(write, folder / name))]
 
 
 def _say_undrawable(record: Record, fonts: tuple[str, ...]) -> None:

@@ -1,11 +1,10 @@
-"""Files that commands read and write: records, pictures beside them, and results written in one step."""
+"""Files that commands read: records, and pictures beside them."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
-from llava_viewer.cli.console import one_line, say, size
+from llava_viewer.cli.console import one_line, say
 from llava_viewer.picture import PictureError, check_picture, prepare_picture
 from llava_wire.container import decode
 from llava_wire.record import Record
@@ -33,15 +32,3 @@ def picture_of(record: Record, path: Path | None) -> tuple[tuple[str, bytes] | N
     if difference:
         say(f"warning: {one_line(difference)}")
     return prepare_picture(data) if data is not None else None, (difference,) if difference else ()
-
-
-def write_file(path: Path, data: bytes) -> None:
-    """Writes a file in one step, so that a full disk or Ctrl-C never leaves half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.partial")
-    try:
-        partial.write_bytes(data)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-    say(f"wrote {path} ({size(len(data))})")

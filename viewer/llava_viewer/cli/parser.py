@@ -9,6 +9,7 @@ import argparse
 from pathlib import Path
 
 from llava_viewer.cli import commands, comparing, exporting, reaching
+from llava_viewer.cli.outputs import add_force
 from llava_viewer.cli.selection import heads, indices, view
 from llava_viewer.version import package_version
 
@@ -123,6 +124,7 @@ def _output(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     out.add_argument("-o", "--output", type=Path, metavar="RUN.npz", help="where the record goes")
     out.add_argument("--report", type=Path, metavar="RUN.html", help="render a report as well")
     out.add_argument("--no-image", action="store_true", help="leave the picture out of the record and the report")
+    add_force(out)
     return out
 
 
@@ -154,6 +156,7 @@ def _render(group: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     picture = parser.add_mutually_exclusive_group()
     picture.add_argument("--image", type=Path, metavar="FILE", help="the picture, for a record that carries none")
     picture.add_argument("--no-image", action="store_true", help="leave the picture out")
+    add_force(parser)
 
 
 def _index(group: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -164,6 +167,7 @@ def _index(group: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument("folder", type=Path, metavar="FOLDER")
     parser.add_argument("--title", default="Runs", help="the heading (default: %(default)s)")
     parser.add_argument("--fresh", action="store_true", help="read every record again, also unchanged ones")
+    add_force(parser)
 
 
 def _inspect(group: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

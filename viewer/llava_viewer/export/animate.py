@@ -5,7 +5,6 @@ Flow: `Shown` -> one `Drawing` per item, all of one size -> frames -> file.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from llava_viewer.export.figure import SMALL_PT, fit, legend, stage_marks
 from llava_viewer.export.fonts import cut, width, wrap
 from llava_viewer.export.raster import paint
 from llava_viewer.export.shown import Item, Shown
+from llava_viewer.files import written
 from llava_viewer.photo import ground, shrink
 from llava_viewer.text import direction
 
@@ -63,11 +63,10 @@ def write_animation(
     kind = kinds[path.suffix.lower()]
     if kind == "GIF":
         pictures = [_few_colours(picture) for picture in pictures]
-    partial = path.with_name(f"{path.name}.partial")
-    pictures[0].save(
-        partial, kind, save_all=True, append_images=pictures[1:], duration=durations, loop=0, disposal=1
-    )  # fmt: skip
-    os.replace(partial, path)
+    with written(path) as partial:
+        pictures[0].save(
+            partial, kind, save_all=True, append_images=pictures[1:], duration=durations, loop=0, disposal=1
+        )
 
 
 def frames(shown: Shown, items: tuple[Item, ...] | None = None) -> list[PillowImage.Image]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from llava_viewer.export.shown import Item, Shown
+from llava_viewer.files import written
 from llava_wire.schema import SHARE_NAMES
 
 COLUMNS = (
@@ -28,7 +29,8 @@ def write_csv(shown: Shown, path: Path, items: tuple[Item, ...] | None = None) -
     writer.writerow(COLUMNS)
     for item in items or shown.items:
         writer.writerows(_lines(shown, item))
-    path.write_text(buffer.getvalue(), encoding="utf-8")
+    with written(path) as partial:
+        partial.write_text(buffer.getvalue(), encoding="utf-8")
 
 
 def write_npz(shown: Shown, path: Path, items: tuple[Item, ...] | None = None) -> None:
@@ -50,7 +52,7 @@ def write_npz(shown: Shown, path: Path, items: tuple[Item, ...] | None = None) -
         "kinds": [kind for kind, *_ in facts],
         "error_bound": shown.view.facts.error_bound,
     }
-    with path.open("wb") as stream:
+    with written(path) as partial, partial.open("wb") as stream:
         np.savez_compressed(
             stream,
             maps=np.stack([item.heat for item in chosen]).astype(np.float32),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from PIL import ImageDraw
 
 from llava_viewer.export.drawing import MARGIN, Box, Cells, Drawing, Hatch, Mark, Photo, Ramp, Text
 from llava_viewer.export.fonts import font_for
+from llava_viewer.files import written
 from llava_viewer.text import visible
 
 _HATCH_PT = 4.0
@@ -39,9 +39,8 @@ def paint(drawing: Drawing, dpi: int) -> PillowImage.Image:
 def write_png(drawing: Drawing, path: Path, dpi: int) -> None:
     """Writes the drawing as a PNG that names its dpi, so that it is placed at its size on paper."""
     picture = paint(drawing, dpi)
-    partial = path.with_name(f"{path.name}.partial")
-    picture.save(partial, "PNG", dpi=(dpi, dpi))
-    os.replace(partial, path)
+    with written(path) as partial:
+        picture.save(partial, "PNG", dpi=(dpi, dpi))
 
 
 def _mark(canvas: PillowImage.Image, mark: Mark, scale: float, fonts: tuple[str, ...]) -> None:

@@ -16,6 +16,7 @@ from PIL import Image as PillowImage
 
 from llava_viewer.export.drawing import MARGIN, Box, Cells, Drawing, Hatch, Photo, Ramp, Text
 from llava_viewer.export.fonts import width
+from llava_viewer.files import written
 from llava_viewer.heatmap import data_uri
 from llava_viewer.photo import shrink
 from llava_viewer.text import direction, visible
@@ -54,7 +55,9 @@ def svg_text(drawing: Drawing) -> str:
 
 def write_svg(drawing: Drawing, path: Path) -> None:
     """Writes the drawing as an SVG file."""
-    path.write_text(svg_text(drawing), encoding="utf-8")
+    text = svg_text(drawing)
+    with written(path) as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
 _PATTERN = (

@@ -16,6 +16,7 @@ from PIL import ImageDraw
 
 from llava_viewer import colormap, wording
 from llava_viewer.export.fonts import cut, font_for
+from llava_viewer.files import written
 from llava_viewer.frames import split_view
 from llava_viewer.heatmap import overlay
 from llava_viewer.photo import ground
@@ -55,7 +56,7 @@ def export_overlays(
         raise ValueError(f"export: got {len(names)} maps, allowed {MAX_FILES}; ask for fewer layers, heads or steps")
     out_dir.mkdir(parents=True, exist_ok=True)
     canvas = _enlarged(record)
-    written = []
+    made = []
     for index, (name, token) in enumerate(names):
         row, slot = divmod(index, maps.shape[1])
         picture = overlay(canvas, maps[row, slot], record.geometry, palette, alpha)
@@ -63,9 +64,10 @@ def export_overlays(
         peak = float(maps[row, slot].max())
         caption = f"{token}   image {wording.percent(share)}, max {wording.percent(peak)}   {Path(name).stem}"
         path = out_dir / name
-        _captioned(picture, caption).save(path, "PNG")
-        written.append(path)
-    return written
+        with written(path) as partial:
+            _captioned(picture, caption).save(partial, "PNG")
+        made.append(path)
+    return made
 
 
 def file_names(record: Record, view: View) -> list[tuple[str, str]]:
@@ -107,8 +109,8 @@ def write_text_log(record: Record, path: Path) -> None:
         f"processor: {record.geometry.to_json()}",
         f"software: {facts.software}",
     ]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join(visible(line.replace("\n", "\\n")) for line in lines) + "\n", encoding="utf-8")
+    with written(path) as partial:
+        partial.write_text("\n".join(visible(line.replace("\n", "\\n")) for line in lines) + "\n", encoding="utf-8")
 
 
 def _rows(record: Record) -> Iterator[tuple[str, str]]:

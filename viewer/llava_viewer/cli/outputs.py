@@ -1,0 +1,93 @@
+"""What a run of the command may write: every output is held against its inputs and its other outputs first.
+
+Flow: inputs -> `Outputs` -> `claim` each path, before anything is asked for or written -> `write`. An output is never
+an input or another output, and takes the place of a file of another kind only with --force.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import unicodedata
+from collections.abc import Iterable
+from pathlib import Path
+
+from llava_viewer.cli.console import UsageError, one_line, say, size
+from llava_viewer.files import EMPTY, kind_of, written
+
+
+def add_force(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    """The argument that lets outputs replace files of another kind."""
+    parser.add_argument("--force", action="store_true", help="replace files of another kind, too")
+
+
+class Outputs:
+    """The files that one run of the command writes.
+
+    Args:
+        inputs: the files that it reads; None stands for one that was not given.
+        force: files of another kind may be replaced.
+    """
+
+    def __init__(self, inputs: Iterable[Path | None], *, force: bool) -> None:
+        self._inputs = [path for path in inputs if path is not None]
+        self._claimed: list[tuple[str, Path]] = []
+        self._force = force
+
+    def claim(self, option: str, path: Path | None, kind: str) -> None:
+        """Keeps a path for an output of this kind (`llava_viewer.files`); an option that was not given keeps nothing.
+
+        Raises:
+            UsageError: it is a folder, an input or another output, its folder cannot be written to, or it holds
+                something else.
+        """
+        if path is None:
+            return
+        got = f"{option}: got {one_line(str(path))}"
+        if path.is_dir():
+            raise UsageError(f"{got}, a folder, allowed a file; add a name")
+        if path.exists() and not path.is_file():
+            return  # a device or a pipe: nothing is lost
+        taken = next((other for other in self._inputs if _same(path, other)), None)
+        if taken is not None:
+            raise UsageError(f"{got}, which this command reads, allowed any other file; name another")
+        for other, claimed in self._claimed:
+            if _same(path, claimed):
+                raise UsageError(f"{got}, where {other} goes, allowed a file of its own for each; name another")
+        _check_folder(got, path)
+        held = kind_of(path) if path.is_file() else EMPTY
+        if held not in (EMPTY, kind) and not self._force:
+            raise UsageError(f"{got}, which holds {held}, allowed a new file or {kind}; name another, or add --force")
+        self._claimed.append((option, path))
+
+    def write(self, path: Path, data: bytes) -> None:
+        """Writes a claimed file in one step and says so."""
+        with written(path) as partial:
+            partial.write_bytes(data)
+        say(f"wrote {path} ({size(len(data))})")
+
+
+def _same(one: Path, other: Path) -> bool:
+    """Whether two paths lead to one file: through links of both kinds, and where a file system ignores case."""
+    if one.exists() and other.exists():
+        return os.path.samefile(one, other)
+    if one.exists() or other.exists():
+        return os.path.realpath(one) == os.path.realpath(other)
+    # Neither is there yet, so that nobody can tell whether this file system would take the names for one.
+    return _folded(one) == _folded(other)
+
+
+def _folded(path: Path) -> str:
+    real = Path(os.path.realpath(path))
+    return f"{real.parent}/{unicodedata.normalize('NFC', real.name).casefold()}"
+
+
+def _check_folder(got: str, path: Path) -> None:
+    """Refuses a folder that cannot be made or written to, so that no answer is asked for in vain."""
+    folder = Path(os.path.realpath(path)).parent
+    while not folder.exists():
+        folder = folder.parent
+    if not folder.is_dir():
+        raise UsageError(f"{got}, but {folder} is no folder, allowed a file in a folder; name another")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UsageError(f"{got}, but nothing may be written to {folder}, allowed a folder of yours; name another")

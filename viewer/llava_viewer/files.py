@@ -1,0 +1,102 @@
+"""Files that are written whole or not at all, and what a file that is already there holds.
+
+Flow: `written(path)` -> a temporary file in the same folder -> renamed; `kind_of(path)` -> a word for its content.
+"""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import os
+import secrets
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+RECORD, NUMBERS, PAGE, REPLY, CACHE = (
+    "a record", "exported numbers", "a llava-gaze page", "a server's reply", "an index's cache",
+)  # fmt: skip
+PNG, GIF, SVG, TEXT = "a PNG picture", "a GIF picture", "an SVG picture", "text"
+EMPTY = ""
+_HEAD_BYTES = 8192
+_MAGIC = (
+    (b"\x89PNG\r\n\x1a\n", PNG),
+    (b"GIF8", GIF),
+    (b"\xff\xd8\xff", "a JPEG picture"),
+    (b"RIFF", "a WebP picture or other RIFF data"),
+    (b"II*\x00", "a TIFF picture"),
+    (b"MM\x00*", "a TIFF picture"),
+    (b"BM", "a BMP picture"),
+    (b"%PDF", "a PDF document"),
+)
+_MEMBERS = (("record.json", RECORD), ("about.npy", NUMBERS))
+"""What tells the two kinds of zip that this package writes from others."""
+
+
+@contextlib.contextmanager
+def written(path: Path) -> Iterator[Path]:
+    """A temporary path to write to, which takes the place of `path` when the block ends without an error.
+
+    A full disk, an error or Ctrl-C leaves what was there before. A link stays one: the file that it points to is
+    replaced. A device or pipe, which nothing can replace, gets the bytes.
+    """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        with tempfile.TemporaryDirectory() as folder:
+            kept = Path(folder, f"file{path.suffix}")
+            yield kept
+            with path.open("wb") as stream:
+                stream.write(kept.read_bytes())
+        return
+    target = Path(os.path.realpath(path))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # A name of its own: two commands at a time, or a name of the greatest length, meet no other file.
+    partial = target.with_name(f".{secrets.token_hex(8)}.partial")
+    try:
+        yield partial
+        if target.is_file():
+            partial.chmod(target.stat().st_mode & 0o7777)
+        os.replace(partial, target)
+    except OSError as error:
+        # The name that the caller knows, not the temporary one.
+        if error.filename == str(partial):
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def kind_of(path: Path) -> str:
+    """What a file holds, told by its content: one of this module's kinds, or words for another; `EMPTY` for nothing."""
+    with path.open("rb") as stream:
+        head = stream.read(_HEAD_BYTES)
+    if not head:
+        return EMPTY
+    if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+        return _zip_kind(path)
+    found = next((kind for magic, kind in _MAGIC if head.startswith(magic)), None)
+    return found or _text_kind(head)
+
+
+def _zip_kind(path: Path) -> str:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = set(archive.namelist())
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        return "a damaged zip archive"
+    return next((kind for name, kind in _MEMBERS if name in names), "a zip archive")
+
+
+def _text_kind(head: bytes) -> str:
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    if text.startswith((b"<!doctype html", b"<html")):
+        return PAGE if b'name="generator" content="llava-gaze' in text else "an HTML page of another program"
+    if text.startswith((b"<svg", b"<?xml")):
+        return SVG if b"<svg" in text else "an XML document"
+    if text.startswith((b"{", b"[")):
+        return CACHE if text.startswith(b'{"layout":') else REPLY if b'"answer":' in text else "JSON"
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(head)
+    except UnicodeDecodeError:
+        return "other data"
+    return TEXT
