@@ -51,7 +51,7 @@ def beam_search(loaded: LoadedModel, item: BatchItem) -> list[BatchItem]:
             length_penalty=options.length_penalty,
             max_new_tokens=options.max_new_tokens,
             do_sample=False,
-            eos_token_id=list(loaded.eos_ids),
+            eos_token_id=list(loaded.eos_ids) or None,
             pad_token_id=loaded.pad_id,
         ),
         stopping_criteria=[_Deadline(item.deadline_s)],

@@ -6,7 +6,7 @@ placed by accelerate) -> `LoadedModel`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -164,8 +164,12 @@ def prepare(model: Any, processor: Any) -> LoadedModel:
     preprocess = preprocess_of(processor.image_processor, config.vision_config.patch_size)
     eos = model.generation_config.eos_token_id
     eos = processor.tokenizer.eos_token_id if eos is None else eos
-    eos_ids = tuple(eos) if isinstance(eos, list) else (eos,)
-    pad = processor.tokenizer.pad_token_id
-    return LoadedModel(
-        model, processor, facts_of(config, model.dtype), preprocess, eos_ids, eos_ids[0] if pad is None else pad
-    )
+    eos_ids = tuple(eos) if isinstance(eos, list) else () if eos is None else (eos,)
+    pad_id = _pad_id(model, (processor.tokenizer.pad_token_id, *eos_ids, 0, 1))
+    return LoadedModel(model, processor, facts_of(config, model.dtype), preprocess, eos_ids, pad_id)
+
+
+def _pad_id(model: Any, wanted: Iterable[int | None]) -> int:
+    """The first id that padding may have: one that the model has an embedding for, and not a patch of the picture."""
+    rows = model.get_input_embeddings().weight.shape[0]
+    return next(i for i in wanted if i is not None and i < rows and i != model.config.image_token_id)
