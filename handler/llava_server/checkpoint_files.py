@@ -91,6 +91,13 @@ def read_configuration(folder: Path, cure: str) -> dict[str, Any]:
                 f"config.{part}: got none in {path}, allowed the text and the vision model's configuration, since a "
                 f"default would be another model; {GUIDE}"
             )
+    if "quantization_config" in config:
+        method = dict(config["quantization_config"] or {}).get("quant_method")
+        raise SettingsError(
+            f"config.quantization_config: got weights that were quantised before ({method}), allowed whole ones, since "
+            "estimates and records would take them for whole; take what they were made from, and set "
+            "handler.quantization: 8bit or 4bit"
+        )
     return config
 
 

@@ -108,6 +108,10 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "no type": (kind(hidden_size=1), r"config.model_type: got None, no model that answers questions"),
     "no vision_config": (lambda f: change(f, "config.json", vision_config=None), r"config.vision_config: got none"),
     "no text_config": (lambda f: change(f, "config.json", text_config=None), r"config.text_config: got none"),
+    "quantised before": (
+        lambda f: change(f, "config.json", quantization_config={"quant_method": "awq"}),
+        r"config.quantization_config: got weights that were quantised before \(awq\).*handler.quantization: 8bit",
+    ),
     "pickled weights": (rename_weights("pytorch_model.bin"), r"got pytorch_model.bin in .*pickled weights.*convert"),
     "torch file": (rename_weights("model.pt"), r"got model.pt in .*pickled weights"),
     "gguf": (rename_weights("model-q4.gguf"), r"got model-q4.gguf in .*weights for llama.cpp"),

@@ -160,6 +160,8 @@ class Users:
     def __init__(self, store: Path) -> None:
         self._store = store
         self._opened: list[Path] = []
+        self._content: dict[str, Any] = {}
+        self._embedded: Path | None = None
 
     def opened_by(self, user: str, name: str) -> str:
         """The folder that a user opens, or why it does not."""
@@ -188,17 +190,22 @@ class Users:
 
     def preflight(self, name: str) -> None:
         models.check_archive(name, self._archived(name))
+        self._opened += [self._embedded] if self._embedded is not None else []
 
     def worker(self, name: str) -> None:
-        properties = {"model_dir": "/unpacked/archive", "gpu_id": None}
-        context = SimpleNamespace(system_properties=properties, model_yaml_config=self._archived(name))
-        LlavaHandler().initialize(context)
+        content = self._archived(name)
+        # TorchServe unpacks an archive somewhere; what lies inside is the copy of one folder.
+        unpacked = self._embedded.parent if self._embedded is not None else Path("/unpacked/archive")
+        if self._embedded is not None:
+            content["handler"]["model_path"] = self._embedded.name
+        properties = {"model_dir": str(unpacked), "gpu_id": None}
+        LlavaHandler().initialize(SimpleNamespace(system_properties=properties, model_yaml_config=content))
 
     def _archived(self, name: str) -> dict[str, Any]:
         """The settings that the build writes into the archive."""
         build_mar.build(name, force=True)
         self._opened.clear()
-        return self.content
+        return self._content
 
     @contextmanager
     def stopped_at_the_weights(self) -> Iterator[None]:
@@ -208,8 +215,8 @@ class Users:
             self._opened.append(folder)
             return SimpleNamespace(), SimpleNamespace()
 
-        def archived(model: str, content: dict[str, Any], *args: object) -> Path:
-            self.content = content
+        def archived(model: str, content: dict[str, Any], embedded: Path | None, *args: object) -> Path:
+            self._content, self._embedded = content, embedded
             return self._store / f"{model}.yaml"
 
         with pytest.MonkeyPatch.context() as patch:
@@ -244,11 +251,12 @@ PLACES = ("bar", "bar-1.5", "other", "weights/bar", "weights/bar-1.5", "org/bar"
             "source": st.sampled_from(("bar", "bar-1.5", "other", "org/bar", "weights/bar", "nowhere")),
             "model_path": st.sampled_from((*PLACES, "../outside", "ABSOLUTE")),
             "revision": st.just("abc"),
+            "embed_weights": st.booleans(),
         },
     ),
 )
 def test_everybody_takes_the_same_folder_or_is_refused_in_the_same_words(
-    name: str, there: set[str], section: dict[str, str]
+    name: str, there: set[str], section: dict[str, Any]
 ) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         store = Path(scratch) / "store"
