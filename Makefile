@@ -20,7 +20,7 @@ SERVER_NAME = --name $(NAME)
 CODE := handler viewer scripts tests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup download mar serve stop ping token demo demo-model report estimate test test-gpu bench soak drill fuzz \
+.PHONY: help setup download mar serve stop ping token demo demo-model report estimate test test-all test-gpu gpu bench soak drill fuzz \
 	golden pictures lint typecheck protos dependencies clean
 
 help: ## This list
@@ -33,7 +33,7 @@ help: ## This list
 		NAME 'which server, when several run (now $(NAME))' \
 		PORT 'first of five ports, or auto; empty: config.properties' \
 		FROM 'download: a local folder instead of the hub' \
-		RUN 'report: the .npz file of a run' \
+		RUN 'report: the .npz file of a run; gpu: which run of the schedule' \
 		MINUTES 'soak: how long (now $(MINUTES)); figures of another length go to out/benchmarks' \
 		REQUESTS 'fuzz: how many (now $(REQUESTS)); figures of another number go to out/benchmarks' \
 		QUICK 'bench: anything makes it quick and less exact' \
@@ -87,11 +87,20 @@ demo-model: $(READY) ## Train the small model again into out/llava-shapes (one t
 	$(PY) scripts/train_demo_model.py --out out/llava-shapes $(ARGS)
 
 ##@ Check
-test: $(READY) ## Run every test that this machine can run
-	$(PY) -m pytest tests $(ARGS)
+test: $(READY) ## Run the tests that this machine can run, but for the long ones
+	$(PY) -m pytest tests -m 'not long' $(ARGS)
+
+test-all: $(READY) ## Run the long tests too, and keep the output in out/test-all.log
+	@mkdir -p out
+	@{ $(PY) -m pytest tests --durations=40 $(ARGS); echo $$? > out/test-all.code; } 2>&1 | tee out/test-all.log; \
+		exit "$$(cat out/test-all.code)"
 
 test-gpu: $(READY) ## Run the tests that need a GPU
 	$(PY) -m pytest tests/gpu -m gpu $(ARGS)
+
+gpu: $(READY) ## Measure on a GPU for minutes: the schedule's run RUN=1, 2, 3 or extra
+	@test -n '$(RUN)' || { echo 'error: RUN: got nothing, allowed 1, 2, 3 or extra; run: make gpu RUN=1' >&2; exit 2; }
+	$(PY) scripts/gpu_schedule.py '$(RUN)' $(ARGS)
 
 bench: $(READY) ## Measure speed and sizes into docs/benchmarks (QUICK=1: fewer runs, into out/benchmarks)
 	$(PY) scripts/bench_all.py $(if $(QUICK),--quick) $(ARGS)

@@ -1,7 +1,8 @@
 """Measures LLaVA-1.5-7B at its real configuration on a GPU: time per token and peak memory of every way.
 
 Flow: random weights made on the device -> plain sdpa, our engine, eager output_attentions=True; as they are and
-compiled -> milliseconds per token at several batch sizes, against the time to read the weights once -> a results file.
+compiled -> milliseconds per token at several batch sizes, against the time to read the weights once -> a JSON line as
+soon as a way has run, and a results file that is written anew after each batch size.
 Example: scripts/bench_gpu.py --batches 1 4 16
 """
 
@@ -9,7 +10,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import asdict, replace
+import time
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +20,12 @@ import torch
 from transformers import LlavaConfig
 
 from bench.intervals import Interval, median, paired_ratio
-from bench.random_llava import published, random_llava
+from bench.random_llava import published, random_llava, rehearsal
 from bench.results import FOLDER, Figure, Result, machine, write
-from bench.whole_runs import Timings, copy_bandwidth, decoding_weight_bytes, measure, runners
+from bench.whole_runs import Timings, copy_bandwidth, decoding_weight_bytes, measure, roomy_settings, runners
+from gpukit.findings import Journal
 from llava_server.engine import Engine
 from llava_server.loading import prepare
-from llava_server.settings import Limits, ModelSettings
 from llava_server.static import compiled_decoder
 
 NAME = "llava-1.5-7b"
@@ -33,17 +36,13 @@ FLOOR_GOAL, EAGER_GOAL = 1.6, 5.0
 
 def engines(model: Any, processor: Any, batches: list[int], compiled: bool, new_tokens: int) -> list[Engine | None]:
     """The engine on a growing cache, and the compiled one with a bucket per batch size or None."""
-    settings = replace(
-        ModelSettings.from_yaml(STORE / f"{NAME}.yaml"),
+    settings = roomy_settings(
+        model.config,
+        STORE / f"{NAME}.yaml",
         compile=compiled,
         compile_batches=tuple(batches),
         compile_text_tokens=(64 + new_tokens,),
-        # What is timed is the device, so nothing but the device sets a limit.
-        limits=replace(Limits(), batch_bytes=1 << 40, max_response_bytes=1 << 40),
     )
-    if model.config.text_config.num_hidden_layers < 15:
-        # The model's own head set names layers that a shrunk model does not have.
-        settings = replace(settings, default_views=ModelSettings().default_views, head_sets={})
     loaded = prepare(model, processor)
     return [
         Engine(loaded, settings),
@@ -92,12 +91,21 @@ def run(
     new_tokens: int,
     rounds: int,
     compiled: bool,
+    until: float = float("inf"),
+    journal: Journal | None = None,
+    keep: Callable[[list[Figure], dict[str, Any]], None] = lambda rows, raw: None,
 ) -> tuple[list[Figure], dict[str, Any]]:
     """Measures one configuration.
+
+    Args:
+        until: moment of `time.perf_counter` after which nothing more is begun.
+        journal: told of every way as soon as it has run.
+        keep: called with everything so far after each batch size, so that a run that is cut off loses one of them.
 
     Returns:
         the rows of the table, and every raw number.
     """
+    journal = journal or Journal(quiet=True)
     model, processor = random_llava(config, dtype, device)
     dynamic, static = engines(model, processor, batches, compiled, new_tokens)
     assert dynamic is not None
@@ -112,43 +120,76 @@ def run(
     raw: dict[str, Any] = {"weights_bytes": weights, "copy_bytes_per_s": bandwidth}
     for batch in batches:
         print(f"batch {batch}", file=sys.stderr)
-        found, left_out = measure(model, ways, batch, 1, 1 + new_tokens, rounds)
+
+        def rough(title: str, ms_per_token: float, peak_bytes: int, batch: int = batch) -> None:
+            times = ms_per_token / floor_ms
+            journal.note(
+                title, batch=batch, rough_ms_per_token=ms_per_token, times_the_floor=times, peak_mb=peak_bytes / 1e6
+            )
+
+        found, left_out = measure(model, ways, batch, 1, 1 + new_tokens, rounds, until=until, rough=rough)
         rows += figures(batch, found, left_out, floor_ms, new_tokens)
         raw |= {f"batch {batch}, {title}": asdict(timings) for title, timings in found.items()}
+        for title, timings in found.items():
+            pace = median(per_token(timings, new_tokens))
+            journal.note(
+                f"{title}: {len(timings.long)} rounds",
+                batch=batch,
+                ms_per_token=pace.value,
+                ms_low=pace.low,
+                ms_high=pace.high,
+            )
+        keep(rows, raw)
     return rows, raw
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit 0 when measured; 2 without a GPU."""
+    begin = time.perf_counter()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--device", default="cuda", help="cpu: a rehearsal with a shrunk model (default: %(default)s)")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 4, 16])
     parser.add_argument("--new-tokens", type=int, default=64, help="tokens between the two timed lengths (64)")
-    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--rounds", type=int, default=10, help="at most (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="nothing is begun after so many")
     parser.add_argument("--no-compile", action="store_true", help="leave out everything compiled")
+    parser.add_argument("--findings", type=Path, help="file to which a JSON line is added as soon as a way has run")
     parser.add_argument("--out", type=Path, help="results file (default: docs/benchmarks/gpu-llava-1.5-7b.json)")
     given = parser.parse_args(arguments)
-    if given.device.startswith("cuda") and not torch.cuda.is_available():
+    on_gpu = given.device.startswith("cuda")
+    if on_gpu and not torch.cuda.is_available():
         print(f"error: device: got {given.device!r}, allowed a CUDA device; PyTorch sees none here", file=sys.stderr)
         return 2
-    rows, raw = run(
-        published(NAME),
+    if not on_gpu and given.out is None:
+        print("error: --out: got none, allowed a file, since a rehearsal is no published figure", file=sys.stderr)
+        return 2
+    if not on_gpu:
+        torch.set_num_threads(1)  # a shrunk model is all overhead
+    settings = {"batches": given.batches, "new_tokens": given.new_tokens, "rounds": given.rounds}
+    what = (
+        f"{'LLaVA-1.5-7B at its real configuration' if on_gpu else 'A rehearsal with a shrunk model'}, random weights, "
+        "wall clock. Per token: "
+        f"an answer of {1 + given.new_tokens} tokens less one of 1 token."
+    )
+    path = given.out or FOLDER / f"gpu-{NAME}.json"
+
+    def keep(rows: list[Figure], raw: dict[str, Any]) -> None:
+        write(path, Result(f"{NAME} on a GPU", what, machine(given.device), settings, rows, raw))
+
+    rows, _ = run(
+        published(NAME) if on_gpu else rehearsal(published(NAME)),
         torch.device(given.device),
-        torch.bfloat16,
+        torch.bfloat16 if on_gpu else torch.float32,
         batches=given.batches,
         new_tokens=given.new_tokens,
         rounds=given.rounds,
         compiled=not given.no_compile,
+        until=begin + given.seconds,
+        journal=Journal(given.findings, part="whole answers"),
+        keep=keep,
     )
     for row in rows:
-        print(f"{row.name:<76} {row.value:10.3f} {row.unit:<24} {row.note}")
-    settings = {"batches": given.batches, "new_tokens": given.new_tokens, "rounds": given.rounds}
-    what = (
-        "LLaVA-1.5-7B at its real configuration, random weights in bfloat16, 616 prompt tokens, wall clock. Per token: "
-        f"an answer of {1 + given.new_tokens} tokens less one of 1 token."
-    )
-    path = given.out or FOLDER / f"gpu-{NAME}.json"
-    write(path, Result(f"{NAME} on a GPU", what, machine(given.device), settings, rows, raw))
+        print(f"{row.name:<76} {row.value:10.3f} {row.unit:<24} {row.note}", file=sys.stderr)
     return 0
 
 

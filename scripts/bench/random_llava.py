@@ -75,6 +75,14 @@ def shrunk(config: LlavaConfig) -> LlavaConfig:
     return config
 
 
+def rehearsal(config: LlavaConfig) -> LlavaConfig:
+    """The configuration shrunk further, with 6 x 6 patches: the same code in seconds on a CPU."""
+    config = shrunk(config)
+    config.vision_config.image_size = 84
+    config.image_seq_length = 36
+    return config
+
+
 def _tokenizer(config: LlavaConfig) -> PreTrainedTokenizerFast:
     """Ids 0 to 2 and the image token as the configuration has them, then characters, then words that nobody types."""
     image, size = config.image_token_id, config.text_config.vocab_size

@@ -10,7 +10,8 @@ import io
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,11 +20,13 @@ from PIL import Image
 from llava_server.capture import CAPTURE_ATTENTION
 from llava_server.engine import Engine
 from llava_server.request import GenerateRequest
+from llava_server.settings import Limits, ModelSettings
 from llava_wire import Record
 from shapes.scenes import make_scene
 
 QUESTION = "What is in the image?"
 EVERYTHING = {"layers": "all", "heads": "all", "reduction": "none", "format": "npz"}
+OUT_OF_TIME = "out of time"
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ def runners(model: Any, processor: Any, dynamic: Engine, compiled: Engine | None
         dynamic: the engine on a growing cache.
         compiled: the engine on static buffers, or None to leave out everything compiled.
     """
-    pictures = [_picture(seed) for seed in range(16)]
+    pictures = [drawn_scene(seed) for seed in range(16)]
     text = processor.apply_chat_template(
         [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": QUESTION}]}],
         add_generation_prompt=True,
@@ -98,7 +101,15 @@ def runners(model: Any, processor: Any, dynamic: Engine, compiled: Engine | None
 
 
 def measure(
-    model: Any, ways: dict[str, Runner], batch: int, short: int, long: int, rounds: int
+    model: Any,
+    ways: dict[str, Runner],
+    batch: int,
+    short: int,
+    long: int,
+    rounds: int,
+    *,
+    until: float = float("inf"),
+    rough: Callable[[str, float, int], None] = lambda title, ms_per_token, peak_bytes: None,
 ) -> tuple[dict[str, Timings], dict[str, str]]:
     """Times every way at one batch size; the first, untimed run of each pays for compiling.
 
@@ -107,7 +118,10 @@ def measure(
         ways: from `runners`.
         batch: questions at once.
         short, long: new tokens of the two answers.
-        rounds: of both answers in every way.
+        rounds: of both answers in every way, at most.
+        until: moment of `time.perf_counter` after which nothing more is begun; a round is begun only when one as long
+            as the last would end before.
+        rough: told of each way as soon as it has run: title, milliseconds per token of a single run, peak bytes.
 
     Returns:
         title -> timings, and title -> why it was left out.
@@ -115,21 +129,49 @@ def measure(
     found: dict[str, Timings] = {}
     left_out: dict[str, str] = {}
     for title, way in ways.items():
+        if time.perf_counter() >= until:
+            left_out[title] = OUT_OF_TIME
+            continue
         try:
-            for length in (short, long):
-                _timed(model, way, batch, length)
+            _timed(model, way, batch, short)
+            _timed(model, way, batch, long)
             found[title] = Timings(peak_bytes=_peak_of(model, way, batch, long))
+            spent_s = _timed(model, way, batch, long) - _timed(model, way, batch, short)
+            rough(title, spent_s / (long - short) * 1000, found[title].peak_bytes)
         except torch.OutOfMemoryError:
             left_out[title] = "out of memory"
             torch.cuda.empty_cache()
     rng = random.Random(batch)
+    lasted_s = 0.0
     for _ in range(rounds):
+        begin = time.perf_counter()
+        if begin + lasted_s >= until:
+            break
         order = [(title, length) for title in found for length in (short, long)]
         rng.shuffle(order)
         for title, length in order:
             series = found[title].short if length == short else found[title].long
             series.append(_timed(model, ways[title], batch, length))
+        lasted_s = time.perf_counter() - begin
+    for title in [title for title, timings in found.items() if not timings.long]:
+        del found[title]
+        left_out[title] = OUT_OF_TIME
     return found, left_out
+
+
+def roomy_settings(config: Any, path: Path, **changes: Any) -> ModelSettings:
+    """The settings of a model's YAML without limits: what is timed is the device, so only the device sets one.
+
+    Args:
+        config: of the model that runs; one that was shrunk does not have the layers that the YAML's heads name.
+        path: the YAML.
+        changes: further settings.
+    """
+    settings = ModelSettings.from_yaml(path)
+    named = [layer for pairs in settings.head_sets.values() for layer, _ in pairs]
+    if max(named, default=0) >= config.text_config.num_hidden_layers:
+        settings = replace(settings, default_views=ModelSettings().default_views, head_sets={})
+    return replace(settings, limits=replace(Limits(), batch_bytes=1 << 40, max_response_bytes=1 << 40), **changes)
 
 
 def copy_bandwidth(device: torch.device, size_bytes: int, rounds: int = 10) -> float:
@@ -184,7 +226,8 @@ def _check(got: int, wanted: int) -> None:
         raise RuntimeError(f"tokens: got {got}, allowed {wanted}: the ways must do the same work")
 
 
-def _picture(seed: int) -> bytes:
+def drawn_scene(seed: int) -> bytes:
+    """A picture that differs by its seed, as the bytes of a PNG file."""
     buffer = io.BytesIO()
     make_scene(random.Random(seed), "landscape").image.save(buffer, "PNG")
     return buffer.getvalue()

@@ -69,6 +69,26 @@ def wilson(hits: int, count: int) -> tuple[float, float]:
     return (0.0 if hits == 0 else centre - spread), (1.0 if hits == count else centre + spread)
 
 
+def scene_interval(hits: Sequence[bool] | np.ndarray, scenes: Sequence[int]) -> tuple[float, float]:
+    """The 95 % interval of the share of hits, when hits of one scene are not independent of each other.
+
+    Args:
+        hits: [n] bool.
+        scenes: [n], the scene of each; equal numbers are one scene.
+
+    Returns:
+        low and high, from the spread of whole scenes about the share (the linearised ratio of sums).
+    """
+    found, groups = np.asarray(hits, np.float64), np.unique(np.asarray(scenes), return_inverse=True)[1]
+    count = int(groups.max()) + 1
+    if count < 2:
+        raise ValueError(f"scenes: got {count}, allowed 2 or more: one scene has no spread")
+    share = found.mean()
+    apart = np.bincount(groups, found - share)
+    spread = _NORMAL_95 * math.sqrt(count / (count - 1) * float((apart**2).sum())) / len(found)
+    return float(max(0.0, share - spread)), float(min(1.0, share + spread))
+
+
 def naming_tokens(tokens: Sequence[str], objects: Sequence[SceneObject], question: str = "") -> list[Naming]:
     """Which tokens (their texts, in order) name which object. Colour and shape words pair up in the order they come;
     a pair that is no object of the scene, and every word of an answer that begins with "No", names nothing."""

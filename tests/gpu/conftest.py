@@ -1,4 +1,4 @@
-"""GPU tests need a CUDA device; elsewhere they are skipped and say so."""
+"""GPU tests need a CUDA device; elsewhere they are skipped and say so, unless `--device cpu` asks for a rehearsal."""
 
 from __future__ import annotations
 
@@ -6,10 +6,22 @@ import pytest
 import torch
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--device cpu`, known when this folder is named: the same tests on the CPU, before a GPU is at hand."""
+    parser.addoption("--device", default="cuda", help="cpu: a rehearsal of the GPU tests without a GPU")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Marks everything in this folder as gpu, and skips it where PyTorch sees no CUDA device."""
+    rehearsal = config.getoption("--device", default="cuda") != "cuda"
     for item in items:
         if "gpu" in item.path.parts:
             item.add_marker(pytest.mark.gpu)
-            if not torch.cuda.is_available():
+            if not (rehearsal or torch.cuda.is_available()):
                 item.add_marker(pytest.mark.skip(reason="needs a CUDA device; PyTorch sees none here"))
+
+
+@pytest.fixture(scope="session")
+def device(request: pytest.FixtureRequest) -> str:
+    """Where the tests run: "cuda", or "cpu" in a rehearsal."""
+    return str(request.config.getoption("--device", default="cuda"))

@@ -20,6 +20,8 @@ from support.published import CONFIGS, write_files
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory) -> Engine:
     """The real configuration in bfloat16; the tokenizer is a stand-in with the real special ids."""
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device, in a rehearsal too; PyTorch sees none here")
     if torch.cuda.get_device_properties(0).total_memory < 24 << 30:
         pytest.skip("needs a GPU with 24 GiB of memory or more")
     folder = tmp_path_factory.mktemp("files")

@@ -33,17 +33,17 @@ def _exact_float32():
     torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
 
 
-def test_gpu_equals_cpu_in_float32():
-    here = run(Engine.load(STORE / "llava-shapes", device="cuda", dtype="float32"))
+def test_gpu_equals_cpu_in_float32(device):
+    here = run(Engine.load(STORE / "llava-shapes", device=device, dtype="float32"))
     there = run(Engine.load(STORE / "llava-shapes", device="cpu", dtype="float32"))
     for gpu, cpu in zip(here, there, strict=True):
-        assert gpu.facts.model.device.startswith("cuda")
+        assert gpu.facts.model.device.startswith(device)
         assert [t.id for t in gpu.tokens] == [t.id for t in cpu.tokens]
         np.testing.assert_allclose(gpu.maps_float(), cpu.maps_float(), atol=1e-4, rtol=0)
 
 
-def test_compiled_steps_replayed_as_cuda_graphs_equal_the_growing_cache():
-    engine = Engine.load(STORE / "llava-shapes", device="cuda", dtype="float32")
+def test_compiled_steps_replayed_as_cuda_graphs_equal_the_growing_cache(device):
+    engine = Engine.load(STORE / "llava-shapes", device=device, dtype="float32")
     decoder = StaticDecoder(engine.loaded, (1, 4), (128,))
     decoder.warm_up()
     compiled = Engine(engine.loaded, engine.settings, decoder)
@@ -59,8 +59,8 @@ def test_compiled_steps_replayed_as_cuda_graphs_equal_the_growing_cache():
     assert counters["inductor"]["cudagraph_skips"] == 0
 
 
-def test_replay_equals_the_online_capture():
-    engine = Engine.load(STORE / "llava-shapes", device="cuda", dtype="float32")
+def test_replay_equals_the_online_capture(device):
+    engine = Engine.load(STORE / "llava-shapes", device=device, dtype="float32")
     online = run(engine)
     given = {name: value for name, value in EVERYTHING.items() if name != "max_new_tokens"}
     again = engine.run([GenerateRequest.replay(r, given, p) for r, p in zip(online, PICTURES, strict=True)])
@@ -69,9 +69,9 @@ def test_replay_equals_the_online_capture():
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-def test_padded_batches_stay_finite_in_half_precision(dtype):
+def test_padded_batches_stay_finite_in_half_precision(device, dtype):
     # Prompts of three lengths: some kernels answer the padding of the shorter ones with NaN.
-    engine = Engine.load(STORE / "llava-shapes", device="cuda", dtype=dtype)
+    engine = Engine.load(STORE / "llava-shapes", device=device, dtype=dtype)
     assert len({len(record.facts.prompt.ids) for record in run(engine)}) > 1
     for record in run(engine):
         assert np.isfinite(record.maps_float()).all()
@@ -79,9 +79,9 @@ def test_padded_batches_stay_finite_in_half_precision(dtype):
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-def test_half_precision_maps_are_no_less_exact_than_eager(dtype):
+def test_half_precision_maps_are_no_less_exact_than_eager(device, dtype):
     exact = run(Engine.load(STORE / "llava-shapes", device="cpu", dtype="float32"))[0]
-    half = run(Engine.load(STORE / "llava-shapes", device="cuda", dtype=dtype))[0]
+    half = run(Engine.load(STORE / "llava-shapes", device=device, dtype=dtype))[0]
     same = 0
     for ours, reference in zip(half.tokens, exact.tokens, strict=False):
         if ours.id != reference.id:
@@ -89,13 +89,13 @@ def test_half_precision_maps_are_no_less_exact_than_eager(dtype):
         same += 1
     assert same >= 5
     eager = LlavaForConditionalGeneration.from_pretrained(
-        STORE / "llava-shapes", dtype=getattr(torch, dtype), attn_implementation="eager", device_map={"": "cuda"}
+        STORE / "llava-shapes", dtype=getattr(torch, dtype), attn_implementation="eager", device_map={"": device}
     )
-    ids = torch.tensor([[*exact.facts.prompt.ids, *(t.id for t in exact.tokens[:same])]], device="cuda")
+    ids = torch.tensor([[*exact.facts.prompt.ids, *(t.id for t in exact.tokens[:same])]], device=device)
     engine = Engine.load(STORE / "llava-shapes", device="cpu", dtype="float32")
     loaded = engine.loaded
     picture = prepare_image(PICTURES[0], loaded.processor.image_processor, loaded.preprocess, engine.settings.limits)
-    pixels = picture.pixels.to("cuda", eager.dtype)
+    pixels = picture.pixels.to(device, eager.dtype)
     with torch.no_grad():
         attentions = eager(input_ids=ids, pixel_values=pixels, output_attentions=True).attentions
     start, count, length = exact.facts.prompt.image_start, 64, len(exact.facts.prompt.ids)

@@ -8,6 +8,7 @@ from shapes.pointing import (
     centres_inside,
     naming_tokens,
     peaks_inside,
+    scene_interval,
     share_of,
     wilson,
 )
@@ -111,3 +112,20 @@ def test_share_as_json_carries_its_n_and_interval():
     assert share.as_json()["n"] == 4
     low, high = share.as_json()["interval_95"]
     assert 0 < low < 0.75 < high < 1
+
+
+def test_an_interval_by_scenes_counts_scenes_and_not_words():
+    rng = np.random.default_rng(0)
+    scenes = np.repeat(np.arange(200), 8)
+    independent = rng.random(1600) < 0.8
+    low, high = scene_interval(independent, scenes)
+    plain_low, plain_high = wilson(int(independent.sum()), 1600)
+    assert high - low == pytest.approx(plain_high - plain_low, rel=0.2)
+    together = np.repeat(rng.random(200) < 0.8, 8)
+    low, high = scene_interval(together, scenes)
+    alone_low, alone_high = wilson(int(together[::8].sum()), 200)
+    assert high - low == pytest.approx(alone_high - alone_low, rel=0.1), "eight equal words are one"
+    assert low < together.mean() < high
+    assert scene_interval([True, True], [1, 2]) == (1.0, 1.0)
+    with pytest.raises(ValueError, match="2 or more"):
+        scene_interval([True, False], [3, 3])
