@@ -23,8 +23,9 @@ A target is met when the far end of the interval meets it.
 _HEAD = ["| | figure | 95 % interval | target | |", "| --- | ---: | :---: | :---: | --- |"]
 _NO_GPU = """## LLaVA-1.5-7B on a GPU
 
-Not measured yet: no GPU was at hand. `make gpu` is the schedule for one ([operations.md](../operations.md#a-gpu-for-minutes)),
-and `make bench` measures it where there is a GPU (`scripts/bench_gpu.py`).
+Not measured yet: no GPU was at hand. `make gpu` is the schedule for one
+([operations.md](../operations.md#a-gpu-for-minutes)), and `make bench` measures it where there is a GPU
+(`scripts/bench_gpu.py`).
 """
 
 
