@@ -82,6 +82,18 @@ def test_nothing_typed_becomes_a_special_token(kind: str, template: str, parts: 
         assert text.strip() in kept
 
 
+@pytest.mark.parametrize(("kind", "template"), PAIRS)
+@settings(max_examples=15, deadline=None)
+@given(text=st.text(alphabet=st.sampled_from("ab Re.?\n\té🎈中:[]"), min_size=1, max_size=20))
+def test_text_that_is_tokenised_apart_has_the_ids_and_places_of_one_go(kind: str, template: str, text: str) -> None:
+    encoder = encoder_of(kind, template)
+    assert encoder._chat is not None
+    chat = encoder._chat.render(text, encoder._chat.around())
+    bos = template == "inst"
+    frame = encoder._plain._framed(chat.before, chat.after, bos)
+    assert encoder._plain._apart(frame, chat.text) == encoder._plain.tokenise(chat.text, bos=bos)
+
+
 def test_a_picture_token_without_the_flag_is_no_text_of_a_users_either() -> None:
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
