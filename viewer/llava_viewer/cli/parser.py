@@ -86,7 +86,7 @@ def _predict(group: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     _what(parser)
     how = parser.add_argument_group("how to answer")
     how.add_argument("--max-new-tokens", type=int, metavar="N", help="the answer ends here at the latest")
-    how.add_argument("--template", help="chat: PROMPT is a question alone; raw: the whole prompt, roles and one <image>")
+    how.add_argument("--template", help="chat: PROMPT is a question; raw: the whole prompt, roles and one <image>")
     how.add_argument("--temperature", type=float, metavar="T", help="sample instead of taking the most probable token")
     how.add_argument("--top-p", type=float, metavar="P", help="sample among the likeliest tokens that make up P")
     how.add_argument("--top-k", type=int, metavar="K", help="sample among the K likeliest tokens")
