@@ -15,6 +15,7 @@ from llava_server.capture import QueryCapture
 from llava_server.images import PreparedImage
 from llava_server.plan import Plan
 from llava_server.prompt import EncodedPrompt
+from llava_server.rows import RowLayout
 
 FinishReason = Literal["stop", "length", "deadline"]
 
@@ -124,8 +125,8 @@ def pad(items: Sequence[BatchItem], pad_id: int, device: torch.device, dtype: to
     attention_mask = torch.tensor(masks, device=device)
     image_mask = torch.zeros((len(items), longest), dtype=torch.bool)
     for row, before, item in zip(image_mask, pads, items, strict=True):
-        start = before + item.prompt.image_start
-        row[start : start + item.prompt.image_count] = True
+        end = before + item.prompt.image_start + item.prompt.image_count
+        row[before + item.prompt.picture_start : end] = True
     return PaddedBatch(
         input_ids=torch.tensor(rows, device=device),
         attention_mask=attention_mask,
@@ -133,6 +134,18 @@ def pad(items: Sequence[BatchItem], pad_id: int, device: torch.device, dtype: to
         image_mask=image_mask.to(device),
         pixels=torch.cat([item.image.pixels for item in items]).to(device=device, dtype=dtype),
         pads=pads,
+    )
+
+
+def layout_of(item: BatchItem, pad: int, positions: Sequence[int], bos_id: int | None) -> RowLayout:
+    """Where an item's tokens lie, for rows at `positions`, which are counted without the `pad` positions before it."""
+    return RowLayout(
+        pad=pad,
+        prompt_length=len(item.prompt.ids),
+        has_bos=item.prompt.ids[0] == bos_id,
+        image_start=item.prompt.image_start,
+        image_count=item.prompt.image_count,
+        positions=torch.tensor(positions, dtype=torch.int64),
     )
 
 

@@ -116,9 +116,9 @@ def _check_views(config: Any, settings: ModelSettings) -> None:
 def _processor(folder: Path, config: Any) -> Any:
     from transformers import AutoProcessor
 
-    from llava_server.images import preprocess_of
     from llava_server.loading import facts_of
     from llava_server.prompt import PromptEncoder
+    from llava_server.vision import check_processor
 
     try:
         processor = AutoProcessor.from_pretrained(folder, local_files_only=True, backend="pil")
@@ -127,7 +127,7 @@ def _processor(folder: Path, config: Any) -> Any:
             f"tokenizer and processor: got {_reason(error)}, allowed files that transformers reads (a tokenizer.model "
             f"alone must become a tokenizer.json first); mend {folder}"
         ) from error
-    preprocess_of(processor.image_processor, config.vision_config.patch_size)
+    check_processor(config, processor.image_processor)
     tokenizer, image_id, rows = processor.tokenizer, config.image_token_id, config.text_config.vocab_size
     if tokenizer.convert_ids_to_tokens(image_id) != processor.image_token:
         raise SettingsError(

@@ -26,12 +26,12 @@ from llava_server.generate import Progress, generate, steps_of
 from llava_server.loading import LoadedModel, load, prepare
 from llava_server.locate import locate
 from llava_server.memory import device_of, is_out_of_memory, release
-from llava_server.plan import ModelFacts
 from llava_server.prepare import Checked, Prepared, Preparer
 from llava_server.replay import replay
 from llava_server.request import GenerateRequest
 from llava_server.response import RecordBuilder
 from llava_server.room import Room
+from llava_server.selftest import NOT_TESTED, self_test
 from llava_server.settings import ModelSettings
 from llava_server.static import StaticDecoder, compiled_decoder
 from llava_server.stream import StreamBuilder, StreamedToken
@@ -95,12 +95,20 @@ class Engine:
             torch.set_num_threads(chosen.threads)
         wanted = device_of(chosen, device)
         loaded = load(located.folder, chosen, device=wanted, dtype=dtype or chosen.dtype, cure=located.cure)
-        return cls(loaded, chosen, compiled_decoder(loaded, chosen) if chosen.compile else None)
+        return cls._tested(loaded, chosen, compiled_decoder(loaded, chosen) if chosen.compile else None)
 
     @classmethod
     def from_model(cls, model: Any, processor: Any, settings: ModelSettings | None = None) -> Engine:
         """Wraps a model and processor that are in memory already; the model's attention becomes the capturing one."""
-        return cls(prepare(model, processor), settings or ModelSettings())
+        return cls._tested(prepare(model, processor), settings or ModelSettings(), None)
+
+    @classmethod
+    def _tested(cls, loaded: LoadedModel, settings: ModelSettings, static: StaticDecoder | None) -> Engine:
+        """The engine of a model that passed the self-test, or was told to go without."""
+        check, notes = {"result": "not tested"}, (*loaded.notes, NOT_TESTED)
+        if settings.self_test:
+            check, notes = self_test(loaded, static), loaded.notes
+        return cls(replace(loaded, checks={"self_test": check}, notes=notes), settings, static)
 
     def run(self, requests: Sequence[GenerateRequest]) -> list[Record | RequestError]:
         """Answers requests, batched under the byte budget; a refused request never harms the others.
@@ -122,7 +130,7 @@ class Engine:
             except RequestError as error:
                 results[index] = error
         # Pictures of later batches are opened while the device runs the earlier ones.
-        for batch in _split(waiting, room, self.loaded.facts):
+        for batch in _split(waiting, room, self.loaded):
             prepared: list[tuple[int, Prepared]] = []
             for entry in batch:
                 try:
@@ -285,14 +293,18 @@ def _late(entry: Prepared) -> RequestError:
     )
 
 
-def _split(waiting: Sequence[_Waiting], room: Room, facts: ModelFacts) -> list[list[_Waiting]]:
-    """Consecutive batches of one kind that fit, every request padded to the largest extent among them."""
+def _split(waiting: Sequence[_Waiting], room: Room, loaded: LoadedModel) -> list[list[_Waiting]]:
+    """Consecutive batches of one kind that fit, every request padded to the largest extent among them.
+
+    Where a text's length changes its keys, a longer neighbour would change a request's answer, so each runs alone.
+    """
     batches: list[list[_Waiting]] = []
     for entry in waiting:
-        if batches and batches[-1][-1].checked.kind == entry.checked.kind != "beams":
+        kind = entry.checked.kind
+        if batches and batches[-1][-1].checked.kind == kind != "beams" and not loaded.length_dependent:
             together = [e.checked for e in (*batches[-1], entry)]
             extent = functools.reduce(sizes.Extent.joined, (checked.extent for checked in together))
-            if room.holds([sizes.sized(checked.plan, facts, extent) for checked in together]):
+            if room.holds([sizes.sized(checked.plan, loaded.facts, extent) for checked in together]):
                 batches[-1].append(entry)
                 continue
         batches.append([entry])

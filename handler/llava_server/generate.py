@@ -17,6 +17,7 @@ from transformers import DynamicCache
 
 from llava_server.batch import BatchItem, BatchRun, PaddedBatch, captured_layers, captured_positions, pad
 from llava_server.capture import QueryCapture
+from llava_server.choosing import processors
 from llava_server.decoded import TokenLog
 from llava_server.loading import LoadedModel
 from llava_server.sampling import Sampler
@@ -54,18 +55,24 @@ class Progress:
     pads: tuple[int, ...]
 
 
-def generate(loaded: LoadedModel, items: Sequence[BatchItem], static: StaticDecoder | None = None) -> BatchRun:
+def generate(
+    loaded: LoadedModel,
+    items: Sequence[BatchItem],
+    static: StaticDecoder | None = None,
+    given: Sequence[Sequence[int]] = (),
+) -> BatchRun:
     """Runs one batch.
 
     Args:
         loaded: model and processor.
         items: at least one.
         static: static buffers, used when the batch fits one of their buckets.
+        given: tokens to take instead of choosing any, one answer per item, each as long as its max_new_tokens.
 
     Returns:
         the run; greedy tokens are those of plain sdpa generation on the same padded batch.
     """
-    running = steps_of(loaded, items, static)
+    running = steps_of(loaded, items, static, given)
     while True:
         try:
             next(running)
@@ -76,17 +83,20 @@ def generate(loaded: LoadedModel, items: Sequence[BatchItem], static: StaticDeco
 
 @torch.inference_mode()
 def steps_of(
-    loaded: LoadedModel, items: Sequence[BatchItem], static: StaticDecoder | None = None
+    loaded: LoadedModel,
+    items: Sequence[BatchItem],
+    static: StaticDecoder | None = None,
+    given: Sequence[Sequence[int]] = (),
 ) -> Generator[Progress, None, BatchRun]:
     """Runs one batch as `generate` does, and yields after every token; closing it early stops the model."""
     started = time.perf_counter()
     batch = pad(items, loaded.pad_id, loaded.device, loaded.model.dtype)
     new_tokens = max(item.plan.options.max_new_tokens for item in items)
-    samplers = [Sampler(item.plan.options, item.seed, loaded.device) for item in items]
+    samplers = [_sampler(loaded, item) for item in items]
     log = TokenLog(items, batch.pads, loaded.eos_ids)
     capture = QueryCapture(captured_positions(items, batch), batch.length, captured_layers(items))
     logits, cache = prefill(loaded, batch, capture)
-    chosen = _choose(samplers, logits[:, -1])
+    chosen = _given(given, 0, loaded) if given else _choose(samplers, logits[:, -1])
     finished = log.add(logits[:, -1], chosen)
     prefill_ms = (time.perf_counter() - started) * 1000
     steps: Steps = _GrowingSteps(loaded, batch, cache, capture)
@@ -101,9 +111,9 @@ def steps_of(
             done = torch.tensor([reason is not None for reason in log.reasons], device=loaded.device)
             chosen = torch.where(done, loaded.pad_id, chosen)
         step_logits = steps.step(chosen)
-        chosen = _choose(samplers, step_logits)
-        finished = log.add(step_logits, chosen)
         step += 1
+        chosen = _given(given, step, loaded) if given else _choose(samplers, step_logits)
+        finished = log.add(step_logits, chosen)
         yield Progress(step, log, capture, steps.keys, batch.pads)
     decoded = log.finish()
     decode_ms = (time.perf_counter() - started) * 1000 - prefill_ms
@@ -118,7 +128,8 @@ def prefill(
     Returns:
         raw logits [batch, last, vocab] float32 of the last positions, and the filled cache.
     """
-    cache = DynamicCache(config=loaded.model.config.get_text_config(decoder=True))
+    # Without a configuration: a cache that was told of windows drops keys, and rows are made of all of them.
+    cache = DynamicCache()
     # As LlavaModel.forward does, which would want a picture for an image token in a given answer too.
     words = loaded.model.get_input_embeddings()(batch.input_ids)  # [batch, length, width]
     pictures = loaded.model.model.get_image_features(pixel_values=batch.pixels, return_dict=True).pooler_output
@@ -166,9 +177,21 @@ class _GrowingSteps:
 
 
 def _choose(samplers: Sequence[Sampler], logits: torch.Tensor) -> torch.Tensor:
-    """[batch] int64: one argmax for the greedy rows, one draw for each sampled row."""
+    """[batch] int64: one argmax for the plain rows, one choice of its own for each other row."""
     chosen = logits.argmax(-1)
     for i, sampler in enumerate(samplers):
-        if not sampler.greedy:
+        if not sampler.plain:
             chosen[i] = sampler.choose(logits[i : i + 1])[0]
     return chosen
+
+
+def _sampler(loaded: LoadedModel, item: BatchItem) -> Sampler:
+    prompt, options = item.prompt.ids, item.plan.options
+    changes = processors(loaded.model, loaded.choosing, options, len(prompt), loaded.eos_ids)
+    return Sampler(item.seed, loaded.device, changes, prompt)
+
+
+def _given(answers: Sequence[Sequence[int]], step: int, loaded: LoadedModel) -> torch.Tensor:
+    """[batch] int64: each answer's token at one step, padding behind its end."""
+    ids = [answer[step] if step < len(answer) else loaded.pad_id for answer in answers]
+    return torch.tensor(ids, device=loaded.device)

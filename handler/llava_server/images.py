@@ -61,6 +61,12 @@ def preprocess_of(image_processor: Any, patch_px: int) -> Preprocess:
     return Preprocess(patch_px, square, shortest, exact, crop)
 
 
+def processed_size(geometry: Geometry) -> tuple[int, int]:
+    """(height, width) in px of what the image processor makes; patches may leave a remainder of it unread."""
+    last = geometry.steps[-1] if geometry.steps else geometry
+    return last.height_px, last.width_px
+
+
 def prepare_image(data: bytes, image_processor: Any, preprocess: Preprocess, limits: Limits) -> PreparedImage:
     """Decodes a picture and runs the model's own image processor on it.
 
@@ -78,9 +84,8 @@ def prepare_image(data: bytes, image_processor: Any, preprocess: Preprocess, lim
         # A 1 x 60000 picture would be blown up to gigabytes by a shortest-edge resize.
         raise RequestError("invalid", "image", f"got {width} x {height} px, allowed shapes up to 32:1; crop it")
     pixels = image_processor(images=[picture], return_tensors="pt")["pixel_values"]  # [1, 3, H, W] float32
-    expected = (geometry.rows * preprocess.patch_px, geometry.cols * preprocess.patch_px)
-    if tuple(pixels.shape[-2:]) != expected:
-        raise RuntimeError(f"geometry: got pixel values of {tuple(pixels.shape[-2:])}, allowed {expected}")
+    if tuple(pixels.shape) != (1, 3, *processed_size(geometry)):
+        raise RuntimeError(f"geometry: got pixel values of {tuple(pixels.shape)}, allowed {processed_size(geometry)}")
     facts = Image(
         width_px=width,
         height_px=height,

@@ -12,15 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import LlavaForConditionalGeneration
+from transformers import GenerationConfig, LlavaForConditionalGeneration
 
 from llava_server.capture import CAPTURE_ATTENTION, register
 from llava_server.checkpoint import check_checkpoint
-from llava_server.images import preprocess_of
+from llava_server.choosing import published
 from llava_server.memory import device_memory, is_out_of_memory
 from llava_server.plan import ModelFacts
+from llava_server.probe import rotation_depends_on_length
 from llava_server.quiet import bars_on_terminals_only
 from llava_server.settings import ModelSettings, SettingsError
+from llava_server.vision import check_processor, patch_grid
 from llava_server.weights import check_weights, devices_of, placement, quantised_loading, too_large, weight_bytes
 from llava_wire.geometry import Preprocess
 from llava_wire.schema import Note
@@ -37,6 +39,8 @@ class LoadedModel:
         preprocess: the settings that move pixels.
         eos_ids: ids that end an answer.
         pad_id: the id that fills left padding.
+        choosing: what the checkpoint says about choosing tokens, or None; see choosing.py.
+        length_dependent: whether a token's keys change when the text grows longer; see probe.py.
         checks: what was tested about the model at load, for every record.
         notes: what every record of this model must say about it.
     """
@@ -47,6 +51,8 @@ class LoadedModel:
     preprocess: Preprocess
     eos_ids: tuple[int, ...]
     pad_id: int
+    choosing: GenerationConfig | None = None
+    length_dependent: bool = False
     checks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     notes: tuple[Note, ...] = ()
 
@@ -106,9 +112,10 @@ def load(folder: Path, settings: ModelSettings, *, device: str, dtype: str, cure
 def facts_of(config: Any, dtype: torch.dtype) -> ModelFacts:
     """The shape of a model from its LlavaConfig; no weights needed."""
     text, vision = config.text_config, config.vision_config
-    side = vision.image_size // vision.patch_size
+    grid = patch_grid(config)
+    intermediate = getattr(text, "intermediate_size", None) or 4 * text.hidden_size
     # At one time: the residual stream, its norm (float32), queries, keys, values and their rotations; or the MLP.
-    token = dtype.itemsize * (text.hidden_size * 8 + text.intermediate_size * 3) + text.hidden_size * 8
+    token = dtype.itemsize * (text.hidden_size * 8 + intermediate * 3) + text.hidden_size * 8
     # The vision tower keeps the hidden states of all its layers.
     patch = dtype.itemsize * (
         vision.hidden_size * (vision.num_hidden_layers + 9) + vision.intermediate_size * 2 + text.hidden_size * 3
@@ -117,56 +124,80 @@ def facts_of(config: Any, dtype: torch.dtype) -> ModelFacts:
     return ModelFacts(
         layers=text.num_hidden_layers,
         heads=text.num_attention_heads,
-        kv_heads=text.num_key_value_heads,
+        kv_heads=getattr(text, "num_key_value_heads", None) or text.num_attention_heads,
         head_dim=getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads,
-        rows=side,
-        cols=side,
+        rows=grid.rows,
+        cols=grid.cols,
         context=text.max_position_embeddings,
         cache_bytes_per_value=dtype.itemsize,
         token_bytes=token,
-        picture_bytes=pixels + (side**2 + 1) * patch,
+        picture_bytes=pixels + (grid.rows * grid.cols + 1) * patch,
         score_bytes=text.vocab_size * (dtype.itemsize + 8),  # logits, in float32, and their logarithms
+        lead_tokens=grid.lead,
     )
 
 
 def check_config(config: Any) -> None:
-    """Refuses models whose image tokens do not map one to one to a patch grid, or whose keys leave the cache.
+    """Refuses models that are no LLaVA, or whose image tokens do not map one to one to a patch grid.
 
     Raises:
         SettingsError: naming the key.
     """
     if config.model_type != "llava":
         raise SettingsError(f"config.model_type: got {config.model_type!r}, allowed 'llava'")
-    if config.vision_feature_select_strategy != "default":
-        strategy = config.vision_feature_select_strategy
-        raise SettingsError(
-            f"config.vision_feature_select_strategy: got {strategy!r}, allowed 'default' (patches only)"
-        )
-    text = config.text_config
-    if getattr(text, "sliding_window", None) and "sliding_attention" in (getattr(text, "layer_types", None) or ()):
-        raise SettingsError(f"config.sliding_window: got {text.sliding_window}, allowed full attention in every layer")
+    patch_grid(config)
 
 
 def prepare(model: Any, processor: Any) -> LoadedModel:
     """Puts the capture on a model that is in memory already, and reads its shape.
 
     Raises:
-        SettingsError: for configurations whose image tokens do not map one to one to a patch grid.
+        SettingsError: for configurations whose image tokens do not map one to one to a patch grid, and for models that
+            cannot run with the capture.
     """
     config = model.config
     check_config(config)
+    preprocess = check_processor(config, processor.image_processor)
     register()
     model.eval()
     model.set_attn_implementation({"text_config": CAPTURE_ATTENTION})
     if model.dtype == torch.float32:
         # The patch embedding is a convolution, and cuDNN's would round its input to 10 bits.
         torch.backends.cudnn.allow_tf32 = False
-    preprocess = preprocess_of(processor.image_processor, config.vision_config.patch_size)
+    facts = facts_of(config, model.dtype)
     eos = model.generation_config.eos_token_id
     eos = processor.tokenizer.eos_token_id if eos is None else eos
     eos_ids = tuple(eos) if isinstance(eos, list) else () if eos is None else (eos,)
-    pad_id = _pad_id(model, (processor.tokenizer.pad_token_id, *eos_ids, 0, 1))
-    return LoadedModel(model, processor, facts_of(config, model.dtype), preprocess, eos_ids, pad_id)
+    choosing, notes = published(model.generation_config)
+    # Beam search, which is transformers' own, reads it from the model.
+    model.generation_config = choosing or GenerationConfig()
+    if facts.lead_tokens:
+        text = (
+            f"The first of the {facts.picture_tokens} image tokens is the vision tower's class token, which stands for "
+            "no place on the picture; attention to it counts as prompt text."
+        )
+        notes = (*notes, Note("class-token", "model", text))
+    return LoadedModel(
+        model=model,
+        processor=processor,
+        facts=facts,
+        preprocess=preprocess,
+        eos_ids=eos_ids,
+        pad_id=_pad_id(model, (processor.tokenizer.pad_token_id, *eos_ids, 0, 1)),
+        choosing=choosing,
+        length_dependent=_length_dependent(model, facts.context),
+        notes=notes,
+    )
+
+
+def _length_dependent(model: Any, context: int) -> bool:
+    try:
+        return rotation_depends_on_length(model, context)
+    except Exception as error:
+        raise SettingsError(
+            f"model: got {str(error)[:160]!r} from a text of four tokens, allowed a text model that runs with "
+            "transformers' sdpa attention"
+        ) from error
 
 
 def _pad_id(model: Any, wanted: Iterable[int | None]) -> int:

@@ -85,7 +85,7 @@ class Options:
     format: Literal["npz", "json"] | None = None
     stream: bool = False
     sampling: bool = False
-    temperature: float = 1.0
+    temperature: float | None = None
     top_p: float | None = None
     top_k: int | None = None
     seed: int | None = None

@@ -18,6 +18,7 @@ from llava_wire.errors import RequestError, nearest
 class ModelFacts:
     """The shape of a model: text layers, query heads, key-value heads, head size, patch grid, context length.
 
+    `lead_tokens` are image tokens before the patches that stand for no place on the picture (a class token).
     `token_bytes` and `picture_bytes` bound what prefill holds at one time per prompt token and per picture,
     `score_bytes` what the scores of one token of a given answer take.
     """
@@ -33,11 +34,17 @@ class ModelFacts:
     token_bytes: int = 0
     picture_bytes: int = 0
     score_bytes: int = 0
+    lead_tokens: int = 0
 
     @property
     def image_tokens(self) -> int:
         """Patches of one picture."""
         return self.rows * self.cols
+
+    @property
+    def picture_tokens(self) -> int:
+        """Tokens that one picture takes in the prompt: its patches and what comes before them."""
+        return self.lead_tokens + self.image_tokens
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from typing import Literal
 
 from llava_server import estimate as sizes
 from llava_server.batch import BatchItem
+from llava_server.choosing import effective
 from llava_server.images import prepare_image
 from llava_server.loading import LoadedModel
 from llava_server.memory import is_out_of_memory
@@ -74,7 +75,7 @@ class Preparer:
         self._loaded = loaded
         self._settings = settings
         image_id = loaded.model.config.image_token_id
-        self._encoder = PromptEncoder(loaded.processor, image_id, loaded.facts.image_tokens)
+        self._encoder = PromptEncoder(loaded.processor, image_id, loaded.facts.image_tokens, loaded.facts.lead_tokens)
         self._vocabulary = loaded.model.get_output_embeddings().weight.shape[0]
         self._embedded = loaded.model.get_input_embeddings().weight.shape[0]
         always = self._encoder.encode("a", "chat").ids if loaded.processor.chat_template else (image_id,)
@@ -95,7 +96,8 @@ class Preparer:
             RequestError: when it cannot run.
         """
         started = time.perf_counter()
-        loaded, settings, options, given = self._loaded, self._settings, request.options, request.given
+        loaded, settings, given = self._loaded, self._settings, request.given
+        options = effective(request.options, loaded.choosing)
         if given is not None:
             self._check_given(given)
         plan = make_plan(options, loaded.facts, settings)

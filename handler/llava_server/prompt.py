@@ -29,7 +29,8 @@ class EncodedPrompt:
         text: the user's question; of a raw prompt, the whole of it.
         rendered: the whole prompt with one `<image>`.
         ids: token ids, the image token once per patch.
-        image_start, image_count: where the run of image tokens lies in `ids`.
+        image_start, image_count: where the run of patches lies in `ids`.
+        picture_start: where the picture's tokens begin: at `image_start`, or before it with a class token.
         question: positions in `ids` of the user's own text tokens.
         notes: what the user should know about how the text was read.
     """
@@ -40,6 +41,7 @@ class EncodedPrompt:
     image_start: int
     image_count: int
     question: tuple[int, ...]
+    picture_start: int
     notes: tuple[Note, ...] = ()
 
 
@@ -50,12 +52,13 @@ class PromptEncoder:
         processor: a LlavaProcessor with a fast tokenizer and, for template "chat", a chat template.
         image_token_id: the id that stands for one patch.
         image_tokens: patches of one picture.
+        lead_tokens: tokens of the picture before its patches.
 
     Raises:
         SettingsError: when the tokenizer or the template cannot do what prompts need.
     """
 
-    def __init__(self, processor: Any, image_token_id: int, image_tokens: int) -> None:
+    def __init__(self, processor: Any, image_token_id: int, image_tokens: int, lead_tokens: int = 0) -> None:
         tokenizer = processor.tokenizer
         if not tokenizer.is_fast:
             raise SettingsError("tokenizer: got a slow tokenizer, allowed a fast one (tokenizer.json)")
@@ -67,6 +70,7 @@ class PromptEncoder:
             )
         self._image_id = image_token_id
         self._image_tokens = image_tokens
+        self._lead_tokens = lead_tokens
         self._image_text: str = image_text
         self._bos: str = tokenizer.bos_token or ""
         self._chat = ChatTemplate(processor, image_text) if processor.chat_template else None
@@ -145,15 +149,23 @@ class PromptEncoder:
         ids = encoded.ids
         if ids.count(self._image_id) != 1:
             raise RuntimeError(f"prompt: got {ids.count(self._image_id)} image tokens, allowed 1")
-        start, extra = ids.index(self._image_id), self._image_tokens - 1
+        tokens = self._lead_tokens + self._image_tokens
+        start, extra = ids.index(self._image_id), tokens - 1
         own = [
             i if i < start else i + extra
             for i, (token, (left, right)) in enumerate(zip(ids, encoded.spans, strict=True))
             if token not in self._plain.roles and right > left and right > question[0] and left < question[1]
         ]
-        expanded = (*ids[:start], *([self._image_id] * self._image_tokens), *ids[start + 1 :])
-        notes = () if note is None else (note,)
-        return EncodedPrompt(text, rendered, expanded, start, self._image_tokens, tuple(own), notes)
+        return EncodedPrompt(
+            text=text,
+            rendered=rendered,
+            ids=(*ids[:start], *([self._image_id] * tokens), *ids[start + 1 :]),
+            image_start=start + self._lead_tokens,
+            image_count=self._image_tokens,
+            question=tuple(own),
+            picture_start=start,
+            notes=() if note is None else (note,),
+        )
 
     def _literal_note(self, text: str) -> Note | None:
         found = self._markup.find(text)

@@ -78,6 +78,20 @@ class ViewReducer:
         return self._sums
 
 
+@dataclass(frozen=True)
+class Reduced:
+    """All views of one item, still on the device.
+
+    Args:
+        views: per view [row, slot, N + 4] float32, or [1, 1, N + 4] for reduction "all".
+        sights: groups of layers that share their masks -> which keys their rows could see, [row, key] bool counted
+            without padding; None when each row saw all up to its own position.
+    """
+
+    views: list[torch.Tensor]
+    sights: dict[tuple[int, ...], torch.Tensor | None]
+
+
 def reduced_views(
     views: tuple[ViewPlan, ...],
     capture: QueryCapture,
@@ -86,7 +100,7 @@ def reduced_views(
     layout: RowLayout,
     mean_rows: torch.Tensor,
     device: torch.device,
-) -> list[torch.Tensor]:
+) -> Reduced:
     """All views of one item of a finished batch; each layer's attention rows are computed once for all of them.
 
     Args:
@@ -97,19 +111,23 @@ def reduced_views(
         layout: where its tokens lie and which rows are wanted.
         mean_rows: [rows] bool, the rows that reduction "all" takes.
         device: where the reduced maps are kept.
-
-    Returns:
-        per view [row, slot, N + 4] float32 on the device, or [1, 1, N + 4] for reduction "all".
     """
     rows = len(layout.positions)
     reducers = [ViewReducer(view, rows, layout.image_count, mean_rows, device) for view in views]
     pick = capture.pick(item, [layout.pad + position for position in layout.positions.tolist()], device)
+    sights: dict[int, torch.Tensor | None] = {}  # by the first layer of each group
+    groups: dict[int, list[int]] = {}
     for layer, heads in cells_of(views).items():
         queries = capture.queries(layer, item, pick)
-        for block in attention_rows(queries, keys[layer][item], heads, capture.scaling[layer], layout):
+        first = next((other for other in groups if capture.same_sight(layer, other)), layer)
+        if first == layer:
+            sights[layer] = capture.sight(layer, item, pick, layout)
+        groups.setdefault(first, []).append(layer)
+        for block in attention_rows(queries, keys[layer][item], heads, capture.scaling[layer], layout, sights[first]):
             for reducer in reducers:
                 reducer.add(layer, *block)
-    return [reducer.finish() for reducer in reducers]
+    finished = [reducer.finish() for reducer in reducers]
+    return Reduced(finished, {tuple(group): sights[first] for first, group in groups.items()})
 
 
 @dataclass(frozen=True)

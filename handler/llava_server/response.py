@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from llava_server.batch import BatchItem, BatchRun, Decoded
+from llava_server.batch import BatchItem, BatchRun, Decoded, layout_of
 from llava_server.generate import Progress
 from llava_server.loading import LoadedModel
 from llava_server.plaintext import special_ids
-from llava_server.reduce import ReducedView, reduced_views, to_host
+from llava_server.reduce import Reduced, ReducedView, reduced_views, to_host
 from llava_server.request import GenerateRequest
 from llava_server.rows import RowLayout
 from llava_server.settings import ModelSettings
@@ -31,7 +31,7 @@ from llava_wire.choose import ordinary_rows
 from llava_wire.errors import RequestError
 from llava_wire.quantize import ENCODINGS, quantise
 from llava_wire.record import Record, View
-from llava_wire.schema import Facts, Model, Prompt, Query, Token, ViewFacts
+from llava_wire.schema import Facts, Model, Note, Prompt, Query, Token, ViewFacts
 from llava_wire.writing import document, encode
 
 NPZ_TYPE = "application/x-npz"
@@ -93,9 +93,10 @@ class RecordBuilder:
         numbers = [*decoded.logprobs, *(value for row in decoded.top_logprobs for value in row)]
         if not all(math.isfinite(number) for number in numbers):
             return _not_finite("logits", self._model.dtype)
-        views = self._views(item, run, index, queries, tokens)
-        if views is None:
+        found = self._views(item, run, index, queries, tokens)
+        if found is None:
             return _not_finite("attention", self._model.dtype)
+        views, about_views = found
         facts = Facts(
             answer="".join(token.text for token in tokens).strip(),
             finish_reason=decoded.finish_reason,
@@ -113,10 +114,10 @@ class RecordBuilder:
             model=self._model,
             tokens=tokens,
             queries=queries,
-            sampling=_sampling(item, decoded),
+            sampling=_sampling(item, decoded, plain=self._loaded.choosing is None),
             software=self._software,
             checks={name: dict(check) for name, check in self._loaded.checks.items()},
-            notes=(*self._loaded.notes, *item.prompt.notes, *item.image.notes),
+            notes=(*self._loaded.notes, *item.prompt.notes, *item.image.notes, *about_views),
         )
         timings = {
             "batch_size": batch,
@@ -134,17 +135,18 @@ class RecordBuilder:
 
     def _views(
         self, item: BatchItem, run: BatchRun, index: int, queries: tuple[Query, ...], tokens: tuple[Token, ...]
-    ) -> dict[str, View] | None:
-        """The views of one item, reduced and stored; None when its attention is not finite."""
+    ) -> tuple[dict[str, View], tuple[Note, ...]] | None:
+        """The views of one item, reduced and stored, with what to say of them; None when attention is not finite."""
         plan, facts = item.plan, self._loaded.facts
         mean_steps = _mean_steps(item, queries, tokens)
         mean_rows = torch.tensor([q.kind == "answer" and q.step in mean_steps for q in queries])
         layout = self._layout(item, run.decoded[index].pad, [query.position for query in queries])
         finished = reduced_views(plan.views, run.capture, run.keys, index, layout, mean_rows, self._loaded.device)
-        reduced = to_host(plan.views, finished, (facts.rows, facts.cols))
+        reduced = to_host(plan.views, finished.views, (facts.rows, facts.cols))
         if not all(np.isfinite(view.maps).all() for view in reduced):
             return None
-        return {view.plan.name: _stored(view, plan.options.precision, mean_steps) for view in reduced}
+        views = {view.plan.name: _stored(view, plan.options.precision, mean_steps) for view in reduced}
+        return views, _out_of_sight(finished, layout)
 
     @torch.inference_mode()
     def row_views(self, item: BatchItem, progress: Progress, step: int) -> dict[str, View]:
@@ -158,7 +160,7 @@ class RecordBuilder:
         every = torch.ones(1, dtype=torch.bool)
         finished = reduced_views(views, progress.capture, progress.keys(), 0, layout, every, device)
         rows = {}
-        for view in to_host(views, finished, (facts.rows, facts.cols)):
+        for view in to_host(views, finished.views, (facts.rows, facts.cols)):
             if not np.isfinite(view.maps).all():
                 raise _not_finite("attention", self._model.dtype)
             whole = _stored(view, item.plan.options.precision, ())
@@ -167,14 +169,7 @@ class RecordBuilder:
         return rows
 
     def _layout(self, item: BatchItem, pad: int, positions: list[int]) -> RowLayout:
-        return RowLayout(
-            pad=pad,
-            prompt_length=len(item.prompt.ids),
-            has_bos=item.prompt.ids[0] == self._tokenizer.bos_token_id,
-            image_start=item.prompt.image_start,
-            image_count=item.prompt.image_count,
-            positions=torch.tensor(positions, dtype=torch.int64),
-        )
+        return layout_of(item, pad, positions, self._tokenizer.bos_token_id)
 
 
 def reply_of(record: Record) -> dict[str, Any]:
@@ -239,6 +234,33 @@ def _mean_steps(item: BatchItem, queries: tuple[Query, ...], tokens: tuple[Token
     return tuple(query.step for query in taken if query.kind == "answer")
 
 
+def _out_of_sight(reduced: Reduced, layout: RowLayout) -> tuple[Note, ...]:
+    """A note when layers with a window of their own could not see all of the picture: 0 there means out of reach."""
+    image = slice(layout.image_start, layout.image_start + layout.image_count)
+    after = layout.positions >= image.stop  # rows before the end of the picture see less of it without any window
+    layers: list[int] = []
+    cut = blind = 0
+    for group, visible in reduced.sights.items():
+        if visible is None:
+            continue
+        seen = visible[after.to(visible.device), image]  # [row, patch]
+        hidden = int((~seen.all(1)).sum())
+        if hidden:
+            layers += group
+            cut, blind = max(cut, hidden), max(blind, int((~seen.any(1)).sum()))
+    if not layers:
+        return ()
+    listed = ", ".join(map(str, sorted(layers)))
+    return (
+        Note(
+            "window",
+            "model",
+            f"Layers {listed} read only the latest tokens: for {cut} of {int(after.sum())} rows they could not "
+            f"see all of the picture, for {blind} none of it. A patch out of reach counts as 0.",
+        ),
+    )
+
+
 def _stored(view: ReducedView, precision: str, mean_steps: tuple[int, ...]) -> View:
     stored, scales, bound = quantise(view.maps, precision)
     plan = view.plan
@@ -258,8 +280,8 @@ def _stored(view: ReducedView, precision: str, mean_steps: tuple[int, ...]) -> V
     return View(facts, stored, scales, np.ascontiguousarray(view.shares, dtype="<f4"))
 
 
-def _sampling(item: BatchItem, decoded: Decoded) -> dict[str, Any]:
-    """How the answer was chosen, in the words of the record."""
+def _sampling(item: BatchItem, decoded: Decoded, *, plain: bool) -> dict[str, Any]:
+    """How the answer was chosen, in the words of the record; `plain` when the logits alone decided."""
     if item.sampling is not None:
         return dict(item.sampling)
     options = item.plan.options
@@ -272,8 +294,8 @@ def _sampling(item: BatchItem, decoded: Decoded) -> dict[str, Any]:
         facts |= {name: value for name in ("top_p", "top_k") if (value := getattr(options, name)) is not None}
     if options.num_beams > 1:
         facts |= {"num_beams": options.num_beams, "length_penalty": options.length_penalty}
-        # transformers' score of a finished beam.
-        facts["score"] = sum(decoded.logprobs) / len(decoded.ids) ** options.length_penalty
+        if plain:  # transformers' score of a finished beam
+            facts["score"] = sum(decoded.logprobs) / len(decoded.ids) ** options.length_penalty
     if options.num_return_sequences > 1:
         facts |= {"sequence": item.sequence, "sequences": options.num_return_sequences}
     return facts

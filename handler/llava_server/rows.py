@@ -3,8 +3,9 @@
 Flow: queries of some rows + cached keys of one layer -> fp32 softmax over the keys each row could see -> image columns
 and the row's split over bos, image, prompt text and answer text.
 
-The row of a query is softmax(scaling * q K^T) over the keys at or before its position, the same quantity that eager
-attention returns with output_attentions=True; computing it in float32 makes it more exact than half-precision eager.
+The row of a query is softmax(scaling * q K^T) over the keys that its layer let it see (all up to its own position where
+the layer has no mask of its own), the same quantity that eager attention returns with output_attentions=True; computing
+it in float32 makes it more exact than half-precision eager.
 Scores are made in blocks of heads and rows, so that neither they nor the float32 keys of a layer exist all at once.
 """
 
@@ -47,8 +48,8 @@ class RowLayout:
 
     @cached_property
     def keys(self) -> int:
-        """Keys, counted without padding, that any row may see; all of the image even where every row lies before it."""
-        return max(int(self.positions.max()) + 1, self.image_start + self.image_count)
+        """Keys, counted without padding, that any row may see; all of the prompt where every row lies inside it."""
+        return max(int(self.positions.max()) + 1, self.prompt_length)
 
     @cached_property
     def future(self) -> torch.Tensor:
@@ -62,7 +63,12 @@ def scratch_bytes(heads: int, rows: int, keys: int, head_dim: int) -> int:
 
 
 def attention_rows(
-    queries: torch.Tensor, keys: torch.Tensor, heads: tuple[int, ...], scaling: float, layout: RowLayout
+    queries: torch.Tensor,
+    keys: torch.Tensor,
+    heads: tuple[int, ...],
+    scaling: float,
+    layout: RowLayout,
+    visible: torch.Tensor | None = None,
 ) -> Iterator[tuple[tuple[int, ...], slice, torch.Tensor, torch.Tensor]]:
     """Yields (heads, row slice, image columns, shares) in blocks.
 
@@ -72,13 +78,15 @@ def attention_rows(
         heads: the query heads wanted, ascending.
         scaling: the factor on q.k.
         layout: the item's layout; `positions` has one entry per row.
+        visible: [row, key] bool, which keys each row could see, counted without padding; None: all up to its position.
 
     Yields:
         the heads of the block; the slice of rows; image columns [heads, rows, image_count] float32; shares
         [heads, rows, 4] float32. Every wanted head comes with every row exactly once.
     """
     groups = queries.shape[0] // keys.shape[0]
-    future = layout.future.to(queries.device)
+    hidden, first_hidden = (layout.future, layout.seen_by_all) if visible is None else (~visible, 0)
+    hidden = hidden.to(queries.device)
     by_kv_head: dict[int, list[int]] = {}
     for head in heads:
         by_kv_head.setdefault(head // groups, []).append(head)
@@ -98,7 +106,7 @@ def attention_rows(
             rows = slice(top, min(top + row_block, count))
             asked = grouped[:, :, rows].float().mul(scaling).flatten(1, 2)  # [kv head, group * row, head_dim]
             scores = (asked @ kept).unflatten(1, (groups, -1)).flatten(0, 1)[span(places)]  # [head, row, key]
-            scores[..., layout.seen_by_all :].masked_fill_(future[rows], float("-inf"))
+            scores[..., first_hidden:].masked_fill_(hidden[rows], float("-inf"))
             weights = scores.softmax(-1)
             image = weights[..., layout.image_start : layout.image_start + layout.image_count]
             yield found, rows, image, _shares(weights, image, layout)

@@ -1,16 +1,17 @@
 """One token from one row of logits: greedy, or sampled with the request's own generator.
 
-Flow: raw logits [vocab] float32 -> transformers' own warpers in generate's order -> one id. Because each request has
-its own generator and its own call, a sampled request gives the same tokens alone, in a batch, and with
-`generate(do_sample=True)` after `torch.manual_seed(seed)`.
+Flow: raw logits [vocab] float32 -> the request's logits processors (choosing.py) -> the best token, or one draw.
+Because each request has its own generator, its own processors and its own call, it gives the same tokens alone, in a
+batch, and with transformers' `generate` (sampled: after `torch.manual_seed(seed)`).
 """
 
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 
 import torch
-from transformers.generation.logits_process import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
+from transformers import LogitsProcessorList
 
 from llava_server.options import Options
 
@@ -26,37 +27,34 @@ class Sampler:
     """Chooses the next token of one request.
 
     Args:
-        options: the request's options.
         seed: of the generator; None for greedy.
         device: where the logits are.
+        processors: what changes the logits first.
+        prompt: the prompt's ids, image tokens included, which processors may look back on.
     """
 
-    def __init__(self, options: Options, seed: int | None, device: torch.device) -> None:
-        self._warpers: list[TemperatureLogitsWarper | TopKLogitsWarper | TopPLogitsWarper] = []
-        self._generator: torch.Generator | None = None
-        if seed is None:
-            return
-        self._generator = torch.Generator(device).manual_seed(seed)
-        if options.temperature != 1.0:
-            self._warpers.append(TemperatureLogitsWarper(options.temperature))
-        if options.top_k is not None:
-            self._warpers.append(TopKLogitsWarper(top_k=options.top_k))
-        if options.top_p is not None and options.top_p < 1.0:
-            self._warpers.append(TopPLogitsWarper(top_p=options.top_p))
+    def __init__(
+        self, seed: int | None, device: torch.device, processors: LogitsProcessorList, prompt: Sequence[int]
+    ) -> None:
+        self._processors = processors
+        self._generator = None if seed is None else torch.Generator(device).manual_seed(seed)
+        self._ids = torch.tensor([list(prompt)], device=device) if processors else None  # [1, tokens so far]
 
     @property
-    def greedy(self) -> bool:
+    def plain(self) -> bool:
         """Whether the most probable token is taken."""
-        return self._generator is None
+        return self._generator is None and not self._processors
 
     def choose(self, logits: torch.Tensor) -> torch.Tensor:
         """One id, [1] int64, from logits [1, vocab] float32."""
+        scores = logits if self._ids is None else self._processors(self._ids, logits)
         if self._generator is None:
-            return logits.argmax(-1)
-        scores = logits
-        for warper in self._warpers:
-            scores = warper(None, scores)
-        # Logits that are not finite make a row of nan, which nothing can be drawn from (on a GPU the process would be
-        # lost); any token will do, because the record is refused.
-        weights = scores.softmax(-1).nan_to_num(1.0)
-        return torch.multinomial(weights, num_samples=1, generator=self._generator).squeeze(1)
+            chosen = scores.argmax(-1)
+        else:
+            # Logits that are not finite make a row of nan, which nothing can be drawn from (on a GPU the process would
+            # be lost); any token will do, because the record is refused.
+            weights = scores.softmax(-1).nan_to_num(1.0)
+            chosen = torch.multinomial(weights, num_samples=1, generator=self._generator).squeeze(1)
+        if self._ids is not None:
+            self._ids = torch.cat([self._ids, chosen[:, None]], dim=1)
+        return chosen

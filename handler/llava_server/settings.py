@@ -64,6 +64,7 @@ class ModelSettings:
         head_sets: name -> ((layer, head), ...), 0-based.
         default_views: the views of a request that names none.
         sha256: file name -> digest of the published files.
+        self_test: compare the engine with the model's own eager attention at load, and refuse it when they differ.
     """
 
     name: str = "llava"
@@ -84,6 +85,7 @@ class ModelSettings:
     head_sets: Mapping[str, tuple[tuple[int, int], ...]] = field(default_factory=dict)
     default_views: tuple[ViewSpec, ...] = (ViewSpec("mean", "all", "all", "layers_heads"),)
     sha256: Mapping[str, str] = field(default_factory=dict)
+    self_test: bool = True
 
     @classmethod
     def from_dict(cls, section: Mapping[str, Any]) -> ModelSettings:
@@ -118,6 +120,7 @@ class ModelSettings:
             ("embed_weights", (True, False)),
             ("compile", (True, False)),
             ("log_prompts", (True, False)),
+            ("self_test", (True, False)),
         ):
             if key in values and values[key] not in allowed:
                 raise SettingsError(f"handler.{key}: got {values[key]!r}, allowed {list(allowed)}")

@@ -19,7 +19,7 @@ import torch
 from transformers import DynamicCache
 
 from llava_server.batch import PaddedBatch
-from llava_server.capture import QueryCapture
+from llava_server.capture import AttentionCall, QueryCapture
 from llava_server.loading import LoadedModel
 from llava_server.memory import device_memory
 from llava_server.plan import ModelFacts
@@ -67,9 +67,9 @@ class Bucket:
         self.values[layer].index_copy_(2, self.slot, value)
         return self.keys[layer], self.values[layer]
 
-    def record(self, layer: int, query: torch.Tensor, scaling: float) -> None:
+    def record(self, call: AttentionCall) -> None:
         """The recorder's part, see `llava_server.capture.Recorder`."""
-        self.queries[layer].index_copy_(0, self.slot - self.first_slot, query[:, :, -1][None])
+        self.queries[call.layer].index_copy_(0, self.slot - self.first_slot, call.query[:, :, -1][None])
 
     def fill(self, batch: PaddedBatch, cache: DynamicCache) -> None:
         """Takes over a prefill; what earlier batches left behind is overwritten or zeroed."""

@@ -128,7 +128,7 @@ class Answer:
         )
         every_row = torch.ones(len(self._positions), dtype=torch.bool)
         keys = [layer.keys for layer in self.cache.layers]
-        self.kept = reduced_views(self.way.views, self.capture, keys, 0, layout, every_row, self._model.device)
+        self.kept = reduced_views(self.way.views, self.capture, keys, 0, layout, every_row, self._model.device).views
 
     def release(self) -> None:
         """Lets go of cache and queries, as the engine does when a request has finished; what was kept stays."""
