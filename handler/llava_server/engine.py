@@ -31,7 +31,7 @@ from llava_server.replay import replay
 from llava_server.request import GenerateRequest
 from llava_server.response import RecordBuilder
 from llava_server.room import Room
-from llava_server.selftest import NOT_TESTED, self_test
+from llava_server.selftest import with_self_test
 from llava_server.settings import ModelSettings
 from llava_server.static import StaticDecoder, compiled_decoder
 from llava_server.stream import StreamBuilder, StreamedToken
@@ -95,20 +95,14 @@ class Engine:
             torch.set_num_threads(chosen.threads)
         wanted = device_of(chosen, device)
         loaded = load(located.folder, chosen, device=wanted, dtype=dtype or chosen.dtype, cure=located.cure)
-        return cls._tested(loaded, chosen, compiled_decoder(loaded, chosen) if chosen.compile else None)
+        static = compiled_decoder(loaded, chosen) if chosen.compile else None
+        return cls(with_self_test(loaded, chosen, static), chosen, static)
 
     @classmethod
     def from_model(cls, model: Any, processor: Any, settings: ModelSettings | None = None) -> Engine:
         """Wraps a model and processor that are in memory already; the model's attention becomes the capturing one."""
-        return cls._tested(prepare(model, processor), settings or ModelSettings(), None)
-
-    @classmethod
-    def _tested(cls, loaded: LoadedModel, settings: ModelSettings, static: StaticDecoder | None) -> Engine:
-        """The engine of a model that passed the self-test, or was told to go without."""
-        check, notes = {"result": "not tested"}, (*loaded.notes, NOT_TESTED)
-        if settings.self_test:
-            check, notes = self_test(loaded, static), loaded.notes
-        return cls(replace(loaded, checks={"self_test": check}, notes=notes), settings, static)
+        chosen = settings or ModelSettings()
+        return cls(with_self_test(prepare(model, processor), chosen), chosen)
 
     def run(self, requests: Sequence[GenerateRequest]) -> list[Record | RequestError]:
         """Answers requests, batched under the byte budget; a refused request never harms the others.

@@ -37,7 +37,7 @@ from llava_server.probe import observe
 from llava_server.prompt import EncodedPrompt
 from llava_server.reduce import SHARES, reduced_views
 from llava_server.rows import RowLayout
-from llava_server.settings import SettingsError
+from llava_server.settings import ModelSettings, SettingsError
 from llava_server.static import StaticDecoder
 from llava_wire.geometry import Geometry
 from llava_wire.schema import Image, Note
@@ -56,7 +56,9 @@ _STATIC_FACTOR = 10
 """Static buffers are held against the growing cache, where rounding does drift from step to step."""
 _KNOWN = frozenset({"dropout", "scaling", "position_ids", "use_cache", "sliding_window", "is_causal", "cache_position"})
 """What a layer may hand to its attention: none of it changes which softmax is taken."""
-NOT_TESTED = Note(
+_EAGER = "eager_attention_forward"
+"""What modelling files call their eager attention."""
+_NOT_TESTED = Note(
     "not-tested", "model", "The maps of this model were not tested against its own attention (self_test: off)."
 )
 _WHAT = {
@@ -76,6 +78,17 @@ class _Found:
     state: float
     logprob: float
     behind: float
+
+
+def with_self_test(loaded: LoadedModel, settings: ModelSettings, static: StaticDecoder | None = None) -> LoadedModel:
+    """The model with what every record says of its self-test; it was not tested where the settings say so.
+
+    Raises:
+        SettingsError: as `self_test`.
+    """
+    if settings.self_test:
+        return replace(loaded, checks={"self_test": self_test(loaded, static)})
+    return replace(loaded, checks={"self_test": {"result": "not tested"}}, notes=(*loaded.notes, _NOT_TESTED))
 
 
 @torch.inference_mode()
@@ -340,15 +353,15 @@ def _eager(
 
     hooks = [module.register_forward_hook(keep(layer)) for layer, module in modules.items()]
     homes = {sys.modules[type(module).__module__] for module in modules.values()}
-    plain = {home: home.eager_attention_forward for home in homes if hasattr(home, "eager_attention_forward")}
+    plain = {home: getattr(home, _EAGER) for home in homes if hasattr(home, _EAGER)}
     loaded.model.set_attn_implementation({"text_config": "eager"})
     for home, function in plain.items():
-        home.eager_attention_forward = _in_float32(function)
+        setattr(home, _EAGER, _in_float32(function))
     try:
         yield rows
     finally:
         for home, function in plain.items():
-            home.eager_attention_forward = function
+            setattr(home, _EAGER, function)
         loaded.model.set_attn_implementation({"text_config": CAPTURE_ATTENTION})
         for hook in hooks:
             hook.remove()
