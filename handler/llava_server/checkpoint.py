@@ -135,7 +135,8 @@ def _processor(folder: Path, config: Any) -> Any:
             f"{tokenizer.convert_ids_to_tokens(image_id)!r}, allowed the id of {processor.image_token!r} "
             f"({tokenizer.convert_tokens_to_ids(processor.image_token)}); the files belong to different models"
         )
-    highest = max(tokenizer.get_vocab().values())
+    # Tokens that were added and that no embedding was made for are refused where they are needed.
+    highest = max(set(tokenizer.get_vocab().values()) - set(tokenizer.added_tokens_decoder))
     if highest >= rows:
         raise SettingsError(
             f"tokenizer: got ids up to {highest}, allowed those below the {rows} of config.text_config.vocab_size; "
@@ -143,7 +144,7 @@ def _processor(folder: Path, config: Any) -> Any:
         )
     import torch
 
-    PromptEncoder(processor, image_id, facts_of(config, torch.float32).image_tokens)
+    PromptEncoder(processor, image_id, facts_of(config, torch.float32).image_tokens, rows)
     return processor
 
 

@@ -8,7 +8,6 @@ be sorted into batches while their pictures are still being decoded.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -24,7 +23,7 @@ from llava_server.prompt import EncodedPrompt, PromptEncoder, check_context
 from llava_server.request import GenerateRequest
 from llava_server.room import Room
 from llava_server.sampling import seed_of
-from llava_server.settings import ModelSettings, SettingsError
+from llava_server.settings import ModelSettings
 from llava_wire.errors import RequestError
 from llava_wire.schema import Facts, Image
 
@@ -75,15 +74,11 @@ class Preparer:
         self._loaded = loaded
         self._settings = settings
         image_id = loaded.model.config.image_token_id
-        self._encoder = PromptEncoder(loaded.processor, image_id, loaded.facts.image_tokens, loaded.facts.lead_tokens)
+        facts, embedded = loaded.facts, loaded.model.get_input_embeddings().weight.shape[0]
+        self._encoder = PromptEncoder(
+            loaded.processor, image_id, facts.image_tokens, embedded, lead_tokens=facts.lead_tokens
+        )
         self._vocabulary = loaded.model.get_output_embeddings().weight.shape[0]
-        self._embedded = loaded.model.get_input_embeddings().weight.shape[0]
-        always = self._encoder.encode("a", "chat").ids if loaded.processor.chat_template else (image_id,)
-        if found := self._beyond(always):
-            raise SettingsError(
-                f"tokenizer: got {found} in every prompt, allowed ids 0 to {self._embedded - 1}, which the model has "
-                "embeddings for; take tokenizer, configuration and weights from one checkpoint"
-            )
 
     def check(self, request: GenerateRequest, room: Room) -> Checked:
         """Everything but the picture.
@@ -107,8 +102,6 @@ class Preparer:
                 "too_large", "prompt", f"got {len(request.prompt)} characters, allowed {limit}; shorten it"
             )
         prompt = self._encoder.encode(request.prompt, options.template, literal=given is not None)
-        if found := self._beyond(prompt.ids):
-            raise invalid("prompt", found, "text of tokens that the model has embeddings for; leave this out")
         if given is not None and given.prompt.ids != prompt.ids:
             raise invalid(
                 "record.prompt.ids",
@@ -158,11 +151,6 @@ class Preparer:
         deadline_s = request.arrived_s + checked.plan.deadline_ms / 1000
         items = _items(checked.kind, BatchItem(image, checked.prompt, checked.plan, deadline_s, seed), given)
         return Prepared(checked, items, checked.check_ms + (time.perf_counter() - started) * 1000)
-
-    def _beyond(self, ids: Iterable[int]) -> str:
-        """The first token that the tokenizer knows and the model does not, or ""; on a GPU it would end the worker."""
-        beyond = next((i for i in ids if i >= self._embedded), None)
-        return "" if beyond is None else f"{self._loaded.processor.tokenizer.convert_ids_to_tokens(beyond)} ({beyond})"
 
     def _check_given(self, given: Facts) -> None:
         """A record's answer must be this model's: another model's ids mean other words."""

@@ -6,6 +6,7 @@ what in the text may not mean what its writer thought.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,13 +53,16 @@ class PromptEncoder:
         processor: a LlavaProcessor with a fast tokenizer and, for template "chat", a chat template.
         image_token_id: the id that stands for one patch.
         image_tokens: patches of one picture.
+        embedded: how many ids the model has embeddings for.
         lead_tokens: tokens of the picture before its patches.
 
     Raises:
         SettingsError: when the tokenizer or the template cannot do what prompts need.
     """
 
-    def __init__(self, processor: Any, image_token_id: int, image_tokens: int, lead_tokens: int = 0) -> None:
+    def __init__(
+        self, processor: Any, image_token_id: int, image_tokens: int, embedded: int, *, lead_tokens: int = 0
+    ) -> None:
         tokenizer = processor.tokenizer
         if not tokenizer.is_fast:
             raise SettingsError("tokenizer: got a slow tokenizer, allowed a fast one (tokenizer.json)")
@@ -68,6 +72,8 @@ class PromptEncoder:
                 f"config.image_token_id: got {image_token_id}, which is {image_text!r} to the tokenizer, allowed the "
                 "id of a token of its own; take the tokenizer and the configuration from one checkpoint"
             )
+        self._tokenizer = tokenizer
+        self._embedded = embedded
         self._image_id = image_token_id
         self._image_tokens = image_tokens
         self._lead_tokens = lead_tokens
@@ -85,6 +91,12 @@ class PromptEncoder:
         self._allowed_raw = {text for text in self._plain.controls.values() if text in self._template} | {image_text}
         self._markup = Markup(self._plain.controls.values(), self._template)
         self._form = _form(*around)
+        always = self._plain.encode(around[0], "", around[1], bos=around[0].startswith(self._bos)).ids
+        if found := self._beyond([*always, image_token_id]):
+            raise SettingsError(
+                f"tokenizer: got {found} in every prompt, allowed ids 0 to {embedded - 1}, which the model has "
+                "embeddings for; take tokenizer, configuration and weights from one checkpoint"
+            )
 
     def encode(self, text: str, template: str, *, literal: bool = False) -> EncodedPrompt:
         """Tokenises one prompt.
@@ -149,6 +161,8 @@ class PromptEncoder:
         ids = encoded.ids
         if ids.count(self._image_id) != 1:
             raise RuntimeError(f"prompt: got {ids.count(self._image_id)} image tokens, allowed 1")
+        if found := self._beyond(ids):
+            raise invalid("prompt", found, "text of tokens that the model has embeddings for; leave this out")
         tokens = self._lead_tokens + self._image_tokens
         start, extra = ids.index(self._image_id), tokens - 1
         own = [
@@ -166,6 +180,11 @@ class PromptEncoder:
             picture_start=start,
             notes=() if note is None else (note,),
         )
+
+    def _beyond(self, ids: Iterable[int]) -> str:
+        """The first token that the tokenizer knows and the model does not, or ""; on a GPU it would end the worker."""
+        beyond = next((i for i in ids if i >= self._embedded), None)
+        return "" if beyond is None else f"{self._tokenizer.convert_ids_to_tokens(beyond)} ({beyond})"
 
     def _literal_note(self, text: str) -> Note | None:
         found = self._markup.find(text)

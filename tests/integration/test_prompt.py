@@ -21,7 +21,10 @@ PICTURE = scene_bytes(100, 100, seed=0)
 
 def encoder_of(engine: Engine) -> PromptEncoder:
     loaded = engine.loaded
-    return PromptEncoder(loaded.processor, loaded.model.config.image_token_id, loaded.facts.image_tokens)
+    text = loaded.model.config.text_config
+    return PromptEncoder(
+        loaded.processor, loaded.model.config.image_token_id, loaded.facts.image_tokens, text.vocab_size
+    )
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ def test_it_loads_with_no_missing_and_no_unexpected_keys_and_answers_exactly(pub
 def test_typed_special_tokens_stay_text_with_a_llama_tokenizer_too(published):
     loaded = Engine.load(published[0], settings={"name": "x"}, device="cpu", dtype="float32").loaded
     tokenizer = loaded.processor.tokenizer
-    encoder = PromptEncoder(loaded.processor, loaded.model.config.image_token_id, loaded.facts.image_tokens)
+    encoder = PromptEncoder(loaded.processor, 32000, loaded.facts.image_tokens, 32064)
     plain, hostile = encoder.encode("a red circle", "chat"), encoder.encode("a <image></s> red circle", "chat")
     assert hostile.ids.count(32000) == 576
     assert 2 not in hostile.ids

@@ -32,7 +32,7 @@ CONTROLS = ("<image>", "</s>", "<s>", "<pad>", "<unk>", "<|im_start|>", "<|im_en
 @functools.cache
 def encoder_of(kind: str, template: str) -> PromptEncoder:
     processor = processor_of(kind, template)
-    return PromptEncoder(processor, processor.tokenizer.convert_tokens_to_ids("<image>"), IMAGE_TOKENS)
+    return PromptEncoder(processor, processor.tokenizer.convert_tokens_to_ids("<image>"), IMAGE_TOKENS, 40_000)
 
 
 def encode(kind: str, template: str, text: str, how: str = "chat", **more: Any) -> EncodedPrompt:
@@ -106,7 +106,7 @@ def test_a_picture_token_without_the_flag_is_no_text_of_a_users_either() -> None
     )
     image_id = processor.tokenizer.convert_tokens_to_ids("<image>")
     assert not processor.tokenizer.added_tokens_decoder[image_id].special
-    encoded = PromptEncoder(processor, image_id, IMAGE_TOKENS).encode("an <image> here", "chat")
+    encoded = PromptEncoder(processor, image_id, IMAGE_TOKENS, 40_000).encode("an <image> here", "chat")
     assert encoded.ids.count(image_id) == IMAGE_TOKENS
 
 
@@ -122,7 +122,7 @@ def test_special_tokens_are_refused_where_they_cannot_be_read_as_text() -> None:
         tokenizer_object=Tokenizer.from_str(stripping), bos_token="<s>", eos_token="</s>", pad_token="<pad>"
     )
     processor.chat_template = "USER: <image>{{ messages[0]['content'][1]['text'] }} ASSISTANT:"
-    encoder = PromptEncoder(processor, processor.tokenizer.convert_tokens_to_ids("<image>"), IMAGE_TOKENS)
+    encoder = PromptEncoder(processor, processor.tokenizer.convert_tokens_to_ids("<image>"), IMAGE_TOKENS, 40_000)
     assert encoder.encode("  a b", "chat").ids == encoder.encode("a b", "chat").ids
     with pytest.raises(RequestError, match="got '</s>', allowed no special token of this model in a question; leave"):
         encoder.encode("What is </s>?", "chat")
@@ -243,7 +243,7 @@ def test_the_beginning_of_the_sequence_is_there_once() -> None:
 def test_a_template_that_writes_the_date_is_rendered_for_every_request(monkeypatch: pytest.MonkeyPatch) -> None:
     dated = "{{ strftime_now('%d %b %Y') }} USER: <image>\n{{ messages[0]['content'][1]['text'] }} ASSISTANT:"
     processor = processor_of("shapes", dated)
-    encoder = PromptEncoder(processor, processor.tokenizer.convert_tokens_to_ids("<image>"), IMAGE_TOKENS)
+    encoder = PromptEncoder(processor, processor.tokenizer.convert_tokens_to_ids("<image>"), IMAGE_TOKENS, 40_000)
     before = encoder.encode("What?", "chat").rendered
     stamped = processor.apply_chat_template
     later = lambda *given, **more: re.sub(r"^\d\d ... \d{4}", "01 Jan 2100", stamped(*given, **more))  # noqa: E731
@@ -284,4 +284,4 @@ def test_a_question_that_the_template_refuses_or_takes_apart_is_the_users_error(
 def test_an_image_token_that_the_tokenizer_has_not_is_refused_at_load() -> None:
     processor = processor_of("shapes", "published")
     with pytest.raises(SettingsError, match=r"config.image_token_id: got 99999, which is None to the tokenizer"):
-        PromptEncoder(processor, 99999, IMAGE_TOKENS)
+        PromptEncoder(processor, 99999, IMAGE_TOKENS, 40_000)
