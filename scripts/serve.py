@@ -1,6 +1,7 @@
 """Starts and stops TorchServe with the models named, and nothing else.
 
-Flow: arguments -> `servekit.server.start_server` -> addresses on stdout -> wait for a signal -> stop.
+Flow: arguments -> `servekit.server.start_server` -> addresses on stdout -> fresh keys until a signal -> stop.
+In the background a process of its own does the same.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ import types
 from pathlib import Path
 
 from build_mar import build
+from servekit.background import LetGo, detached
 from servekit.cli import parser, run, say
 from servekit.drain import drain_server
 from servekit.paths import Trouble, run_folder, shown
 from servekit.ports import read_properties, resolve_ports
 from servekit.server import DEFAULT_NAME, ServerHandle, start_server, stop_server
-from servekit.state import ServerState, own_state, read_state
+from servekit.state import ServerState, own_state
 from servekit.tls import Tls
 
 _MOST_CRASHES = 5
@@ -54,11 +56,17 @@ def stop(name: str, grace_s: float) -> int:
 
 
 def serve(arguments: argparse.Namespace) -> int:
-    """Builds what is missing, starts, and in the foreground waits until a signal."""
+    """Builds what is missing, starts, and stays with the server until a signal; `--background` without a terminal."""
     # From the first moment on: a signal during the start must not leave Java behind either.
     signal.signal(signal.SIGTERM, _terminate)
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # a terminal that closes, unless nohup said otherwise
         signal.signal(signal.SIGHUP, _terminate)
+    if arguments.background:
+        return detached(lambda let_go: _serve(arguments, let_go))
+    return _serve(arguments, None)
+
+
+def _serve(arguments: argparse.Namespace, let_go: LetGo | None) -> int:
     models = arguments.models or ["llava-shapes"]
     for model in models if not arguments.no_build else []:
         path, built = build(model)
@@ -70,14 +78,20 @@ def serve(arguments: argparse.Namespace) -> int:
     crashes: list[float] = []
     while True:
         handle = start_server(
-            models, name=arguments.name, ports=ports, tls=tls, timeout_s=arguments.timeout, progress=say
+            models,
+            name=arguments.name,
+            ports=ports,
+            tls=tls,
+            timeout_s=arguments.timeout,
+            progress=say,
         )
         try:
             print(describe(handle.state), flush=True)
-            if arguments.background:
+            if let_go is None:
+                say("Ctrl-C stops it")
+            else:
                 say(f"in the background; stop it with: make stop{_name_option(arguments.name)}")
-                return 0
-            say("Ctrl-C stops it")
+                let_go(Path(handle.state.logs) / "serve.log")
             code = _watch(handle, arguments)
         except BaseException:
             # Whatever ends this process, such as a closed pipe for its addresses, must not leave Java behind.
@@ -107,9 +121,9 @@ def _watch(handle: ServerHandle, arguments: argparse.Namespace) -> int | None:
         return None
     # `--stop` from elsewhere takes the state away once Java has ended; a crash leaves it.
     patience_s = time.monotonic() + (0 if code < 0 else 6)
-    while (state := read_state(arguments.name)) is not None and time.monotonic() < patience_s:
+    while (written := handle.state.is_written_down()) and time.monotonic() < patience_s:
         time.sleep(0.2)
-    stopped_elsewhere = state is None
+    stopped_elsewhere = not written
     handle.stop()
     if stopped_elsewhere:
         say("stopped")

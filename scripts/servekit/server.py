@@ -136,8 +136,9 @@ def stop_server(state: ServerState, grace_s: float = GRACE_S) -> bool:
         _until(lambda: not java_running(pid), grace_s)
     _end_rest(state, grace_s=3.0)
     shutil.rmtree(state.scratch, ignore_errors=True)
-    Path(state.key_file).unlink(missing_ok=True)
-    state.file.unlink(missing_ok=True)
+    if state.is_written_down():
+        Path(state.key_file).unlink(missing_ok=True)
+        state.file.unlink(missing_ok=True)
     return was_running
 
 

@@ -66,6 +66,11 @@ class ServerState:
         partial.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
         os.replace(partial, self.file)
 
+    def is_written_down(self) -> bool:
+        """Whether the file is still this server's, neither gone nor that of a later one of the same name."""
+        written = read_state(self.name)
+        return written is not None and written.scratch == self.scratch
+
     def whereabouts(self) -> Whereabouts:
         """Whether it is one of this machine's."""
         return whereabouts(Machine(self.host, self.boot_id))

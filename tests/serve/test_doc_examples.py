@@ -86,6 +86,7 @@ def test_examples_give_what_is_shown(
 ) -> None:
     monkeypatch.chdir(folder)
     monkeypatch.setenv("LLAVA_GAZE_TOKEN", current_token(asker.state))
+    monkeypatch.setenv("LLAVA_GAZE_SERVER", asker.state.name)
     monkeypatch.setenv("PATH", f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}")
     scope: dict[str, object] = {}
     for example in CHOSEN[name]:

@@ -18,7 +18,7 @@ import psutil
 import pytest
 from servekit.drain import duty_folder, waiting_requests
 from servekit.paths import ROOT, run_folder
-from servekit.state import ServerState, read_state
+from servekit.state import ServerState, read_keys, read_state
 
 from llava_viewer.client import Client
 from support.asking import Asker
@@ -39,8 +39,8 @@ def nothing_left() -> Iterator[None]:
     shutil.rmtree(run_folder(NAME), ignore_errors=True)
 
 
-def _started_in_the_background() -> ServerState:
-    command = [*SERVE, "llava-shapes", "--no-build", "--background", "--ports", "auto", "--name", NAME]
+def _started_in_the_background(*more: str) -> ServerState:
+    command = [*SERVE, "llava-shapes", "--no-build", "--background", "--ports", "auto", "--name", NAME, *more]
     subprocess.run(command, capture_output=True, timeout=300, check=True)
     state = read_state(NAME)
     assert state is not None
@@ -93,6 +93,58 @@ def test_background_beside_another_server_and_stop(asker: Asker, picture: bytes)
     assert "stopped" in stopped.stderr
     assert _gone(state)
     assert asker.workers()[0][0] == "READY"
+
+
+SHORT_KEYS = """
+import sys
+sys.path.insert(0, sys.argv.pop(1))
+import serve
+from servekit.cli import run
+from servekit.server import start_server
+serve.start_server = lambda *models, **how: start_server(*models, overrides={"token_expiration_min": "0.15"}, **how)
+run(serve.main)
+"""
+
+
+def test_a_server_in_the_background_keeps_its_keys_fresh(built_archive: Path, picture: bytes) -> None:
+    command = [sys.executable, "-c", SHORT_KEYS, str(ROOT / "scripts"), "llava-shapes", "--no-build", "--background"]
+    subprocess.run([*command, "--ports", "auto", "--name", NAME], capture_output=True, timeout=300, check=True)
+    state = read_state(NAME)
+    assert state is not None
+    keys = {read_keys(state)[kind]["key"] for kind in ("inference", "management")}
+    with Client.local(NAME, retry_s=5) as client:
+        end = time.monotonic() + 25  # more than two lives of a key of nine seconds
+        while time.monotonic() < end:
+            assert client.predict(picture, "How many?").answer
+            time.sleep(1)
+    for kind, address in (("inference", f"{state.http}/ping"), ("management", f"{state.management}/models")):
+        key = read_keys(state)[kind]["key"]
+        assert key not in keys
+        assert httpx.get(address, headers={"Authorization": f"Bearer {key}"}).status_code == 200
+
+
+def test_a_server_in_the_background_is_started_again(built_archive: Path, picture: bytes) -> None:
+    state = _started_in_the_background("--restart")
+    with Client.http(state.http, token=Path(state.key_file), retry_s=120) as client:
+        first = client.predict(picture, "How many?").answer
+        os.kill(state.pid, signal.SIGKILL)
+        assert client.predict(picture, "How many?").answer == first
+    again = read_state(NAME)
+    assert again is not None
+    assert (again.http, again.pid != state.pid) == (state.http, True)
+    shutil.rmtree(run_folder(f"{NAME}-crash"))
+
+
+def test_a_start_in_the_background_that_fails_or_is_interrupted_says_so(built_archive: Path) -> None:
+    command = [*SERVE, "llava-shapes", "--no-build", "--background", "--ports", "auto", "--name", NAME]
+    failed = subprocess.run([*command, "--timeout", "0.1"], capture_output=True, text=True, timeout=120, check=False)
+    assert (failed.returncode, "no ready worker in 0 s" in failed.stderr) == (1, True)
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        while (state := read_state(NAME)) is None or state.pid == 0:
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) == 130
+    assert _gone(state)
 
 
 def test_a_start_whose_addresses_nobody_reads_leaves_nothing(built_archive: Path) -> None:
