@@ -9,6 +9,7 @@ RUN ?=
 ARGS ?=
 QUICK ?=
 TORCH_INDEX ?=
+KEYS ?=
 REQUESTS ?= 20000
 MINUTES ?= 60
 
@@ -32,6 +33,7 @@ help: ## This list
 		MODEL 'which model: a YAML in model_store (now $(MODEL))' \
 		NAME 'which server, when several run (now $(NAME))' \
 		PORT 'first of five ports, or auto; empty: config.properties' \
+		KEYS 'serve: a file of named keys that stay the same' \
 		FROM 'download: a local folder instead of the hub' \
 		RUN 'report: the .npz file of a run; gpu: which run of the schedule' \
 		MINUTES 'soak: how long (now $(MINUTES)); figures of another length go to out/benchmarks' \
@@ -64,7 +66,7 @@ estimate: $(READY) ## Print what a request to MODEL takes, in bytes
 
 ##@ Serve
 serve: $(READY) ## Serve MODEL until Ctrl-C (PORT=auto: free ports)
-	@$(PY) scripts/serve.py $(MODEL) $(SERVER_NAME) $(if $(PORT),--ports $(PORT)) $(ARGS)
+	@$(PY) scripts/serve.py $(MODEL) $(SERVER_NAME) $(if $(PORT),--ports $(PORT)) $(if $(KEYS),--keys '$(KEYS)') $(ARGS)
 
 stop: $(READY) ## Stop the server NAME
 	@$(PY) scripts/serve.py --stop $(SERVER_NAME) $(ARGS)

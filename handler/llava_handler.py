@@ -37,6 +37,7 @@ class LlavaHandler:
         self._engine: Engine | None = None
         self._duty = Duty(None)
         self._worker = _worker_name(sys.argv)
+        self._named_keys = bool(os.environ.get("LLAVA_GAZE_NAMED_KEYS"))
 
     def initialize(self, context: Any) -> None:
         """Loads the model on the device that TorchServe gave to this worker."""
@@ -61,7 +62,14 @@ class LlavaHandler:
         begin = time.monotonic()
         with self._duty.batch(len(data)) as taken:
             items = [
-                Item.read(i, str(context.get_request_id(i)), row, _headers(context, i), on_duty=i < taken)
+                Item.read(
+                    i,
+                    str(context.get_request_id(i)),
+                    row,
+                    _headers(context, i),
+                    on_duty=i < taken,
+                    named_keys=self._named_keys,
+                )
                 for i, row in enumerate(data)
             ]
             asked = {item.index: item.asked for item in items if isinstance(item.asked, GenerateRequest)}

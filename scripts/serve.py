@@ -82,6 +82,7 @@ def _serve(arguments: argparse.Namespace, let_go: LetGo | None) -> int:
             name=arguments.name,
             ports=ports,
             tls=tls,
+            keys=arguments.keys,
             timeout_s=arguments.timeout,
             progress=say,
         )
@@ -177,6 +178,7 @@ def _arguments() -> argparse.Namespace:
     arguments.add_argument("--no-build", action="store_true", help="take the archive as it is")
     arguments.add_argument("--certificate", type=Path, metavar="PEM", help="TLS on the inference ports; the chain")
     arguments.add_argument("--private-key", type=Path, metavar="PEM", help="its key: PKCS #8, no password")
+    arguments.add_argument("--keys", type=Path, metavar="YAML", help="named keys of your own, which stay the same")
     arguments.add_argument("--restart", action="store_true", help="start again when TorchServe ends by itself")
     mode = arguments.add_mutually_exclusive_group()
     mode.add_argument("--background", action="store_true", help="return when ready, instead of staying until Ctrl-C")

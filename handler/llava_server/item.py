@@ -17,6 +17,9 @@ from llava_server.request import GenerateRequest
 from llava_wire.errors import RequestError
 from llava_wire.record import Record
 
+KEY_NAME = "x-llava-gaze-key"
+"""Where the name of a request's key stands."""
+
 
 @dataclass(frozen=True)
 class Item:
@@ -27,6 +30,7 @@ class Item:
         request_id: the front end's id of it.
         transport: how it came.
         request_bytes: its size.
+        key: the name of the key that it came with; None where all come with the same.
         asked: what it asks for, or why it is refused; a probe is answered and leaves no trace.
     """
 
@@ -34,11 +38,19 @@ class Item:
     request_id: str
     transport: Literal["http", "grpc"]
     request_bytes: int
+    key: str | None
     asked: GenerateRequest | Probe | RequestError
 
     @classmethod
     def read(
-        cls, index: int, request_id: str, row: Mapping[str, Any], head: Mapping[str, str], *, on_duty: bool
+        cls,
+        index: int,
+        request_id: str,
+        row: Mapping[str, Any],
+        head: Mapping[str, str],
+        *,
+        on_duty: bool,
+        named_keys: bool = False,
     ) -> Item:
         """Reads a row.
 
@@ -46,7 +58,11 @@ class Item:
             row: the fields that the front end took apart.
             head: its headers with names in lower case.
             on_duty: whether the worker still takes requests.
+            named_keys: whether whoever stands before the front end checks keys and names them.
         """
+        key = None
+        if named_keys:
+            row, key = _without_key(row, head)
         asked: GenerateRequest | Probe | RequestError
         try:
             asked = read_request(row, head) if on_duty else off_duty()
@@ -59,6 +75,7 @@ class Item:
             request_id=request_id,
             transport="http" if is_http(head) else "grpc",
             request_bytes=int(length) if length.isascii() and length.isdigit() else fields_bytes,
+            key=key,
             asked=asked,
         )
 
@@ -69,6 +86,8 @@ class Item:
     def log_line(self, result: Record | RequestError, fmt: str, *, with_prompt: bool) -> dict[str, Any]:
         """What the log says of it and of its result, the prompt only when that was asked for."""
         seen: dict[str, Any] = {"request": self.request_id, "transport": self.transport, "outcome": _outcome(result)}
+        if self.key is not None:
+            seen["key"] = self.key
         if isinstance(result, RequestError):
             seen["field"] = result.field
         else:
@@ -81,6 +100,15 @@ class Item:
         """What operators measure of it."""
         tokens, run = (0, {}) if isinstance(result, RequestError) else (len(result.tokens), result.run)
         return of_request(self.transport, _outcome(result), tokens, self.request_bytes, reply_bytes, run)
+
+
+def _without_key(row: Mapping[str, Any], head: Mapping[str, str]) -> tuple[Mapping[str, Any], str | None]:
+    """The row without the name of its key, and the name: a header over HTTP, a field over gRPC."""
+    if is_http(head):
+        return row, head.get(KEY_NAME)
+    name = row.get(KEY_NAME)
+    fields = {field: value for field, value in row.items() if field != KEY_NAME}
+    return fields, bytes(name).decode("ascii", "replace") if isinstance(name, bytes | bytearray) else None
 
 
 def _outcome(result: Record | RequestError) -> str:

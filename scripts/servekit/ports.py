@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import re
 import socket
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -55,6 +55,12 @@ def resolve_ports(choice: str | Ports | None, properties: dict[str, str]) -> Por
     if not re.fullmatch(r"\d{1,5}", choice) or not 1024 <= int(choice) <= 65531:
         raise Trouble(f"ports: got {choice!r}, allowed 'auto' or a first port of 1024 to 65531; five in a row are used")
     return Ports(configured.host, *range(int(choice), int(choice) + 5))
+
+
+def behind(ports: Ports) -> Ports:
+    """The same with other, free inference ports, for a TorchServe that has a gate before it."""
+    http, grpc = _free_ports(ports.host, 2)
+    return replace(ports, http=http, grpc=grpc)
 
 
 def require_free(ports: Ports) -> None:

@@ -12,8 +12,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -22,10 +20,13 @@ from types import TracebackType
 import psutil
 
 from llava_wire.machine import this_machine
-from servekit import causes, devices, preflight
-from servekit.drain import DUTY_FOLDER, DUTY_VARIABLE, duty_folder
-from servekit.paths import LOG_CONFIG, METRICS_CONFIG, MODEL_STORE, RUN_ROOT, Trouble, run_folder, shown
-from servekit.ports import Ports, listening, with_ports
+from servekit import causes, preflight
+from servekit.drain import duty_folder
+from servekit.gatekeeper import GATE_MODULE, NAMED_KEYS_VARIABLE, Gatekeeper, GateSettings
+from servekit.launching import launch, scratch_folder
+from servekit.named_keys import read_keys_file
+from servekit.paths import METRICS_CONFIG, MODEL_STORE, RUN_ROOT, Trouble, run_folder, shown
+from servekit.ports import Ports, behind, listening, with_ports
 from servekit.state import ServerState, current_token, java_running, only_start, own_state, worker_states
 from servekit.tls import Tls
 
@@ -34,8 +35,6 @@ _BEAT_S = 1.0
 """Often enough to renew a key within its last five seconds."""
 DEFAULT_NAME = "default"
 _LOAD_FAILED = ("Backend worker process died", "Load model failed")
-_SOCKET_ROOM = 60
-"""Longest scratch path in characters: worker sockets live below it and may have 107 in all."""
 
 
 class ServerHandle:
@@ -44,6 +43,7 @@ class ServerHandle:
     def __init__(self, state: ServerState, launcher: subprocess.Popen[bytes]) -> None:
         self.state = state
         self.launcher = launcher
+        self.gatekeeper: Gatekeeper | None = None
 
     def __enter__(self) -> ServerHandle:
         return self
@@ -62,6 +62,8 @@ class ServerHandle:
         while True:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 return self.launcher.wait(timeout=_BEAT_S)
+            if self.gatekeeper is not None:
+                self.gatekeeper.keep()
             # A server that does not answer now is not this loop's to mend.
             with contextlib.suppress(OSError, ValueError, KeyError, Trouble):
                 for kind in ("inference", "management"):
@@ -76,6 +78,7 @@ def start_server(
     store: Path = MODEL_STORE,
     overrides: Mapping[str, str] | None = None,
     tls: Tls | None = None,
+    keys: Path | None = None,
     timeout_s: float = 900.0,
     env: Mapping[str, str] | None = None,
     progress: Callable[[str], None] = lambda line: None,
@@ -88,6 +91,7 @@ def start_server(
         store: the folder with the archives.
         overrides: further keys of config.properties, for this server only.
         tls: certificate and key of the two inference ports; None leaves them plain.
+        keys: a file of named keys for the inference ports (`servekit.named_keys`); None for TorchServe's own alone.
 
     Raises:
         Trouble: with one line that says what to do.
@@ -95,27 +99,35 @@ def start_server(
     with only_start(name):
         if tls is not None:
             tls.check()
+        if keys is not None:
+            read_keys_file(keys)
         plan = preflight.check(
             models, name=name, ports=ports, store=store, env=dict(os.environ if env is None else env)
         )
         progress(f"java {plan.java.version} ({plan.java.origin}); models: {', '.join(models)}")
         folder = _fresh_folder(name)
-        scratch = _scratch()
+        scratch = scratch_folder()
+        inner = plan.ports if keys is None else behind(plan.ports)
         properties = {
-            **with_ports(plan.properties, plan.ports),
+            **with_ports(plan.properties, inner),
             "metrics_config": str(METRICS_CONFIG),
             **(overrides or {}),
         }
-        if tls is not None:
+        if tls is not None and keys is None:
             properties |= tls.properties(properties["inference_address"])
         config = folder / "config.properties"
         config.write_text("".join(f"{key}={value}\n" for key, value in properties.items()), encoding="utf-8")
-        launcher = _launch(models, store, folder, scratch, config, plan.env, plan.java.home)
+        env = {**plan.env, NAMED_KEYS_VARIABLE: "" if keys is None else "1"}
+        launcher = launch(models, store, folder, scratch, config, env, plan.java.home)
         state = _describe(name, models, folder, scratch, plan.ports, launcher.pid, tls)
         state.write()
         handle = ServerHandle(state, launcher)
         try:
-            handle.state = _wait_ready(handle, plan.ports, timeout_s, progress)
+            if keys is not None:
+                most_bytes = int(properties["max_request_size"])
+                settings = GateSettings.of(keys, plan.ports, inner, tls, state.key_file, most_bytes)
+                handle.gatekeeper = Gatekeeper(settings, state)
+            handle.state = _wait_ready(handle, [plan.ports, inner], timeout_s, progress)
         except BaseException:
             handle.stop()
             raise
@@ -156,56 +168,6 @@ def _fresh_folder(name: str) -> Path:
     return folder
 
 
-def _scratch() -> Path:
-    """A short private folder for archives, sockets and the pid file."""
-    for parent in (tempfile.gettempdir(), "/tmp"):
-        if len(parent) <= _SOCKET_ROOM - 12 and os.access(parent, os.W_OK):
-            return Path(tempfile.mkdtemp(prefix="lgaze-", dir=parent))
-    raise Trouble(
-        f"TMPDIR: got {tempfile.gettempdir()!r}, allowed a writable folder of at most {_SOCKET_ROOM - 12} characters "
-        "(worker sockets have a length limit); set TMPDIR to a shorter one"
-    )
-
-
-def _launch(
-    models: Sequence[str],
-    store: Path,
-    folder: Path,
-    scratch: Path,
-    config: Path,
-    env: Mapping[str, str],
-    java_home: Path,
-) -> subprocess.Popen[bytes]:
-    clean = {key: value for key, value in devices.sanitised(env).items() if not key.startswith("TS_")}
-    # PYTHONPATH would let the checkout's packages stand in for the archive's.
-    clean.pop("PYTHONPATH", None)
-    clean |= {
-        "JAVA_HOME": str(java_home),
-        "TMPDIR": str(scratch),
-        "TEMP": str(scratch),
-        "LOG_LOCATION": str(folder / "logs"),
-        "METRICS_LOCATION": str(folder / "logs"),
-        DUTY_VARIABLE: str(folder / DUTY_FOLDER),
-        # The worker never fetches anything: weights are a folder, and a missing file must be an error, not a download.
-        "HF_HUB_OFFLINE": "1",
-        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-        "PYTHONUNBUFFERED": "1",
-    }
-    command = [sys.executable, "-m", "ts.model_server", "--start", "--foreground", "--ncs"]
-    command += ["--log-config", str(LOG_CONFIG), "--ts-config", str(config), "--model-store", str(store)]
-    command += ["--models", *(f"{model}={model}.mar" for model in models)]
-    with (folder / "logs" / "console.log").open("wb") as console:
-        return subprocess.Popen(
-            command,
-            cwd=folder,
-            env=clean,
-            stdin=subprocess.DEVNULL,
-            stdout=console,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-
-
 def _describe(
     name: str,
     models: Sequence[str],
@@ -233,8 +195,10 @@ def _describe(
     )
 
 
-def _wait_ready(handle: ServerHandle, ports: Ports, timeout_s: float, progress: Callable[[str], None]) -> ServerState:
-    """Waits for READY workers and the gRPC port: ping answers long before, and also while a model never loads."""
+def _wait_ready(
+    handle: ServerHandle, ports: Sequence[Ports], timeout_s: float, progress: Callable[[str], None]
+) -> ServerState:
+    """Waits for READY workers and the gRPC ports: ping answers long before, and also while a model never loads."""
     state, logs = handle.state, Path(handle.state.logs)
     begin = time.monotonic()
     last_said = begin
@@ -249,7 +213,7 @@ def _wait_ready(handle: ServerHandle, ports: Ports, timeout_s: float, progress: 
             _until(lambda: causes.exceptions(logs) != [], 3.0)  # the traceback is still being written
             raise Trouble(f"worker: died while loading ({causes.cause(logs)}); see {shown(logs)}")
         waiting -= {model for model in waiting if _ready(state, model)}
-        if not waiting and listening(ports.host, ports.grpc):
+        if not waiting and all(listening(one.host, one.grpc) for one in ports):
             ready = dataclasses.replace(state, status="ready")
             ready.write()
             progress(f"ready in {time.monotonic() - begin:.1f} s")
@@ -275,7 +239,11 @@ def _java_pid(scratch: Path) -> int:
 
 
 def _end_rest(state: ServerState, grace_s: float) -> None:
-    """Workers end by themselves when Java is gone; what remains of this server is killed."""
+    """Workers end by themselves when Java is gone, the gate is told to; what remains of this server is killed."""
+    for process in _processes(state):
+        with contextlib.suppress(psutil.Error):
+            if GATE_MODULE in process.cmdline():
+                process.terminate()
     _, remaining = psutil.wait_procs(list(_processes(state)), timeout=grace_s)
     for process in remaining:
         with contextlib.suppress(psutil.Error):

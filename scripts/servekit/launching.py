@@ -1,0 +1,78 @@
+"""TorchServe's process: its command line, its environment, and the short folder that its sockets need.
+
+Flow: models, folders, properties, environment -> a clean environment and an explicit list of archives -> the process.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from servekit import devices
+from servekit.drain import DUTY_FOLDER, DUTY_VARIABLE
+from servekit.paths import LOG_CONFIG, Trouble
+
+_SOCKET_ROOM = 60
+"""Longest scratch path in characters: worker sockets live below it and may have 107 in all."""
+
+
+def scratch_folder() -> Path:
+    """A short private folder for archives, sockets and the pid file."""
+    for parent in (tempfile.gettempdir(), "/tmp"):
+        if len(parent) <= _SOCKET_ROOM - 12 and os.access(parent, os.W_OK):
+            return Path(tempfile.mkdtemp(prefix="lgaze-", dir=parent))
+    raise Trouble(
+        f"TMPDIR: got {tempfile.gettempdir()!r}, allowed a writable folder of at most {_SOCKET_ROOM - 12} characters "
+        "(worker sockets have a length limit); set TMPDIR to a shorter one"
+    )
+
+
+def launch(
+    models: Sequence[str],
+    store: Path,
+    folder: Path,
+    scratch: Path,
+    config: Path,
+    env: Mapping[str, str],
+    java_home: Path,
+) -> subprocess.Popen[bytes]:
+    """Starts TorchServe in a process group of its own.
+
+    Args:
+        models, store: archives, by name, and their folder.
+        folder: the run folder; scratch: the temporary one.
+        config: its properties.
+        env: the environment; what would change TorchServe or the archive's packages is taken out.
+    """
+    clean = {key: value for key, value in devices.sanitised(env).items() if not key.startswith("TS_")}
+    # PYTHONPATH would let the checkout's packages stand in for the archive's.
+    clean.pop("PYTHONPATH", None)
+    clean |= {
+        "JAVA_HOME": str(java_home),
+        "TMPDIR": str(scratch),
+        "TEMP": str(scratch),
+        "LOG_LOCATION": str(folder / "logs"),
+        "METRICS_LOCATION": str(folder / "logs"),
+        DUTY_VARIABLE: str(folder / DUTY_FOLDER),
+        # The worker never fetches anything: weights are a folder, and a missing file must be an error, not a download.
+        "HF_HUB_OFFLINE": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "PYTHONUNBUFFERED": "1",
+    }
+    command = [sys.executable, "-m", "ts.model_server", "--start", "--foreground", "--ncs"]
+    command += ["--log-config", str(LOG_CONFIG), "--ts-config", str(config), "--model-store", str(store)]
+    command += ["--models", *(f"{model}={model}.mar" for model in models)]
+    with (folder / "logs" / "console.log").open("wb") as console:
+        return subprocess.Popen(
+            command,
+            cwd=folder,
+            env=clean,
+            stdin=subprocess.DEVNULL,
+            stdout=console,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )

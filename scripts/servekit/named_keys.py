@@ -1,0 +1,112 @@
+"""Keys of one's own that stay the same: a private file of names and keys, read again whenever it changes.
+
+Flow: file -> `NamedKeys` -> the header that came with a request -> the name of its key, or None.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from servekit.paths import Trouble
+
+OWN = "server"
+"""What the key is called that TorchServe makes at every start, which the tools of this machine use."""
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_KEY = re.compile(r"[\x21-\x7e]{16,256}")
+_BEARER = re.compile(r"Bearer[ \t]+(\S+)[ \t]*")
+
+
+def read_keys_file(path: Path) -> dict[str, str]:
+    """Names and keys of a file, checked.
+
+    Raises:
+        Trouble: no such file, one that others may read, or content that is not `keys:` with names and keys.
+    """
+    try:
+        mode = path.stat().st_mode
+        content = yaml.safe_load(path.read_text("utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        # Of a YAML error the place alone: its text quotes the file.
+        reason = error.strerror if isinstance(error, OSError) else f"not YAML, {_mark(error)}"
+        raise Trouble(f"keys: got {path} ({reason}), allowed a readable YAML file; mend it") from None
+    if mode & 0o077:
+        raise Trouble(f"keys: got {path} with mode {mode & 0o777:o}, allowed 600; run: chmod 600 {path}")
+    section = content.get("keys") if isinstance(content, dict) and set(content) == {"keys"} else None
+    if not isinstance(section, dict):
+        raise Trouble(f"keys: got no mapping `keys:` alone in {path}, allowed one of names to keys; mend it")
+    for name, key in section.items():
+        if not isinstance(name, str) or not _NAME.fullmatch(name) or name == OWN:
+            raise Trouble(
+                f"keys: got the name {str(name)[:80]!r}, allowed 1 to 64 letters, digits, '.', '_' and '-' (quote "
+                f"numbers), not {OWN!r}; rename it"
+            )
+        if not isinstance(key, str) or not _KEY.fullmatch(key):
+            raise Trouble(
+                f"keys.{name}: got a key that is not 16 to 256 printable ASCII characters without blanks, allowed such "
+                "text in quotes; make one: python -c 'import secrets; print(secrets.token_urlsafe(24))'"
+            )
+    if len(set(section.values())) != len(section):
+        raise Trouble(f"keys: got one key under two names in {path}, allowed a key for each; make another")
+    return dict(section)
+
+
+class NamedKeys:
+    """Whose key a request carries.
+
+    Args:
+        path: the file, read again when it changes; while it is damaged the keys stay as they were.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._seen: tuple[int, int, int] | None = None
+        self._digests: dict[str, bytes] = {}
+        self.trouble = ""
+
+    def name_of(self, authorization: str | None, own_key: str | None) -> str | None:
+        """The name of the key in an Authorization header; None for none, and for a key that nobody has.
+
+        Every key is compared, each in constant time, so that the time tells nothing about them.
+
+        Args:
+            authorization: "Bearer KEY".
+            own_key: the server's own key of the moment, when there is one.
+        """
+        match = _BEARER.fullmatch(authorization or "")
+        if match is None:
+            return None
+        self._refresh()
+        known = self._digests if own_key is None else {**self._digests, OWN: _digest(own_key)}
+        given = _digest(match[1])
+        found = [name for name, digest in known.items() if hmac.compare_digest(digest, given)]
+        return found[0] if found else None
+
+    def _refresh(self) -> None:
+        try:
+            seen = self._path.stat()
+            mark = (seen.st_mtime_ns, seen.st_size, seen.st_ino)
+        except OSError:
+            mark = (0, 0, 0)
+        if mark == self._seen:
+            return
+        self._seen = mark
+        try:
+            self._digests = {name: _digest(key) for name, key in read_keys_file(self._path).items()}
+            self.trouble = ""
+        except Trouble as trouble:
+            self.trouble = str(trouble)
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
+
+
+def _mark(error: Any) -> str:
+    mark = getattr(error, "problem_mark", None)
+    return f"line {mark.line + 1}" if mark is not None else "not UTF-8"
