@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from build_mar import build
 from servekit.paths import run_folder
 from servekit.server import start_server
+from servekit.tls import Tls
 
 from support.asking import MODEL, Asker
 from support.pictures import scene_bytes
@@ -36,3 +38,17 @@ def asker(built_archive: Path) -> Iterator[Asker]:
 def picture() -> bytes:
     """A landscape picture as a PNG file."""
     return scene_bytes(256, 192, seed=5)
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Tls:
+    """A self-signed certificate for this machine, and its key."""
+    if shutil.which("openssl") is None:
+        pytest.skip("no openssl: apt-get install openssl")
+    folder = tmp_path_factory.mktemp("tls")
+    tls = Tls(folder / "certificate.pem", folder / "key.pem")
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
+    command += ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+    command += ["-keyout", str(tls.private_key), "-out", str(tls.certificate)]
+    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    return tls

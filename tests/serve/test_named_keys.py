@@ -21,6 +21,7 @@ from servekit.named_keys import NamedKeys, read_keys_file
 from servekit.paths import Trouble, run_folder
 from servekit.server import ServerHandle, start_server
 from servekit.state import read_keys
+from servekit.tls import Tls
 
 from llava_server.item import KEY_NAME, Item
 from llava_viewer.client import Client, RequestError, StreamedToken
@@ -240,13 +241,21 @@ def test_a_gate_that_dies_is_started_again(gated: ServerHandle, picture: bytes) 
 
 
 @pytest.mark.serve
-def test_named_keys_outlive_a_server(gated: ServerHandle, keys_file: Path, picture: bytes) -> None:
+def test_named_keys_outlive_a_server_and_go_with_tls(
+    gated: ServerHandle, keys_file: Path, certificate: Tls, picture: bytes
+) -> None:
     """Last of this module: another server with the same file, with a key of its own that is new."""
     name = f"{NAME}-again"
-    with start_server([MODEL], name=name, ports="auto", keys=keys_file, timeout_s=300) as again:
+    with start_server([MODEL], name=name, ports="auto", keys=keys_file, tls=certificate, timeout_s=300) as again:
         assert read_keys(again.state)["inference"]["key"] != read_keys(gated.state)["inference"]["key"]
-        for client in clients(again, token=ALICE):
+        for client in clients(again, token=ALICE, ca_file=certificate.certificate):
             assert client.predict(picture, PROMPT).answer
+        for client in clients(again, token="wrong", ca_file=certificate.certificate):
+            with pytest.raises(RequestError, match="token"):
+                client.predict(picture, PROMPT)
+        plain = again.state.http.replace("https://", "http://")
+        with Client.http(plain, token=ALICE, retry_s=0) as client, pytest.raises(RequestError):
+            client.predict(picture, PROMPT)
     shutil.rmtree(run_folder(name), ignore_errors=True)
 
 

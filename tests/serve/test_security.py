@@ -31,20 +31,6 @@ PROMPT = "What color is the square?"
 
 
 @pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Tls:
-    """A self-signed certificate for this machine, and its key."""
-    if shutil.which("openssl") is None:
-        pytest.skip("no openssl: apt-get install openssl")
-    folder = tmp_path_factory.mktemp("tls")
-    tls = Tls(folder / "certificate.pem", folder / "key.pem")
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
-    command += ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
-    command += ["-keyout", str(tls.private_key), "-out", str(tls.certificate)]
-    subprocess.run(command, check=True, capture_output=True, timeout=60)
-    return tls
-
-
-@pytest.fixture(scope="module")
 def guarded(built_archive: Path, certificate: Tls) -> Iterator[Asker]:
     """A server with TLS on both inference ports."""
     name = f"test-tls-{os.getpid()}"
