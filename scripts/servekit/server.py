@@ -27,7 +27,7 @@ from servekit.launching import launch, scratch_folder
 from servekit.named_keys import read_keys_file
 from servekit.paths import METRICS_CONFIG, MODEL_STORE, RUN_ROOT, Trouble, run_folder, shown
 from servekit.ports import Ports, behind, listening, with_ports
-from servekit.state import ServerState, current_token, java_running, only_start, own_state, worker_states
+from servekit.state import ServerState, java_running, keep_keys_fresh, only_start, own_state, worker_states
 from servekit.tls import Tls
 
 GRACE_S = 20.0
@@ -64,10 +64,7 @@ class ServerHandle:
                 return self.launcher.wait(timeout=_BEAT_S)
             if self.gatekeeper is not None:
                 self.gatekeeper.keep()
-            # A server that does not answer now is not this loop's to mend.
-            with contextlib.suppress(OSError, ValueError, KeyError, Trouble):
-                for kind in ("inference", "management"):
-                    current_token(self.state, kind)
+            keep_keys_fresh(self.state)
 
 
 def start_server(
@@ -214,6 +211,7 @@ def _wait_ready(
             raise Trouble(f"worker: died while loading ({causes.cause(logs)}); see {shown(logs)}")
         waiting -= {model for model in waiting if _ready(state, model)}
         if not waiting and all(listening(one.host, one.grpc) for one in ports):
+            keep_keys_fresh(state)
             ready = dataclasses.replace(state, status="ready")
             ready.write()
             progress(f"ready in {time.monotonic() - begin:.1f} s")

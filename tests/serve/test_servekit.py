@@ -232,7 +232,7 @@ def test_whoever_waits_for_a_server_keeps_its_keys_fresh(monkeypatch: pytest.Mon
                 raise subprocess.TimeoutExpired("torchserve", timeout)
             return 7
 
-    monkeypatch.setattr(server, "current_token", renew)
+    monkeypatch.setattr(state, "current_token", renew)
     one = state.ServerState("n", "ready", ("m",), "", "", "", "", "", "", "", 0, 0)
     assert server.ServerHandle(one, Launcher()).wait() == 7  # type: ignore[arg-type]
     assert beats == ["inference"] * 3
