@@ -124,6 +124,7 @@ def test_a_server_in_the_background_keeps_its_keys_fresh(built_archive: Path, pi
         assert httpx.get(address, headers={"Authorization": f"Bearer {key}"}).status_code == 200
 
 
+@pytest.mark.long
 def test_a_server_in_the_background_is_started_again(built_archive: Path, picture: bytes) -> None:
     state = _started_in_the_background("--restart")
     with Client.http(state.http, token=Path(state.key_file), retry_s=120) as client:

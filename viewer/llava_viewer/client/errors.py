@@ -51,8 +51,8 @@ _RULES = (
         "Token Authorization failed",
         "unauthorized",
         "token",
-        "got a missing, wrong or expired key, allowed the server's current one; name its key_file.json, "
-        "or put the key in LLAVA_GAZE_TOKEN",
+        "got a missing, wrong or expired key, allowed the server's current one; on its own machine name none and unset "
+        "LLAVA_GAZE_TOKEN, elsewhere name its key_file.json, or put the key in LLAVA_GAZE_TOKEN",
     ),
     _Rule("Model not found", "not_found", "model", _UNKNOWN_MODEL),
     _Rule("Model version", "not_found", "model", "got an unknown version, allowed a served one; leave it out"),
