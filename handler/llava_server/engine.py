@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from llava_server import estimate as sizes
-from llava_server.batch import BatchRun
+from llava_server.batch import BatchItem, BatchRun
 from llava_server.beams import beam_search
 from llava_server.generate import Progress, generate, steps_of
 from llava_server.loading import LoadedModel, load, prepare
@@ -249,13 +249,43 @@ class Engine:
             decoding = batch[0].checked.kind == "decode"
             run = generate(self.loaded, items, static) if decoding else replay(self.loaded, items)
             for entry, group in zip(batch, groups, strict=True):
-                built = [
-                    self._builder.build(entry.checked.request, item, run, first + i, len(items), entry.preprocess_ms)
-                    for i, item in enumerate(group)
-                ]
+                results.append(self._together(entry, group, run, first, len(items)))
                 first += len(group)
-                results.append(_together(built))
         return results
+
+    def _together(
+        self, entry: Prepared, group: Sequence[BatchItem], run: BatchRun, first: int, batch: int
+    ) -> Record | RequestError:
+        """The sequences of one request as one record; one refusal refuses the request.
+
+        Args:
+            entry: the request.
+            group: its items.
+            run: the finished batch.
+            first: the place of `group[0]` in the batch.
+            batch: the batch's size.
+        """
+
+        def build(place: int, item: BatchItem, **how: bool) -> Record | RequestError:
+            return self._builder.build(
+                entry.checked.request, item, run, first + place, batch, entry.preprocess_ms, **how
+            )
+
+        built = [build(place, item) for place, item in enumerate(group)]
+        if any(isinstance(one, Record) for one in built):
+            # Of several answers a short one must not cost the others: it shows its last step, and says so.
+            built = [
+                build(i, group[i], or_last=True)
+                if isinstance(one, RequestError) and one.field == "options.steps"
+                else one
+                for i, one in enumerate(built)
+            ]
+        records = []
+        for result in built:
+            if isinstance(result, RequestError):
+                return result
+            records.append(result)
+        return replace(records[0], alternatives=tuple(replace(record, run={}) for record in records[1:]))
 
     def _drop_late(self, batch: Sequence[Prepared]) -> list[Record | RequestError]:
         """Refuses what is past its deadline before it started, and runs the rest."""
@@ -263,16 +293,6 @@ class Engine:
         rest = [entry for entry in batch if entry.items[0].deadline_s > now]
         answers = iter(self._run_batch(rest) if rest else [])
         return [next(answers) if entry.items[0].deadline_s > now else _late(entry) for entry in batch]
-
-
-def _together(built: Sequence[Record | RequestError]) -> Record | RequestError:
-    """The sequences of one request as one record; one refusal refuses the request."""
-    records = []
-    for result in built:
-        if isinstance(result, RequestError):
-            return result
-        records.append(result)
-    return replace(records[0], alternatives=tuple(replace(record, run={}) for record in records[1:]))
 
 
 def _first_line(error: Exception) -> str:

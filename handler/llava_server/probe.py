@@ -24,11 +24,13 @@ class Observation:
         keys: the rotated keys, [kv head, position, head_dim].
         options: names of what was handed over beside queries, keys, values and mask, without what was None -> the
             first layer that did.
+        hiding: layers whose last position does not see every key.
     """
 
     modules: dict[int, torch.nn.Module] = field(default_factory=dict)
     keys: dict[int, torch.Tensor] = field(default_factory=dict)
     options: dict[str, int] = field(default_factory=dict)
+    hiding: list[int] = field(default_factory=list)
 
     def record(self, call: AttentionCall) -> None:
         """See `llava_server.capture.Recorder`."""
@@ -37,6 +39,8 @@ class Observation:
         for name, value in call.options.items():
             if value is not None:
                 self.options.setdefault(name, call.layer)
+        if call.mask is not None and not bool(call.mask[:, :, -1].all()):
+            self.hiding.append(call.layer)
 
 
 @torch.inference_mode()
@@ -49,7 +53,7 @@ def observe(model: Any, positions: Sequence[int]) -> Observation:
     """
     seen = Observation()
     device = model.get_input_embeddings().weight.device
-    ids = torch.arange(1, 1 + len(positions), device=device)[None]
+    ids = torch.arange(len(positions), device=device)[None] % 8 + 1
     place = torch.tensor([list(positions)], device=device)
     model(input_ids=ids, position_ids=place, attention_mask=torch.ones_like(ids), use_cache=False, query_capture=seen)
     return seen

@@ -67,7 +67,15 @@ class RecordBuilder:
 
     @torch.inference_mode()
     def build(
-        self, request: GenerateRequest, item: BatchItem, run: BatchRun, index: int, batch: int, preprocess_ms: float
+        self,
+        request: GenerateRequest,
+        item: BatchItem,
+        run: BatchRun,
+        index: int,
+        batch: int,
+        preprocess_ms: float,
+        *,
+        or_last: bool = False,
     ) -> Record | RequestError:
         """The record of one item of a batch, or a RequestError when it has no row to show or to average.
 
@@ -78,10 +86,15 @@ class RecordBuilder:
             index: the item's row in the batch.
             batch: the batch's size, for the run block.
             preprocess_ms: time spent on picture and prompt.
+            or_last: an answer that ended before every step asked for shows its last step, with a note.
         """
         started = time.perf_counter()
         decoded, options = run.decoded[index], item.plan.options
         tokens = self.reader().all(decoded)
+        about_steps: tuple[Note, ...] = ()
+        if or_last:
+            item, about_steps = _with_last_step(item, len(tokens))
+            options = item.plan.options
         queries = _queries(item, len(tokens))
         answered = any(query.kind == "answer" for query in queries)
         if not queries or (not answered and any(view.reduction == "all" for view in item.plan.views)):
@@ -117,7 +130,7 @@ class RecordBuilder:
             sampling=_sampling(item, decoded, plain=self._loaded.choosing is None),
             software=self._software,
             checks={name: dict(check) for name, check in self._loaded.checks.items()},
-            notes=(*self._loaded.notes, *item.prompt.notes, *item.image.notes, *about_views),
+            notes=(*self._loaded.notes, *item.prompt.notes, *item.image.notes, *about_steps, *about_views),
         )
         timings = {
             "batch_size": batch,
@@ -225,6 +238,15 @@ def _queries(item: BatchItem, count: int) -> tuple[Query, ...]:
     if options.rows != "answer":
         rows += [Query("prompt", position, position, 0) for position in item.prompt.question]
     return tuple(rows)
+
+
+def _with_last_step(item: BatchItem, count: int) -> tuple[BatchItem, tuple[Note, ...]]:
+    """The same item asking for the last of its `count` steps, and the note that says so."""
+    steps, last = item.plan.options.steps, count - 1
+    options = replace(item.plan.options, steps=(last,))
+    asked = ", ".join(map(str, steps))
+    text = f"This answer ended at step {last}, before the steps asked for ({asked}); its last step is shown instead."
+    return replace(item, plan=replace(item.plan, options=options)), (Note("steps-ended", "options.steps", text),)
 
 
 def _mean_steps(item: BatchItem, queries: tuple[Query, ...], tokens: tuple[Token, ...]) -> tuple[int, ...]:

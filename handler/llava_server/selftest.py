@@ -109,11 +109,16 @@ def self_test(loaded: LoadedModel, static: StaticDecoder | None = None) -> dict[
     bare = replace(loaded, eos_ids=(), choosing=None)
     modules = _attention_modules(bare)
     items = _items(bare)
+    statically = _Found(0, 0, 0, 0)
     try:
-        with _layer_inputs(bare) as states:
-            run = generate(bare, items)
-        found = [_compared(bare, item, run, index, modules, states) for index, item in enumerate(items)]
-        statically = _Found(0, 0, 0, 0) if static is None else _repeated(bare, items, run, static)
+        found = []
+        # As the engine does: where a longer neighbour changes an answer, each runs alone.
+        for batch in [[item] for item in items] if loaded.length_dependent else [items]:
+            with _layer_inputs(bare) as states:
+                run = generate(bare, batch)
+            found += [_compared(bare, item, run, index, modules, states) for index, item in enumerate(batch)]
+            if static is not None:
+                statically = _repeated(bare, batch, run, static)
     except SettingsError:
         raise
     except Exception as error:

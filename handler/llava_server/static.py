@@ -23,6 +23,7 @@ from llava_server.capture import AttentionCall, QueryCapture
 from llava_server.loading import LoadedModel
 from llava_server.memory import device_memory
 from llava_server.plan import ModelFacts
+from llava_server.probe import observe
 from llava_server.settings import ModelSettings, SettingsError
 
 _WARM_STEPS = 3
@@ -165,6 +166,29 @@ def buffer_bytes(facts: ModelFacts, settings: ModelSettings) -> int:
     return max(settings.compile_batches) * longest * per_slot
 
 
+def check_sight(loaded: LoadedModel, length: int) -> None:
+    """Refuses models whose layers hide keys, or turn them by other angles, within the length of the buffers.
+
+    The compiled step gives every layer one mask that hides padding alone. Seen by running a text of that length, so
+    that no kind of window needs to be known by name.
+
+    Args:
+        loaded: the model.
+        length: slots of the longest bucket.
+
+    Raises:
+        SettingsError: naming the layers.
+    """
+    hidden = observe(loaded.model, range(length)).hiding
+    if not hidden and not loaded.length_dependent:
+        return
+    found = f"layers {hidden} that do not read a whole text" if hidden else "rotary angles that change with the text"
+    raise SettingsError(
+        f"handler.compile: got true for a model with {found} of {length} tokens, allowed for models that do; set "
+        "compile: false, or smaller compile_text_tokens"
+    )
+
+
 def compiled_decoder(loaded: LoadedModel, settings: ModelSettings) -> StaticDecoder:
     """The compiled buckets that a model's YAML asks for, warmed up.
 
@@ -180,6 +204,7 @@ def compiled_decoder(loaded: LoadedModel, settings: ModelSettings) -> StaticDeco
             f"handler.compile: got buffers of {needed} bytes, allowed {memory}; "
             "lower compile_batches or compile_text_tokens"
         )
+    check_sight(loaded, min(loaded.facts.picture_tokens + max(settings.compile_text_tokens), loaded.facts.context))
     decoder = StaticDecoder(loaded, settings.compile_batches, settings.compile_text_tokens)
     try:
         decoder.warm_up()

@@ -19,7 +19,7 @@ NEVER = 1_000_000
 """An end of sequence outside of every vocabulary: random models would end at random."""
 
 
-def _text(kind: Callable[..., Any], **more: Any) -> Callable[[int], Any]:
+def text_model(kind: Callable[..., Any], **more: Any) -> Callable[[int], Any]:
     def build(vocabulary: int) -> Any:
         shape = {
             "vocab_size": vocabulary, "hidden_size": WIDTH, "intermediate_size": 48, "num_hidden_layers": LAYERS,
@@ -33,26 +33,26 @@ def _text(kind: Callable[..., Any], **more: Any) -> Callable[[int], Any]:
 
 _EXPERTS = {"num_local_experts": 2, "num_experts_per_tok": 1}
 WORKING: dict[str, Callable[[int], Any]] = {
-    "llama": _text(tf.LlamaConfig),
-    "mistral, window": _text(tf.MistralConfig, sliding_window=34),
-    "mixtral, window": _text(tf.MixtralConfig, sliding_window=34, **_EXPERTS),
-    "phi3, window": _text(tf.Phi3Config, sliding_window=34),
-    "starcoder2, window": _text(tf.Starcoder2Config, sliding_window=34),
-    "qwen2, window in one layer": _text(
+    "llama": text_model(tf.LlamaConfig),
+    "mistral, window": text_model(tf.MistralConfig, sliding_window=34),
+    "mixtral, window": text_model(tf.MixtralConfig, sliding_window=34, **_EXPERTS),
+    "phi3, window": text_model(tf.Phi3Config, sliding_window=34),
+    "starcoder2, window": text_model(tf.Starcoder2Config, sliding_window=34),
+    "qwen2, window in one layer": text_model(
         tf.Qwen2Config, use_sliding_window=True, sliding_window=34, layer_types=["full_attention", "sliding_attention"]
     ),
-    "qwen3": _text(tf.Qwen3Config),
-    "gemma": _text(tf.GemmaConfig),
-    "granite": _text(tf.GraniteConfig, attention_multiplier=0.25, embedding_multiplier=3.0),
-    "gpt-neox": _text(tf.GPTNeoXConfig, num_key_value_heads=HEADS),
+    "qwen3": text_model(tf.Qwen3Config),
+    "gemma": text_model(tf.GemmaConfig),
+    "granite": text_model(tf.GraniteConfig, attention_multiplier=0.25, embedding_multiplier=3.0),
+    "gpt-neox": text_model(tf.GPTNeoXConfig, num_key_value_heads=HEADS),
 }
 """Families whose maps the engine shows, windows included."""
 REFUSED: dict[str, Callable[[int], Any]] = {
-    "gpt-oss, sinks": _text(
+    "gpt-oss, sinks": text_model(
         tf.GptOssConfig, sliding_window=34, layer_types=["sliding_attention", "full_attention"], **_EXPERTS
     ),
-    "gemma 2, soft cap": _text(tf.Gemma2Config, sliding_window=34, query_pre_attn_scalar=8, attn_logit_softcapping=5.0),
-    "deepseek-v3, latent cache": _text(
+    "gemma 2, soft cap": text_model(tf.Gemma2Config, sliding_window=34, query_pre_attn_scalar=8, attn_logit_softcapping=5.0),
+    "deepseek-v3, latent cache": text_model(
         tf.DeepseekV3Config, num_key_value_heads=HEADS, q_lora_rank=16, kv_lora_rank=16, qk_rope_head_dim=4,
         qk_nope_head_dim=4, v_head_dim=8, n_routed_experts=2, n_group=1, topk_group=1, num_experts_per_tok=1,
         moe_intermediate_size=16, first_k_dense_replace=1,
