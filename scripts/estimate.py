@@ -69,7 +69,7 @@ def table(store: Path, model: str, options: object, prompt_tokens: int) -> list[
     """
     settings, config, facts, plan = planned(store, model, options)
     weights = weight_bytes(config, getattr(torch, settings.dtype), settings.quantization)
-    needed = sized(plan, facts, Extent.of(plan, prompt_tokens + facts.image_tokens, prompt_tokens))
+    needed = sized(plan, facts, Extent.of(plan, prompt_tokens + facts.picture_tokens, prompt_tokens))
     buffers = buffer_bytes(facts, settings) if settings.compile else 0
     memory = [device_memory(place) for place in devices_of(device_of(settings))]
     return [

@@ -51,7 +51,9 @@ REFUSED: dict[str, Callable[[int], Any]] = {
     "gpt-oss, sinks": text_model(
         tf.GptOssConfig, sliding_window=34, layer_types=["sliding_attention", "full_attention"], **_EXPERTS
     ),
-    "gemma 2, soft cap": text_model(tf.Gemma2Config, sliding_window=34, query_pre_attn_scalar=8, attn_logit_softcapping=5.0),
+    "gemma 2, soft cap": text_model(
+        tf.Gemma2Config, sliding_window=34, query_pre_attn_scalar=8, attn_logit_softcapping=5.0
+    ),
     "deepseek-v3, latent cache": text_model(
         tf.DeepseekV3Config, num_key_value_heads=HEADS, q_lora_rank=16, kv_lora_rank=16, qk_rope_head_dim=4,
         qk_nope_head_dim=4, v_head_dim=8, n_routed_experts=2, n_group=1, topk_group=1, num_experts_per_tok=1,
