@@ -18,7 +18,7 @@ from llava_wire.schema import Note
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", HEIF, AVIF)
 """The formats that are read, by Pillow's names; the last two where their decoders are installed."""
 _FIRST_BYTES = (
-    (b"\x89PNG", "PNG"), (b"\xff\xd8\xff", "JPEG"), (b"RIFF", "WEBP"), (b"GIF8", "GIF"), (b"BM", "BMP"),
+    (b"\x89PNG", "PNG"), (b"\xff\xd8\xff", "JPEG"), (b"GIF8", "GIF"), (b"BM", "BMP"),
     (b"II*\0", "TIFF"), (b"MM\0*", "TIFF"), (b"II+\0", "TIFF"), (b"MM\0+", "TIFF"),
 )  # fmt: skip
 _OTHERS = (
@@ -33,6 +33,7 @@ _OTHERS = (
     (b"IIU\0", "a camera's raw picture", "develop it, or send its JPEG"),
     (b"IIR", "a camera's raw picture", "develop it, or send its JPEG"),
     (b"MMOR", "a camera's raw picture", "develop it, or send its JPEG"),
+    (b"RIFF", "a sound or film", "send a picture of it"),
     (b"data:", "a data URI", "send the bytes alone, in JSON as base64 without the prefix"),
 )
 _MARKUP = re.compile(rb"\s*(?:\xef\xbb\xbf)?\s*<(?:\?xml|!doctype|html|svg)", re.IGNORECASE)
@@ -82,6 +83,8 @@ def picture_file(data: bytes) -> PictureFile:
     """
     found = phones.brands(data)
     kind = next((kind for first, kind in _FIRST_BYTES if data.startswith(first)), phones.phone_format(found))
+    if data.startswith(b"RIFF") and data[8:12] in (b"WEBP", b""):
+        kind = "WEBP"
     if kind is None:
         raise _other(data, found)
     if kind in (HEIF, AVIF):
@@ -103,9 +106,7 @@ def unsupported(what: str) -> UnsupportedPictureError:
 
 def undecodable(kind: str) -> UnsupportedPictureError:
     """The refusal of a format whose decoder is not installed."""
-    name, cure = (
-        ("a HEIC picture", "install llava-gaze[heif]") if kind == HEIF else ("an AVIF picture", "a newer Pillow")
-    )
+    name, cure = ("a HEIC picture", "install pillow-heif") if kind == HEIF else ("an AVIF picture", "a newer Pillow")
     allowed = ", ".join(one for one in FORMATS if one != kind)
     return UnsupportedPictureError(
         f"got {name}, for which no decoder is installed where it is read, allowed {allowed}; save it as JPEG, or {cure}"
@@ -135,13 +136,14 @@ def _tiff(data: bytes) -> PictureFile:
     why = tiff.unreadable(page)
     if why is not None:
         raise UnsupportedPictureError(f"got {why}; convert it to PNG")
+    kind = page.describe() if data[2:4] != b"\0+" else "a BigTIFF of big-endian numbers"
     rare = page.get(tiff.COMPRESSION, 1) not in tiff.USUAL_COMPRESSIONS
     return PictureFile(
         "TIFF",
         tiff.with_first(data, page),
         page.inverted_16,
-        unopened=page.describe(),
-        undecoded=page.describe() if rare else None,
+        unopened=kind,
+        undecoded=kind if rare else None,
         notes=_pages(pages, page),
     )
 

@@ -21,8 +21,10 @@ from servekit.paths import ROOT
 from llava_server.figures import KINDS, STAGES
 from llava_viewer.cli import main
 from llava_viewer.client import Client
+from llava_viewer.picture import check_picture, prepare_picture
 from llava_wire import decode, encode
 from support.asking import MODEL, NPZ, Asker
+from support.pictures import phone, scene
 
 pytestmark = pytest.mark.serve
 PROMPT = "Describe the image from left to right."
@@ -41,6 +43,18 @@ def test_form_json_and_grpc_give_the_same_record(asker: Asker, picture: bytes, o
     kept = form.lasting()
     assert asker.json(picture, PROMPT, options).lasting() == kept
     assert asker.grpc(picture, PROMPT, options).lasting() == kept
+
+
+@pytest.mark.parametrize("fmt", ["AVIF", "HEIF"])
+def test_a_phones_picture_is_answered_over_every_way_in(asker: Asker, fmt: str) -> None:
+    """The archive holds what decodes it in a process of its own."""
+    data = phone(fmt, scene(200, 160, 4))
+    form = asker.form(data, PROMPT)
+    assert (form.status, form.content_type) == (200, NPZ), form.body[:500]
+    assert asker.grpc(data, PROMPT).lasting() == form.lasting()
+    record = form.record()
+    assert check_picture(record, prepare_picture(data)[1]) is None
+    assert asker.form(data[:200], PROMPT).status in (415, 422)
 
 
 def test_run_block_names_the_request_and_the_way_in(asker: Asker, picture: bytes) -> None:

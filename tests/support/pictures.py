@@ -8,7 +8,8 @@ import struct
 import zlib
 from collections.abc import Sequence
 
-from PIL import Image, ImageDraw
+import pytest
+from PIL import Image, ImageDraw, features
 
 _COLOURS = ((214, 40, 40), (44, 150, 62), (40, 84, 206), (240, 200, 30))
 
@@ -76,3 +77,15 @@ def strip(size: tuple[int, int], bits: Sequence[int], photometric: int, more: Ta
 def scene_bytes(width_px: int, height_px: int, seed: int) -> bytes:
     """`scene` as a PNG file."""
     return encoded(scene(width_px, height_px, seed))
+
+
+def phone(fmt: str, picture: Image.Image, **options: object) -> bytes:
+    """The picture as a phone would write it."""
+    if fmt == "AVIF":
+        if not features.check("avif"):
+            pytest.skip("this Pillow was built without AVIF")
+        return encoded(picture, "AVIF", **{"quality": 95, "speed": 10, **options})
+    written = pytest.importorskip("pillow_heif", reason="pillow-heif is not installed: pip install pillow-heif")
+    buffer = io.BytesIO()
+    written.from_pillow(picture).save(buffer, **{"quality": 95, **options})
+    return buffer.getvalue()

@@ -18,21 +18,9 @@ from llava_viewer.picture import open_picture as clients
 from llava_wire import RequestError
 from llava_wire.phones import brands, phone_format
 from llava_wire.picture_kinds import UnsupportedPictureError
-from support.pictures import encoded, scene
+from support.pictures import phone, scene
 
 LIMITS = Limits()
-
-
-def phone(fmt: str, picture: Image.Image, **options: object) -> bytes:
-    """The picture as a phone would write it."""
-    if fmt == "AVIF":
-        if not features.check("avif"):
-            pytest.skip("this Pillow was built without AVIF")
-        return encoded(picture, "AVIF", **{"quality": 95, "speed": 10, **options})
-    written = pytest.importorskip("pillow_heif", reason="pillow-heif is not installed: pip install 'llava-gaze[heif]'")
-    buffer = io.BytesIO()
-    written.from_pillow(picture).save(buffer, **{"quality": 95, **options})
-    return buffer.getvalue()
 
 
 @pytest.mark.parametrize("fmt", ["HEIF", "AVIF"])
@@ -147,9 +135,7 @@ def test_whatever_becomes_of_the_process_is_a_refusal(
 def test_without_the_decoder_the_format_and_the_way_out_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     for data in (b"\0\0\0\x1cftypheic\0\0\0\0mif1heicmiaf", b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic"):
-        with pytest.raises(
-            PictureError, match=r"got a HEIC picture, .* save it as JPEG, or install llava-gaze\[heif\]"
-        ):
+        with pytest.raises(PictureError, match=r"got a HEIC picture, .* save it as JPEG, or install pillow-heif"):
             prepare_picture(data)
     with pytest.raises(UnsupportedPictureError, match="got a HEIC picture"):
         apart._opened(io.BytesIO(), ("HEIF",))

@@ -18,7 +18,8 @@ from llava_server.picture_file import open_picture
 from llava_server.settings import Limits
 from llava_viewer.picture import PictureError, prepare_picture
 from llava_wire import RequestError
-from support.pictures import encoded, png, scene, tiff
+from llava_wire.phones import brands, phone_format
+from support.pictures import encoded, png, scene, strip, tiff
 
 LIMITS = Limits()
 SMALL = Limits(max_image_bytes=300_000, max_image_pixels=1_000_000)
@@ -181,7 +182,15 @@ SEEDS = [
         ("JPEG", "CMYK", {}), ("JPEG", "L", {"progressive": True}), ("WEBP", "RGBA", {}), ("GIF", "P", {}),
         ("BMP", "RGB", {}), ("TIFF", "RGB", {}), ("TIFF", "RGB", {"compression": "tiff_lzw"}),
     ]
-] + [tiled_tiff(32), encoded(Image.fromarray(RAMP), "PNG")]  # fmt: skip
+] + [
+    tiled_tiff(32), encoded(Image.fromarray(RAMP), "PNG"), encoded(Image.fromarray(RAMP), "PNG", transparency=514),
+    encoded(scene(60, 60, 1), "TIFF", save_all=True, append_images=[scene(90, 90, 2).convert("L")]),
+    tiff(strip((16, 16), [16], 0), bytes(range(256)) * 2), tiff(strip((16, 16), [16], 0), bytes(range(256)) * 2, ">"),
+    encoded(scene(60, 60, 1).convert("P"), "GIF", save_all=True, append_images=[scene(60, 60, 2).convert("P")]),
+    encoded(scene(60, 60, 1), "PNG", icc_profile=bytes(2 << 20), save_all=True, append_images=[scene(60, 60, 2)]),
+    encoded(scene(60, 60, 1).convert("P"), "PNG", transparency=bytes(range(256))),
+    encoded(scene(60, 60, 1).convert("LA"), "TIFF"), encoded(scene(60, 60, 1).convert("CMYK"), "TIFF"),
+]  # fmt: skip
 
 
 def opened_or_refusal(file: bytes) -> Image.Image | RequestError:
@@ -221,7 +230,17 @@ def test_damage_ends_in_pixels_or_in_a_refusal_and_the_client_sees_the_same_pixe
 
 
 @given(st.binary(max_size=200), st.sampled_from([b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF89a", b"BM",
-                                                 b"RIFF\0\0\0\0WEBPVP8X", b"II*\0\x08\0\0\0", b"MM\0*"]))  # fmt: skip
+                                                 b"RIFF\0\0\0\0WEBPVP8X", b"II*\0\x08\0\0\0", b"MM\0*", b"<svg",
+                                                 b"II+\0\x08\0\0\0", b"\0\0\0\x18ftypisom", b"data:"]))  # fmt: skip
 def test_noise_behind_any_beginning_is_refused(noise: bytes, first: bytes) -> None:
     with pytest.raises(RequestError):
         opened(first + noise, SMALL)
+
+
+@given(st.binary(max_size=100), st.integers(0, 2**32 - 1), st.sampled_from([b"avif", b"mif1", b"heic", b"crx ", b""]))
+def test_any_brands_are_told_apart_or_refused(noise: bytes, length: int, major: bytes) -> None:
+    found = brands(struct.pack(">I", length) + b"ftyp" + major + noise)
+    assert len(found) <= 65
+    assert phone_format(found) in ("HEIF", "AVIF", None)
+    if major in (b"avif", b"heic"):
+        assert phone_format(found) == {b"avif": "AVIF", b"heic": "HEIF"}[major]

@@ -210,12 +210,20 @@ def test_kinds_of_bmp_that_are_not_read_are_named(bits: int, compression: int) -
     assert (error.status, f"{bits} bits, compression {compression}" in error.message) == (415, True), error.message
 
 
+BIG = b"MM\0+\0\x08\0\0" + struct.pack(">QQ", 16, 9) + b"".join(
+    struct.pack(">HHQHxxxxxx", tag, 3, 1, value)
+    for tag, value in ((256, 1), (257, 1), (258, 8), (259, 1), (262, 1), (273, 8), (277, 1), (278, 1), (279, 1))
+) + bytes(8)  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("data", "says"),
     [
         (b"\0\0\0\x18ftypcrx \0\0\0\0", "a camera's raw picture"),
         (b"\0\0\0\x18ftypisom\0\0\0\0", "a film"),
         (b"\xff\x0a" + bytes(40), "a JPEG XL picture"),
+        (b"RIFF\x24\0\0\0WAVEfmt ", "a sound or film"),
+        (BIG, "a BigTIFF of big-endian"),
         (b"\0\0\0\x0cjP  \r\n\x87\n", "a JPEG 2000 picture"),
         (b"  <svg xmlns='http://www.w3.org/2000/svg'/>", "a web page or drawing (SVG, HTML)"),
         (b"<!DOCTYPE html><html>", "a web page or drawing (SVG, HTML)"),
