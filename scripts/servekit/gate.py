@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 import ssl
 import sys
 from collections.abc import AsyncIterator
@@ -29,6 +30,8 @@ NAME_FIELD = "x-llava-gaze-key"
 """The name of a request's key, for the worker's log: in a header over HTTP, in the map of inputs over gRPC."""
 _SERVICE = "/org.pytorch.serve.grpc.inference.InferenceAPIsService/"
 _PING, _PREDICTIONS = f"{_SERVICE}Ping", (f"{_SERVICE}Predictions", f"{_SERVICE}StreamPredictions")
+_SIZE_HEADERS = ("content-length", "transfer-encoding")
+_SIZE = re.compile(r"content-length:[0-9]{1,15}|transfer-encoding:chunked")
 _HEAD_BYTES = 65_536
 _HEAD_S = 30.0
 _LINGER_S = 5.0
@@ -210,9 +213,9 @@ def _parse(head: bytes) -> _Head:
         if not colon or not name or name != name.strip() or any(char in text for char in "\r\n\0"):
             raise ValueError
         headers.append((name, value.strip()))
-    sizes = [value for name, value in headers if name.lower() in ("content-length", "transfer-encoding")]
+    sizes = [f"{name}:{value}".lower() for name, value in headers if name.lower() in _SIZE_HEADERS]
     # Of two sizes nobody could say where the request ends.
-    if len(sizes) > 1 or not all(size.isdecimal() or size.lower() == "chunked" for size in sizes):
+    if len(sizes) > 1 or not all(_SIZE.fullmatch(size) for size in sizes):
         raise ValueError
     return _Head(line, tuple(headers))
 

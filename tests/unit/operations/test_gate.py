@@ -162,6 +162,9 @@ def test_connections_are_used_once_and_the_inner_key_stays_inside(gate: GateSett
         b"POST /x HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
         b"POST /x HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
         b"POST /x HTTP/1.1\r\nContent-Length: +1\r\n\r\n",
+        b"POST /x HTTP/1.1\r\nContent-Length: " + b"1" * 5000 + b"\r\n\r\n",
+        b"POST /x HTTP/1.1\r\nContent-Length: chunked\r\n\r\n",
+        b"POST /x HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
     ],
 )
