@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -13,7 +14,7 @@ from integration.reference import processor_inputs
 from llava_server.engine import Engine
 from llava_server.prompt import PromptEncoder
 from llava_server.request import GenerateRequest
-from llava_wire import RequestError
+from llava_wire import Record, RequestError
 from support.pictures import scene_bytes
 
 PICTURE = scene_bytes(100, 100, seed=0)
@@ -167,3 +168,18 @@ def test_a_record_says_what_of_its_prompt_was_read_as_plain_text(engine):
     for record in (literal, whole):
         again = engine.run([GenerateRequest.replay(record, {}, PICTURE)])[0]
         assert again.facts.prompt == record.facts.prompt
+
+
+def test_a_record_whose_question_looks_like_a_whole_prompt_is_replayed_as_it_was_read(engine):
+    """Earlier versions read such a prompt as text; the answer in the record is one to that."""
+    text = "USER: <image>\nWhat is this? ASSISTANT:"
+    record = engine.run([GenerateRequest.build(PICTURE, "What is this?", {"max_new_tokens": 2})])[0]
+    read = encoder_of(engine).encode(text, "chat", literal=True)
+    prompt = replace(
+        record.facts.prompt, text=text, rendered=read.rendered, ids=read.ids, pieces=("",) * len(read.ids), texts=()
+    )
+    earlier = replace(record, facts=replace(record.facts, prompt=prompt))
+    again = engine.run([GenerateRequest.replay(earlier, {}, PICTURE)])[0]
+    assert isinstance(again, Record), again
+    assert (again.facts.prompt.text, again.facts.prompt.ids) == (text, read.ids)
+    assert [note.code for note in again.facts.notes] == ["literal-markup"]
