@@ -20,7 +20,8 @@ from shapes.pointing import Naming, naming_tokens, peaks_inside, scene_interval,
 from shapes.scenes import Scene
 from shapes.sightings import Item, held_out
 
-SCENES = 300
+SCENES = [100, pytest.param(300, marks=pytest.mark.long)]
+"""The README's figures are those of 300 scenes."""
 SEED = 20_260_101
 BATCH = 32
 VIEWS = [
@@ -75,9 +76,9 @@ class Verdict:
         return [one for one in self.seen if one.item.question.kind == "describe" and one.naming.role == role]
 
 
-@pytest.fixture(scope="module")
-def verdict(engine: Engine) -> Verdict:
-    items = held_out(SEED, SCENES)
+@pytest.fixture(scope="module", params=SCENES, ids="{} scenes".format)
+def verdict(request: pytest.FixtureRequest, engine: Engine) -> Verdict:
+    items = held_out(SEED, request.param)
     right, seen = [], []
     for start in range(0, len(items), BATCH):
         batch = items[start : start + BATCH]
@@ -128,7 +129,7 @@ def test_answers_are_right(verdict):
 
 def test_colour_words_point_at_the_next_object(verdict):
     seen = verdict.describe("colour")
-    assert len(seen) >= 600
+    assert len(seen) >= 2 * len({id(one.scene) for one in seen})
     assert show_hits("describe, colour words, next-object", seen, "next-object") >= 0.80
 
 
@@ -152,7 +153,7 @@ def test_a_wrong_row_or_grid_is_noticed(name, mistake, verdict):
 
 def test_ignoring_the_crop_is_noticed_on_pictures_that_are_not_square(verdict):
     seen = [s for s in verdict.describe("colour") if s.scene.layout.width_px != s.scene.layout.height_px]
-    assert len(seen) >= 100
+    assert len(seen) >= 50
     right = show_hits("not square, next-object", seen, "next-object")
     wrong = show(
         "not square, next-object, crop ignored",
