@@ -20,7 +20,7 @@ from shapes.pointing import Naming, naming_tokens, peaks_inside, scene_interval,
 from shapes.scenes import Scene
 from shapes.sightings import Item, held_out
 
-SCENES = [100, pytest.param(300, marks=pytest.mark.long)]
+SCENES = [100, pytest.param(300, marks=[pytest.mark.long, pytest.mark.timeout(3600)])]
 """The README's figures are those of 300 scenes."""
 SEED = 20_260_101
 BATCH = 32
