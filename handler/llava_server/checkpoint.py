@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from llava_server.checkpoint_files import read_configuration, read_folder
+from llava_server.options import parse_options
+from llava_server.plan import ModelFacts, make_plan
 from llava_server.settings import ModelSettings, SettingsError
 from llava_wire.errors import RequestError
 
@@ -44,7 +46,9 @@ def check_configuration(folder: Path, settings: ModelSettings, cure: str = _CURE
     """
     with _named(settings):
         read_configuration(folder, cure)
-        return _configuration(folder, settings)
+        config = _configuration(folder)
+        _check_views(_facts(config), settings)
+    return config
 
 
 def check_checkpoint(folder: Path, settings: ModelSettings, cure: str = _CURE) -> tuple[Any, Any]:
@@ -63,8 +67,10 @@ def check_checkpoint(folder: Path, settings: ModelSettings, cure: str = _CURE) -
     """
     with _named(settings):
         read_folder(folder, cure)
-        config = _configuration(folder, settings)
-        processor = _processor(folder, config)
+        config = _configuration(folder)
+        facts = _facts(config)
+        _check_views(facts, settings)
+        processor = _processor(folder, config, facts)
     return config, processor
 
 
@@ -77,7 +83,7 @@ def _named(settings: ModelSettings) -> Iterator[None]:
         raise SettingsError(f"weights of {settings.name}: {error}") from error
 
 
-def _configuration(folder: Path, settings: ModelSettings) -> Any:
+def _configuration(folder: Path) -> Any:
     # Here and below: these imports take seconds, and most refusals need none of them.
     from transformers import AutoConfig
 
@@ -90,19 +96,19 @@ def _configuration(folder: Path, settings: ModelSettings) -> Any:
             f"config.json: got {_reason(error)}, allowed what this version of transformers reads; mend {folder}"
         ) from error
     check_config(config)
-    _check_views(config, settings)
     return config
 
 
-def _check_views(config: Any, settings: ModelSettings) -> None:
-    """Layers and heads of the YAML's views and head sets must exist, or every request would be refused."""
+def _facts(config: Any) -> ModelFacts:
     import torch
 
     from llava_server.loading import facts_of
-    from llava_server.options import parse_options
-    from llava_server.plan import make_plan
 
-    facts = facts_of(config, torch.float32)
+    return facts_of(config, torch.float32)
+
+
+def _check_views(facts: ModelFacts, settings: ModelSettings) -> None:
+    """Layers and heads of the YAML's views and head sets must exist, or every request would be refused."""
     try:
         make_plan(parse_options({"max_new_tokens": 1}), facts, settings)
         for name in settings.head_sets:
@@ -113,10 +119,9 @@ def _check_views(config: Any, settings: ModelSettings) -> None:
         ) from error
 
 
-def _processor(folder: Path, config: Any) -> Any:
+def _processor(folder: Path, config: Any, facts: ModelFacts) -> Any:
     from transformers import AutoProcessor
 
-    from llava_server.loading import facts_of
     from llava_server.prompt import PromptEncoder
     from llava_server.vision import check_processor
 
@@ -142,9 +147,7 @@ def _processor(folder: Path, config: Any) -> Any:
             f"tokenizer: got ids up to {highest}, allowed those below the {rows} of config.text_config.vocab_size; "
             "the files belong to different models"
         )
-    import torch
-
-    PromptEncoder(processor, image_id, facts_of(config, torch.float32).image_tokens, rows)
+    PromptEncoder(processor, image_id, facts.image_tokens, rows, lead_tokens=facts.lead_tokens)
     return processor
 
 

@@ -105,7 +105,8 @@ def test_big_weights_stay_outside_and_are_checked_again_when_their_files_change(
         section = yaml.safe_load(archive.read("model-config.yaml"))["handler"]
     assert (section["name"], section["model_path"]) == ("my-llava-1.5", str(weights))
     assert not build_mar.build("my-llava-1.5")[1]
-    config = json.loads((weights / "config.json").read_text())
-    (weights / "config.json").write_text(json.dumps(config | {"vision_feature_select_strategy": "full"}))
-    with pytest.raises(Trouble, match=r"weights of my-llava-1.5: config.vision_feature_select_strategy: got 'full'"):
+    processor = json.loads((weights / "processor_config.json").read_text())
+    processor["image_processor"]["crop_size"] = {"height": 48, "width": 48}
+    (weights / "processor_config.json").write_text(json.dumps(processor))
+    with pytest.raises(Trouble, match=r"weights of my-llava-1.5: image processor: got pixel values of .*48, 48"):
         build_mar.build("my-llava-1.5")
