@@ -7,26 +7,26 @@ order of the requests.
 
 from __future__ import annotations
 
-import functools
 import os
 import threading
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from llava_server import estimate as sizes
 from llava_server.batch import BatchItem, BatchRun
+from llava_server.batching import Waiting, split
 from llava_server.beams import beam_search
 from llava_server.generate import Progress, generate, steps_of
 from llava_server.loading import LoadedModel, load, prepare
 from llava_server.locate import locate
 from llava_server.memory import device_of, is_out_of_memory, release
-from llava_server.prepare import Checked, Prepared, Preparer
+from llava_server.prepare import Prepared, Preparer
 from llava_server.replay import replay
 from llava_server.request import GenerateRequest
 from llava_server.response import RecordBuilder
@@ -37,15 +37,6 @@ from llava_server.static import StaticDecoder, compiled_decoder
 from llava_server.stream import StreamBuilder, StreamedToken
 from llava_wire.errors import RequestError
 from llava_wire.record import Record
-
-
-@dataclass(frozen=True)
-class _Waiting:
-    """A checked request with its place in the caller's list, its picture on the way."""
-
-    index: int
-    checked: Checked
-    picture: Future[Prepared]
 
 
 class Engine:
@@ -116,15 +107,15 @@ class Engine:
         results: list[Record | RequestError | None] = [None] * len(requests)
         with self._turn:  # what another thread's batch holds now will be free when it is our turn
             room = self._room()
-        waiting: list[_Waiting] = []
+        waiting: list[Waiting] = []
         for index, request in enumerate(requests):
             try:
                 checked = self._preparer.check(request, room)
-                waiting.append(_Waiting(index, checked, self._pictures.submit(self._preparer.finish, checked)))
+                waiting.append(Waiting(index, checked, self._pictures.submit(self._preparer.finish, checked)))
             except RequestError as error:
                 results[index] = error
         # Pictures of later batches are opened while the device runs the earlier ones.
-        for batch in _split(waiting, room, self.loaded):
+        for batch in split(waiting, room, self.loaded):
             prepared: list[tuple[int, Prepared]] = []
             for entry in batch:
                 try:
@@ -305,21 +296,3 @@ def _late(entry: Prepared) -> RequestError:
         "options.deadline_ms",
         f"got {entry.items[0].plan.deadline_ms} ms, all spent waiting; raise it or try when fewer requests wait",
     )
-
-
-def _split(waiting: Sequence[_Waiting], room: Room, loaded: LoadedModel) -> list[list[_Waiting]]:
-    """Consecutive batches of one kind that fit, every request padded to the largest extent among them.
-
-    Where a text's length changes its keys, a longer neighbour would change a request's answer, so each runs alone.
-    """
-    batches: list[list[_Waiting]] = []
-    for entry in waiting:
-        kind = entry.checked.kind
-        if batches and batches[-1][-1].checked.kind == kind != "beams" and not loaded.length_dependent:
-            together = [e.checked for e in (*batches[-1], entry)]
-            extent = functools.reduce(sizes.Extent.joined, (checked.extent for checked in together))
-            if room.holds([sizes.sized(checked.plan, loaded.facts, extent) for checked in together]):
-                batches[-1].append(entry)
-                continue
-        batches.append([entry])
-    return batches

@@ -22,12 +22,12 @@ from llava_server.batch import BatchItem, BatchRun, Decoded, layout_of
 from llava_server.generate import Progress
 from llava_server.loading import LoadedModel
 from llava_server.plaintext import special_ids
-from llava_server.reduce import Reduced, ReducedView, reduced_views, to_host
+from llava_server.queries import mean_steps, out_of_sight, query_table, with_last_step
+from llava_server.reduce import ReducedView, reduced_views, to_host
 from llava_server.request import GenerateRequest
 from llava_server.rows import RowLayout
 from llava_server.settings import ModelSettings
 from llava_server.tokens import AnswerReader, Vocabulary, prompt_texts
-from llava_wire.choose import ordinary_rows
 from llava_wire.errors import RequestError
 from llava_wire.quantize import ENCODINGS, quantise
 from llava_wire.record import Record, View
@@ -93,9 +93,9 @@ class RecordBuilder:
         tokens = self.reader().all(decoded)
         about_steps: tuple[Note, ...] = ()
         if or_last:
-            item, about_steps = _with_last_step(item, len(tokens))
+            item, about_steps = with_last_step(item, len(tokens))
             options = item.plan.options
-        queries = _queries(item, len(tokens))
+        queries = query_table(item, len(tokens))
         answered = any(query.kind == "answer" for query in queries)
         if not queries or (not answered and any(view.reduction == "all" for view in item.plan.views)):
             return RequestError(
@@ -151,15 +151,15 @@ class RecordBuilder:
     ) -> tuple[dict[str, View], tuple[Note, ...]] | None:
         """The views of one item, reduced and stored, with what to say of them; None when attention is not finite."""
         plan, facts = item.plan, self._loaded.facts
-        mean_steps = _mean_steps(item, queries, tokens)
-        mean_rows = torch.tensor([q.kind == "answer" and q.step in mean_steps for q in queries])
+        steps = mean_steps(item, queries, tokens)
+        mean_rows = torch.tensor([q.kind == "answer" and q.step in steps for q in queries])
         layout = self._layout(item, run.decoded[index].pad, [query.position for query in queries])
         finished = reduced_views(plan.views, run.capture, run.keys, index, layout, mean_rows, self._loaded.device)
         reduced = to_host(plan.views, finished.views, (facts.rows, facts.cols))
         if not all(np.isfinite(view.maps).all() for view in reduced):
             return None
-        views = {view.plan.name: _stored(view, plan.options.precision, mean_steps) for view in reduced}
-        return views, _out_of_sight(finished, layout)
+        views = {view.plan.name: _stored(view, plan.options.precision, steps) for view in reduced}
+        return views, out_of_sight(finished, layout)
 
     @torch.inference_mode()
     def row_views(self, item: BatchItem, progress: Progress, step: int) -> dict[str, View]:
@@ -228,62 +228,7 @@ def _not_finite(what: str, dtype: str) -> RequestError:
     )
 
 
-def _queries(item: BatchItem, count: int) -> tuple[Query, ...]:
-    """The query table: answer rows first, then the question's text tokens."""
-    options, length = item.plan.options, len(item.prompt.ids)
-    rows: list[Query] = []
-    if options.rows != "prompt":
-        steps = range(count) if options.steps == "all" else [step for step in options.steps if step < count]
-        rows += [Query("answer", step, length - 1 + step, step) for step in steps]
-    if options.rows != "answer":
-        rows += [Query("prompt", position, position, 0) for position in item.prompt.question]
-    return tuple(rows)
-
-
-def _with_last_step(item: BatchItem, count: int) -> tuple[BatchItem, tuple[Note, ...]]:
-    """The same item asking for the last of its `count` steps, and the note that says so."""
-    steps, last = item.plan.options.steps, count - 1
-    options = replace(item.plan.options, steps=(last,))
-    asked = ", ".join(map(str, steps))
-    text = f"This answer ended at step {last}, before the steps asked for ({asked}); its last step is shown instead."
-    return replace(item, plan=replace(item.plan, options=options)), (Note("steps-ended", "options.steps", text),)
-
-
-def _mean_steps(item: BatchItem, queries: tuple[Query, ...], tokens: tuple[Token, ...]) -> tuple[int, ...]:
-    """The steps that reduction "all" averages: a list is taken at its word, "all" takes the ordinary rows."""
-    named = item.plan.options.steps != "all"
-    taken = queries if named else [queries[place] for place in ordinary_rows(queries, tokens)]
-    return tuple(query.step for query in taken if query.kind == "answer")
-
-
-def _out_of_sight(reduced: Reduced, layout: RowLayout) -> tuple[Note, ...]:
-    """A note when layers with a window of their own could not see all of the picture: 0 there means out of reach."""
-    image = slice(layout.image_start, layout.image_start + layout.image_count)
-    after = layout.positions >= image.stop  # rows before the end of the picture see less of it without any window
-    layers: list[int] = []
-    cut = blind = 0
-    for group, visible in reduced.sights.items():
-        if visible is None:
-            continue
-        seen = visible[after.to(visible.device), image]  # [row, patch]
-        hidden = int((~seen.all(1)).sum())
-        if hidden:
-            layers += group
-            cut, blind = max(cut, hidden), max(blind, int((~seen.any(1)).sum()))
-    if not layers:
-        return ()
-    listed = ", ".join(map(str, sorted(layers)))
-    return (
-        Note(
-            "window",
-            "model",
-            f"Layers {listed} read only the latest tokens: for {cut} of {int(after.sum())} rows they could not "
-            f"see all of the picture, for {blind} none of it. A patch out of reach counts as 0.",
-        ),
-    )
-
-
-def _stored(view: ReducedView, precision: str, mean_steps: tuple[int, ...]) -> View:
+def _stored(view: ReducedView, precision: str, steps: tuple[int, ...]) -> View:
     stored, scales, bound = quantise(view.maps, precision)
     plan = view.plan
     facts = ViewFacts(
@@ -294,7 +239,7 @@ def _stored(view: ReducedView, precision: str, mean_steps: tuple[int, ...]) -> V
         heads=plan.heads,
         pairs=plan.pairs,
         head_set=plan.head_set,
-        steps=mean_steps if plan.reduction == "all" else (),
+        steps=steps if plan.reduction == "all" else (),
         precision=precision,  # type: ignore[arg-type]
         encoding=ENCODINGS[precision],
         error_bound=bound,

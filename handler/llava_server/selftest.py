@@ -16,10 +16,7 @@ room for other kernels' rounding of queries and keys.
 
 from __future__ import annotations
 
-import math
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,7 +24,7 @@ import numpy as np
 import torch
 
 from llava_server.batch import BatchItem, BatchRun, layout_of
-from llava_server.capture import CAPTURE_ATTENTION
+from llava_server.eager import eager_rows, layer_inputs, number_of, replaced_inputs
 from llava_server.generate import generate
 from llava_server.images import PreparedImage
 from llava_server.loading import LoadedModel
@@ -56,8 +53,6 @@ _STATIC_FACTOR = 10
 """Static buffers are held against the growing cache, where rounding does drift from step to step."""
 _KNOWN = frozenset({"dropout", "scaling", "position_ids", "use_cache", "sliding_window", "is_causal", "cache_position"})
 """What a layer may hand to its attention: none of it changes which softmax is taken."""
-_EAGER = "eager_attention_forward"
-"""What modelling files call their eager attention."""
 _NOT_TESTED = Note(
     "not-tested", "model", "The maps of this model were not tested against its own attention (self_test: off)."
 )
@@ -114,7 +109,7 @@ def self_test(loaded: LoadedModel, static: StaticDecoder | None = None) -> dict[
         found = []
         # As the engine does: where a longer neighbour changes an answer, each runs alone.
         for batch in [[item] for item in items] if loaded.length_dependent else [items]:
-            with _layer_inputs(bare) as states:
+            with layer_inputs(bare) as states:
                 run = generate(bare, batch)
             found += [_compared(bare, item, run, index, modules, states) for index, item in enumerate(batch)]
             if static is not None:
@@ -243,7 +238,7 @@ def _compared(
     ours, layout = _rows(loaded, item, run, index)
     ids = torch.tensor([(*prompt.ids, *decoded.ids[:-1])], device=loaded.device)
     given = [torch.cat([part[index] for part in parts])[decoded.pad :] for parts in states]  # per layer [key, width]
-    with _eager(loaded, modules, layout.positions) as rows, _replaced_inputs(loaded, given) as differences:
+    with eager_rows(loaded, modules, layout.positions) as rows, replaced_inputs(loaded, given) as differences:
         logits = loaded.model(
             input_ids=ids,
             pixel_values=item.image.pixels.to(loaded.device, loaded.model.dtype),
@@ -254,7 +249,7 @@ def _compared(
     spread = logits.float().log_softmax(-1).cpu()  # [answer token, vocabulary]
     chosen = spread.gather(1, torch.tensor(decoded.ids)[:, None])[:, 0]
     logprob = (chosen - torch.tensor(decoded.logprobs)).abs().max()
-    return _Found(row, max(differences), _number(logprob), _number((spread.max(-1).values - chosen).max()))
+    return _Found(row, max(differences), number_of(logprob), number_of((spread.max(-1).values - chosen).max()))
 
 
 def _repeated(loaded: LoadedModel, items: Sequence[BatchItem], run: BatchRun, static: StaticDecoder) -> _Found:
@@ -263,9 +258,9 @@ def _repeated(loaded: LoadedModel, items: Sequence[BatchItem], run: BatchRun, st
     row = logprob = 0.0
     for index, item in enumerate(items):
         mine, theirs = _rows(loaded, item, run, index)[0], _rows(loaded, item, again, index)[0]
-        row = max(row, _number((mine - theirs).abs().max()))
+        row = max(row, number_of((mine - theirs).abs().max()))
         one, other = (torch.tensor(some.decoded[index].logprobs) for some in (run, again))
-        logprob = max(logprob, _number((one - other).abs().max()))
+        logprob = max(logprob, number_of((one - other).abs().max()))
     return _Found(row, 0.0, logprob, 0.0)
 
 
@@ -285,101 +280,4 @@ def _difference(ours: torch.Tensor, theirs: torch.Tensor, layout: RowLayout) -> 
     parts = (weights[..., :first].sum(-1), image.sum(-1), text, weights[..., layout.prompt_length :].sum(-1))
     mine, shares = ours[..., :-SHARES].to(weights.device), ours[..., -SHARES:].to(weights.device)
     apart = (mine - image, mine.cumsum(-1) - image.cumsum(-1), shares - torch.stack(parts, -1))
-    return max(_number(values.abs().max()) for values in apart)
-
-
-def _number(value: torch.Tensor) -> float:
-    """A difference; infinite where it is none, so that it is over every limit."""
-    return float(value) if bool(value.isfinite()) else math.inf
-
-
-@contextmanager
-def _layer_inputs(loaded: LoadedModel) -> Iterator[list[list[torch.Tensor]]]:
-    """Keeps what goes into each text layer: per layer, per forward, [batch, position, width]."""
-    layers = loaded.model.get_decoder().layers
-    states: list[list[torch.Tensor]] = [[] for _ in layers]
-
-    def keep(number: int) -> Any:
-        def hook(module: torch.nn.Module, args: Any, options: dict[str, Any]) -> None:
-            states[number].append((args[0] if args else options["hidden_states"]).clone())
-
-        return hook
-
-    hooks = [layer.register_forward_pre_hook(keep(i), with_kwargs=True) for i, layer in enumerate(layers)]
-    try:
-        yield states
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
-@contextmanager
-def _replaced_inputs(loaded: LoadedModel, given: Sequence[torch.Tensor]) -> Iterator[list[float]]:
-    """Gives each text layer [1, position, width] of `given`; keeps how far that was from what it would have got."""
-    differences: list[float] = []
-
-    def swap(number: int) -> Any:
-        def hook(module: torch.nn.Module, args: Any, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-            own = args[0] if args else options["hidden_states"]
-            wanted = given[number][None].to(own.device)
-            apart = (own.float() - wanted.float()).norm(dim=-1) / wanted.float().norm(dim=-1).clamp(min=1e-12)
-            differences.append(_number(apart.max()))
-            return ((wanted, *args[1:]), options) if args else (args, {**options, "hidden_states": wanted})
-
-        return hook
-
-    layers = loaded.model.get_decoder().layers
-    hooks = [layer.register_forward_pre_hook(swap(i), with_kwargs=True) for i, layer in enumerate(layers)]
-    try:
-        yield differences
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
-@contextmanager
-def _eager(
-    loaded: LoadedModel, modules: dict[int, torch.nn.Module], positions: torch.Tensor
-) -> Iterator[dict[int, torch.Tensor]]:
-    """The model with its own eager attention, in float32; gives the rows at `positions` per layer, [head, row, key]."""
-    rows: dict[int, torch.Tensor] = {}
-
-    def keep(layer: int) -> Any:
-        def hook(module: torch.nn.Module, args: Any, output: Any) -> None:
-            weights = output[1] if isinstance(output, tuple) and len(output) > 1 else None
-            if weights is None or weights.dim() != 4:
-                raise SettingsError(
-                    f"self-test: got no weights from layer {layer} with eager attention, allowed [1, head, row, key]; "
-                    f"{_OVERRIDE}"
-                )
-            rows[layer] = weights[0].index_select(1, positions.to(weights.device)).float()
-
-        return hook
-
-    hooks = [module.register_forward_hook(keep(layer)) for layer, module in modules.items()]
-    homes = {sys.modules[type(module).__module__] for module in modules.values()}
-    plain = {home: getattr(home, _EAGER) for home in homes if hasattr(home, _EAGER)}
-    loaded.model.set_attn_implementation({"text_config": "eager"})
-    for home, function in plain.items():
-        setattr(home, _EAGER, _in_float32(function))
-    try:
-        yield rows
-    finally:
-        for home, function in plain.items():
-            setattr(home, _EAGER, function)
-        loaded.model.set_attn_implementation({"text_config": CAPTURE_ATTENTION})
-        for hook in hooks:
-            hook.remove()
-
-
-def _in_float32(function: Any) -> Any:
-    """A model's eager attention on float32 copies of its queries, keys and values; its output in their dtype."""
-
-    def attention(
-        module: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: Any, *args: Any, **options: Any
-    ) -> tuple[torch.Tensor, Any]:
-        given = mask.float() if isinstance(mask, torch.Tensor) and mask.is_floating_point() else mask
-        output, weights = function(module, query.float(), key.float(), value.float(), given, *args, **options)
-        return output.to(query.dtype), weights
-
-    return attention
+    return max(number_of(values.abs().max()) for values in apart)
