@@ -126,6 +126,9 @@ def _on_white(picture: Any) -> tuple[Any, bool]:
     """A picture as RGB, and whether white shows through it anywhere."""
     if "A" not in picture.getbands() and picture.info.get("transparency") is None:
         return picture.convert("RGB"), False
+    if picture.format == "BMP" and picture.getchannel("A").getextrema()[1] == 0:
+        # Windows leaves the alpha of screenshots empty and shows them whole; so do browsers.
+        return picture.convert("RGB"), False
     flat, transparent = None, False
     for top in range(0, picture.height, _BAND_ROWS):
         box = (0, top, picture.width, min(top + _BAND_ROWS, picture.height))

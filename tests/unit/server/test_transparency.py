@@ -97,3 +97,19 @@ def test_the_note_reaches_whoever_prepares_the_picture() -> None:
     processor = CLIPImageProcessorPil(size={"shortest_edge": 96}, crop_size={"height": 96, "width": 96})
     prepared = prepare_image(FILES["rgba"], processor, preprocess_of(processor, 12), LIMITS)
     assert [note.code for note in prepared.notes] == ["transparency"]
+
+
+@pytest.mark.parametrize(("alpha", "notes"), [(0, []), (1, ["transparency"]), (255, [])])
+def test_a_bmp_whose_alpha_is_empty_is_whole(alpha: int, notes: list[str]) -> None:
+    """As Windows writes screenshots: 32 bits with a mask for alpha, and nothing in it."""
+    masks = struct.pack("<IIII", 0xFF0000, 0xFF00, 0xFF, 0xFF000000)
+    header = struct.pack("<IiiHHIIiiII", 108, 2, 1, 1, 32, 3, 8, 0, 0, 0, 0) + masks + bytes(52)
+    pixels = bytes((30, 20, 10, alpha)) * 2
+    data = b"BM" + struct.pack("<IHHI", 14 + 108 + 8, 0, 0, 14 + 108) + header + pixels
+    opened = open_picture(data, LIMITS)
+    assert [note.code for note in opened.notes] == notes
+    if not notes:
+        assert np.asarray(opened.pixels).tolist() == [[[10, 20, 30]] * 2]
+    else:
+        assert np.asarray(opened.pixels).min() > 250
+    assert clients(data).tobytes() == opened.pixels.tobytes()
