@@ -166,10 +166,11 @@ def main(arguments: list[str] | None = None) -> int:
     if not on_gpu:
         torch.set_num_threads(1)  # a shrunk model is all overhead
     settings = {"batches": given.batches, "new_tokens": given.new_tokens, "rounds": given.rounds}
+    model = "LLaVA-1.5-7B at its real configuration" if on_gpu else "A rehearsal with a shrunk model"
+    kind = "bfloat16, 616" if on_gpu else "float32, few"
     what = (
-        f"{'LLaVA-1.5-7B at its real configuration' if on_gpu else 'A rehearsal with a shrunk model'}, random weights, "
-        "wall clock. Per token: "
-        f"an answer of {1 + given.new_tokens} tokens less one of 1 token."
+        f"{model}, random weights in {kind} prompt tokens, wall clock. Per token: an answer of {1 + given.new_tokens} "
+        "tokens less one of 1 token."
     )
     path = given.out or FOLDER / f"gpu-{NAME}.json"
 
