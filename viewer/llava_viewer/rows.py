@@ -8,10 +8,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from llava_viewer import wording
-from llava_viewer.text import piece_label, token_label
+from llava_viewer.pieces import prompt_texts
+from llava_viewer.text import token_label
 from llava_viewer.view_model import LEVELS, Candidate, Row
 from llava_wire.choose import ordinary_rows
 from llava_wire.record import Record, View
+from llava_wire.schema import Token
 
 _LONGEST_WORD = 60
 
@@ -21,6 +23,11 @@ def row_keys(record: Record) -> list[str]:
     return [f"{'t' if query.kind == 'answer' else 'q'}{query.token}" for query in record.queries]
 
 
+def own_text(token: Token) -> str:
+    """What a token of the answer stands for: its text, a special token's name; "" inside a character of several."""
+    return token.text or (token.piece if token.special else "")
+
+
 def answer_rows(record: Record) -> tuple[Row, ...]:
     """Every answer token; those whose attention was not recorded have no key."""
     queries = {q.token: index for index, q in enumerate(record.queries) if q.kind == "answer"}
@@ -28,7 +35,7 @@ def answer_rows(record: Record) -> tuple[Row, ...]:
     rows = []
     for number, token in enumerate(record.tokens):
         query = queries.get(number)
-        shown, spaced, breaks = token_label(token.text or (token.piece if token.special else ""))
+        shown, spaced, breaks = token_label(own_text(token))
         probability = math.exp(min(0.0, token.logprob))
         step = f", step {record.queries[query].step}" if query is not None else ", not recorded"
         rows.append(
@@ -54,14 +61,14 @@ def answer_rows(record: Record) -> tuple[Row, ...]:
 
 def question_rows(record: Record) -> tuple[Row, ...]:
     """The question's tokens whose attention was recorded, when there are any."""
-    pieces = record.facts.prompt.pieces
-    words = _words([piece_label(piece) for piece in pieces])
+    pieces, texts = record.facts.prompt.pieces, prompt_texts(record)
+    words = _words(texts)
     rows = []
     for index, query in enumerate(record.queries):
         if query.kind != "prompt":
             continue
         piece = pieces[query.token] if 0 <= query.token < len(pieces) else "?"
-        shown, spaced, breaks = token_label(piece_label(piece))
+        shown, spaced, breaks = token_label(texts[query.token] if 0 <= query.token < len(texts) else "?")
         ids = record.facts.prompt.ids
         token_id = str(ids[query.token]) if 0 <= query.token < len(ids) else "?"
         where = f"question token at position {query.position}, step {query.step}"

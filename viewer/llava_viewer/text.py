@@ -8,33 +8,73 @@ from __future__ import annotations
 import re
 import unicodedata
 
-_BIDI = re.compile("[\u202a-\u202e\u2066-\u2069\u200e\u200f]")
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f]")
-_BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_SEEN_FORMATS = re.compile("[\u0600-\u0605\u06dd\u070f\u0890\u0891\u08e2\U000110bd\U000110cd\U00013430-\U0001343f]")
+"""Format characters that have a shape of their own."""
+_BLANK = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\ufff0-\ufff8\U000e0000-\U000e0fff]"
+)
+"""What shows nothing though it is no format character: joiners of graphemes, fillers, selectors of a glyph's form."""
+_SELECTOR = re.compile("[\u180b-\u180d\u180f\ufe00-\ufe0f\U000e0020-\U000e007f\U000e0100-\U000e01ef]")
+_JOINER = "\u200c\u200d"
 
 
 def visible(value: str) -> str:
-    """Text that may stand anywhere in a page: control characters and direction overrides become visible signs."""
+    """Text that may stand anywhere in a page: what has no shape of its own becomes a sign that names it.
+
+    Control characters, direction overrides, zero-width spaces and their kind. A joiner between two characters and a
+    selector after one do what they are for (emoji, Persian, Mongolian), and stay.
+    """
     value = value.encode("utf-8", "replace").decode("utf-8")
-    value = _CONTROL.sub(lambda m: chr(0x2400 + ord(m[0])) if ord(m[0]) < 0x20 else "\u2421", value)
-    return _BIDI.sub(lambda m: f"⟨U+{ord(m[0]):04X}⟩", value)
+    hidden = hidden_in(value)
+    if not hidden:
+        return value
+    return "".join(_sign(char) if at in hidden else char for at, char in enumerate(value))
+
+
+def hidden_in(value: str) -> frozenset[int]:
+    """Where a text holds characters that nobody would see."""
+    if value.isascii() and value.isprintable():  # nearly every text
+        return frozenset()
+    found: set[int] = set()
+    for at, char in enumerate(value):
+        if _CONTROL.match(char) or (_unseen(char) and not _acts(value, at, found)):
+            found.add(at)
+    return frozenset(found)
+
+
+def _unseen(char: str) -> bool:
+    if _BLANK.match(char):
+        return True
+    return unicodedata.category(char) == "Cf" and not _SEEN_FORMATS.match(char)
+
+
+def _acts(value: str, at: int, found: set[int]) -> bool:
+    """Whether a joiner or selector has what it needs: a character before it, and for a joiner one after it."""
+    before = value[at - 1 : at]
+    if not before or before.isspace() or at - 1 in found or before in _JOINER:
+        return False
+    if value[at] in _JOINER:
+        after = value[at + 1 : at + 2]
+        return bool(after) and not after.isspace() and not _unseen(after)
+    return bool(_SELECTOR.match(value[at])) and (not _unseen(before) or bool(_SELECTOR.match(before)))
+
+
+def _sign(char: str) -> str:
+    if ord(char) < 0x20:
+        return chr(0x2400 + ord(char))
+    return "\u2421" if char == "\x7f" else f"⟨U+{ord(char):04X}⟩"
 
 
 def token_label(value: str) -> tuple[str, bool, bool]:
-    """A token's text as (shown text, a space goes before it, a new line starts after it)."""
+    """A token's text as (shown text, never empty and always to be seen, a space goes before it, a new line starts
+    after it)."""
     spaced = value[:1].isspace()
     breaks = "\n" in value
-    shown = " ".join(value.split())
+    shown = visible(" ".join(value.split()))
     if not shown:
         shown = "↵" if breaks else ("␣" if value else "·")
     return shown, spaced, breaks
-
-
-def piece_label(piece: str) -> str:
-    """A vocabulary string as plain text: byte-level and sentence-piece spaces undone, as far as one can see."""
-    if _BYTE.fullmatch(piece):
-        return piece
-    return piece.replace("▁", " ").replace("Ġ", " ").replace("Ċ", "\n")
 
 
 def direction(value: str) -> str:

@@ -47,6 +47,9 @@ def test_sizes_and_counts() -> None:
     [
         (" red", ("red", True, False)), ("uare", ("uare", False, False)), ("\n", ("↵", True, True)),
         ("", ("·", False, False)), ("  ", ("␣", True, False)), ("a\nb", ("a b", False, True)),
+        ("\ufe0f", ("⟨U+FE0F⟩", False, False)), ("\u200d", ("⟨U+200D⟩", False, False)),
+        (" \u200b", ("⟨U+200B⟩", True, False)), ("\xad", ("⟨U+00AD⟩", False, False)),
+        ("\ufeff", ("⟨U+FEFF⟩", False, False)), ("\xa0", ("␣", True, False)), ("\x85", ("␣", True, False)),
     ],
 )  # fmt: skip
 def test_a_token_is_never_invisible(piece: str, shown: tuple[str, bool, bool]) -> None:
@@ -57,6 +60,43 @@ def test_control_characters_and_direction_overrides_are_shown() -> None:
     assert text.visible("a\x00\x1b\u202eb") == "a␀␛⟨U+202E⟩b"
     assert text.visible("line\n\ttab") == "line\n\ttab"
     assert text.visible("\ud800") == "?"
+    assert text.visible("a\x85b\x9b") == "a⟨U+0085⟩b⟨U+009B⟩"
+
+
+UNSEEN = (
+    "\xad\u034f\u061c\u115f\u1160\u17b4\u180e\u200b\u200e\u200f\u202a\u202e"
+    "\u2060\u2064\u2066\u206f\u2800\u3164\ufeff\uffa0\ufff9\U0001d173\U000e0001"
+)
+
+
+@pytest.mark.parametrize("char", [*UNSEEN, "\u200c", "\u200d", "\ufe00", "\ufe0f", "\U000e0100", "\U000e0020"])
+def test_what_has_no_shape_has_a_sign_that_names_it(char: str) -> None:
+    sign = f"⟨U+{ord(char):04X}⟩"
+    assert text.visible(char) == sign
+    assert text.visible(f" {char} ") == f" {sign} "
+    assert text.token_label(char)[0] == sign
+    assert text.visible(sign) == sign
+    if char in UNSEEN:
+        assert text.visible(f"a{char}b") == f"a{sign}b"
+
+
+@pytest.mark.parametrize(
+    "whole",
+    [
+        "\U0001f468\u200d\U0001f469\u200d\U0001f467",  # a family
+        "\u2764\ufe0f",
+        "1\ufe0f\u20e3",
+        "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",  # a Persian word
+        "\U0001f3f4\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f",  # a flag
+        "\u0601\u0661",
+        "\u8fba\U000e0100",
+        "e\u0301",
+        "a\u2028b",
+    ],
+)
+def test_joiners_and_selectors_that_do_their_work_stay(whole: str) -> None:
+    assert text.visible(whole) == whole
+    assert text.visible(f"({whole})") == f"({whole})"
 
 
 def test_the_first_strong_letter_decides_the_direction() -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import sys
+import unicodedata
+
+from llava_viewer.text import hidden_in
 
 
 class UsageError(ValueError):
@@ -15,11 +18,27 @@ def say(line: str) -> None:
 
 
 def printable(text: str) -> str:
-    """The text with control characters escaped (all but line break and tab): an answer must not steer a terminal."""
+    """The text with what nobody would see escaped (all but line break and tab): an answer must not steer a terminal."""
+    hidden = hidden_in(text)
     return "".join(
-        char if char in "\n\t" or char.isprintable() or (char.isspace() and ord(char) > 0x9F) else _escaped(char)
-        for char in text
+        _escaped(char) if char not in "\n\t" and (at in hidden or not _drawn(char)) else char
+        for at, char in enumerate(text)
     )
+
+
+def quoted(text: str) -> str:
+    """The text in quotes as Python writes it, with what nobody would see escaped too."""
+    hidden, mark = hidden_in(text), '"' if "'" in text else "'"
+    inner = (
+        _escaped(char) if at in hidden else char if unicodedata.category(char) == "Cf" else repr(char)[1:-1]
+        for at, char in enumerate(text)
+    )
+    return f"{mark}{''.join(inner)}{mark}"
+
+
+def _drawn(char: str) -> bool:
+    """Whether a terminal has something to draw for it; of formats only those come here that do their work."""
+    return char.isprintable() or (char.isspace() and ord(char) > 0x9F) or unicodedata.category(char) == "Cf"
 
 
 def one_line(text: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from llava_viewer.cli.console import one_line, size
+from llava_viewer.cli.console import one_line, quoted, size
 from llava_viewer.wording import check_name, check_text
 from llava_wire.choose import mean_image_share
 from llava_wire.record import Record, View
@@ -104,7 +104,7 @@ def summary_text(found: dict[str, Any]) -> str:
                 str(token["id"]),
                 f"{token['probability']:.3f}",
                 "-" if share is None else f"{share:.3f}",
-                one_line(token["piece"] if token["special"] else repr(token["text"])),
+                one_line(token["piece"]) if token["special"] else quoted(token["text"]),
             )
         )
     return "\n".join([*lines, "", *_table(views), "", *_table(tokens)])

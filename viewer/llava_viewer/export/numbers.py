@@ -12,6 +12,8 @@ import numpy as np
 
 from llava_viewer.export.shown import Item, Shown
 from llava_viewer.files import written
+from llava_viewer.pieces import prompt_texts
+from llava_viewer.rows import own_text
 from llava_wire.schema import SHARE_NAMES
 
 COLUMNS = (
@@ -91,6 +93,5 @@ def _text(shown: Shown, item: Item) -> str:
         return shown.record.answer
     query = shown.record.queries[item.query]
     if query.kind == "prompt":
-        return shown.record.facts.prompt.pieces[query.token]
-    token = shown.record.tokens[query.token]
-    return token.text or token.piece
+        return prompt_texts(shown.record)[query.token]
+    return own_text(shown.record.tokens[query.token])

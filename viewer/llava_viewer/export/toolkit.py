@@ -20,8 +20,10 @@ from llava_viewer.files import written
 from llava_viewer.frames import split_view
 from llava_viewer.heatmap import overlay
 from llava_viewer.photo import ground
+from llava_viewer.pieces import prompt_texts
 from llava_viewer.provenance import flatten
-from llava_viewer.text import piece_label, visible
+from llava_viewer.rows import own_text
+from llava_viewer.text import token_label, visible
 from llava_wire.record import Record, View
 
 MIN_SIDE_PX = 336
@@ -114,12 +116,12 @@ def write_text_log(record: Record, path: Path) -> None:
 
 
 def _rows(record: Record) -> Iterator[tuple[str, str]]:
+    texts = prompt_texts(record)
     for query in record.queries:
         if query.kind == "answer":
-            token = record.tokens[query.token]
-            yield f"step_{query.step}", token.text.strip() or token.piece
+            yield f"step_{query.step}", token_label(own_text(record.tokens[query.token]))[0]
         else:
-            yield f"question_{query.position}", piece_label(record.facts.prompt.pieces[query.token]).strip()
+            yield f"question_{query.position}", token_label(texts[query.token])[0]
 
 
 def _slots(view: View) -> list[str]:
