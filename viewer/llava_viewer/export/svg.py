@@ -21,7 +21,8 @@ from llava_viewer.heatmap import data_uri
 from llava_viewer.photo import shrink
 from llava_viewer.text import direction, visible
 
-_FAMILY = "Source Sans 3, Source Sans Pro, Helvetica Neue, Helvetica, Arial, DejaVu Sans, sans-serif"
+_FAMILY = "'Source Sans 3', 'Source Sans Pro', 'Helvetica Neue', Helvetica, Arial, 'DejaVu Sans', sans-serif"
+"""In quotes: a bare name with a word that begins with a digit makes readers drop the list and take a serif font."""
 _PHOTO_SIDE_PX = 1600
 _NOT_XML = {0xFFFE: "\ufffd", 0xFFFF: "\ufffd"}
 
