@@ -95,6 +95,7 @@ def test_without_a_gpu_it_says_so(capsys: pytest.CaptureFixture[str], monkeypatc
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1500)
 @pytest.mark.parametrize("name", ["1", "2", "3"])
 def test_a_whole_run_in_a_rehearsal(name: str, tmp_path: Path) -> None:
     assert gpu_schedule.main([name, "--device", "cpu", "--out", str(tmp_path)]) == 0, os.listdir(tmp_path)
