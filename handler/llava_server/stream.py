@@ -63,9 +63,9 @@ class StreamBuilder:
 def line(part: StreamedToken | Record | RequestError) -> bytes:
     """One part of a stream as a line of JSON, line break included.
 
-    A token's line has `type` "token", `step`, `token` and `views`; each view its `axes`, `dtype`, `shape`, `scales`,
-    `shares` and `maps_base64` (C order, little-endian). The last line has `type` "record" and the members of a JSON
-    reply, or `error`.
+    A token's line has `type` "token", `step`, `token` and `views`; each view its `axes`, `dtype`, `shape`, `encoding`,
+    `scales`, `shares` and `maps_base64` (C order, little-endian). The last line has `type` "record" and the members of
+    a JSON reply, or `error`.
     """
     if isinstance(part, StreamedToken):
         views = {name: _view(view) for name, view in part.views.items()}
@@ -82,6 +82,7 @@ def _view(view: View) -> dict[str, Any]:
         "axes": list(view.axes),
         "dtype": view.stored.dtype.str,
         "shape": list(view.stored.shape),
+        "encoding": view.facts.encoding,
         "scales": np.asarray(view.scales).tolist(),
         "shares": np.asarray(view.shares).tolist(),
         "maps_base64": base64.b64encode(np.ascontiguousarray(view.stored).tobytes()).decode("ascii"),

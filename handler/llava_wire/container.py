@@ -22,7 +22,7 @@ import numpy as np
 
 from llava_wire.errors import RecordError
 from llava_wire.geometry import Geometry
-from llava_wire.quantize import ENCODINGS
+from llava_wire.quantize import DTYPES, READABLE
 from llava_wire.record import Record, View
 from llava_wire.schema import FORMAT, SHARE_NAMES, VERSION, Facts, ViewFacts, check_facts, from_plain
 from llava_wire.writing import PICTURE_NAME
@@ -49,7 +49,6 @@ _AXES = [
 Members = dict[str, zipfile.ZipInfo]
 Picture = tuple[str, bytes]
 """A picture's member name and file."""
-_DTYPES = {"uint8": "|u1", "float16": "<f2", "float32": "<f4"}
 
 
 def decode(data: bytes) -> Record:
@@ -205,14 +204,15 @@ def _view(
     }
     if view.axes not in _AXES:
         raise RecordError("invalid", f"record.json.views[{index}].axes: got {view.axes!r:.80}, allowed {list(sizes)}")
-    if view.encoding != ENCODINGS[view.precision]:
+    if view.encoding not in READABLE[view.precision]:
         raise RecordError(
             "unsupported_version",
-            f"record.json.views[{index}].encoding: got {view.encoding!r:.40}, allowed {ENCODINGS[view.precision]!r}; "
+            f"record.json.views[{index}].encoding: got {view.encoding!r:.40}, allowed "
+            f"{' or '.join(READABLE[view.precision])}; "
             "update llava-gaze to read it",
         )
     shape = tuple(sizes[axis] for axis in view.axes)
-    stored = _array(archive, members, f"views/{index}/maps.npy", _DTYPES[view.precision], shape)
+    stored = _array(archive, members, f"views/{index}/maps.npy", DTYPES[view.precision], shape)
     scales = _array(archive, members, f"views/{index}/scales.npy", "<f4", shape[:-2])
     shares = _array(archive, members, f"views/{index}/shares.npy", "<f4", (*shape[:-2], len(SHARE_NAMES)))
     if not (np.isfinite(scales).all() and np.isfinite(shares).all() and np.isfinite(stored).all()):

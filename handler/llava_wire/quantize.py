@@ -1,7 +1,8 @@
-"""Float maps to bytes and back, one scale per map.
+"""Float maps to stored numbers and back: the one place that knows what each encoding means.
 
-Flow: float32 maps -> (stored, scales) -> float32 maps. Linear uint8: value = stored * scale, so the error of a value is
-at most half of its map's scale, plus float32 rounding.
+Flow: float32 maps -> `quantise` -> (stored, scales, error bound) -> `dequantise` -> float32 maps. Every map has a scale
+of its own. `uint8` is written as `sqrt-u8` (`companding`: value = scale * stored**2, sums of blocks kept); `linear-u8`
+(value = scale * stored) is what earlier writers meant by it, and is only read.
 """
 
 from __future__ import annotations
@@ -9,15 +10,21 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from llava_wire.companding import compand
+
 PRECISIONS = ("uint8", "float16", "float32")
-ENCODINGS = {"uint8": "linear-u8", "float16": "float16", "float32": "float32"}
+ENCODINGS = {"uint8": "sqrt-u8", "float16": "float16", "float32": "float32"}
+"""How each precision is written."""
+READABLE = {"uint8": ("sqrt-u8", "linear-u8"), "float16": ("float16",), "float32": ("float32",)}
+"""How each precision may have been written."""
+DTYPES = {"uint8": "|u1", "float16": "<f2", "float32": "<f4"}
 BYTES_PER_VALUE = {"uint8": 1, "float16": 2, "float32": 4}
 
 
 def quantise(
     maps: npt.NDArray[np.float32], precision: str
 ) -> tuple[npt.NDArray[np.generic], npt.NDArray[np.float32], float]:
-    """Encodes maps for storage.
+    """Encodes maps for storage, as `ENCODINGS[precision]`.
 
     Args:
         maps: [..., row, col] float32, finite and >= 0.
@@ -38,16 +45,31 @@ def quantise(
         return stored, ones, bound
     if precision != "uint8":
         raise ValueError(f"precision: got {precision!r}, allowed {list(PRECISIONS)}")
-    peaks = maps.max(axis=(-2, -1), initial=0.0)
-    scales = (peaks / np.float32(255)).astype("<f4")  # [...]
-    safe = np.where(scales > 0, scales, np.float32(1))[..., None, None]
-    stored = np.clip(np.rint(maps / safe), 0, 255).astype(np.uint8)
-    # The bound in float64, with room for the float32 rounding of scale and product; below the normal numbers of
-    # float32 a scale itself is off by up to 2**-150, which 255 steps multiply.
-    bound = float(scales.max(initial=0.0)) * (0.5 + 255 * 2.0**-22) + (2.0**-141 if peaks.max(initial=0.0) > 0 else 0.0)
-    return stored, scales, bound
+    codes, scales, worst = compand(np.asarray(maps, np.float32).reshape(-1, *maps.shape[-2:]))
+    # Measured on these very values; the rest is for readers that round in another order.
+    bound = worst + float(maps.max(initial=0.0)) * 2.0**-22
+    return codes.reshape(maps.shape), scales.reshape(lead), bound
 
 
-def dequantise(stored: npt.NDArray[np.generic], scales: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Decodes stored maps [..., row, col] with scales [...] to float32 [..., row, col]."""
-    return stored.astype(np.float32) * scales.astype(np.float32)[..., None, None]
+def dequantise(
+    stored: npt.NDArray[np.generic], scales: npt.NDArray[np.float32], encoding: str
+) -> npt.NDArray[np.float32]:
+    """Decodes stored maps.
+
+    Args:
+        stored: [..., row, col] in the precision's dtype.
+        scales: [...] float32.
+        encoding: one of `READABLE`'s.
+
+    Returns:
+        float32 [..., row, col].
+
+    Raises:
+        ValueError: another encoding.
+    """
+    if not any(encoding in known for known in READABLE.values()):
+        raise ValueError(f"encoding: got {encoding!r:.40}, allowed {READABLE}")
+    levels = stored.astype(np.float32)
+    if encoding == "sqrt-u8":
+        levels *= levels
+    return levels * np.asarray(scales, np.float32)[..., None, None]

@@ -25,7 +25,8 @@ class View:
     Args:
         facts: what was selected and how it is stored.
         stored: maps [(query), (layer), (head) or (layer_head), row, col] in the stored precision; `facts.axes` names
-            the axes. The sum of a map is its image share: maps are absolute attention.
+            the axes; `maps_float` decodes them. Maps are absolute attention: the sum of a decoded map is its image
+            share, to within 1e-3 for "sqrt-u8", 1e-5 for float32.
         scales: [...] float32, one per map, without the row and col axes.
         shares: [..., 4] float32, how each row splits over bos, image, prompt text and answer text; sums to 1.
     """
@@ -47,7 +48,7 @@ class View:
 
     def maps_float(self) -> npt.NDArray[np.float32]:
         """The decoded maps, float32, same shape as `stored`."""
-        return dequantise(self.stored, self.scales)
+        return dequantise(self.stored, self.scales, self.facts.encoding)
 
 
 @dataclass(frozen=True, repr=False)
@@ -100,6 +101,9 @@ class Record:
         kind: Literal["answer", "prompt"] = "answer",
     ) -> npt.NDArray[np.float32]:
         """One map of absolute attention, float32 [row, col]; its sum is the share of attention on the image.
+
+        Stored in 8 bits (the default) the sum is right within 1e-3, its peak within 0.5 % and every block of 4 x 4
+        patches within 2 % or 5e-4; `precision: "float32"` keeps all.
 
         Args:
             token: the answer token's number from 0; None for the mean over the answer's ordinary tokens.

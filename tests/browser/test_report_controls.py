@@ -84,7 +84,7 @@ def test_a_layer_alone_is_the_mean_of_its_heads(show: Show, report: Path, record
     page = show(report, "#t=6&v=none&l=1")
     mean = record.views["none"].maps_float()[6, 1].mean(axis=0)
     (shown,) = shown_maps(page)
-    assert np.abs(shown - 255 * mean / mean.max()).max() <= 1
+    assert np.abs(shown - 255 * np.sqrt(mean / mean.max())).max() <= 1
 
 
 @pytest.mark.parametrize(("layers", "heads", "key", "name"), [(1, 3, "]", "L0 H1"), (3, 1, "}", "L1 H0")])

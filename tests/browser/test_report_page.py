@@ -123,7 +123,7 @@ def test_the_map_has_the_palettes_colours(show: Show, report: Path, record: Reco
     page = show(report, js=js)
     choose(page, "m-map")
     choose(page, "t2")
-    values = record.views["layers_heads"].stored[2] / 255
+    values = (record.views["layers_heads"].stored[2] / 255) ** 2
     for palette in colormap.PALETTES:
         choose(page, f"p-{palette}")
         seen = patch_colours(page, record)

@@ -1,7 +1,7 @@
 """Maps of single layers and heads, packed for the page's script: arrays -> text blocks that the page loads when needed.
 
-Flow: grey maps [row of the table, map, row, col] -> one zlib stream per row of the table, maps one after the other,
-base64; their maxima and shares -> one block of float32 for the view. `static/report/data.js` reads them.
+Flow: grey maps (square-root codes) [row of the table, map, row, col] -> one zlib stream per row of the table, maps one
+after the other, base64; their maxima and shares -> one float32 block for the view. `static/report/data.js` reads them.
 """
 
 from __future__ import annotations

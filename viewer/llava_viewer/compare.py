@@ -6,6 +6,7 @@ when asked -> differences of the whole answers -> one HTML file under the same p
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -211,7 +212,7 @@ def _choice(
         special=special,
         uri=data_uri(grey_png(grey[0])),
         maximum=wording.plain(peak),
-        shared=wording.plain(peak / largest) if largest > 0 else "1",
+        shared=wording.plain(math.sqrt(peak / largest)) if largest > 0 else "1",
         maximum_text=wording.percent(peak),
         shared_text=wording.percent(largest),
         uniform_text=wording.percent(uniform),

@@ -20,8 +20,8 @@ class Choice:
     Args:
         key: the id of its radio button, such as "a-t5" or "a-all".
         number: the token's number, or "all"; equal numbers move together.
-        uri: the grey PNG, 255 = `maximum`; shared: this maximum over the largest of its kind (whole answers or
-            words) in all runs, which `shared_text` tells.
+        uri: the grey PNG of square-root codes, 255 = `maximum`; shared: the square root of this maximum over the
+            largest of its kind (whole answers or words) in all runs, which `shared_text` tells.
         uniform_at, shared_uniform_at: where an even spread lies on the legend, 0..100.
     """
 

@@ -5,6 +5,7 @@ Flow: `View` -> [query, slot, row, col] -> `Slot`s of `Frame`s -> `ViewPanel`. W
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -145,7 +146,7 @@ def _frame(
         image_id=image_id,
         uri=data_uri(grey_png(grey)),
         numbers=" ".join(wording.exact(value) for value in (peak, *shares.tolist())),
-        shared=wording.plain(peak / largest) if largest > 0 else "1",
+        shared=wording.plain(math.sqrt(peak / largest)) if largest > 0 else "1",
         maximum_text=wording.percent(peak),
         uniform_text=wording.percent(uniform),
         uniform_at=wording.plain(round(min(100.0, 100 * uniform / peak), 1) if peak > 0 else 0.0),

@@ -1,5 +1,8 @@
 """Maps as pictures: attention maps -> 8-bit grey PNGs for the pages, overlays for files.
 
+A page's grey levels are square-root codes, as in records: the script gets values and sums out of them that are right,
+and the style sheet's filter `#square` makes them brightness again.
+
 A PNG here is written by hand (one IHDR, one IDAT) because a map of 24 x 24 is smaller than the chunks that an image
 library adds, and because the bytes must not change with the library's version.
 """
@@ -16,23 +19,23 @@ from PIL import Image as PillowImage
 
 from llava_viewer import colormap
 from llava_wire.geometry import Geometry
+from llava_wire.quantize import quantise
 
 Rect = tuple[float, float, float, float]
 
 
 def to_grey(maps: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
-    """Maps as 8-bit grey, each against its own maximum.
+    """Maps as 8-bit grey, each against its own maximum, coded as `llava_wire.quantize` writes them.
 
     Args:
         maps: [..., row, col] float32, absolute attention (the sum of a map is its image share).
 
     Returns:
-        grey [..., row, col] uint8 (255 = the map's maximum) and the maxima [...] float32.
+        grey [..., row, col] uint8 and the maxima [...] float32: value = maximum * (grey / 255)**2.
     """
-    peaks = np.maximum(maps.max(axis=(-2, -1), initial=0.0), 0.0)
-    safe = np.where(peaks > 0, peaks, np.float32(1))[..., None, None]
-    grey = np.rint(np.clip(maps / safe, 0, 1) * 255).astype(np.uint8)
-    return grey, peaks.astype(np.float32)
+    shown = np.maximum(maps, np.float32(0))
+    grey, _, _ = quantise(shown, "uint8")
+    return grey.astype(np.uint8, copy=False), np.asarray(shown.max(axis=(-2, -1), initial=0.0), np.float32)
 
 
 def grey_png(grey: npt.NDArray[np.uint8]) -> bytes:
@@ -63,8 +66,7 @@ def overlay(
         alpha: one opacity for the whole grid, or None for an opacity that rises with attention over a paler picture
             whose unseen parts are darkened.
     """
-    grey, _ = to_grey(heat)
-    values = grey.astype(np.float64) / 255
+    values = np.clip(heat.astype(np.float64) / (float(heat.max(initial=0.0)) or 1.0), 0, 1)
     opacity = colormap.alpha(values) if alpha is None else np.full(values.shape, alpha)
     rgba = np.dstack([colormap.lookup(palette, values), np.rint(opacity * 255).astype(np.uint8)])
     x_scale, y_scale = picture.width / geometry.width_px, picture.height / geometry.height_px

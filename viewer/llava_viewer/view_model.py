@@ -75,9 +75,9 @@ class Frame:
 
     Args:
         row_key: the row it belongs to, or "" for a map of the whole answer.
-        image_id, uri: the grey PNG, 255 = the maximum.
+        image_id, uri: the grey PNG of square-root codes, 255 = the maximum.
         numbers: maximum and the four shares as float32 in full, for the script.
-        shared: this map's maximum over the slot's largest, for the shared scale.
+        shared: the square root of this map's maximum over the slot's largest, for the shared scale.
         peak_x, peak_y: the corner of the brightest patch, original px.
         uniform_at, shared_uniform_at: where an even spread lies on the legend, 0..100.
     """

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import bench_records
 import numpy as np
-import pytest
 
 from bench.results import read
 from llava_wire import encode
@@ -22,7 +21,7 @@ def test_errors_are_shares_of_each_map_s_peak():
     exact = make_record(reductions=("none",), precision="float32")
     assert bench_records.errors(exact, exact) == (0, 0)
     worst, mean = bench_records.errors(make_record(reductions=("none",), precision="uint8"), exact)
-    assert worst == pytest.approx(0.5 / 255, rel=0.1)
+    assert 0.5 / 255 < worst < 0.032
     assert 0 < mean < worst
 
 

@@ -22,7 +22,15 @@ def with_maps(change: float) -> Record:
     name, view = list(TRUTH.views.items())[-1]
     maps = view.maps_float().copy()
     maps.flat[-1] += change
-    return replace(TRUTH, views={**TRUTH.views, name: replace(view, stored=maps, scales=np.ones_like(view.scales))})
+    return replace(
+        TRUTH,
+        views={
+            **TRUTH.views,
+            name: replace(
+                view, facts=replace(view.facts, encoding="float32"), stored=maps, scales=np.ones_like(view.scales)
+            ),
+        },
+    )
 
 
 def with_tokens(count: int, reason: str = "stop") -> Record:

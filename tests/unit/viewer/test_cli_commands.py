@@ -181,7 +181,7 @@ def test_inspect(run_file: Path, capsys: Captured) -> None:
     assert "8 rows x 8 columns of 12 px" in lines["geometry"]
     assert lines["seen"].endswith("x 32..224, y 0..192 px of the image")
     assert lines["picture"].endswith("not in the record")
-    assert lines["layers_heads"].split()[1:4] == ["query", "3x8x8", "linear-u8"]
+    assert lines["layers_heads"].split()[1:4] == ["query", "3x8x8", "sqrt-u8"]
     assert lines["pairs"].split()[1:3] == ["query,layer_head", "3x1x8x8"]
     assert lines["1"].split()[:4] == ["1", "101", "0.905", "0.400"]
     assert lines["2"].split()[-1] == "</s>"

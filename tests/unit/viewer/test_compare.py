@@ -11,6 +11,7 @@ import pytest
 
 from llava_viewer.cli import main
 from llava_viewer.compare import CompareError, Pick, build_comparison, check_comparable, render_compare
+from llava_viewer.heatmap import to_grey
 from llava_wire import Record, encode
 from support.golden import HOSTILE, hostile_record
 from support.pixels import decoded
@@ -38,7 +39,7 @@ def test_maps_and_difference_are_the_records(runs: list[Record]) -> None:
         maps = record.views["none"].maps_float()[:, 1].mean(1)
         assert [choice.number for choice in run.choices] == ["all", *map(str, range(len(maps)))]
         for choice, heat in zip(run.choices, [mean, *maps], strict=True):
-            assert np.array_equal(decoded(choice.uri), np.rint(heat / heat.max() * 255))
+            assert np.array_equal(decoded(choice.uri), to_grey(heat)[0])
             assert float(choice.maximum) == pytest.approx(float(heat.max()), rel=1e-3)
     (difference,) = made.differences
     gap = whole[0] - whole[1]
@@ -46,7 +47,7 @@ def test_maps_and_difference_are_the_records(runs: list[Record]) -> None:
     assert np.abs(read - gap).max() <= np.abs(gap).max() / 254 * 1.01
     top = max(mean.max() for mean in whole)
     assert [float(run.choices[0].shared) for run in made.runs] == pytest.approx(
-        [m.max() / top for m in whole], rel=1e-3
+        [np.sqrt(m.max() / top) for m in whole], rel=1e-3
     )
 
 

@@ -70,7 +70,7 @@ def test_svg_cells_have_the_palettes_colours(record: Record, palette: str) -> No
     shown = export.show(record, look=export.Look(mode="map", palette=palette))
     item = shown.item(1)
     svg = ElementTree.fromstring(svg_text(export.figure(shown, item)))
-    levels = record.views["layers_heads"].stored[1] / 255
+    levels = np.rint((record.views["layers_heads"].stored[1] / 255) ** 2 * 255) / 255
     expected = colormap.lookup(palette, levels)
     found = cells(svg)
     assert len(found) == 64
@@ -98,7 +98,9 @@ def test_a_figure_is_as_large_on_paper_as_asked_and_its_patches_lie_right(record
         pixels = np.asarray(opened.convert("RGB")).astype(int)
     grid = next(mark for mark in drawing.marks if isinstance(mark, export.drawing.Cells))
     scale = 300 / 72
-    expected = colormap.lookup("cividis", record.views["layers_heads"].stored[2] / 255).astype(int)
+    expected = colormap.lookup(
+        "cividis", np.rint((record.views["layers_heads"].stored[2] / 255) ** 2 * 255) / 255
+    ).astype(int)
     for row, col in np.ndindex(8, 8):
         x = (export.drawing.MARGIN + grid.x + (col + 0.5) * grid.width / 8) * scale
         y = (export.drawing.MARGIN + grid.y + (row + 0.5) * grid.height / 8) * scale

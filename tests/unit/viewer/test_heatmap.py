@@ -18,10 +18,11 @@ def read(data: bytes) -> PillowImage.Image:
     return picture
 
 
-def test_grey_is_the_map_over_its_maximum() -> None:
+def test_grey_is_the_square_root_of_the_map_over_its_maximum() -> None:
     maps = np.array([[[0.0, 0.01], [0.02, 0.04]], [[0.5, 0.0], [0.0, 0.25]]], np.float32)
     grey, peaks = heatmap.to_grey(maps)
-    assert grey.tolist() == [[[0, 64], [128, 255]], [[255, 0], [0, 128]]]
+    assert grey[0].tolist() == [[0, 127], [180, 255]]
+    assert np.allclose(peaks[:, None, None] * (grey / 255) ** 2, maps, atol=1e-3)
     assert peaks == pytest.approx([0.04, 0.5])
 
 

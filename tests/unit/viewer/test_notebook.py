@@ -20,7 +20,7 @@ def test_an_overlay_has_the_pictures_size_and_the_maps_colours() -> None:
     picture = run.overlay(2, view="pairs", mode="map", palette="viridis")
     assert picture.size == (256, 192)
     pixels = np.asarray(picture).astype(int)
-    expected = colormap.lookup("viridis", run.views["pairs"].stored[2, 0] / 255).astype(int)
+    expected = colormap.lookup("viridis", (run.views["pairs"].stored[2, 0] / 255) ** 2).astype(int)
     for (row, col), rect in zip(np.ndindex(8, 8), run.geometry.patch_rects().reshape(-1, 4), strict=True):
         x, y = (rect[0] + rect[2]) / 2, (rect[1] + rect[3]) / 2
         assert np.abs(pixels[int(y), int(x)] - expected[row, col]).max() <= 1

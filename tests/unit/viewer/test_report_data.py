@@ -158,7 +158,7 @@ def test_a_small_image_share_is_a_warning() -> None:
 def test_an_even_map_is_a_warning() -> None:
     record = make_record(reductions=("layers_heads",))
     view = record.views["layers_heads"]
-    scales = np.full_like(view.scales, 0.4 / 64 / 255)
+    scales = np.full_like(view.scales, 0.4 / 64 / 255**2)
     even = replace(view, stored=np.full_like(view.stored, 255), scales=scales)
     frame = build_report(replace(record, views={"even": even})).views[0].slots[0].frames[0]
     assert any("nearly even" in warning for warning in frame.warnings)

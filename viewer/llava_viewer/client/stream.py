@@ -19,12 +19,12 @@ import numpy.typing as npt
 from llava_viewer.client.errors import broken_off
 from llava_wire.container import decode
 from llava_wire.errors import RecordError, RequestError
-from llava_wire.quantize import dequantise
+from llava_wire.quantize import DTYPES, READABLE, dequantise
 from llava_wire.record import Record
 from llava_wire.schema import Token, from_plain
 
 _LONGEST_LINE_BYTES = 1 << 30
-_DTYPES = frozenset({"|u1", "<f2", "<f4"})
+_ENCODINGS = {DTYPES[precision]: encodings for precision, encodings in READABLE.items()}
 
 
 @dataclass(frozen=True)
@@ -106,14 +106,14 @@ def _token(content: dict[str, Any], number: int) -> StreamedToken:
         raise _invalid(number, f"step {str(step)[:40]}")
     maps, shares = {}, {}
     for name, view in content["views"].items():
-        if view["dtype"] not in _DTYPES:
-            raise _invalid(number, f"dtype {str(view['dtype'])[:40]!r}")
+        if view["dtype"] not in _ENCODINGS or view["encoding"] not in _ENCODINGS[view["dtype"]]:
+            raise _invalid(number, f"dtype {str(view['dtype'])[:40]!r}, encoding {str(view['encoding'])[:40]!r}")
         data = base64.b64decode(view["maps_base64"], validate=True)
         stored = np.frombuffer(data, view["dtype"]).reshape([int(side) for side in view["shape"]])
         scales, parts = (np.asarray(view[key], dtype=np.float32) for key in ("scales", "shares"))
         if scales.shape != stored.shape[:-2] or parts.shape != (*stored.shape[:-2], 4):
             raise _invalid(number, f"scales {scales.shape} and shares {parts.shape} beside maps {stored.shape}")
-        maps[str(name)], shares[str(name)] = dequantise(stored, scales), parts
+        maps[str(name)], shares[str(name)] = dequantise(stored, scales, view["encoding"]), parts
     token: Token = from_plain(Token, content["token"], "token")
     return StreamedToken(number, token, maps, shares)
 

@@ -37,7 +37,7 @@ document.addEventListener("DOMContentLoaded", () => {
       const context = canvas.getContext("2d", { willReadFrequently: true });
       context.drawImage(picture, 0, 0);
       const data = context.getImageData(0, 0, cols, rows).data;
-      decoded.set(source, Float64Array.from({ length: rows * cols }, (_, i) => data[4 * i] / 255));
+      decoded.set(source, Float64Array.from({ length: rows * cols }, (_, i) => (data[4 * i] / 255) ** 2));
     }
     return decoded.get(source).map((level) => level * image.dataset.max);
   }
@@ -66,7 +66,7 @@ document.addEventListener("DOMContentLoaded", () => {
     const images = runs.map((run) => run.querySelector(".heat image.on"));
     const top = Math.max(...images.map((image) => +image.dataset.max));
     runs.forEach((run, at) => {
-      images[at].setAttribute("opacity", top > 0 ? images[at].dataset.max / top : 1);
+      images[at].setAttribute("opacity", top > 0 ? Math.sqrt(images[at].dataset.max / top) : 1);
       const legend = run.querySelector(".ramp .k.on");
       legend.querySelector(".most").textContent = percent(top);
       const even = parseFloat(legend.querySelector("rect").getAttribute("x"));

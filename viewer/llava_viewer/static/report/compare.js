@@ -55,7 +55,7 @@ async function drawCompare() {
   const most = Math.max(a?.map.max ?? 0, b?.map.max ?? 0);
   const figures = pins.map((pin, i) => pin && plate("AB"[i], takeName(pin.take),
     `image ${percent(pin.map.shares[1])}, brightest patch ${percent(pin.map.max)}; scale 0 to ${percent(most)}`,
-    levelsOf(pin.map, most), "heat"));
+    codesOf(pin.map, most), "heat"));
   if (a && b) {
     const values = a.map.values.map((own, i) => own - b.map.values[i]);
     const extent = values.reduce((so, own) => Math.max(so, Math.abs(own)), 0);

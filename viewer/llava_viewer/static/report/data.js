@@ -1,7 +1,8 @@
 // The maps inside the page: text blocks -> values, decoded when they are first shown.
 //
 // A map is {values: Float32Array [row * cols], max, shares: [bos, image, prompt, answer]}; values are shares of the
-// token's attention. Maps come from the grey PNGs of the page's held text, or from the atlas of a view.
+// token's attention, stored as square-root codes. Maps come from the grey PNGs of the page's held text, or from the
+// atlas of a view.
 const byId = (id) => document.getElementById(id);
 const all = (selector, root = document) => [...root.querySelectorAll(selector)];
 
@@ -66,7 +67,8 @@ async function greyLevels(uri) {
 
 function toMap(grey, max, shares) {
   const values = new Float32Array(grey.length);
-  for (let i = 0; i < grey.length; i++) values[i] = (grey[i] * max) / 255;
+  const scale = Math.fround(max / 65025);
+  for (let i = 0; i < grey.length; i++) values[i] = scale * grey[i] * grey[i];
   return { values, max, shares };
 }
 

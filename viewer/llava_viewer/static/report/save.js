@@ -74,7 +74,7 @@ function stageTable() {
   return table([
     `llava-gaze; ${model}`, `question: ${question}`, `shown: ${takeName(take)}; ${take.view.about}`,
     `share = this patch's part of the attention; the shares add up to the image share, ${single(map.shares[1])}`,
-    "values are those of the page: 8 bits per map",
+    "values are those of the page: 8 bits per patch, sums kept to 0.1 points",
   ], ["share"], (i) => [single(map.values[i])]);
 }
 

@@ -9,6 +9,11 @@ function levelsOf(map, most) {
   return levels;
 }
 
+// Square-root codes, as the page's own pictures hold: the filters of the stage square them.
+function codesOf(map, most) {
+  return Uint8Array.from(map.values, (own) => (most > 0 ? Math.round(255 * Math.sqrt(Math.max(0, own) / most)) : 0));
+}
+
 // What is shown now: {take, map, most}; most is the end of the scale.
 let shown = null;
 const drawers = [];
@@ -25,7 +30,7 @@ async function show() {
   const most = value("s") === "shared" ? await largest(`${view.key}~${layer}~${head}`, view, layer, head) : map.max;
   if (turn !== asked) return;
   shown = { take, map, most };
-  live.setAttribute("href", pngUri(levelsOf(map, most)));
+  live.setAttribute("href", pngUri(codesOf(map, most)));
   const [top] = brightest(map, 1);
   const [x, y] = corner(top.row, top.col);
   byId("peak").setAttribute("x", x);
