@@ -169,7 +169,7 @@ class Probe:
             cache = DynamicCache(config=loaded.model.config.get_text_config(decoder=True))
             for number, (keys, values) in enumerate(prefix):
                 cache.update(keys, values, number)
-            left = batch.length - kept
+            # Without the capture: the engine has no such prefill, and what the capture adds is one copy.
             return loaded.model(
                 inputs_embeds=loaded.model.get_input_embeddings()(batch.input_ids[:, kept:]),
                 position_ids=batch.position_ids[:, kept:],
@@ -177,7 +177,6 @@ class Probe:
                 past_key_values=cache,
                 use_cache=True,
                 logits_to_keep=1,
-                query_capture=QueryCapture(torch.tensor([[left - 1]]), left, None),
             ).logits
 
         ask()
