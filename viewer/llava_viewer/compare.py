@@ -17,7 +17,7 @@ from llava_viewer import colormap, wording
 from llava_viewer.compare_model import WHOLE_KEY, Choice, Comparison, Contrast, Difference, Run
 from llava_viewer.export.shown import Shown, show
 from llava_viewer.frames import LOW_IMAGE_SHARE
-from llava_viewer.heatmap import data_uri, grey_png, to_grey
+from llava_viewer.heatmap import coding_error, data_uri, grey_png, to_grey
 from llava_viewer.photo import prepare
 from llava_viewer.picture import PictureError
 from llava_viewer.render import MAX_BYTES, ReportTooLargeError, page
@@ -27,6 +27,8 @@ from llava_viewer.text import direction
 from llava_wire.record import Record
 
 LETTERS = "abcd"
+FLOOR_TIMES = 2
+"""A difference's scale ends at this times its floor or above; the pages' scripts say the same."""
 
 
 @dataclass(frozen=True)
@@ -118,8 +120,10 @@ def build_comparison(picks: Sequence[Pick], *, title: str | None, embed_image: b
         _run(letter, pick.name, heading, one, mean, top)
         for letter, pick, heading, one, mean in zip(LETTERS, picks, _headings(picks, shown), shown, whole, strict=False)
     )
+    errors = [float(run.choices[0].error) for run in runs]
     differences = tuple(
-        _difference(letter, whole[0][0] - mean[0]) for letter, mean in zip(LETTERS[1:], whole[1:], strict=False)
+        _difference(letter, whole[0][0] - mean[0], errors[0] + error)
+        for letter, mean, error in zip(LETTERS[1:], whole[1:], errors[1:], strict=False)
     )
     words = [[(choice.number, choice.text) for choice in run.choices] for run in runs]
     prompts = list(dict.fromkeys(pick.record.facts.prompt.text for pick in picks))
@@ -167,12 +171,13 @@ def _run(
     record = shown.record
     answered = any(item.row is None or item.row.key.startswith("t") for item in shown.items)
     word = "whole answer" if answered else "whole question"
-    choices = [_choice(f"{letter}-{WHOLE_KEY}", WHOLE_KEY, word, *whole, top.whole)]
+    bound = shown.view.facts.error_bound
+    choices = [_choice(f"{letter}-{WHOLE_KEY}", WHOLE_KEY, word, *whole, top.whole, bound)]
     for item in shown.items:
         row = item.row
         if row is not None and row.key.startswith("t"):
             number = row.key[1:]
-            made = _choice(f"{letter}-{row.key}", number, row.text, item.heat, item.image_share, top.word,
+            made = _choice(f"{letter}-{row.key}", number, row.text, item.heat, item.image_share, top.word, bound,
                            spaced=row.spaced, breaks=row.breaks, special=row.special)  # fmt: skip
             choices.append(made)
     return Run(
@@ -193,6 +198,7 @@ def _choice(
     heat: npt.NDArray[np.float32],
     share: float,
     largest: float,
+    bound: float,
     *,
     spaced: bool = False,
     breaks: bool = False,
@@ -212,6 +218,7 @@ def _choice(
         special=special,
         uri=data_uri(grey_png(grey[0])),
         maximum=wording.plain(peak),
+        error=wording.plain(bound + coding_error(heat[None], grey, peaks)),
         shared=wording.plain(math.sqrt(peak / largest)) if largest > 0 else "1",
         maximum_text=wording.percent(peak),
         shared_text=wording.percent(largest),
@@ -224,11 +231,18 @@ def _choice(
     )
 
 
-def _difference(letter: str, heat: npt.NDArray[np.float32]) -> Difference:
-    """heat [row, col] float32, the first run's mean map minus this run's."""
-    most = float(np.abs(heat).max(initial=0.0))
-    grey = np.rint(128 + 127 * heat / (most or 1.0)).astype(np.uint8)
-    return Difference(letter, data_uri(grey_png(grey)), wording.plain(most), wording.percent(most))
+def _difference(letter: str, heat: npt.NDArray[np.float32], floor: float) -> Difference:
+    """heat [row, col] float32, the first run's mean map minus this run's.
+
+    Differences up to `floor`, what both maps may be off by, are none; the scale never ends below twice that.
+    """
+    sure = np.where(np.abs(heat) > floor, heat, np.float32(0))
+    most = float(np.abs(sure).max(initial=0.0))
+    top = max(most, FLOOR_TIMES * floor) or 1.0
+    grey = np.rint(128 + 127 * sure / top).astype(np.uint8)
+    return Difference(
+        letter, data_uri(grey_png(grey)), wording.plain(top), wording.percent(top), wording.percent(floor), most > 0
+    )
 
 
 def _contrasts(picks: Sequence[Pick], shown: Sequence[Shown]) -> tuple[Contrast, ...]:

@@ -22,6 +22,7 @@ class Choice:
         number: the token's number, or "all"; equal numbers move together.
         uri: the grey PNG of square-root codes, 255 = `maximum`; shared: the square root of this maximum over the
             largest of its kind (whole answers or words) in all runs, which `shared_text` tells.
+        error: the largest error of a value that is read out of the picture, the record's own included.
         uniform_at, shared_uniform_at: where an even spread lies on the legend, 0..100.
     """
 
@@ -33,6 +34,7 @@ class Choice:
     special: bool
     uri: str
     maximum: str
+    error: str
     shared: str
     maximum_text: str
     shared_text: str
@@ -66,13 +68,16 @@ class Run:
 class Difference:
     """The first run minus another, for the whole answers, as in a report's A − B.
 
-    `letter` is the other run's; `uri` is a grey PNG: 128 is zero, 1 and 255 are -/+ maximum.
+    `letter` is the other run's; `uri` is a grey PNG: 128 is zero, 1 and 255 are -/+ maximum. What both
+    maps may be off by (`floor_text`) is shown as zero; `differs` when anything is more.
     """
 
     letter: str
     uri: str
     maximum: str
     maximum_text: str
+    floor_text: str
+    differs: bool
 
     @property
     def label(self) -> str:

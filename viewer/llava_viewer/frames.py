@@ -14,10 +14,11 @@ import numpy.typing as npt
 
 from llava_viewer import wording
 from llava_viewer.atlas import build_atlas
-from llava_viewer.heatmap import data_uri, grey_png, to_grey
+from llava_viewer.heatmap import coding_error, data_uri, grey_png, to_grey
 from llava_viewer.selection import reduction_text, selection_text, slot_names
 from llava_viewer.view_model import Frame, Patch, Segment, Slot, ViewPanel
 from llava_wire.choose import mean_image_share, ordinary_rows
+from llava_wire.quantize import ENCODINGS
 from llava_wire.record import Record, View
 
 MAX_STATIC_FRAMES = 480
@@ -93,10 +94,19 @@ def build_panel(record: Record, view: View, index: int, keys: Sequence[str], gri
         reduction=reduction_text(facts),
         mean_share=wording.percent(mean_image_share(record, view)),
         has_rows=has_rows,
+        error=wording.exact(facts.error_bound + _page_error(view, maps)),
         slots=tuple(slots),
         atlas=atlas,
         notes=tuple(notes),
     )
+
+
+def _page_error(view: View, maps: npt.NDArray[np.float32]) -> float:
+    """What the page's own coding adds to the error of a value: nothing for maps that are stored in its codes alone."""
+    shown = [] if view.facts.encoding == ENCODINGS["uint8"] else [maps]
+    if maps.shape[1] > 1:
+        shown.append(maps.mean(axis=1))
+    return max((coding_error(one, *to_grey(one)) for one in shown), default=0.0)
 
 
 def _slot(

@@ -38,6 +38,12 @@ def to_grey(maps: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.uint8], npt.N
     return grey.astype(np.uint8, copy=False), np.asarray(shown.max(axis=(-2, -1), initial=0.0), np.float32)
 
 
+def coding_error(maps: npt.NDArray[np.float32], grey: npt.NDArray[np.uint8], peaks: npt.NDArray[np.float32]) -> float:
+    """The largest error of a value that is read back out of what `to_grey` made of these maps."""
+    read = peaks[..., None, None] * (grey / np.float32(255)) ** 2
+    return float(np.abs(read - maps).max(initial=0.0))
+
+
 def grey_png(grey: npt.NDArray[np.uint8]) -> bytes:
     """grey [row, col] uint8 as an 8-bit greyscale PNG."""
     rows, cols = grey.shape

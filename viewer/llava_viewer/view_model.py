@@ -134,6 +134,7 @@ class ViewPanel:
         layers, heads, pairs: what its kept axes hold, for the pickers: "0 1 2", "14.24 14.13", or "".
         slots: what works without the script: the only map per row, or the mean and, where they are few, all others.
         atlas: the single maps, when they are too many for slots of their own.
+        error: the largest error of a value that the page's script reads, the record's own included.
         notes: what was averaged or left out.
     """
 
@@ -146,6 +147,7 @@ class ViewPanel:
     reduction: str
     mean_share: str
     has_rows: bool
+    error: str
     slots: tuple[Slot, ...]
     atlas: Atlas | None
     notes: tuple[str, ...]

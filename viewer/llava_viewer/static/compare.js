@@ -77,6 +77,7 @@ document.addEventListener("DOMContentLoaded", () => {
 
   async function subtract() {
     const keys = letters.map((letter) => picked(letter).id).join();
+    const errors = runs.map((run) => +run.querySelector(".heat image.on").dataset.error);
     const maps = await chosen();
     if (keys !== letters.map((letter) => picked(letter).id).join()) return;
     const canvas = document.createElement("canvas");
@@ -85,8 +86,10 @@ document.addEventListener("DOMContentLoaded", () => {
     const context = canvas.getContext("2d");
     for (const figure of document.querySelectorAll(".diff")) {
       const other = maps[letters.indexOf(figure.dataset.letter)];
-      const gaps = other.map((value, i) => maps[0][i] - value);
-      const most = gaps.reduce((top, gap) => Math.max(top, Math.abs(gap)), 0);
+      const floor = errors[0] + errors[letters.indexOf(figure.dataset.letter)];
+      const gaps = other.map((value, i) => (Math.abs(maps[0][i] - value) > floor ? maps[0][i] - value : 0));
+      const differs = gaps.some((gap) => gap !== 0);
+      const most = gaps.reduce((top, gap) => Math.max(top, Math.abs(gap)), 2 * floor);
       const pixels = context.createImageData(cols, rows);
       gaps.forEach((gap, i) => {
         pixels.data.fill(Math.round(128 + (127 * gap) / (most || 1)), 4 * i, 4 * i + 3);
@@ -96,6 +99,9 @@ document.addEventListener("DOMContentLoaded", () => {
       const image = figure.querySelector(".delta image");
       image.setAttribute("href", canvas.toDataURL());
       image.dataset.max = most;
+      figure.querySelector(".same").textContent = differs
+        ? `Differences up to ${percent(floor)} are within what storing the maps may change, and left out.`
+        : `No difference: none is over ${percent(floor)}, what storing the maps may change.`;
       for (const bound of figure.querySelectorAll(".bound")) bound.textContent = percent(most);
     }
     const words = runs.map((run) => run.querySelector(".tok.on").textContent);

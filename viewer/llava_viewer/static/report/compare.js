@@ -58,11 +58,15 @@ async function drawCompare() {
     codesOf(pin.map, most), "heat"));
   if (a && b) {
     const values = a.map.values.map((own, i) => own - b.map.values[i]);
-    const extent = values.reduce((so, own) => Math.max(so, Math.abs(own)), 0);
-    difference = { a, b, values, extent };
-    const levels = Uint8Array.from(values, (own) => (extent > 0 ? Math.round(127.5 + (127.5 * own) / extent) : 128));
+    // What storing both maps may change is no difference, and no scale ends near it.
+    const floor = a.take.view.error + b.take.view.error;
+    const sure = values.map((own) => (Math.abs(own) > floor ? own : 0));
+    const extent = sure.reduce((so, own) => Math.max(so, Math.abs(own)), 2 * floor);
+    const levels = Uint8Array.from(sure, (own) => (own && extent > 0 ? Math.round(127.5 + (127.5 * own) / extent) : 128));
+    difference = { a, b, values, extent, levels };
+    const told = sure.some((own) => own) ? `up to ${points(floor).slice(1)} left out` : `no difference over ${points(floor).slice(1)}`;
     const last = plate("A − B", "difference",
-      `image ${points(a.map.shares[1] - b.map.shares[1])} in all`, levels, "apart");
+      `image ${points(a.map.shares[1] - b.map.shares[1])} in all; ${told}`, levels, "apart");
     const ramp = svgElement("svg", { class: "signed", viewBox: "0 0 100 10", preserveAspectRatio: "none", "aria-hidden": "true" });
     ramp.append(svgElement("use", { href: "#grey", filter: "url(#o-difference)" }));
     const ends = document.createElement("p");

@@ -35,7 +35,7 @@ const views = all('input[name="v"]').map((input) => {
   const cells = pairs.length || Math.max(1, layers.length) * Math.max(1, heads.length);
   return {
     key: input.id, index: input.id.slice(1), name: input.dataset.name, about: input.dataset.about,
-    whole: input.dataset.whole || "", atlas: "atlas" in input.dataset, layers, heads, pairs, cells,
+    whole: input.dataset.whole || "", error: +input.dataset.error, atlas: "atlas" in input.dataset, layers, heads, pairs, cells,
   };
 });
 

@@ -37,9 +37,9 @@ function stageFigure() {
 }
 
 function differenceFigure() {
-  const { a, b, values, extent } = difference;
+  const { a, b, levels, extent } = difference;
   return {
-    levels: Uint8Array.from(values, (own) => (extent > 0 ? Math.round(127.5 + (127.5 * own) / extent) : 128)),
+    levels,
     mode: value("m") === "map" ? "map" : "heat", palette: "difference", opacity: byId("opacity").value / 100, peak: null,
     ramp: [[0, points(-extent)], [50, "0"], [100, points(extent)]], mark: null, unit: "A minus B, points of attention per patch",
     title: "A − B",
