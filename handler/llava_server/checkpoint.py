@@ -80,7 +80,9 @@ def _named(settings: ModelSettings) -> Iterator[None]:
     try:
         yield
     except SettingsError as error:
-        raise SettingsError(f"weights of {settings.name}: {error}") from error
+        # The same error, not one after it: a worker's log is read for the first.
+        error.args = (f"weights of {settings.name}: {error}",)
+        raise
 
 
 def _configuration(folder: Path) -> Any:

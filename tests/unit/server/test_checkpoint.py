@@ -152,6 +152,8 @@ def test_each_is_named_for_what_it_is_before_anything_is_imported_or_loaded(fold
         with pytest.raises(SettingsError, match=f"^weights of mine: .*{words.replace('CURE', 'bring it')}") as caught:
             check(folder, SETTINGS, "bring it")
         said.append(str(caught.value))
+        # In a worker's log the first of a chain of errors is taken for the cause.
+        assert not isinstance(caught.value.__cause__, SettingsError)
     assert said[0] == said[1]
 
 
