@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""TorchServe, its archiver and a Java runtime as one file of about 35 MB, for a GPU machine that reaches no network.
+"""TorchServe, its archiver and a Java runtime as one file of about 40 MB, for a GPU machine that reaches no network.
 
 Flow: the pinned wheels from pip, a small Java from jlink -> unpacked, so that they compress well ->
 server-bundle.tar.xz, for `install_server_bundle.py`. Needs jlink of a JDK 17 (Debian: openjdk-17-jdk-headless).
@@ -83,7 +83,7 @@ def main() -> int:
         java = small_java(Path(scratch))
         folder = Path(scratch) / NAME
         fill(folder, wheels, java)
-        say("packing, about a minute")
+        say("packing, a minute or more")
         with tarfile.open(out, "w:xz") as packed:
             packed.add(folder, NAME)
     say(f"{out.stat().st_size / 1e6:.0f} MB")
