@@ -127,5 +127,5 @@ def test_a_comparison_whose_scripts_are_blocked_chooses_words(host: Callable[...
 @PAGES
 def test_a_host_that_blocks_styles_too_says_what_to_do(host: Callable[..., Any], name: str) -> None:
     page = host(name, NOTHING)
-    assert "Save the file and open it from your own disk" in page.locator(".bare").inner_text()
+    assert "save the file and open it from your disk" in page.locator(".bare").inner_text()
     assert not any(sign in page.inner_text("body") for sign in SOURCE)

@@ -23,7 +23,7 @@ from support.synthetic import make_record
 
 KEPT = Path(__file__).parents[2] / "data" / "records"
 VOID = {"meta", "link", "input", "img", "br", "hr"}
-HOLD = "window.hold && hold();"
+HOLD = "window.hold&&hold()"
 ENDED_BY_OTHERS = {"li", "dt", "dd"}
 
 

@@ -1,1 +1,1 @@
-window.hold && hold();
+window.hold&&hold()
