@@ -150,23 +150,18 @@ class _Errors:
         code, low, high = self.code[at], self._low[at], self._high[at]
         other = np.where(code == low, high, low)
         change = self._scales * (other * other - code * code)
-        down, across = (BLOCK * (size - 1) + 1 for size in change.shape[:2])
-        blocks = [
-            np.s_[row + i : row + i + down : BLOCK, col + j : col + j + across : BLOCK]
-            for i in range(BLOCK)
-            for j in range(BLOCK)
-        ]
-        slope = np.zeros_like(change)
-        for block in blocks:
-            slope += self._blocks[block] * self._weight[block]
+        down, across, maps = change.shape
+        # The blocks that hold one of these patches lie side by side: [patch row, block, patch col, block, map].
+        blocks = np.s_[row : row + BLOCK * down, col : col + BLOCK * across]
+        weighted = (self._blocks[blocks] * self._weight[blocks]).reshape(down, BLOCK, across, BLOCK, maps)
+        slope = weighted.sum(axis=(1, 3))
         turned = (2 * slope + change * curve[at]) * change < 0
         if not turned.any():
             return False
         change = np.where(turned, change, np.float32(0))
         self.code[at] = np.where(turned, other, code)
         self._own[at] += change
-        for block in blocks:
-            self._blocks[block] += change
+        self._blocks[blocks] += change.repeat(BLOCK, axis=0).repeat(BLOCK, axis=1)
         return True
 
     def _mend(self) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from PIL import Image, features
 
+_AVIF: tuple[str, str, dict[str, Any]] = ("AVIF", "RGBA", {"speed": 10})
 _MODES: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("PNG", "RGB", {}), ("PNG", "RGBA", {}), ("PNG", "P", {}), ("PNG", "LA", {}), ("PNG", "1", {}), ("PNG", "I;16", {}),
     ("JPEG", "RGB", {}), ("JPEG", "L", {"progressive": True}), ("JPEG", "CMYK", {}), ("WEBP", "RGB", {}),
@@ -22,7 +23,7 @@ _MODES: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("PNG", "RGB", {"save_all": True}), ("WEBP", "RGB", {"save_all": True}),
     ("PNG", "P", {"transparency": bytes(range(256))}), ("PNG", "L", {"transparency": 7}),
     ("PNG", "I;16", {"transparency": 300}), ("PNG", "RGB", {"icc_profile": bytes(3 << 20)}),
-    *((("AVIF", "RGBA", {"speed": 10}),) if features.check("avif") else ()),
+    *((_AVIF,) if features.check("avif") else ()),
     ("TIFF", "F", {}), ("TIFF", "I", {}), ("TIFF", "LAB", {}),
 )  # fmt: skip
 _UNREAD = 3
@@ -37,9 +38,15 @@ _OTHER = (
 )  # fmt: skip
 
 
-def sound(rng: random.Random) -> bytes:
-    """A small picture that the server can read, in a format and mode of many."""
-    return _file(rng.randrange(len(_MODES) - _UNREAD), rng.choice((1, 7, 24, 96)), rng.choice((5, 24, 80)))
+def sound(rng: random.Random, *, phones: bool = True) -> bytes:
+    """A small picture that the server can read, in a format and mode of many.
+
+    Args:
+        rng: what chooses.
+        phones: those of phones too, each of which the server reads in a process of its own.
+    """
+    count = len(_MODES) - _UNREAD - (0 if phones else _AVIF in _MODES)
+    return _file(rng.randrange(count), rng.choice((1, 7, 24, 96)), rng.choice((5, 24, 80)))
 
 
 def hostile(rng: random.Random) -> bytes:
