@@ -110,10 +110,16 @@ def _in_float32(function: Any) -> Any:
     """A model's eager attention on float32 copies of its queries, keys and values; its output in their dtype."""
 
     def attention(
-        module: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: Any, *args: Any, **options: Any
-    ) -> tuple[torch.Tensor, Any]:
-        given = mask.float() if isinstance(mask, torch.Tensor) and mask.is_floating_point() else mask
-        output, weights = function(module, query.float(), key.float(), value.float(), given, *args, **options)
+        module: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *args: Any, **named: Any
+    ) -> Any:
+        # The mask comes by place or by name; a mask of numbers in half precision would round what is added to it.
+        args = tuple(_widened(one) for one in args)
+        named = {name: _widened(one) for name, one in named.items()}
+        output, weights = function(module, query.float(), key.float(), value.float(), *args, **named)
         return output.to(query.dtype), weights
 
     return attention
+
+
+def _widened(value: Any) -> Any:
+    return value.float() if isinstance(value, torch.Tensor) and value.is_floating_point() else value

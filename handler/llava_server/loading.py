@@ -110,7 +110,22 @@ def load(folder: Path, settings: ModelSettings, *, device: str, dtype: str, cure
 
 
 def facts_of(config: Any, dtype: torch.dtype) -> ModelFacts:
-    """The shape of a model from its LlavaConfig; no weights needed."""
+    """The shape of a model from its LlavaConfig; no weights needed.
+
+    Raises:
+        SettingsError: for a text model whose layers are no plain stack of one shape.
+    """
+    try:
+        return _facts_of(config, dtype)
+    except AttributeError as error:
+        raise SettingsError(
+            f"config.text_config: got a {config.text_config.model_type} model ({str(error)[:160]}), allowed one whose "
+            "layers all have the same heads, with num_hidden_layers, num_attention_heads, hidden_size and "
+            "max_position_embeddings"
+        ) from error
+
+
+def _facts_of(config: Any, dtype: torch.dtype) -> ModelFacts:
     text, vision = config.text_config, config.vision_config
     grid = patch_grid(config)
     intermediate = getattr(text, "intermediate_size", None) or 4 * text.hidden_size
