@@ -62,7 +62,8 @@ class ServerHandle:
         while True:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 return self.launcher.wait(timeout=_BEAT_S)
-            if self.gatekeeper is not None:
+            # A stop ends Java first: a gate that is gone after that is meant to be.
+            if self.gatekeeper is not None and java_running(self.state.pid):
                 self.gatekeeper.keep()
             keep_keys_fresh(self.state)
 

@@ -141,7 +141,9 @@ def test_a_start_in_the_background_that_fails_or_is_interrupted_says_so(built_ar
     command = [*SERVE, "llava-shapes", "--no-build", "--background", "--ports", "auto", "--name", NAME]
     failed = subprocess.run([*command, "--timeout", "0.1"], capture_output=True, text=True, timeout=120, check=False)
     assert (failed.returncode, "no ready worker in 0 s" in failed.stderr) == (1, True)
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    with usual_signals():
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    with process:
         while (state := read_state(NAME)) is None or state.pid == 0:
             time.sleep(0.1)
         process.send_signal(signal.SIGINT)

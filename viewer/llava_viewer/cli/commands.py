@@ -106,6 +106,12 @@ def _give(record: Record, arguments: argparse.Namespace, outputs: Outputs) -> No
 def _keep(record: Record, arguments: argparse.Namespace, outputs: Outputs) -> None:
     for note in record.facts.notes:
         say(f"note: {one_line(note.text)}")
+    for number, other in enumerate(record.alternatives, start=1):
+        for note in other.facts.notes:
+            if note not in record.facts.notes:
+                say(f"note on answer {number}: {one_line(note.text)}")
+    if not arguments.output and not arguments.report:
+        say("the maps are not kept; add -o run.npz or --report run.html")
     if arguments.output:
         outputs.write(arguments.output, encode(record))
     if arguments.report:
