@@ -108,6 +108,7 @@ class QueryCapture:
         # Layers share masks, and so these tensors; `_masks` finds the kept rows of a mask again while the prefill runs.
         self._sight: dict[int, list[torch.Tensor | None]] = {}
         self._masks: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self._read: dict[int, torch.Tensor] = {}  # the keys of each layer's last call
         self.scaling: dict[int, float] = {}
 
     def record(self, call: AttentionCall) -> None:
@@ -128,6 +129,7 @@ class QueryCapture:
             raise RuntimeError(
                 f"layer {layer}: got a mask of {mask.dtype} for {mask.shape[1]} heads, allowed bool for all together"
             )
+        self._read[layer] = call.key
         if first:
             self.scaling[layer] = call.scaling
             self._prefill[layer] = self._kept(query)
@@ -143,6 +145,20 @@ class QueryCapture:
             self._steps[layer] = buffer
         buffer[step].copy_(query[:, :, -1])
         self._counts[layer] = step + 1
+
+    def check_keys(self, keys: Sequence[torch.Tensor]) -> None:
+        """Holds the cache against what the layers read, which is the very same tensor in ordinary models.
+
+        Args:
+            keys: per layer [batch, kv head, padded key, head_dim], the cached keys.
+
+        Raises:
+            RuntimeError: a layer read other keys: rows made of the cache would be wrong.
+        """
+        for layer, read in self._read.items():
+            if read is not keys[layer] and not (read.shape == keys[layer].shape and torch.equal(read, keys[layer])):
+                raise RuntimeError(f"layer {layer}: got attention over other keys than its cache holds, allowed those")
+        self._read.clear()
 
     def adopt_steps(self, layer: int, steps: torch.Tensor, first_position: int) -> None:
         """Takes decode steps that were recorded elsewhere.

@@ -143,6 +143,7 @@ def prefill(
         logits_to_keep=last,
         query_capture=capture,
     ).logits
+    capture.check_keys([layer.keys for layer in cache.layers])
     return logits.to(device=loaded.device, dtype=torch.float32), cache
 
 
@@ -173,7 +174,9 @@ class _GrowingSteps:
         return logits.to(device=self._loaded.device, dtype=torch.float32)
 
     def keys(self) -> tuple[torch.Tensor, ...]:
-        return tuple(layer.keys for layer in self._cache.layers)
+        keys = tuple(layer.keys for layer in self._cache.layers)
+        self._capture.check_keys(keys)
+        return keys
 
 
 def _choose(samplers: Sequence[Sampler], logits: torch.Tensor) -> torch.Tensor:

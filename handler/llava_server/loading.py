@@ -117,11 +117,12 @@ def facts_of(config: Any, dtype: torch.dtype) -> ModelFacts:
     """
     try:
         return _facts_of(config, dtype)
-    except AttributeError as error:
+    except SettingsError:
+        raise
+    except Exception as error:  # configurations of layers that differ raise many kinds
         raise SettingsError(
-            f"config.text_config: got a {config.text_config.model_type} model ({str(error)[:160]}), allowed one whose "
-            "layers all have the same heads, with num_hidden_layers, num_attention_heads, hidden_size and "
-            "max_position_embeddings"
+            f"config: got a {config.text_config.model_type} text model and a {config.vision_config.model_type} vision "
+            f"tower whose shape cannot be read ({str(error)[:160]}), allowed layers that are all alike"
         ) from error
 
 

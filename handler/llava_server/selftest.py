@@ -102,25 +102,36 @@ def self_test(loaded: LoadedModel, static: StaticDecoder | None = None) -> dict[
     """
     # Random text never ends an answer, and a published way of choosing tokens is no part of the model.
     bare = replace(loaded, eos_ids=(), choosing=None)
-    modules = _attention_modules(bare)
-    items = _items(bare)
-    # Given, because a random model may choose the image token, which its own forward takes for a picture.
-    answer = _text(bare, _NEW_TOKENS + 1, _SEED - 1)[1:]
+    facts = loaded.facts
+    room = facts.context - _NEW_TOKENS - facts.picture_tokens
+    texts = (min(max(LONG_TOKENS - facts.picture_tokens, 24), room), min(_SHORT_TEXT, room))
+    if room < 2:
+        raise SettingsError(
+            f"config.text_config.max_position_embeddings: got {facts.context}, allowed more than the "
+            f"{facts.picture_tokens} tokens of a picture, a question and an answer"
+        )
     statically = _Found(0, 0, 0, 0)
     try:
+        modules = _attention_modules(bare)
+        items = [_item(bare, text, number) for number, text in enumerate(texts)]
+        # Given, because a random model may choose the image token, which its own forward takes for a picture.
+        answer = _text(bare, _NEW_TOKENS + 1, _SEED - 1)[1:]
         found = []
         # As the engine does: where a longer neighbour changes an answer, each runs alone.
         for batch in [[item] for item in items] if loaded.length_dependent else [items]:
             with layer_inputs(bare) as states:
-                run = generate(bare, batch, given=[answer for _ in batch])
+                run = generate(bare, batch, given=[answer] * len(batch))
             found += [_compared(bare, item, run, index, modules, states) for index, item in enumerate(batch)]
-            if static is not None:
-                statically = _repeated(bare, batch, run, static)
+        if static is not None:
+            statically = _on_static_buffers(bare, answer, static)
     except SettingsError:
         raise
     except Exception as error:
         message = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise SettingsError(f"self-test: got {message!r:.200}, allowed a run of the model; {_OVERRIDE}") from error
+        raise SettingsError(
+            f"self-test: got {message!r:.200}, allowed a text model that runs with transformers' sdpa and eager "
+            "attention"
+        ) from error
     name, dtype = str(loaded.model.dtype).removeprefix("torch."), loaded.model.dtype
     worst = {kind: max(getattr(one, kind) for one in found) for kind in ("row", "state", "logprob", "behind")}
     limits = {
@@ -162,8 +173,7 @@ def _attention_modules(loaded: LoadedModel) -> dict[int, torch.nn.Module]:
     if sorted(seen.modules) != list(range(facts.layers)):
         raise SettingsError(
             f"self-test: got queries and keys of layers {sorted(seen.modules)}, allowed of all {facts.layers}: the "
-            f"others have attention of another kind, or code that hands none of it to transformers' attention "
-            f"interface; {_OVERRIDE}"
+            "others have attention of another kind, or code that hands none of it to transformers' attention interface"
         )
     for layer, keys in seen.keys.items():
         found, expected = (keys.shape[0], keys.shape[2]), (facts.kv_heads, facts.head_dim)
@@ -175,36 +185,29 @@ def _attention_modules(loaded: LoadedModel) -> dict[int, torch.nn.Module]:
     return seen.modules
 
 
-def _items(loaded: LoadedModel) -> list[BatchItem]:
-    """A long and a short prompt with a random picture each, all layers and heads, answer and question rows."""
+def _item(loaded: LoadedModel, text: int, number: int) -> BatchItem:
+    """Random text of so many tokens around a random picture, all layers and heads, answer and question rows."""
     facts = loaded.facts
     vision = loaded.model.config.vision_config
-    room = facts.context - _NEW_TOKENS - facts.picture_tokens
-    texts = (min(max(LONG_TOKENS - facts.picture_tokens, 24), room), min(_SHORT_TEXT, room))
     every = ViewPlan("every", "none", tuple(range(facts.layers)), tuple(range(facts.heads)))
-    plan = Plan(Options(max_new_tokens=_NEW_TOKENS, rows="both"), (every,), 0)
-    items = []
-    for number, text in enumerate(texts):
-        words = _text(loaded, text, _SEED + number)
-        before = min(4, len(words))
-        picture = (loaded.model.config.image_token_id,) * facts.picture_tokens
-        ids = (*words[:before], *picture, *words[before:])
-        own = [*range(before + len(picture), len(ids) - 1)] or [0]
-        spread = np.linspace(0, len(own) - 1, min(_QUESTION_ROWS, len(own))).astype(int)
-        prompt = EncodedPrompt(
-            text="",
-            rendered="",
-            ids=ids,
-            image_start=before + facts.lead_tokens,
-            image_count=facts.image_tokens,
-            question=tuple(dict.fromkeys(own[i] for i in spread)),
-            picture_start=before,
-        )
-        generator = torch.Generator().manual_seed(_SEED + number)
-        pixels = torch.randn((1, 3, vision.image_size, vision.image_size), generator=generator)
-        image = PreparedImage(pixels, Image(1, 1, "", ""), Geometry(1, 1, (), 1, facts.rows, facts.cols))
-        items.append(BatchItem(image, prompt, plan, float("inf")))
-    return items
+    words = _text(loaded, text, _SEED + number)
+    before = min(4, len(words))
+    ids = (*words[:before], *(loaded.model.config.image_token_id,) * facts.picture_tokens, *words[before:])
+    own = [*range(before + facts.picture_tokens, len(ids) - 1)] or [0]
+    spread = np.linspace(0, len(own) - 1, min(_QUESTION_ROWS, len(own))).astype(int)
+    prompt = EncodedPrompt(
+        text="",
+        rendered="",
+        ids=ids,
+        image_start=before + facts.lead_tokens,
+        image_count=facts.image_tokens,
+        question=tuple(dict.fromkeys(own[i] for i in spread)),
+        picture_start=before,
+    )
+    generator = torch.Generator().manual_seed(_SEED + number)
+    pixels = torch.randn((1, 3, vision.image_size, vision.image_size), generator=generator)
+    image = PreparedImage(pixels, Image(1, 1, "", ""), Geometry(1, 1, (), 1, facts.rows, facts.cols))
+    return BatchItem(image, prompt, Plan(Options(max_new_tokens=_NEW_TOKENS, rows="both"), (every,), 0), float("inf"))
 
 
 def _text(loaded: LoadedModel, count: int, seed: int) -> tuple[int, ...]:
@@ -256,15 +259,27 @@ def _compared(
     return _Found(row, max(differences), number_of(logprob), number_of(behind))
 
 
-def _repeated(loaded: LoadedModel, items: Sequence[BatchItem], run: BatchRun, static: StaticDecoder) -> _Found:
-    """The same tokens decoded on static buffers, against the run on the growing cache."""
-    again = generate(loaded, items, static, given=[one.ids for one in run.decoded])
+def _on_static_buffers(loaded: LoadedModel, answer: Sequence[int], static: StaticDecoder) -> _Found:
+    """Every bucket filled with long and short prompts, against the same tokens on the growing cache."""
     row = logprob = 0.0
-    for index, item in enumerate(items):
-        mine, theirs = _rows(loaded, item, run, index)[0], _rows(loaded, item, again, index)[0]
-        row = max(row, number_of((mine - theirs).abs().max()))
-        one, other = (torch.tensor(some.decoded[index].logprobs) for some in (run, again))
-        logprob = max(logprob, number_of((one - other).abs().max()))
+    for bucket in static.buckets:
+        room = bucket.length - loaded.facts.picture_tokens - _NEW_TOKENS + 1
+        if room < 2:  # no prompt and answer of the test fits it
+            continue
+        texts = [room, min(_SHORT_TEXT, room)]
+        items = [_item(loaded, texts[number % 2], number) for number in range(bucket.batch)]
+        given = [answer] * len(items)
+        run, again = generate(loaded, items, given=given), generate(loaded, items, static, given=given)
+        if again.decoder != static.name:
+            raise SettingsError(
+                f"self-test: got no bucket for {len(items)} prompts of {len(items[0].prompt.ids)} tokens, allowed that "
+                f"of {bucket.batch} x {bucket.length}; set compile: false"
+            )
+        for index, item in enumerate(items):
+            mine, theirs = _rows(loaded, item, run, index)[0], _rows(loaded, item, again, index)[0]
+            row = max(row, number_of((mine - theirs).abs().max()))
+            one, other = (torch.tensor(some.decoded[index].logprobs) for some in (run, again))
+            logprob = max(logprob, number_of((one - other).abs().max()))
     return _Found(row, 0.0, logprob, 0.0)
 
 

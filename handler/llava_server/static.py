@@ -212,6 +212,12 @@ def compiled_decoder(loaded: LoadedModel, settings: ModelSettings) -> StaticDeco
         raise SettingsError(
             "handler.compile: got true without a C++ compiler, allowed with one; install g++ or set compile: false"
         ) from error
+    except Exception as error:
+        message = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise SettingsError(
+            f"handler.compile: got {message!r:.200} from a compiled step, allowed a text model that decodes on static "
+            "buffers; set compile: false"
+        ) from error
     return decoder
 
 

@@ -47,6 +47,14 @@ def patch_grid(config: Any) -> PatchGrid:
     Raises:
         SettingsError: when its tokens are not one grid of patches, with at most a class token before it.
     """
+    layers = config.vision_feature_layer
+    states = getattr(config.vision_config, "num_hidden_layers", 0) + 1
+    # transformers takes a single 0 for none.
+    if layers == 0 or not all(-states <= layer < states for layer in ([layers] if isinstance(layers, int) else layers)):
+        raise SettingsError(
+            f"config.vision_feature_layer: got {layers!r}, allowed {-states} to {states - 1}, as the vision tower has "
+            f"{states - 1} layers, and no single 0"
+        )
     return _grid_of(config.vision_config.to_json_string(), config.vision_feature_select_strategy)
 
 

@@ -180,19 +180,20 @@ class _Errors:
             before = self._over(_eighth(blocks)) + _eighth(total)
             best, taken = np.zeros(code.shape), code.copy()
             small = (code < _SMALL) & (high <= _SMALL)
-            for other, may in (
+            for other, allowed in (
                 (np.where(code == low, high, low), np.ones(code.shape, np.bool_)),
                 (code + 1, small),
                 (code - 1, small & (code > 0)),
             ):
                 change = scales * (other * other - code * code)
+                near = np.abs(own + change) <= np.maximum(np.abs(own), np.float32(BLOCK_SHARE / 2))
+                may = allowed & (near | (other == low) | (other == high))
                 after = _eighth(total + change / SUM_SHARE)
                 for i in range(BLOCK):
                     for j in range(BLOCK):
                         at = np.s_[i : i + self._rows, j : j + self._cols]
                         after += _eighth(blocks[at] + change * inverse[at])
-                near = np.abs(own + change) <= np.maximum(np.abs(own), np.float32(BLOCK_SHARE / 2))
-                gain = np.where(may & (near | ~small), before - after, 0)
+                gain = np.where(may, before - after, 0)
                 taken = np.where(gain > best, other, taken)
                 best = np.maximum(gain, best)
             flat = best.reshape(-1, len(bad))

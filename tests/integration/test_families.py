@@ -101,7 +101,9 @@ def test_keys_that_are_forgotten_end_the_run(pictures: list[bytes]) -> None:
     original = generate.DynamicCache
     generate.DynamicCache = lambda: DynamicCache(config=text)  # type: ignore[assignment, misc]
     try:
-        with pytest.raises(RuntimeError, match=r"layer 0: got attention over \d+ keys, allowed all \d+"):
+        with pytest.raises(
+            RuntimeError, match=r"layer 0: got attention over (\d+ keys, allowed all|other keys than its cache)"
+        ):
             engine.run([GenerateRequest.build(pictures[0], LONG, EVERYTHING)])
     finally:
         generate.DynamicCache = original  # type: ignore[misc]

@@ -137,3 +137,22 @@ def test_decoders_of_one_process_compile_all_their_buckets(engine, monkeypatch):
     )
     for sizes in ((5, 6, 7), (8, 9, 10), (11, 12, 13), (14, 15, 16)):
         StaticDecoder(engine.loaded, sizes, (40,)).warm_up()
+
+
+@pytest.mark.parametrize(("batches", "extra"), [((1,), (128,)), ((1, 4), (24,)), ((2,), (64, 128))])
+def test_the_self_test_tries_every_bucket(engine: Engine, batches: tuple[int, ...], extra: tuple[int, ...]) -> None:
+    """A step whose logits are all nought must be found, whatever the buckets are."""
+    from llava_server.selftest import self_test
+
+    decoder = StaticDecoder(engine.loaded, batches, extra, compiled=False)
+    assert self_test(engine.loaded, decoder)["result"] == "passed"
+    for broken in decoder.buckets:
+        step = decoder.step
+        decoder.step = lambda bucket, ids, broken=broken, step=step: (  # type: ignore[method-assign]
+            step(bucket, ids) * (0.0 if bucket is broken else 1.0)
+        )
+        with pytest.raises(
+            SettingsError, match=r"got log probabilities that differ by .* from decoding without compile"
+        ):
+            self_test(engine.loaded, decoder)
+        decoder.step = step  # type: ignore[method-assign]
