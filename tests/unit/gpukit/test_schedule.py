@@ -14,6 +14,7 @@ import torch
 from gpu_schedule import EXTRA, FINDINGS, RUNS, Part, Run
 
 from gpukit.findings import read_findings
+from support.signals import usual_signals
 
 ROOT = gpu_schedule.ROOT
 PARTS = [part for run in (*RUNS.values(), EXTRA) for part in run.parts]
@@ -52,7 +53,8 @@ except KeyboardInterrupt:
 """
     run = Run(60, (Part("hangs", 8, ("-c", hangs)), Part("runs", 30, ("-c", "1"))))
     begin = time.monotonic()
-    assert gpu_schedule.perform(run, "cuda", tmp_path) == 1
+    with usual_signals():  # as its main does
+        assert gpu_schedule.perform(run, "cuda", tmp_path) == 1
     assert time.monotonic() - begin < 50
     assert mark.exists(), "it could end what it had started"
     assert (tmp_path / "hangs.log").read_text() == "begun\n"
