@@ -134,7 +134,7 @@ def comparable(html: str) -> str:
     for name in ("base.css", "compare.css", "compare.js", "index.css", "index.js"):
         html = html.replace(static_text(name), f"[{name}]\n")
     html = html.replace(compact(static_text("base.css") + static_text("report.css")), "[base.css, report.css]\n")
-    return html.replace(f"llava-gaze {package_version()}", "llava-gaze VERSION")
+    return re.sub(rf"(llava-gaze (?:\w+ )?){re.escape(package_version())}", r"\1VERSION", html)
 
 
 def _digest(match: re.Match[str]) -> str:

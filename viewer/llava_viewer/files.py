@@ -14,15 +14,31 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-RECORD, NUMBERS, PAGE, REPLY, CACHE = (
-    "a record", "exported numbers", "a llava-gaze page", "a server's reply", "an index's cache",
+from PIL.PngImagePlugin import PngInfo
+
+RECORD, NUMBERS, REPLY, CACHE = "a record", "exported numbers", "a server's reply", "an index's cache"
+REPORT, COMPARISON, INDEX = "a report", "a comparison", "an index of runs"
+PNG, GIF, SVG, CSV, LOG = (
+    "an exported PNG picture", "an exported GIF picture", "an exported SVG picture", "an exported table",
+    "an exported log",
 )  # fmt: skip
-PNG, GIF, SVG, TEXT = "a PNG picture", "a GIF picture", "an SVG picture", "text"
 EMPTY = ""
+MARK = "llava-gaze"
+"""What exported pictures carry (a PNG's Software text, a GIF's comment, an SVG's first comment), so that they are told
+from anybody else's pictures and replaced without being asked for."""
+SVG_MARK = f"<!-- generator: {MARK} -->"
+LOG_HEAD = f"{MARK} log"
+"""An exported log's first line."""
+COLUMNS = (
+    "kind", "token", "step", "position", "text", "row", "col", "attention", "image_share", "x0_px", "y0_px", "x1_px",
+    "y1_px",
+)  # fmt: skip
+"""An exported table's first line."""
+_PAGES = (("report", REPORT), ("comparison", COMPARISON), ("index", INDEX))
 _HEAD_BYTES = 8192
 _MAGIC = (
-    (b"\x89PNG\r\n\x1a\n", PNG),
-    (b"GIF8", GIF),
+    (b"\x89PNG\r\n\x1a\n", "a PNG picture"),
+    (b"GIF8", "a GIF picture"),
     (b"\xff\xd8\xff", "a JPEG picture"),
     (b"RIFF", "a WebP picture or other RIFF data"),
     (b"II*\x00", "a TIFF picture"),
@@ -74,8 +90,19 @@ def kind_of(path: Path) -> str:
         return EMPTY
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return _zip_kind(path)
+    if head.startswith(b"\x89PNG") and f"tEXtSoftware\0{MARK}".encode() in head:
+        return PNG
+    if head.startswith(b"GIF8") and b"\x21\xfe" + bytes([len(MARK)]) + MARK.encode() in head:
+        return GIF
     found = next((kind for magic, kind in _MAGIC if head.startswith(magic)), None)
     return found or _text_kind(head)
+
+
+def png_mark() -> PngInfo:
+    """The texts of an exported PNG, which hold its mark."""
+    info = PngInfo()
+    info.add_text("Software", MARK)
+    return info
 
 
 def _zip_kind(path: Path) -> str:
@@ -90,13 +117,17 @@ def _zip_kind(path: Path) -> str:
 def _text_kind(head: bytes) -> str:
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     if text.startswith((b"<!doctype html", b"<html")):
-        return PAGE if b'name="generator" content="llava-gaze' in text else "an HTML page of another program"
+        kinds = (kind for word, kind in _PAGES if f'name="generator" content="{MARK} {word} '.encode() in text)
+        return next(kinds, "an HTML page of another program")
     if text.startswith((b"<svg", b"<?xml")):
-        return SVG if b"<svg" in text else "an XML document"
+        if b"<svg" not in text:
+            return "an XML document"
+        return SVG if SVG_MARK.encode() in text else "an SVG picture"
     if text.startswith((b"{", b"[")):
         return CACHE if text.startswith(b'{"layout":') else REPLY if b'"answer":' in text else "JSON"
     try:
         codecs.getincrementaldecoder("utf-8")().decode(head)
     except UnicodeDecodeError:
         return "other data"
-    return TEXT
+    first = text.partition(b"\n")[0]
+    return {",".join(COLUMNS).encode(): CSV, LOG_HEAD.encode(): LOG}.get(first, "text")

@@ -12,6 +12,7 @@ from PIL import Image as PillowImage
 
 from llava_viewer import export, files
 from llava_viewer.cli import main
+from llava_viewer.compare import Pick, render_compare
 from llava_viewer.export import show
 from llava_viewer.files import kind_of, written
 from llava_viewer.index import write_index
@@ -142,6 +143,16 @@ def test_every_file_made_from_records_spares_its_inputs(here: Path, capsys: Capt
         (["export", "run.npz", "-o", ".", "--as", "csv"], "numbers.csv", "a PNG picture"),
         (["export", "run.npz", "-o", ".", "--as", "gif"], "answer.gif", "text"),
         (["export", "run.npz", "-o", "."], "log.txt", "a record"),
+        (["export", "run.npz", "-o", "."], "log.txt", "text"),
+        (["export", "run.npz", "-o", "."], "step_0.png", "a PNG picture"),
+        (["export", "run.npz", "-o", ".", "--as", "csv"], "numbers.csv", "text"),
+        (["export", "run.npz", "-o", ".", "--as", "apng"], "answer.png", "a PNG picture"),
+        (["export", "run.npz", "-o", ".", "--as", "gif"], "answer.gif", "a GIF picture"),
+        (["export", "run.npz", "-o", ".", "--as", "sheet-svg"], "sheet.svg", "an SVG picture"),
+        (["render", "run.npz", "-o", "out.html"], "out.html", "a comparison"),
+        (["render", "run.npz", "-o", "out.html"], "out.html", "an index of runs"),
+        (["compare", "run.npz", "other.npz"], "compare.html", "a report"),
+        (["index", "."], "index.html", "a report"),
     ],
 )
 def test_a_file_of_another_kind_needs_force(
@@ -150,11 +161,21 @@ def test_a_file_of_another_kind_needs_force(
     foreign = {
         "an HTML page of another program": Path("notes.html").read_bytes(), "a record": DATA, "text": b"bread",
         "a PNG picture": Path("x.png").read_bytes(), "JSON": b'{"mine": 1}',
+        "a GIF picture": _picture("GIF"), "an SVG picture": b"<svg/>", "a report": Path("page.html").read_bytes(),
+        "a comparison": render_compare([Pick(RECORD, "a"), Pick(RECORD, "b")]).encode(),
+        "an index of runs": _index_page(here),
     }  # fmt: skip
     Path(name).write_bytes(foreign[held])
     assert f"which holds {held}, allowed a new file or " in refused(capsys, here, *command)
     assert main([*command, "--force"]) == 0
     assert Path(name).read_bytes() != foreign[held]
+
+
+def _index_page(folder: Path) -> bytes:
+    other = folder / "runs"
+    other.mkdir()
+    (other / "run.npz").write_bytes(DATA)
+    return write_index(other).read_bytes()
 
 
 def test_what_the_command_wrote_it_replaces_without_force(
@@ -215,14 +236,15 @@ def _picture(kind: str) -> bytes:
         (b"", files.EMPTY),
         (DATA, files.RECORD),
         (DATA[:900], "a damaged zip archive"),
-        (_picture("PNG"), files.PNG),
+        (_picture("PNG"), "a PNG picture"),
+        (_picture("GIF"), "a GIF picture"),
         (_picture("JPEG"), "a JPEG picture"),
         (_picture("TIFF"), "a TIFF picture"),
         (b"\xef\xbb\xbf\n<!DOCTYPE HTML>", "an HTML page of another program"),
-        (b'<?xml version="1.0"?>\n<svg/>', files.SVG),
+        (b'<?xml version="1.0"?>\n<svg/>', "an SVG picture"),
         (b"<?xml version='1.0'?><a/>", "an XML document"),
         (b'{"answer": "a"}', files.REPLY),
-        ("é".encode() * 5000, files.TEXT),
+        ("é".encode() * 5000, "text"),
         (b"\x00\xff\xfe\x01", "other data"),
     ],
 )
@@ -238,15 +260,16 @@ def test_what_is_written_is_known_again(tmp_path: Path) -> None:
     made: dict[str, Callable[[Path], object]] = {
         files.PNG: lambda path: export.write_png(drawing, path, 72),
         files.SVG: lambda path: export.write_svg(drawing, path),
-        files.TEXT: lambda path: export.write_csv(shown, path),
+        files.CSV: lambda path: export.write_csv(shown, path),
+        files.LOG: lambda path: export.write_text_log(RECORD, path),
         files.NUMBERS: lambda path: export.write_npz(shown, path),
         files.GIF: lambda path: export.write_animation(shown, path),
-        files.PAGE: lambda path: path.write_text(render_report(RECORD), encoding="utf-8"),
+        files.REPORT: lambda path: path.write_text(render_report(RECORD), encoding="utf-8"),
     }
     for kind, write in made.items():
         path = tmp_path / f"file{'.gif' if kind == files.GIF else ''}"
         write(path)
         assert kind_of(path) == kind
     (tmp_path / "run.npz").write_bytes(DATA)
-    assert kind_of(write_index(tmp_path)) == files.PAGE
+    assert kind_of(write_index(tmp_path)) == files.INDEX
     assert kind_of(tmp_path / "index.cache.json") == files.CACHE

@@ -18,7 +18,7 @@ from llava_viewer.cli.files import picture_of, read_record
 from llava_viewer.cli.outputs import Outputs
 from llava_viewer.cli.reaching import destination
 from llava_viewer.client.base import Client
-from llava_viewer.files import CACHE, PAGE, RECORD, REPLY
+from llava_viewer.files import CACHE, INDEX, RECORD, REPLY, REPORT
 from llava_wire import decode, encode
 from llava_wire.record import Record
 
@@ -86,7 +86,7 @@ def _outputs(arguments: argparse.Namespace, kind: str, *inputs: Path | None) -> 
     """What a request's answer goes to, refused before it is sent, so that no answer is lost."""
     outputs = Outputs((*inputs, arguments.key_file, arguments.ca_file), force=arguments.force)
     outputs.claim("--output", arguments.output, kind)
-    outputs.claim("--report", arguments.report, PAGE)
+    outputs.claim("--report", arguments.report, REPORT)
     return outputs
 
 
@@ -135,7 +135,7 @@ def render(arguments: argparse.Namespace) -> None:
     record = whole.sequence(arguments.sequence)
     output = arguments.output or arguments.record.with_suffix(".html")
     outputs = Outputs((arguments.record, arguments.image), force=arguments.force)
-    outputs.claim("--output", output, PAGE)
+    outputs.claim("--output", output, REPORT)
     picture, notes = picture_of(record, arguments.image)
     notes = (*notes, *_others(whole, arguments.sequence))
     outputs.write(output, _report(record, picture=picture, embed_image=not arguments.no_image, notes=notes))
@@ -151,7 +151,7 @@ def index(arguments: argparse.Namespace) -> None:
         code = errno.ENOTDIR if arguments.folder.exists() else errno.ENOENT
         raise OSError(code, os.strerror(code), str(arguments.folder))
     outputs = Outputs(records_of(arguments.folder), force=arguments.force)
-    outputs.claim("FOLDER", arguments.folder / INDEX_NAME, PAGE)
+    outputs.claim("FOLDER", arguments.folder / INDEX_NAME, INDEX)
     outputs.claim("FOLDER", arguments.folder / CACHE_NAME, CACHE)
     print(write_index(arguments.folder, title=arguments.title, fresh=arguments.fresh))
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from llava_viewer.cli.files import read_record
 from llava_viewer.cli.outputs import Outputs, add_force
-from llava_viewer.files import PAGE
+from llava_viewer.files import COMPARISON
 
 EXAMPLES = """examples:
   llava-viewer compare red.npz blue.npz -o compare.html
@@ -40,7 +40,7 @@ def compare(arguments: argparse.Namespace) -> None:
     from llava_viewer.compare import Pick, render_compare
 
     outputs = Outputs([path for path, _ in arguments.runs], force=arguments.force)
-    outputs.claim("--output", arguments.output, PAGE)
+    outputs.claim("--output", arguments.output, COMPARISON)
     picks = []
     for path, chosen in arguments.runs:
         sequence = chosen.pop("sequence", 0)

@@ -125,7 +125,7 @@ def _toolkit(record: Record, arguments: argparse.Namespace) -> list[Job]:
     overlays = partial(export_overlays, record, folder, view=arguments.view, palette=arguments.palette)
     return [
         Job(tuple(folder / name for name in names), kinds.PNG, overlays),
-        Job((log,), kinds.TEXT, partial(write_text_log, record, log)),
+        Job((log,), kinds.LOG, partial(write_text_log, record, log)),
     ]
 
 
@@ -165,7 +165,7 @@ def _drawn(record: Record, arguments: argparse.Namespace, kind: str) -> list[Job
         "sheet-svg": ("sheet.svg", kinds.SVG, lambda path: files.write_svg(files.contact_sheet(shown, items), path)),
         "gif": ("answer.gif", kinds.GIF, lambda path: files.write_animation(shown, path, items, frame_ms=frame_ms)),
         "apng": ("answer.png", kinds.PNG, lambda path: files.write_animation(shown, path, items, frame_ms=frame_ms)),
-        "csv": ("numbers.csv", kinds.TEXT, lambda path: files.write_csv(shown, path, items)),
+        "csv": ("numbers.csv", kinds.CSV, lambda path: files.write_csv(shown, path, items)),
         "npz": ("numbers.npz", kinds.NUMBERS, lambda path: files.write_npz(shown, path, items)),
     }  # fmt: skip
     name, holds, write = writers[kind]

@@ -16,7 +16,7 @@ from llava_viewer.export.figure import SMALL_PT, fit, legend, stage_marks
 from llava_viewer.export.fonts import cut, width, wrap
 from llava_viewer.export.raster import paint
 from llava_viewer.export.shown import Item, Shown
-from llava_viewer.files import written
+from llava_viewer.files import MARK, png_mark, written
 from llava_viewer.photo import ground, shrink
 from llava_viewer.text import direction
 
@@ -64,8 +64,9 @@ def write_animation(
     if kind == "GIF":
         pictures = [_few_colours(picture) for picture in pictures]
     with written(path) as partial:
+        marked = {"comment": MARK} if kind == "GIF" else {"pnginfo": png_mark()}
         pictures[0].save(
-            partial, kind, save_all=True, append_images=pictures[1:], duration=durations, loop=0, disposal=1
+            partial, kind, save_all=True, append_images=pictures[1:], duration=durations, loop=0, disposal=1, **marked
         )
 
 

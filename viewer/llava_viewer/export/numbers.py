@@ -11,21 +11,18 @@ from pathlib import Path
 import numpy as np
 
 from llava_viewer.export.shown import Item, Shown
-from llava_viewer.files import written
+from llava_viewer.files import COLUMNS, written
 from llava_viewer.pieces import prompt_texts
 from llava_viewer.rows import own_text
 from llava_wire.schema import SHARE_NAMES
 
-COLUMNS = (
-    "kind", "token", "step", "position", "text", "row", "col", "attention", "image_share", "x0_px", "y0_px", "x1_px",
-    "y1_px",
-)  # fmt: skip
-"""`text` is a JSON string: whatever a model wrote stays one cell, comes back unchanged, and is no formula to a
-spreadsheet. `attention` is the share of the row's attention at the patch, with nine digits, which float32 needs."""
-
 
 def write_csv(shown: Shown, path: Path, items: tuple[Item, ...] | None = None) -> None:
-    """One line per patch of every item."""
+    """One line per patch of every item, with the columns of `llava_viewer.files.COLUMNS`.
+
+    `text` is a JSON string: whatever a model wrote stays one cell, comes back unchanged, and is no formula to a
+    spreadsheet. `attention` is the share of the row's attention at the patch, with nine digits, which float32 needs.
+    """
     buffer = io.StringIO(newline="")
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(COLUMNS)

@@ -11,7 +11,7 @@ from PIL import ImageDraw
 
 from llava_viewer.export.drawing import MARGIN, Box, Cells, Drawing, Hatch, Mark, Photo, Ramp, Text
 from llava_viewer.export.fonts import font_for
-from llava_viewer.files import written
+from llava_viewer.files import png_mark, written
 from llava_viewer.text import visible
 
 _HATCH_PT = 4.0
@@ -40,7 +40,7 @@ def write_png(drawing: Drawing, path: Path, dpi: int) -> None:
     """Writes the drawing as a PNG that names its dpi, so that it is placed at its size on paper."""
     picture = paint(drawing, dpi)
     with written(path) as partial:
-        picture.save(partial, "PNG", dpi=(dpi, dpi))
+        picture.save(partial, "PNG", dpi=(dpi, dpi), pnginfo=png_mark())
 
 
 def _mark(canvas: PillowImage.Image, mark: Mark, scale: float, fonts: tuple[str, ...]) -> None:

@@ -16,7 +16,7 @@ from PIL import Image as PillowImage
 
 from llava_viewer.export.drawing import MARGIN, Box, Cells, Drawing, Hatch, Photo, Ramp, Text
 from llava_viewer.export.fonts import width
-from llava_viewer.files import written
+from llava_viewer.files import SVG_MARK, written
 from llava_viewer.heatmap import data_uri
 from llava_viewer.photo import shrink
 from llava_viewer.text import direction, visible
@@ -38,6 +38,7 @@ def svg_text(drawing: Drawing) -> str:
             f'<svg xmlns="http://www.w3.org/2000/svg" width="{wide}pt" height="{high}pt" '
             f'viewBox="-{_number(MARGIN)} -{_number(MARGIN)} {wide} {high}" role="img" font-family="{_FAMILY}">'
         ),
+        SVG_MARK,
         f"<title>{_words(drawing.title)}</title>",
         f"<desc>{_words(drawing.description)}</desc>",
         "<defs>",

@@ -16,7 +16,7 @@ from PIL import ImageDraw
 
 from llava_viewer import colormap, wording
 from llava_viewer.export.fonts import cut, font_for
-from llava_viewer.files import written
+from llava_viewer.files import LOG_HEAD, png_mark, written
 from llava_viewer.frames import split_view
 from llava_viewer.heatmap import overlay
 from llava_viewer.photo import ground
@@ -67,7 +67,7 @@ def export_overlays(
         caption = f"{token}   image {wording.percent(share)}, max {wording.percent(peak)}   {Path(name).stem}"
         path = out_dir / name
         with written(path) as partial:
-            _captioned(picture, caption).save(partial, "PNG")
+            _captioned(picture, caption).save(partial, "PNG", pnginfo=png_mark())
         made.append(path)
     return made
 
@@ -87,7 +87,7 @@ def file_names(record: Record, view: View) -> list[tuple[str, str]]:
 def write_text_log(record: Record, path: Path) -> None:
     """The older toolkit's text log: times, prompt, selection, text, step -> token, ids, processor, shapes."""
     facts = record.facts
-    lines = ["times:", *(f"  {key}: {value}" for key, value in flatten(record.run))]
+    lines = [LOG_HEAD, "", "times:", *(f"  {key}: {value}" for key, value in flatten(record.run))]
     lines += ["", f"prompt: {facts.prompt.text}", f"rendered prompt: {facts.prompt.rendered}", ""]
     for view in record.views.values():
         chosen = view.facts
