@@ -24,7 +24,7 @@ from llava_wire.errors import RecordError
 from llava_wire.geometry import Geometry
 from llava_wire.quantize import DTYPES, READABLE
 from llava_wire.record import Record, View
-from llava_wire.schema import FORMAT, SHARE_NAMES, VERSION, Facts, ViewFacts, check_facts, from_plain
+from llava_wire.schema import FORMAT, SHARE_NAMES, TOLERANCE, VERSION, Facts, ViewFacts, check_facts, from_plain
 from llava_wire.writing import PICTURE_NAME
 
 MAX_FILE_BYTES = 1 << 30
@@ -133,11 +133,11 @@ def _facts(plain_record: dict[str, Any]) -> Facts:
         raise RecordError(
             "not_a_record", f"record.json.format: got {plain_record.get('format')!r:.80}, allowed {FORMAT!r}"
         )
-    if plain_record.get("version") != VERSION:
+    version = plain_record.get("version")
+    if type(version) is not int or version != VERSION:  # true is 1 to Python, and no version
         raise RecordError(
             "unsupported_version",
-            f"record.json.version: got {plain_record.get('version')!r:.40}, allowed {VERSION}; "
-            "update llava-gaze to read it",
+            f"record.json.version: got {version!r:.40}, allowed {VERSION}; update llava-gaze to read it",
         )
     facts: Facts = from_plain(Facts, plain_record)
     check_facts(facts)
@@ -217,7 +217,19 @@ def _view(
     shares = _array(archive, members, f"views/{index}/shares.npy", "<f4", (*shape[:-2], len(SHARE_NAMES)))
     if not (np.isfinite(scales).all() and np.isfinite(shares).all() and np.isfinite(stored).all()):
         raise RecordError("invalid", f"views/{index}: got numbers that are not finite, allowed finite ones")
+    _check_range(f"views/{index}/maps.npy", stored, 0, math.inf if stored.dtype.kind == "u" else 1 + TOLERANCE)
+    _check_range(f"views/{index}/scales.npy", scales, 0, math.inf)
+    _check_range(f"views/{index}/shares.npy", shares, -TOLERANCE, 1 + TOLERANCE)
+    _check_range(f"views/{index}/shares.npy, sum of {', '.join(SHARE_NAMES)}", shares.sum(axis=-1), 0.99, 1.01)
     return View(view, stored, scales, shares)
+
+
+def _check_range(name: str, values: np.ndarray, least: float, most: float) -> None:
+    """Refuses numbers that no attention gives; the tolerance is for half precision and rounding."""
+    wrong = values[(values < least) | (values > most)]
+    if wrong.size:
+        allowed = f"{least:g} to {most:g}" if math.isfinite(most) else f"{least:g} or more"
+        raise RecordError("invalid", f"{name}: got {float(wrong[0]):g}, allowed {allowed}; the file is damaged")
 
 
 def _array(archive: zipfile.ZipFile, members: Members, name: str, dtype: str, shape: tuple[int, ...]) -> np.ndarray:

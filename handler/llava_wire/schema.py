@@ -18,6 +18,8 @@ from llava_wire.errors import RecordError
 FORMAT = "llava-gaze-record"
 VERSION = 1
 _AS_IT_IS = frozenset({str, int, bool, type(None)})
+TOLERANCE = 1e-3
+"""How far rounding may carry a probability or a log probability over its bounds."""
 SHARE_NAMES = ("bos", "image", "prompt", "answer")
 SAMPLING_NAMES = (
     "max_new_tokens", "greedy", "temperature", "seed", "top_p", "top_k", "num_beams", "length_penalty", "score",
@@ -273,6 +275,12 @@ def check_facts(facts: Facts) -> None:
         raise _mismatch("record.json.prompt.image_start", found, f"image tokens inside the {len(prompt.ids)} ids")
     if image.width_px < 1 or image.height_px < 1:
         raise _mismatch("record.json.image", (image.width_px, image.height_px), "sizes of 1 px or more")
+    for i, token in enumerate(facts.tokens):
+        # Names are built for what is wrong only: a record holds thousands of these numbers.
+        if max(token.logprob, *(one.logprob for one in token.top), -math.inf) > TOLERANCE:
+            found = [("", token), *((f".top[{rank}]", one) for rank, one in enumerate(token.top))]
+            place, wrong = next((name, one.logprob) for name, one in found if one.logprob > TOLERANCE)
+            raise _mismatch(f"record.json.tokens[{i}]{place}.logprob", wrong, "the log of a probability, 0 or less")
     for i, query in enumerate(facts.queries):
         count = len(facts.tokens) if query.kind == "answer" else len(prompt.ids)
         if not 0 <= query.token < count:

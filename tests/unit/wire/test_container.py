@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import random
+import re
 import zipfile
 from collections.abc import Callable
 from typing import Any
@@ -173,7 +174,7 @@ def test_other_zips_are_not_records() -> None:
     assert reason_of(with_json(lambda document: document.pop("format"))) == "not_a_record"
 
 
-@pytest.mark.parametrize("version", [0, 2, "1", None, [1]])
+@pytest.mark.parametrize("version", [0, 2, "1", None, [1], True, 1.0])
 def test_unknown_version(version: object) -> None:
     data = with_json(lambda document: document.update(version=version))
     assert reason_of(data) == "unsupported_version"
@@ -268,6 +269,35 @@ def test_numbers_in_arrays_are_finite(name: str) -> None:
     array = np.load(io.BytesIO(members[f"views/0/{name}.npy"])).copy()
     array.flat[0] = np.nan
     assert reason_of(packed({**members, f"views/0/{name}.npy": npy(array)})) == "invalid"
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "message"),
+    [
+        ("shares", (5, -4, 0, 0), r"views/0/shares.npy: got 5, allowed -0.001 to 1.001"),
+        ("shares", (-0.1, 0.5, 0.3, 0.3), r"views/0/shares.npy: got -0.1, allowed"),
+        ("shares", (0.1, 0.1, 0.1, 0.1), r"views/0/shares.npy, sum of bos, .*: got 0.4, allowed 0.99 to 1.01"),
+        ("scales", -1, r"views/0/scales.npy: got -1, allowed 0 or more"),
+        ("maps", -0.5, r"views/0/maps.npy: got -0.5, allowed 0 to 1.001"),
+        ("maps", 7, r"views/0/maps.npy: got 7, allowed 0 to 1.001"),
+    ],
+)
+def test_numbers_that_no_attention_gives_are_refused(name: str, row: object, message: str) -> None:
+    members = members_of(encode(small(precision="float32")))
+    array = np.load(io.BytesIO(members[f"views/0/{name}.npy"])).copy()
+    array[0] = row
+    with pytest.raises(RecordError, match=message):
+        decode(packed({**members, f"views/0/{name}.npy": npy(array)}))
+
+
+@pytest.mark.parametrize("place", ["", ".top[0]"])
+def test_a_log_probability_is_not_above_0(place: str) -> None:
+    def change(document: dict[str, Any]) -> None:
+        token = document["tokens"][1]
+        (token["top"][0] if place else token)["logprob"] = 0.5
+
+    with pytest.raises(RecordError, match=rf"record.json.tokens\[1\]{re.escape(place)}.logprob: got 0.5, allowed"):
+        decode(with_json(change))
 
 
 def test_rectangles_must_follow_from_the_geometry() -> None:
