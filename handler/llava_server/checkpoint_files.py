@@ -134,9 +134,22 @@ def weight_files(folder: Path, config: Mapping[str, Any], cure: str) -> list[Pat
         return [first] if stated else []
     if first.suffix != ".json":
         return [first]
-    shards = read_json(first, cure).get("weight_map")
+    index = read_json(first, cure)
+    shards = index.get("weight_map")
     if not isinstance(shards, dict) or not shards or not all(isinstance(name, str) for name in shards.values()):
         raise SettingsError(f"got {first.name} without a weight_map, allowed names of weights and their files; {cure}")
+    if not isinstance(index.get("metadata"), dict):
+        raise SettingsError(
+            f"got {first.name} without metadata, allowed an object, which transformers reads; add "
+            f'"metadata": {{}} to it, or {cure}'
+        )
+    # By the text and not by where links lead: a download's files may be links into a cache.
+    outside = sorted({name for name in shards.values() if name != Path(name).name or name in ("", "..")})
+    if outside:
+        raise SettingsError(
+            f"got {first.name} that names {_some([repr(name) for name in outside])}, allowed files beside it; move "
+            f"them into {folder} and name them without folders, or {cure}"
+        )
     return [folder / name for name in sorted(set(shards.values()))]
 
 

@@ -278,8 +278,8 @@ def check_facts(facts: Facts) -> None:
     for i, token in enumerate(facts.tokens):
         # Names are built for what is wrong only: a record holds thousands of these numbers.
         if max(token.logprob, *(one.logprob for one in token.top), -math.inf) > TOLERANCE:
-            found = [("", token), *((f".top[{rank}]", one) for rank, one in enumerate(token.top))]
-            place, wrong = next((name, one.logprob) for name, one in found if one.logprob > TOLERANCE)
+            numbers = {"": token.logprob} | {f".top[{rank}]": one.logprob for rank, one in enumerate(token.top)}
+            place, wrong = next(item for item in numbers.items() if item[1] > TOLERANCE)
             raise _mismatch(f"record.json.tokens[{i}]{place}.logprob", wrong, "the log of a probability, 0 or less")
     for i, query in enumerate(facts.queries):
         count = len(facts.tokens) if query.kind == "answer" else len(prompt.ids)

@@ -75,9 +75,22 @@ def only_inner(folder: Path) -> None:
 
 
 def shard_gone(folder: Path) -> None:
-    index = {"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}}
+    index = {
+        "metadata": {},
+        "weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"},
+    }
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     rename_weights("model-00001-of-00002.safetensors")(folder)
+
+
+def index_of(content: dict[str, object]) -> Callable[[Path], object]:
+    """Weights in one shard with this index."""
+
+    def spoil(folder: Path) -> None:
+        rename_weights("model-00001-of-00001.safetensors")(folder)
+        (folder / "model.safetensors.index.json").write_text(json.dumps(content))
+
+    return spoil
 
 
 def cut_off(folder: Path) -> None:
@@ -123,6 +136,17 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "cut off": (cut_off, r"got 3321584 bytes of model.safetensors, allowed the 3322584 that its head states.*CURE"),
     "cut off in its head": (write_into("model.safetensors", "\1\1\0\0\0\0\0\0{"), r"no safetensors file \(9 bytes\)"),
     "a page in place of weights": (write_into("model.safetensors", "<!DOCTYPE html>" * 9), r"no safetensors file"),
+    "index without metadata": (
+        index_of({"weight_map": {"a": "model-00001-of-00001.safetensors"}}),
+        r"got model.safetensors.index.json without metadata, .*add \"metadata\": \{\} to it, or CURE",
+    ),
+    "index of a file elsewhere": (
+        index_of({"metadata": {}, "weight_map": {"a": "../mine/model-00001-of-00001.safetensors"}}),
+        r"got model.safetensors.index.json that names '../mine/model-.*allowed files beside it; move .*CURE",
+    ),
+    "index of an absolute path": (
+        index_of({"metadata": {}, "weight_map": {"a": "/etc/hostname"}}), r"that names '/etc/hostname', allowed files",
+    ),
     "pointers": (write_into("model.safetensors", POINTER), r"git-lfs pointers in place of model.*git lfs pull"),
     "pointer of the index": (write_into("model.safetensors.index.json", POINTER), r"git-lfs pointers in place"),
     "pointer of the configuration": (write_into("config.json", POINTER), r"git-lfs pointers in place of config.json"),
