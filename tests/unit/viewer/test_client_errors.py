@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import grpc
 import pytest
 
+from llava_viewer.cli import main
 from llava_viewer.client import Client, RequestError, ServerUnreachable
+from llava_viewer.client.address import shown
 from llava_viewer.client.errors import from_grpc, from_http
 from llava_wire.errors import STATUSES
 from support.replies import GrpcServer, HttpServer, Reply
@@ -242,3 +245,51 @@ def test_bare_grpc_codes(name: str, code: str) -> None:
 def test_bodies_that_only_look_like_an_error(body: bytes) -> None:
     assert from_http(422, body, 10).code == "invalid"
     assert from_http(503, body, 10).code == "unavailable"
+
+
+@pytest.mark.parametrize(
+    ("address", "seen"),
+    [
+        ("http://127.0.0.1:8080/under/a@b", "http://127.0.0.1:8080/under/a@b"),
+        ("http://user:secret@host:8080/under", "http://host:8080/under"),
+        ("https://secret@host", "https://host"),
+        ("http://user:sec@ret@host", "http://host"),
+        ("http://user:secret/more@host:1", "http://host:1"),
+        ("ftp://user:secret@host", "ftp://host"),
+        ("user:secret@host:7070", "host:7070"),
+    ],
+)
+def test_an_address_is_shown_without_its_password(address: str, seen: str) -> None:
+    assert shown(address) == seen
+    assert str(ServerUnreachable(address, f"lookup of {address}")).count(seen) == 2
+    assert "secret" not in str(from_grpc("UNIMPLEMENTED", "", address, 1, 1))
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        ["--url", "http://user:secret@127.0.0.1:9"],
+        ["--url", "http://user:secret@127.0.0.1:9/predictions/a", "--model", "b"],
+        ["--url", "ftp://user:secret@127.0.0.1:9"],
+        ["--url", "user:secret@127.0.0.1:9"],
+        ["--grpc", "user:secret@127.0.0.1:9"],
+    ],
+)
+def test_no_message_of_a_command_holds_a_password(
+    ask: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture = tmp_path / "x.png"
+    picture.write_bytes(b"x")
+    try:
+        code = main(["predict", str(picture), "what?", *ask, "--retry", "0"])
+    except SystemExit as error:  # the parser's own
+        code = int(str(error.code))
+    said = capsys.readouterr()
+    assert code in (1, 2)
+    assert "error: " in said.err
+    assert "secret" not in said.out + said.err
+
+
+def test_a_client_of_two_models_is_refused_without_the_password() -> None:
+    with pytest.raises(ValueError, match=r"beside http://127\.0\.0\.1:9/predictions/a, allowed"):
+        Client.http("http://user:secret@127.0.0.1:9/predictions/a", model="b")

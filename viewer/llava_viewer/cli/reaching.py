@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llava_viewer.cli.console import UsageError
-from llava_viewer.client.address import DEFAULT_TARGET, DEFAULT_URL, split_url
+from llava_viewer.client.address import DEFAULT_TARGET, DEFAULT_URL, shown, split_url
 from llava_viewer.client.auth import Token, or_key_file
 from llava_viewer.client.base import DEFAULT_TIMEOUT_S, Client
 from llava_viewer.client.local import VARIABLE, choose_model, find_server, server_at
@@ -36,7 +36,7 @@ class Destination:
     served: tuple[str, ...]
 
     def __str__(self) -> str:
-        return f"{self.model} at {self.address}"
+        return f"{self.model} at {shown(self.address)}"
 
     def client(self, arguments: argparse.Namespace) -> Client:
         """A client of it, with the patience that the arguments ask for."""
@@ -140,5 +140,7 @@ def _seconds(text: str) -> float:
 def _target(text: str) -> str:
     if text and not re.fullmatch(r"[\w.\[\]:-]+:\d+", text, re.ASCII):
         # `--grpc PICTURE QUESTION` takes the picture for the address.
-        raise argparse.ArgumentTypeError(f"got {text!r}, allowed HOST:PORT; put a bare --grpc after the question")
+        raise argparse.ArgumentTypeError(
+            f"got {shown(text)!r}, allowed HOST:PORT; put a bare --grpc after the question"
+        )
     return text

@@ -17,6 +17,23 @@ _PREDICTIONS = re.compile(r"(?P<address>.+?)/predictions(?:/(?P<model>[^/]+))?/?
 _PORTS = {"http": 80, "https": 443}
 
 
+def shown(address: str) -> str:
+    """An address, or text given for one, as messages show it: without the name and password that it may carry.
+
+    Where it cannot be told what a sign @ ends, as in a password with a slash, all before the last one goes.
+    """
+    if "@" not in address:
+        return address
+    try:
+        parts = urlsplit(address)
+        # `port` raises ValueError for what is none, such as the beginning of a password with a slash.
+        whole = parts.scheme in _PORTS and "@" not in parts.netloc and (parts.port or 1) > 0
+    except ValueError:
+        whole = False
+    scheme, slashes, rest = address.rpartition("://") if address.count("://") == 1 else ("", "", address)
+    return address if whole else f"{scheme}{slashes}{rest.rpartition('@')[2]}"
+
+
 def checked_host(url: str) -> str:
     """The host of an http address; ValueError for anything else."""
     try:
@@ -25,7 +42,9 @@ def checked_host(url: str) -> str:
     except ValueError:
         host = None
     if not host or parts.scheme not in ("http", "https") or parts.query or parts.fragment:
-        raise ValueError(f"url: got {url!r}, allowed http://HOST:PORT or https://HOST:PORT; name the inference address")
+        raise ValueError(
+            f"url: got {shown(url)!r}, allowed http://HOST:PORT or https://HOST:PORT; name the inference address"
+        )
     return host
 
 

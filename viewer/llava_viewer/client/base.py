@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, TypeVar
 
-from llava_viewer.client.address import DEFAULT_MODEL, DEFAULT_TARGET, DEFAULT_URL, split_url
+from llava_viewer.client.address import DEFAULT_MODEL, DEFAULT_TARGET, DEFAULT_URL, shown, split_url
 from llava_viewer.client.auth import Token
 from llava_viewer.client.errors import (
     NOT_READY_CODES,
@@ -116,7 +116,7 @@ class Client:
 
         address, named = split_url(url)
         if model and named and model != named:
-            raise ValueError(f"model: got {model!r} beside {url}, allowed one of the two; leave one out")
+            raise ValueError(f"model: got {model!r} beside {shown(url)}, allowed one of the two; leave one out")
         model = model or named or DEFAULT_MODEL
         transport = HttpTransport(address, model, token, ca_file)
         return cls(transport, model=model, served=served, timeout_s=timeout_s, retry_s=retry_s)

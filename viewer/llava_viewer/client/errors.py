@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from llava_viewer.client.address import shown
 from llava_wire.errors import RequestError
 
 NOT_READY_CODES = frozenset({"overloaded", "unavailable", "worker_died", "deadline"})
@@ -29,8 +30,8 @@ class ServerUnreachable(RequestError, ConnectionError):
         super().__init__(
             "unavailable",
             "server",
-            f"got no connection to {address} ({_short(reason)}), allowed a running server; start it with `make serve` "
-            "or name its address",
+            f"got no connection to {shown(address)} ({_short(reason.replace(address, shown(address)))}), allowed a "
+            "running server; start it with `make serve` or name its address",
         )
 
 
@@ -183,7 +184,9 @@ def from_grpc(code_name: str, details: str, address: str, sent_bytes: int, timeo
         return broken_off(details)
     if code_name == "UNIMPLEMENTED":
         return RequestError(
-            "not_found", "server", f"got a gRPC server at {address} without predictions, allowed its inference port"
+            "not_found",
+            "server",
+            f"got a gRPC server at {shown(address)} without predictions, allowed its inference port",
         )
     code = _GRPC_CODES.get(code_name, "unavailable")
     return RequestError(code, "server", f"got gRPC {code_name} ({_short(details)}), allowed OK; see the server's log")
