@@ -1,7 +1,8 @@
 """The door of a server with keys of its own: whoever has one gets in, and only health checks do without.
 
-Flow: HTTP or gRPC call -> its key's name (`servekit.named_keys`) -> the call with TorchServe's key of the moment and
-the name, to TorchServe's own ports -> the reply as it comes. TorchServe knows one key, which it makes anew at every
+Flow: HTTP or gRPC call -> its parts (`servekit.http_head`, protobuf) -> its key's name (`servekit.named_keys`) -> the
+call made anew with TorchServe's key of the moment and the name, to TorchServe's own ports -> the reply as it comes
+(`servekit.relay`). TorchServe knows one key, which it makes anew at every
 start; behind this process it still asks for it, so management stays as closed as it was.
 Run by `servekit.gatekeeper` as `python -m servekit.gate SETTINGS.json`.
 """
@@ -11,34 +12,29 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import re
 import ssl
 import sys
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import grpc
 
+from llava_viewer.client.messages import messages
 from llava_wire.errors import RequestError
 from servekit.gatekeeper import GateSettings
+from servekit.http_head import NAME_HEADER, Head, parse_head
 from servekit.named_keys import NamedKeys
+from servekit.relay import close, finish, pass_reply, refuse, send_body
 
-NAME_HEADER = "x-llava-gaze-key"
-NAME_FIELD = "x-llava-gaze-key"
+NAME_FIELD = NAME_HEADER
 """The name of a request's key, for the worker's log: in a header over HTTP, in the map of inputs over gRPC."""
 _SERVICE = "/org.pytorch.serve.grpc.inference.InferenceAPIsService/"
 _PING, _PREDICTIONS = f"{_SERVICE}Ping", (f"{_SERVICE}Predictions", f"{_SERVICE}StreamPredictions")
-_SIZE_HEADERS = ("content-length", "transfer-encoding")
-_SIZE = re.compile(r"content-length:[0-9]{1,15}|transfer-encoding:chunked")
 _HEAD_BYTES = 65_536
 _HEAD_S = 30.0
-_LINGER_S = 5.0
-_PIECE_BYTES = 65_536
-_NOT_FORWARDED = {
-    "authorization", "connection", "keep-alive", "proxy-connection", "upgrade", "http2-settings", NAME_HEADER,
-}  # fmt: skip
+_MOST_CONNECTIONS = 256
+_WATCH_S = 5.0
 _REFUSED = "Token Authorization failed. Token either incorrect, expired, or not provided correctly"
 """TorchServe's own words, so that clients need to know one refusal only."""
 
@@ -59,11 +55,14 @@ class Gate:
         if one.certificate:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(one.certificate, one.private_key)
-        web = await asyncio.start_server(self._connected, one.host, one.http, ssl=context, limit=_HEAD_BYTES)
+        patience = {"ssl_handshake_timeout": _HEAD_S} if context else {}
+        web = await asyncio.start_server(
+            self._connected, one.host, one.http, ssl=context, limit=_HEAD_BYTES, **patience
+        )
         size = [("grpc.max_receive_message_length", one.most_bytes), ("grpc.max_send_message_length", -1)]
         whole = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
         self._inner = grpc.aio.insecure_channel(f"{one.host}:{one.inner_grpc}", options=whole)
-        calls = grpc.aio.server(options=[*size, ("grpc.so_reuseport", 0)])
+        calls = grpc.aio.server(options=[*size, ("grpc.so_reuseport", 0)], maximum_concurrent_rpcs=_MOST_CONNECTIONS)
         calls.add_generic_rpc_handlers((_Calls(self),))
         place = f"{one.host}:{one.grpc}"
         if context is None:
@@ -73,7 +72,9 @@ class Gate:
             calls.add_secure_port(place, grpc.ssl_server_credentials([pair]))
         await calls.start()
         async with web:
+            watching = asyncio.create_task(self._watch())
             await web.serve_forever()
+            await watching
 
     def admitted(self, authorization: str | None) -> tuple[str | None, str]:
         """The name of a call's key, or None; and the key that TorchServe asks for now, empty while it has none."""
@@ -82,60 +83,75 @@ class Gate:
         except (OSError, ValueError, KeyError, TypeError):
             inner = ""
         name = self._keys.name_of(authorization, inner or None)
+        self._tell()
+        return name, inner
+
+    async def _watch(self) -> None:
+        """Looks at the file of keys also while nobody calls: how long it has been bad counts from then."""
+        while True:
+            self._keys.refresh()
+            self._tell()
+            await asyncio.sleep(_WATCH_S)
+
+    def _tell(self) -> None:
         if self._keys.trouble != self._told:
             self._told = self._keys.trouble
             print(f"{self._told or 'keys: read again'}", file=sys.stderr, flush=True)
-        return name, inner
 
     def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # As many again may wait for their refusal; whoever comes on top of that gets none.
+        if len(self._tasks) >= 2 * _MOST_CONNECTIONS:
+            return writer.transport.abort()
         # Held here: asyncio itself lets go of a connection's task when the client leaves.
-        task = asyncio.create_task(self._http(reader, writer))
+        task = asyncio.create_task(self._http(reader, writer, is_full=len(self._tasks) >= _MOST_CONNECTIONS))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _http(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _http(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, is_full: bool) -> None:
         """One connection, which carries one request."""
         try:
-            with contextlib.suppress(OSError, asyncio.IncompleteReadError, TimeoutError, ssl.SSLError):
+            with contextlib.suppress(OSError, EOFError, ssl.SSLError):
+                if is_full:
+                    words = f"got more than {_MOST_CONNECTIONS} connections at once, allowed no more; send it again"
+                    return await refuse(reader, writer, RequestError("overloaded", "server", words))
                 await self._request(reader, writer)
         finally:
-            with contextlib.suppress(OSError, ssl.SSLError):
-                writer.close()
+            await close(writer)
 
     async def _request(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            head = _parse(await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), _HEAD_S))
+            head = parse_head(await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), _HEAD_S))
         except (asyncio.LimitOverrunError, ValueError):
-            refusal = RequestError("bad_request", "server", "got bytes that are no HTTP request, allowed one; mend it")
-            return await _refuse(reader, writer, refusal)
+            return await refuse(reader, writer, _no_request())
         name, inner = self.admitted(head.value("authorization"))
         if name is None and not head.is_ping:
             words = "got a missing or wrong key, allowed one of this server's; send Authorization: Bearer KEY"
-            return await _refuse(reader, writer, RequestError("unauthorized", "token", words))
+            return await refuse(reader, writer, RequestError("unauthorized", "token", words))
         try:
             back, forth = await asyncio.open_connection(self._settings.host, self._settings.inner_http)
         except OSError:
             words = "got a server that is starting or gone, allowed one that is ready; send it again"
-            return await _refuse(reader, writer, RequestError("unavailable", "server", words))
-        forth.write(head.forwarded(inner, name))
-        sending = asyncio.create_task(_pump(reader, forth, head.body_bytes))
+            return await refuse(reader, writer, RequestError("unavailable", "server", words))
         try:
-            await _reply(back, writer, without_body=head.line.startswith("HEAD "))
+            forth.write(head.forwarded(inner, name))
+            refusal = await _exchange(reader, writer, back, forth, head)
         finally:
-            sending.cancel()
-            await asyncio.wait([sending])
-            forth.close()
-        await _end(reader, writer)
+            await close(forth)
+        await (refuse(reader, writer, refusal) if refusal else finish(reader, writer))
 
     async def call(self, method: str, request: bytes, context: Any) -> AsyncIterator[bytes]:
-        """One gRPC call, passed on byte for byte; a question about a picture gains the name of its key."""
+        """One gRPC call; a question about a picture is made anew, with the name of its key."""
         metadata = {str(key).lower(): value for key, value in context.invocation_metadata() or ()}
         name, inner = self.admitted(metadata.get("authorization"))
         if name is None and method != _PING:
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, _REFUSED)
         if method in _PREDICTIONS:
-            # Appended to the message: of two entries of one name the last counts, so nobody can name another.
-            request += _entry(NAME_FIELD, str(name))
+            try:
+                request = _named(request, str(name))
+            except ValueError:
+                await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(_no_message()))
+        else:
+            request = b""
         passed = self._inner.unary_stream(method)(
             request, metadata=(("authorization", f"Bearer {inner}"),), timeout=context.time_remaining()
         )
@@ -167,109 +183,61 @@ class _Calls(grpc.GenericRpcHandler):  # type: ignore[misc]
         return grpc.unary_stream_rpc_method_handler(passed)
 
 
-@dataclass(frozen=True)
-class _Head:
-    """The first line and the headers of a request."""
-
-    line: str
-    headers: tuple[tuple[str, str], ...]
-
-    def value(self, name: str) -> str | None:
-        """A header's value; None when it is missing or there twice."""
-        values = [value for key, value in self.headers if key.lower() == name]
-        return values[0] if len(values) == 1 else None
-
-    @property
-    def body_bytes(self) -> int | None:
-        """The size of the body; None for one in chunks, whose end TorchServe finds."""
-        if self.value("transfer-encoding") is not None:
-            return None
-        return int(self.value("content-length") or 0)
-
-    @property
-    def is_ping(self) -> bool:
-        """Whether this is a health check, which needs no key."""
-        method, target, _ = self.line.split(" ", 2)
-        return method in ("GET", "HEAD") and target.partition("?")[0] == "/ping"
-
-    def forwarded(self, key: str, name: str | None) -> bytes:
-        """The head as TorchServe gets it: with its own key, the name of the client's, and the end after one answer."""
-        kept = [(key, value) for key, value in self.headers if key.lower() not in _NOT_FORWARDED]
-        kept += [("Authorization", f"Bearer {key}"), ("Connection", "close")]
-        kept += [(NAME_HEADER, name)] if name else []
-        lines = [self.line, *(f"{key}: {value}" for key, value in kept)]
-        return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+async def _exchange(
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    back: asyncio.StreamReader,
+    forth: asyncio.StreamWriter,
+    head: Head,
+) -> RequestError | None:
+    """The body there and the reply back at the same time; why the client gets no reply, if its body was at fault."""
+    sending = asyncio.create_task(send_body(reader, forth, head.body_bytes))
+    replying = asyncio.create_task(pass_reply(back, writer, without_body=head.method == "HEAD"))
+    try:
+        await asyncio.wait({sending, replying}, return_when=asyncio.FIRST_COMPLETED)
+        if not replying.done():
+            try:
+                await sending
+            except TimeoutError:
+                words = "got a body that did not arrive in time, allowed 120 s, and 30 s without a byte; send it again"
+                return RequestError("bad_request", "server", words)
+            except ValueError:
+                return _no_request()
+            await replying
+        else:
+            replying.result()
+    finally:
+        for task in (sending, replying):
+            task.cancel()
+        await asyncio.gather(sending, replying, return_exceptions=True)
+    return None
 
 
-def _parse(head: bytes) -> _Head:
-    """The head of an HTTP/1 request; ValueError for anything else."""
-    line, *rest = head.decode("latin-1").removesuffix("\r\n\r\n").split("\r\n")
-    method, target, version = line.split(" ")
-    if not method.isalpha() or not target.startswith("/") or version not in ("HTTP/1.1", "HTTP/1.0"):
-        raise ValueError
-    headers = []
-    for text in rest:
-        name, colon, value = text.partition(":")
-        if not colon or not name or name != name.strip() or any(char in text for char in "\r\n\0"):
-            raise ValueError
-        headers.append((name, value.strip()))
-    sizes = [f"{name}:{value}".lower() for name, value in headers if name.lower() in _SIZE_HEADERS]
-    # Of two sizes nobody could say where the request ends.
-    if len(sizes) > 1 or not all(_SIZE.fullmatch(size) for size in sizes):
-        raise ValueError
-    return _Head(line, tuple(headers))
+def _no_request() -> RequestError:
+    return RequestError("bad_request", "server", "got bytes that are no HTTP request, allowed one; mend it")
 
 
-async def _reply(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, without_body: bool) -> None:
-    """Passes a reply on, and tells the client in its head that the connection ends with it."""
-    with contextlib.suppress(asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-        interim = True
-        while interim:
-            line, *headers = (await reader.readuntil(b"\r\n\r\n")).removesuffix(b"\r\n\r\n").split(b"\r\n")
-            interim = line.split(b" ")[1][:1] == b"1"
-            headers = [header for header in headers if not header.lower().startswith((b"connection:", b"keep-alive:"))]
-            writer.write(b"\r\n".join([line, *headers, *([] if interim else [b"connection: close"])]) + b"\r\n\r\n")
-        sizes = [
-            value for name, _, value in (one.partition(b":") for one in headers) if name.lower() == b"content-length"
-        ]
-        await _pump(reader, writer, 0 if without_body else int(sizes[0]) if sizes else None)
+def _no_message() -> RequestError:
+    words = "got bytes that are no PredictionsRequest, allowed one; mend it"
+    return RequestError("bad_request", "server", words)
 
 
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, most: int | None) -> None:
-    """Passes bytes on until there are no more, or so many."""
-    with contextlib.suppress(OSError, ssl.SSLError):
-        while most is None or most > 0:
-            piece = await reader.read(_PIECE_BYTES if most is None else min(_PIECE_BYTES, most))
-            if not piece:
-                return
-            most = None if most is None else most - len(piece)
-            writer.write(piece)
-            await writer.drain()
+def _named(request: bytes, name: str) -> bytes:
+    """A PredictionsRequest with the name of its key in place of any that it came with.
 
+    Parsed and written anew without fields that are not known: bytes that are merely appended could become part of one
+    that the client left open. ValueError for bytes that are no such message.
+    """
+    from google.protobuf.message import DecodeError
 
-async def _refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, error: RequestError) -> None:
-    """Answers in TorchServe's place."""
-    body = json.dumps(error.to_body()).encode()
-    head = f"HTTP/1.1 {error.status} \r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
-    writer.write(head.encode() + b"connection: close\r\n\r\n" + body)
-    await writer.drain()
-    await _end(reader, writer)
-
-
-async def _end(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Ends the reply, and reads on for a moment: closing over unread bytes would cost the client the reply."""
-    if writer.can_write_eof():
-        writer.write_eof()
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(_LINGER_S):
-            while await reader.read(_PIECE_BYTES):
-                pass
-
-
-def _entry(name: str, value: str) -> bytes:
-    """One entry of a PredictionsRequest's `map<string, bytes> input = 3`; short enough for lengths of one byte."""
-    inside = b"\x0a" + bytes([len(name)]) + name.encode() + b"\x12" + bytes([len(value)]) + value.encode()
-    return b"\x1a" + bytes([len(inside)]) + inside
+    message = messages().PredictionsRequest()
+    try:
+        message.ParseFromString(request)
+    except DecodeError:
+        raise ValueError from None
+    message.DiscardUnknownFields()
+    message.input[NAME_FIELD] = name.encode()
+    return bytes(message.SerializeToString())
 
 
 def main() -> None:

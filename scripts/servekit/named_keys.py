@@ -8,6 +8,8 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
+import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,23 @@ _KEY = re.compile(r"[\x21-\x7e]{16,256}")
 _BEARER = re.compile(r"Bearer[ \t]+(\S+)[ \t]*")
 
 
+_BAD_S = 60.0
+"""How long keys outlive a file that has become bad: long enough to write it anew, too short to lean on."""
+
+
+class _Once(yaml.SafeLoader):
+    """Mappings in which every name stands once: of two keys of one name nobody could say which counts."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        if isinstance(node, yaml.MappingNode):
+            self.flatten_mapping(node)
+            names = Counter(name.value for name, _ in node.value if isinstance(name, yaml.ScalarNode))
+            for name, times in names.items():
+                if times > 1:
+                    raise Trouble(f"keys: got the name {name[:80]!r} twice, allowed once; rename one or take it away")
+        return super().construct_mapping(node, deep)
+
+
 def read_keys_file(path: Path) -> dict[str, str]:
     """Names and keys of a file, checked.
 
@@ -30,8 +49,8 @@ def read_keys_file(path: Path) -> dict[str, str]:
     """
     try:
         mode = path.stat().st_mode
-        content = yaml.safe_load(path.read_text("utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
+        content = yaml.load(path.read_text("utf-8"), _Once)
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         # Of a YAML error the place alone: its text quotes the file.
         reason = error.strerror if isinstance(error, OSError) else f"not YAML, {_mark(error)}"
         raise Trouble(f"keys: got {path} ({reason}), allowed a readable YAML file; mend it") from None
@@ -60,12 +79,14 @@ class NamedKeys:
     """Whose key a request carries.
 
     Args:
-        path: the file, read again when it changes; while it is damaged the keys stay as they were.
+        path: the file, read again when it changes. While it is missing, damaged or not private the keys stay as they
+            were for `_BAD_S`; after that none of them opens anything until it is good again.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._seen: tuple[int, int, int] | None = None
+        self._seen: tuple[int, ...] | None = None
+        self._bad_since: float | None = None
         self._digests: dict[str, bytes] = {}
         self.trouble = ""
 
@@ -81,26 +102,33 @@ class NamedKeys:
         match = _BEARER.fullmatch(authorization or "")
         if match is None:
             return None
-        self._refresh()
+        self.refresh()
         known = self._digests if own_key is None else {**self._digests, OWN: _digest(own_key)}
         given = _digest(match[1])
         found = [name for name, digest in known.items() if hmac.compare_digest(digest, given)]
         return found[0] if found else None
 
-    def _refresh(self) -> None:
+    def refresh(self) -> None:
+        """Reads the file again when it changed or was bad."""
         try:
             seen = self._path.stat()
-            mark = (seen.st_mtime_ns, seen.st_size, seen.st_ino)
+            # With mode and time of change, which a chmod moves.
+            mark = (seen.st_mtime_ns, seen.st_ctime_ns, seen.st_size, seen.st_ino, seen.st_mode)
         except OSError:
-            mark = (0, 0, 0)
-        if mark == self._seen:
+            mark = ()
+        if mark == self._seen and self._bad_since is None:
             return
         self._seen = mark
         try:
             self._digests = {name: _digest(key) for name, key in read_keys_file(self._path).items()}
-            self.trouble = ""
+            self._bad_since, self.trouble = None, ""
         except Trouble as trouble:
             self.trouble = str(trouble)
+            now = time.monotonic()
+            self._bad_since = now if self._bad_since is None else self._bad_since
+            if now - self._bad_since >= _BAD_S:
+                self._digests = {}
+                self.trouble += f" (bad for {_BAD_S:.0f} s: its keys open nothing until it is mended)"
 
 
 def _digest(key: str) -> bytes:

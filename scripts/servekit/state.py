@@ -9,6 +9,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import time
 import urllib.error
 import urllib.request
@@ -24,6 +25,8 @@ from llava_wire.machine import Machine, Whereabouts, this_machine, whereabouts
 from servekit.paths import RUN_ROOT, Trouble, run_folder, shown
 
 JAVA_CLASS = "org.pytorch.serve.ModelServer"
+_PLACE = re.compile(r"[^\s/]+:[0-9]{1,5}")
+_URL = re.compile(r"https?://[^\s/]+")
 
 
 @dataclass(frozen=True)
@@ -95,11 +98,25 @@ def read_state(name: str) -> ServerState | None:
     """What is written down, or None. The server need not be alive, nor on this machine."""
     try:
         plain = json.loads(state_file(name).read_text(encoding="utf-8"))
-        plain["models"] = tuple(plain["models"])
-        known = [field.name for field in fields(ServerState)]
-        return ServerState(**{name: value for name, value in plain.items() if name in known})
-    except (OSError, ValueError, KeyError, TypeError):
+        known = {field.name: str(field.type) for field in fields(ServerState)}
+        state = ServerState(**{name: value for name, value in plain.items() if name in known})
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError):
         return None
+    if not all(_fits(getattr(state, name), kind) for name, kind in known.items()):
+        return None
+    web = (state.http, state.management, state.metrics)
+    if not all(_URL.fullmatch(url) for url in web) or not _PLACE.fullmatch(state.grpc):
+        return None
+    return replace(state, models=tuple(state.models))
+
+
+def _fits(value: object, kind: str) -> bool:
+    """Whether what JSON holds is what the field of a `ServerState` takes."""
+    if kind == "int":
+        return type(value) is int and 0 <= value < 1 << 31
+    if kind == "str":
+        return isinstance(value, str)
+    return isinstance(value, list) and all(isinstance(one, str) for one in value)
 
 
 def own_state(name: str) -> ServerState | None:
