@@ -141,8 +141,8 @@ class Gate:
 
     async def call(self, method: str, request: bytes, context: Any) -> AsyncIterator[bytes]:
         """One gRPC call; a question about a picture is made anew, with the name of its key."""
-        metadata = {str(key).lower(): value for key, value in context.invocation_metadata() or ()}
-        name, inner = self.admitted(metadata.get("authorization"))
+        sent = [value for key, value in context.invocation_metadata() or () if str(key).lower() == "authorization"]
+        name, inner = self.admitted(sent[0] if len(sent) == 1 else None)
         if name is None and method != _PING:
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, _REFUSED)
         if method in _PREDICTIONS:

@@ -134,6 +134,15 @@ def test_errors_pass_as_they_are(gate: GateSettings, http_server: HttpServer, gr
         assert caught.value.code == "overloaded"
 
 
+def test_more_grpc_calls_than_there_is_room_for_are_overload(gate: GateSettings, grpc_server: GrpcServer) -> None:
+    """In the words of gRPC itself, whose code alone would say that a message is too large."""
+    grpc_server.reply = Reply(code=grpc.StatusCode.RESOURCE_EXHAUSTED, details="Concurrent RPC limit exceeded!")
+    client = Client.grpc(f"127.0.0.1:{gate.grpc}", token=ALICE, retry_s=0)
+    with client, pytest.raises(RequestError) as caught:
+        client.predict(b"image", "what?")
+    assert caught.value.code == "overloaded"
+
+
 def test_nothing_passes_without_a_key(gate: GateSettings, http_server: HttpServer, grpc_server: GrpcServer) -> None:
     for client in (
         Client.http(f"http://127.0.0.1:{gate.http}", token="wrong", retry_s=0),
@@ -240,6 +249,10 @@ def test_grpc_messages_carry_the_name_of_their_key_alone(gate: GateSettings, grp
                 call(own + damaged, metadata=metadata, timeout=30)
             assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
             assert "PredictionsRequest" in str(refused.value.details())
+        # Two keys, as over HTTP, are none.
+        with pytest.raises(grpc.RpcError) as refused:
+            call(own, metadata=(("authorization", "Bearer wrong"), *metadata), timeout=30)
+        assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED
         assert len(grpc_server.seen) == seen
 
 

@@ -65,6 +65,12 @@ _RULES = (
         "got a full queue or no worker, allowed fewer requests at a time; wait and send it again",
     ),
     _Rule(
+        "Concurrent RPC limit exceeded",
+        "overloaded",
+        "server",
+        "got too many calls at once, allowed fewer at a time; wait and send it again",
+    ),
+    _Rule(
         "Worker died",
         "worker_died",
         "server",
