@@ -27,7 +27,7 @@ from llava_wire import errors
 from llava_wire.phones import AVIF, HEIF
 from llava_wire.picture_kinds import PictureFile, UnsupportedPictureError, undecodable
 from llava_wire.schema import Note
-from llava_wire.upright import Upright, read_upright
+from llava_wire.upright import Upright, bomb_pixels, damage_of, read_upright, size_refusal
 
 _ROOT = Path(errors.__file__).resolve().parents[1]
 _SPARE_BYTES, _BYTES_PER_PIXEL = 96 << 20, 40
@@ -113,8 +113,7 @@ def _read(max_pixels: int) -> dict[str, Any] | Upright:
     def check(picture: Any, _: PictureFile) -> None:
         width, height = picture.size
         if width * height > max_pixels:
-            says = f"got {width} x {height} = {width * height} pixels, allowed {max_pixels}; scale it down"
-            raise ApartError("too_large", says)
+            raise ApartError("too_large", size_refusal(width * height, max_pixels, (width, height)))
         _bound(width * height)
 
     warnings.simplefilter("ignore")
@@ -131,7 +130,10 @@ def _read(max_pixels: int) -> dict[str, Any] | Upright:
     except MemoryError:
         return {"code": "too_large", "message": f"got {_TOO_MUCH}, allowed what others take; save it as JPEG"}
     except Exception as error:  # decoders raise many kinds for damaged files
-        why = str(error)[:200]
+        bomb = bomb_pixels(error)
+        if bomb is not None:
+            return {"code": "too_large", "message": size_refusal(bomb, max_pixels)}
+        why = damage_of(error)
         return {"code": "invalid", "message": f"got a damaged picture ({why}), allowed a whole file; send it again"}
 
 

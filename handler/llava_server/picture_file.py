@@ -16,7 +16,7 @@ from llava_server.settings import Limits
 from llava_wire.errors import RequestError
 from llava_wire.phones import brands, phone_format
 from llava_wire.picture_kinds import PictureFile, UnsupportedPictureError
-from llava_wire.upright import Upright, read_upright
+from llava_wire.upright import Upright, bomb_pixels, damage_of, read_upright, size_refusal
 
 _MARKER = re.compile(rb"\xff+([^\x00\xff\x01\xd0-\xd8])")
 """The next JPEG marker with a length (or the end marker): not a stuffed byte, a restart or a start."""
@@ -56,13 +56,12 @@ def open_picture(data: bytes, limits: Limits) -> Upright:
         raise RequestError(error.code, "image", str(error)) from error
     except UnsupportedPictureError as error:
         raise RequestError("unsupported_media", "image", str(error)) from error
-    except PillowImage.DecompressionBombError as error:
-        raise RequestError("too_large", "image", f"got {error}, allowed {limits.max_image_pixels} pixels") from error
-    except PillowImage.UnidentifiedImageError as error:
-        raise _damaged("its header is cut or broken") from error
     except Exception as error:
+        bomb = bomb_pixels(error)
+        if bomb is not None:
+            raise RequestError("too_large", "image", size_refusal(bomb, limits.max_image_pixels)) from error
         # Pillow raises many kinds of errors for damaged files: OSError, SyntaxError, ValueError, struct.error.
-        raise _damaged(str(error)[:200]) from error
+        raise _damaged(damage_of(error)) from error
 
 
 def _check_headers(picture: PillowImage.Image, data: bytes, limits: Limits) -> None:
@@ -71,9 +70,7 @@ def _check_headers(picture: PillowImage.Image, data: bytes, limits: Limits) -> N
     width, height = picture.size
     pixels = width * height
     if pixels > allowed:
-        raise RequestError(
-            "too_large", "image", f"got {width} x {height} = {pixels} pixels, allowed {allowed}; scale it down"
-        )
+        raise RequestError("too_large", "image", size_refusal(pixels, allowed, picture.size))
     if picture.format == "TIFF":
         _check_tiff(picture, allowed)
     if picture.format in ("JPEG", "MPO"):

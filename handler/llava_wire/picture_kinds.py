@@ -141,7 +141,7 @@ def _tiff(data: bytes) -> PictureFile:
     return PictureFile(
         "TIFF",
         tiff.with_first(data, page),
-        page.inverted_16,
+        page.inverted,
         unopened=kind,
         undecoded=kind if rare else None,
         notes=_pages(pages, page),

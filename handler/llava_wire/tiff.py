@@ -22,11 +22,11 @@ _SIZES = {1: 1, 3: 2, 4: 4, 8: 2, 9: 4, 13: 4, 16: 8, 18: 8}
 """Bytes of the value types that are read here: whole numbers, of which none is negative, and directories' places."""
 _CODES = {1: "B", 2: "H", 4: "I", 8: "Q"}
 
-WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, SAMPLES, PLANAR = 256, 257, 258, 259, 262, 277, 284
+WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, FILL_ORDER, SAMPLES, PLANAR = 256, 257, 258, 259, 262, 266, 277, 284
 COLOR_MAP, CHILDREN, INKS, SAMPLE_FORMAT, SUBSAMPLING = 320, 330, 332, 339, 530
 SUBFILE, DNG_VERSION = 254, 50706
-_KEPT = frozenset({WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, SAMPLES, PLANAR, COLOR_MAP, CHILDREN, INKS,
-                   SAMPLE_FORMAT, SUBSAMPLING, SUBFILE, DNG_VERSION})  # fmt: skip
+_KEPT = frozenset({WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, FILL_ORDER, SAMPLES, PLANAR, COLOR_MAP, CHILDREN,
+                   INKS, SAMPLE_FORMAT, SUBSAMPLING, SUBFILE, DNG_VERSION})  # fmt: skip
 _RAW = {32803, 34892}
 """A sensor's pixels, before a colour was made of them."""
 _MASK = 4
@@ -79,9 +79,10 @@ class Page:
         return given * min(self.get(SAMPLES, 1), 16) if len(given) == 1 else given
 
     @property
-    def inverted_16(self) -> bool:
-        """Whether it is 16-bit grey whose 0 is white, which decoders read without turning it."""
-        return self.photometric == 0 and set(self.bits) == {16}
+    def inverted(self) -> bool:
+        """Whether it is grey whose 0 is white of a kind that decoders do not turn: 16 bits, or 8 in reversed order."""
+        reversed_8 = set(self.bits) == {8} and self.get(FILL_ORDER, 1) == 2
+        return self.photometric == 0 and (set(self.bits) == {16} or reversed_8)
 
     def describe(self) -> str:
         """Its kind in words, for a refusal."""
@@ -140,13 +141,13 @@ def unreadable(page: Page) -> str | None:
 def with_first(data: bytes, page: Page) -> bytes:
     """The file with this page as its first, without what decoders misread.
 
-    16-bit grey is marked as one whose 0 is black: decoders do not turn it, or refuse it, when its 0 is white, and
+    Grey of a kind that decoders do not turn, or refuse, when its 0 is white is marked as one whose 0 is black, and
     whoever asks for these bytes turns it. Colour maps of 8 bits, as some programs wrote them, get their 16.
     """
     order, big = _header(data) or ("<", False)
     changed = bytearray(data)
     struct.pack_into(f"{order}{'Q' if big else 'I'}", changed, 8 if big else 4, page.offset)
-    if page.inverted_16 and PHOTOMETRIC in page.places:
+    if page.inverted and PHOTOMETRIC in page.places:
         struct.pack_into(f"{order}H", changed, page.places[PHOTOMETRIC], 1)
     colours = page.tags.get(COLOR_MAP, ())
     if page.photometric == 3 and colours and max(colours) < 256 and page.bits[0] <= 8:

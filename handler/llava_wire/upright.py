@@ -11,6 +11,7 @@ sees the numbers in the file, as in LLaVA's code. Of 16 bits per channel the hig
 from __future__ import annotations
 
 import io
+import re
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -52,6 +53,25 @@ class Upright:
 
     pixels: Any
     notes: tuple[Note, ...] = ()
+
+
+def damage_of(error: Exception) -> str:
+    """A decoder's words for a file that it cannot read, as one line without the addresses of its objects."""
+    if type(error).__name__ == "UnidentifiedImageError":  # Pillow's, whose text names an object in memory
+        return "its header is cut or broken"
+    words = re.sub(r"<[^<>]* object at 0x[0-9a-f]+>", "the file", " ".join(str(error).split()))
+    return words[:200] or type(error).__name__
+
+
+def size_refusal(pixels: int, allowed: int, size: tuple[int, int] | None = None) -> str:
+    """The refusal of a picture with too many pixels, the same words wherever it is read."""
+    return f"got {f'{size[0]} x {size[1]} = ' if size else ''}{pixels} pixels, allowed {allowed}; scale it down"
+
+
+def bomb_pixels(error: Exception) -> int | None:
+    """How many pixels Pillow refused by a limit of its own, before a caller could hold them against its limit."""
+    found = re.search(r"\((\d+) pixels\)", str(error)) if type(error).__name__ == "DecompressionBombError" else None
+    return int(found[1]) if found else None
 
 
 def read_upright(data: bytes, opener: Callable[..., Any], check: Callable[[Any, PictureFile], None]) -> Upright:

@@ -17,7 +17,7 @@ from PIL import features
 from llava_wire.phones import AVIF, HEIF
 from llava_wire.picture_kinds import FORMATS, PictureFile, UnsupportedPictureError, undecodable
 from llava_wire.record import Record
-from llava_wire.upright import read_upright
+from llava_wire.upright import bomb_pixels, damage_of, read_upright, size_refusal
 
 MAX_PIXELS = 80_000_000
 _STANDALONE = frozenset({0x01, *range(0xD0, 0xD8)})
@@ -106,7 +106,7 @@ def _read(data: bytes) -> tuple[PillowImage.Image, bool]:
     def check(opened: PillowImage.Image, _: PictureFile) -> None:
         nonlocal kept_jpeg
         if opened.width * opened.height > MAX_PIXELS:
-            raise PictureError(f"image: got {opened.width} x {opened.height} px, allowed {MAX_PIXELS} px")
+            raise PictureError(f"image: {size_refusal(opened.width * opened.height, MAX_PIXELS, opened.size)}")
         kept_jpeg = opened.format in ("JPEG", "MPO") and opened.mode in ("RGB", "L")
 
     try:
@@ -119,9 +119,12 @@ def _read(data: bytes) -> tuple[PillowImage.Image, bool]:
     except UnsupportedPictureError as error:
         raise PictureError(f"image: {error}") from error
     except Exception as error:  # Pillow raises many kinds of errors for damaged files
-        unknown = isinstance(error, PillowImage.UnidentifiedImageError)
-        why = "its header is cut or broken" if unknown else error
-        raise PictureError(f"image: got an unreadable picture ({why}), allowed {', '.join(FORMATS)}") from error
+        bomb = bomb_pixels(error)
+        if bomb is not None:
+            raise PictureError(f"image: {size_refusal(bomb, MAX_PIXELS)}") from error
+        raise PictureError(
+            f"image: got an unreadable picture ({damage_of(error)}), allowed {', '.join(FORMATS)}"
+        ) from error
     return pixels, kept_jpeg
 
 

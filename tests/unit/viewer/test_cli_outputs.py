@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import os
+import subprocess
+import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -273,3 +276,26 @@ def test_what_is_written_is_known_again(tmp_path: Path) -> None:
     (tmp_path / "run.npz").write_bytes(DATA)
     assert kind_of(write_index(tmp_path)) == files.INDEX
     assert kind_of(tmp_path / "index.cache.json") == files.CACHE
+
+
+def test_a_page_on_the_standard_output_ends_with_the_page(here: Path) -> None:
+    command = [sys.executable, "-m", "llava_viewer.cli", "render", "run.npz", "-o", "/dev/stdout"]
+    done = subprocess.run(command, capture_output=True, check=True)
+    assert done.stdout.rstrip().endswith(b"</html>")
+    assert b"wrote /dev/stdout" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["render", "bad.npz"],
+        ["inspect", "bad.npz"],
+        ["compare", "bad.npz", "bad.npz"],
+        ["export", "bad.npz", "-o", "x"],
+    ],
+    ids=" ".join,
+)
+def test_an_unreadable_picture_in_a_record_is_said(here: Path, capsys: Captured, command: list[str]) -> None:
+    Path("bad.npz").write_bytes(encode(replace(RECORD, picture=("picture.png", b"\x89PNG\r\n\x1a\n"))))
+    assert main(command) == 0
+    assert "warning: the record's picture cannot be shown: image: got an unreadable" in capsys.readouterr().err

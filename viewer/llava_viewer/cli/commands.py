@@ -139,7 +139,7 @@ def render(arguments: argparse.Namespace) -> None:
     picture, notes = picture_of(record, arguments.image)
     notes = (*notes, *_others(whole, arguments.sequence))
     outputs.write(output, _report(record, picture=picture, embed_image=not arguments.no_image, notes=notes))
-    print(output)
+    outputs.name(output)
 
 
 def index(arguments: argparse.Namespace) -> None:
@@ -162,6 +162,7 @@ def inspect(arguments: argparse.Namespace) -> None:
 
     data = arguments.record.read_bytes()
     record = decode(data)
+    picture_of(record, None)  # says what is wrong with the record's own
     found = summary(record, arguments.record.name, len(data))
     print(json.dumps(found, ensure_ascii=False, indent=2) if arguments.json else summary_text(found))
 

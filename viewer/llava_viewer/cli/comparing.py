@@ -9,7 +9,7 @@ import argparse
 import re
 from pathlib import Path
 
-from llava_viewer.cli.files import read_record
+from llava_viewer.cli.files import picture_of, read_record
 from llava_viewer.cli.outputs import Outputs, add_force
 from llava_viewer.files import COMPARISON
 
@@ -45,10 +45,12 @@ def compare(arguments: argparse.Namespace) -> None:
     for path, chosen in arguments.runs:
         sequence = chosen.pop("sequence", 0)
         name = f"{path.name}, answer {sequence}" if sequence else path.name
-        picks.append(Pick(read_record(path).sequence(sequence), name, **chosen))
+        record = read_record(path).sequence(sequence)
+        picture_of(record, None)  # says what is wrong with the record's own
+        picks.append(Pick(record, name, **chosen))
     html = render_compare(picks, title=arguments.title, embed_image=not arguments.no_image)
     outputs.write(arguments.output, html.encode("utf-8"))
-    print(arguments.output)
+    outputs.name(arguments.output)
 
 
 def _run(text: str) -> tuple[Path, dict[str, str | int]]:

@@ -19,15 +19,16 @@ def picture_of(record: Record, path: Path | None) -> tuple[tuple[str, bytes] | N
     """The picture file as (member name, bytes), and a note when it, or else the record's own, is another picture.
 
     Raises:
-        PictureError: the file cannot be read as a picture. The record's own that cannot is left to who draws it.
+        PictureError: the file cannot be read as a picture. The record's own that cannot is warned of.
     """
     data = path.read_bytes() if path else None
     shown = data if data is not None else record.picture and record.picture[1]
     try:
         difference = check_picture(record, shown) if shown else None
-    except PictureError:
+    except PictureError as error:
         if data is not None:
             raise
+        say(f"warning: the record's picture cannot be shown: {one_line(str(error))}")
         difference = None
     if difference:
         say(f"warning: {one_line(difference)}")

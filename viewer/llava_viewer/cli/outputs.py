@@ -66,6 +66,12 @@ class Outputs:
             partial.write_bytes(data)
         say(f"wrote {path} ({size(len(data))})")
 
+    @staticmethod
+    def name(path: Path) -> None:
+        """Prints the path of a file; not that of a device or pipe, which may be where the file itself went."""
+        if path.is_file():
+            print(path)
+
 
 def _same(one: Path, other: Path) -> bool:
     """Whether two paths lead to one file: through links of both kinds, and where a file system ignores case."""
