@@ -15,13 +15,10 @@ import grpc
 import httpx
 import pytest
 from servekit import gate as gate_module
-from servekit import named_keys, paths, relay
+from servekit import relay
 from servekit.gate import NAME_FIELD, NAME_HEADER, Gate
 from servekit.gatekeeper import Gatekeeper, GateSettings
-from servekit.named_keys import NamedKeys, read_keys_file
-from servekit.paths import Trouble
 from servekit.ports import _free_ports
-from servekit.state import ServerState, read_state
 
 from llava_viewer.client import Client, RequestError
 from llava_viewer.client.messages import PREDICTIONS, messages
@@ -380,83 +377,6 @@ def test_connections_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         assert (await asyncio.to_thread(told, port, b"GET /ping HTTP/1.1\r\n\r\n")).endswith(b"ok")
 
     in_process(tmp_path, exchange)
-
-
-def keys_file(folder: Path, text: str) -> Path:
-    """A private file."""
-    path = folder / "keys.yaml"
-    path.write_text(text, "utf-8")
-    path.chmod(0o600)
-    return path
-
-
-@pytest.mark.parametrize(
-    ("text", "name"),
-    [
-        (f"keys:\n  bob: {ALICE}\n  bob: other-{ALICE}", "bob"),
-        (f"keys: {{'bob': {ALICE}, bob: other-{ALICE}}}", "bob"),
-        (f"keys:\n  <<: {{bob: {ALICE}}}\n  bob: other-{ALICE}", "bob"),
-        (f"keys: {{bob: {ALICE}}}\nkeys: {{bob: {ALICE}}}", "keys"),
-    ],
-)
-def test_names_that_stand_twice_are_refused(tmp_path: Path, text: str, name: str) -> None:
-    with pytest.raises(Trouble, match=f"got the name '{name}' twice") as caught:
-        read_keys_file(keys_file(tmp_path, text))
-    assert ALICE not in str(caught.value)
-
-
-@pytest.mark.parametrize("harm", ["missing", "open", "damaged", "deep"])
-def test_keys_do_not_outlive_a_bad_file_for_long(tmp_path: Path, harm: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = keys_file(tmp_path, f"keys: {{alice: {ALICE}}}")
-    now = 1000.0
-    monkeypatch.setattr(named_keys.time, "monotonic", lambda: now)
-    known = NamedKeys(path)
-    assert known.name_of(f"Bearer {ALICE}", "own") == "alice"
-    if harm == "missing":
-        path.unlink()
-    elif harm == "open":
-        path.chmod(0o644)
-    else:
-        path.write_text("keys: [" if harm == "damaged" else "[" * 5000, "utf-8")
-    assert known.name_of(f"Bearer {ALICE}", "own") == "alice"
-    assert known.trouble
-    now += 59
-    assert known.name_of(f"Bearer {ALICE}", "own") == "alice"
-    now += 1
-    assert known.name_of(f"Bearer {ALICE}", "own") is None
-    assert known.name_of("Bearer own", "own") == "server"
-    assert "open nothing until it is mended" in known.trouble
-    keys_file(tmp_path, f"keys: {{alice: {ALICE}}}")
-    assert known.name_of(f"Bearer {ALICE}", "own") == "alice"
-    assert known.trouble == ""
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"http": 5},
-        {"http": ""},
-        {"grpc": "h"},
-        {"grpc": "h:x"},
-        {"models": "m"},
-        {"models": [1]},
-        {"pid": "7"},
-        {"pid": True},
-        {"pid": -1},
-        {"key_file": None},
-        {"host": []},
-    ],
-)
-def test_a_state_of_wrong_types_is_none(
-    tmp_path: Path, change: dict[str, object], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(paths, "RUN_ROOT", tmp_path)
-    (tmp_path / "s").mkdir()
-    state = ServerState("s", "ready", ("m",), "http://h:1", "http://h:2", "http://h:3", "h:4", "k", "l", "t", 0, 0)
-    state.write()
-    assert read_state("s") == state
-    state.file.write_text(json.dumps({**json.loads(state.file.read_text("utf-8")), **change}), "utf-8")
-    assert read_state("s") is None
 
 
 def test_a_server_that_is_gone_is_unavailable(gate: GateSettings, http_server: HttpServer) -> None:
