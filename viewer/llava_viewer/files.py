@@ -16,6 +16,8 @@ from pathlib import Path
 
 from PIL.PngImagePlugin import PngInfo
 
+from llava_wire.schema import FORMAT
+
 RECORD, NUMBERS, REPLY, CACHE = "a record", "exported numbers", "a server's reply", "an index's cache"
 REPORT, COMPARISON, INDEX = "a report", "a comparison", "an index of runs"
 PNG, GIF, SVG, CSV, LOG = (
@@ -124,7 +126,8 @@ def _text_kind(head: bytes) -> str:
             return "an XML document"
         return SVG if SVG_MARK.encode() in text else "an SVG picture"
     if text.startswith((b"{", b"[")):
-        return CACHE if text.startswith(b'{"layout":') else REPLY if b'"answer":' in text else "JSON"
+        reply = b'"answer":' in text and f'"{FORMAT}"'.encode() in text
+        return CACHE if text.startswith(b'{"layout":') else REPLY if reply else "JSON"
     try:
         codecs.getincrementaldecoder("utf-8")().decode(head)
     except UnicodeDecodeError:
