@@ -34,7 +34,8 @@ def static_engine(request: pytest.FixtureRequest, engine: Engine) -> Engine:
     return on_static_buffers(engine, request.param)
 
 
-@pytest.fixture(scope="session", params=["static", "compiled"])
+# Another shape to compile takes most of a minute; the shipped model's is compiled in every run.
+@pytest.fixture(scope="session", params=["static", pytest.param("compiled", marks=pytest.mark.long)])
 def static_grouped(
     request: pytest.FixtureRequest, grouped: tuple[Engine, LlavaForConditionalGeneration]
 ) -> tuple[Engine, LlavaForConditionalGeneration]:

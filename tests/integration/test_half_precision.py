@@ -39,7 +39,7 @@ def answer_rows(model: LlavaForConditionalGeneration, pixels: torch.Tensor, reco
     return rows.permute(2, 0, 1, 3).double().numpy()
 
 
-@pytest.mark.parametrize("path", ["growing", "compiled", "replay"])
+@pytest.mark.parametrize("path", ["growing", pytest.param("compiled", marks=pytest.mark.long), "replay"])
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_maps_are_no_less_exact_than_eager(dtype, path, exact, pictures):
     engine = Engine.load(STORE / "llava-shapes", device="cpu", dtype=dtype)

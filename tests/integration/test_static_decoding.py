@@ -129,6 +129,7 @@ def test_without_a_compiler_the_settings_say_what_to_do(engine, monkeypatch):
         compiled_decoder(engine.loaded, replace(engine.settings, compile=True))
 
 
+@pytest.mark.long
 def test_decoders_of_one_process_compile_all_their_buckets(engine, monkeypatch):
     real = torch.compile
     # Which graphs there are is dynamo's part; what makes them fast takes minutes and is tested above.
