@@ -8,8 +8,9 @@ import json
 import socket
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import grpc
 import httpx
@@ -25,6 +26,13 @@ from llava_viewer.client.messages import PREDICTIONS, messages
 from llava_wire import encode
 from support.replies import GrpcServer, HttpServer, Reply
 from support.synthetic import make_record
+
+
+def in_a_loop_of_its_own(coroutine: Any) -> Any:
+    """Runs it in another thread: browser tests of the same process leave a running loop in this one."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, coroutine).result()
+
 
 RECORD = make_record(words=("A", " red"), reductions=("layers_heads",), with_picture=False)
 ALICE = "alice-key-0123456789"
@@ -287,7 +295,7 @@ def in_process(
             await exchange(web.sockets[0].getsockname()[1], arrived)
             await asyncio.gather(*one._tasks)
 
-    asyncio.run(run())
+    in_a_loop_of_its_own(run())
 
 
 @pytest.mark.parametrize("line", [b"GET /ping HTTP/1.1", b"GET /ping?a=b HTTP/1.0", b"HEAD /ping HTTP/1.1"])
