@@ -93,7 +93,7 @@ def export(arguments: argparse.Namespace) -> None:
                 "allowed with the other kinds; name one, such as --as png"
             )
     record = read_record(arguments.record).sequence(arguments.sequence)
-    picture, _ = picture_of(record, arguments.image)
+    picture, _ = picture_of(record, arguments.image, own_is_drawn=True)
     if picture is not None:
         record = record.with_picture(*picture)
     plan = [

@@ -15,8 +15,15 @@ def read_record(path: Path) -> Record:
     return decode(path.read_bytes())
 
 
-def picture_of(record: Record, path: Path | None) -> tuple[tuple[str, bytes] | None, tuple[str, ...]]:
+def picture_of(
+    record: Record, path: Path | None, *, own_is_drawn: bool = False
+) -> tuple[tuple[str, bytes] | None, tuple[str, ...]]:
     """The picture file as (member name, bytes), and a note when it, or else the record's own, is another picture.
+
+    Args:
+        record: the record.
+        path: the picture file, or None for the record's own.
+        own_is_drawn: what draws the record's own picture warns of it itself.
 
     Raises:
         PictureError: the file cannot be read as a picture. The record's own that cannot is warned of.
@@ -28,7 +35,8 @@ def picture_of(record: Record, path: Path | None) -> tuple[tuple[str, bytes] | N
     except PictureError as error:
         if data is not None:
             raise
-        say(f"warning: the record's picture cannot be shown: {one_line(str(error))}")
+        if not own_is_drawn:
+            say(f"warning: the record's picture cannot be shown: {one_line(str(error))}")
         difference = None
     if difference:
         say(f"warning: {one_line(difference)}")
