@@ -3,74 +3,61 @@
 from __future__ import annotations
 
 import http.server
-import os
-import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image as PillowImage
 
 from llava_viewer import colormap
 from llava_viewer.compare import Pick, render_compare
 from llava_viewer.index import write_index
 from llava_viewer.render import render_report
 from llava_wire import encode
+from support.marionette import Firefox
 from support.synthetic import make_record
 
 Paint = Callable[..., np.ndarray]
 BRIGHTEST = colormap.lookup("inferno", np.array([1.0]))[0]
-
-
 BLOCKED = "default-src 'self'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:"
 
 
-class Slow(http.server.SimpleHTTPRequestHandler):
-    """Serves a folder; "slow.png" takes seconds, because Firefox takes its screenshot when all has been loaded.
-
-    Names that begin with "blocked" come with a policy that allows no inline script.
-    """
+class Host(http.server.SimpleHTTPRequestHandler):
+    """Serves a folder; names that begin with "blocked" come with a policy that allows no inline script."""
 
     def end_headers(self) -> None:
         if self.path.startswith("/blocked"):
             self.send_header("Content-Security-Policy", BLOCKED)
         super().end_headers()
 
-    def do_GET(self) -> None:
-        if self.path == "/slow.png":
-            busy = os.getloadavg()[0] / (os.cpu_count() or 1)
-            time.sleep(min(30.0, 4.0 * max(1.0, busy)))  # a page is drawn later where others want the cores too
-        super().do_GET()
-
     def log_message(self, format: str, *args: object) -> None:
         pass
 
 
+@pytest.fixture(scope="module")
+def browsers(firefox: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[bool, Firefox]]:
+    """Firefox by whether it runs scripts."""
+    profiles = {scripts: tmp_path_factory.mktemp("profile") for scripts in (True, False)}
+    with (
+        Firefox(firefox, profiles[True], scripts=True) as on,
+        Firefox(firefox, profiles[False], scripts=False) as off,
+    ):
+        yield {True: on, False: off}
+
+
 @pytest.fixture
-def paint(firefox: str, tmp_path: Path) -> Iterator[Paint]:
-    """What Firefox paints of a page, [1700, 1200, 3] int."""
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), lambda *given: Slow(*given, directory=str(tmp_path)))
+def paint(browsers: dict[bool, Firefox], tmp_path: Path) -> Iterator[Paint]:
+    """What Firefox paints of a page, [rows, columns, 3] int."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), lambda *given: Host(*given, directory=str(tmp_path)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
 
     def painted(html: str, fragment: str, *, scripts: str = "on") -> np.ndarray:
-        shot, profile = tmp_path / "shot.png", tmp_path / f"profile-{scripts}"
-        profile.mkdir()
-        (profile / "user.js").write_text(f'user_pref("javascript.enabled", {str(scripts != "off").lower()});\n')
         name = "blocked.html" if scripts == "blocked" else "page.html"
         (tmp_path / name).write_text(html, encoding="utf-8")
-        frame = f'<iframe src="{name}{fragment.replace("&", "&amp;")}" width="1180" height="1650"></iframe>'
-        (tmp_path / "frame.html").write_text(f'<!doctype html>{frame}<img src="slow.png" alt="">', encoding="utf-8")
-        subprocess.run(
-            [firefox, "--headless", "--no-remote", "--profile", str(profile), "--window-size", "1200,1700",
-             "--screenshot", str(shot), f"http://127.0.0.1:{server.server_address[1]}/frame.html"],
-            check=True, capture_output=True, timeout=180, env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"},
-        )  # fmt: skip
-        picture = np.asarray(PillowImage.open(shot).convert("RGB")).astype(int)
-        assert picture.shape[:2] == (1700, 1200)
-        assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 500
+        address = f"http://127.0.0.1:{server.server_address[1]}/{name}{fragment}"
+        picture = browsers[scripts != "off"].picture(address, 1200, 1700)
+        assert len(np.unique(picture @ [1 << 16, 1 << 8, 1])) > 500
         return picture
 
     yield painted

@@ -39,7 +39,7 @@ def ground(record: Record) -> PillowImage.Image:
         if record.picture:
             return open_picture(record.picture[1])
     except PictureError as error:
-        warnings.warn(f"the maps lie on a plain ground: {error}", stacklevel=2)
+        warnings.warn(f"the record's picture cannot be shown, so the maps lie on a plain ground: {error}", stacklevel=2)
     return checkered(record.geometry.width_px, record.geometry.height_px)
 
 

@@ -58,7 +58,7 @@ def test_every_export_draws_on_a_plain_ground_and_warns(export, plain: Record, t
     for folder in folders:
         folder.mkdir()
     export(plain, folders[0])
-    with pytest.warns(UserWarning, match="the maps lie on a plain ground: image: got an unreadable picture"):
+    with pytest.warns(UserWarning, match="so the maps lie on a plain ground: image: got an unreadable picture"):
         export(plain.with_picture("picture.png", DAMAGED), folders[1])
     names = sorted(path.name for path in folders[0].iterdir())
     assert names
