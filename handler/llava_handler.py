@@ -20,6 +20,7 @@ from typing import Any
 from llava_server.duty import Duty
 from llava_server.engine import Engine
 from llava_server.figures import KINDS, Figure, of_batch
+from llava_server.heartbeat import Heartbeat
 from llava_server.incoming import Probe
 from llava_server.item import Item
 from llava_server.journal import elapsed_ms, note, refusal
@@ -36,6 +37,7 @@ class LlavaHandler:
     def __init__(self) -> None:
         self._engine: Engine | None = None
         self._duty = Duty(None)
+        self._heart = Heartbeat(None, "")
         self._worker = _worker_name(sys.argv)
         self._named_keys = bool(os.environ.get("LLAVA_GAZE_NAMED_KEYS"))
 
@@ -45,6 +47,9 @@ class LlavaHandler:
         self._duty = Duty.from_environment()
         properties = context.system_properties
         section = dict(context.model_yaml_config["handler"])
+        # From the first moment on: a model that hangs while it loads is a worker that lives all the same.
+        self._heart = Heartbeat.from_environment(str(section.get("name", "")))
+        self._heart.start()
         # "weights" inside the archive; an absolute path stays as it is.
         folder = Path(properties["model_dir"]) / section["model_path"]
         begin = time.monotonic()
@@ -60,7 +65,7 @@ class LlavaHandler:
             context: carries each item's headers in and its status, content type and headers out.
         """
         begin = time.monotonic()
-        with self._duty.batch(len(data)) as taken:
+        with self._heart.busy(), self._duty.batch(len(data)) as taken:
             items = [
                 Item.read(
                     i,
@@ -80,7 +85,7 @@ class LlavaHandler:
                 if isinstance(item.asked, RequestError):
                     bodies.append(self._answer(context, item, item.asked, "json", begin))
                 elif isinstance(item.asked, Probe):
-                    bodies.append(self._ready(context, item))
+                    bodies.append(self._ready(context, item, item.asked))
                 elif item.index in answers:
                     bodies.append(self._answer(context, item, answers[item.index], item.asked.format or "json", begin))
                 else:
@@ -93,11 +98,16 @@ class LlavaHandler:
             self._emit(context, of_batch(size, elapsed_ms(begin), self._worker, places))
         return bodies
 
-    def _ready(self, context: Any, item: Item) -> bytes:
+    def _ready(self, context: Any, item: Item, probe: Probe) -> bytes:
         """The answer to a probe; that there is one says all."""
-        body = json.dumps({"status": "ready", "model": self._loaded.settings.name}).encode()
+        said: dict[str, Any] = (
+            {"ready": True} if probe.by_name else {"status": "ready", "model": self._loaded.settings.name}
+        )
+        if probe.refused is not None:
+            said = probe.refused.to_body()
+            context.set_response_status(probe.refused.status, "", item.index)
         _set_type(context, item, JSON_TYPE)
-        return body
+        return json.dumps(said).encode()
 
     def _run(self, requests: Sequence[GenerateRequest]) -> list[Record | RequestError]:
         """`Engine.run`; should it fail as a whole, each request alone, so that one cannot take others along."""

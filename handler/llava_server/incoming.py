@@ -10,7 +10,7 @@ import base64
 import binascii
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from llava_server.options import invalid
@@ -20,6 +20,8 @@ from llava_wire.errors import RequestError, nearest
 
 PROBE = "ready"
 """The one field of a request that asks nothing but whether the model answers."""
+PROBE_NAME = "x-llava-gaze-probe"
+"""The header (over gRPC the input) that makes any request such a question, when it says "1"."""
 FIELDS = ("image", "prompt", "options", "record")
 _NPZ_NAMES = (NPZ_TYPE, "application/zip", "application/octet-stream")
 _FORM = (
@@ -28,8 +30,17 @@ _FORM = (
 )
 
 
+@dataclass(frozen=True)
 class Probe:
-    """A question whether the model answers: for health checks, and no request in anybody's figures."""
+    """A question whether the model answers: for health checks, and no request in anybody's figures.
+
+    Args:
+        by_name: whether it was asked by `PROBE_NAME` and not by the one field `PROBE`; the replies differ.
+        refused: why the worker is not ready, or None when it is.
+    """
+
+    by_name: bool = False
+    refused: RequestError | None = None
 
 
 def read_request(row: Mapping[str, Any], head: Mapping[str, str]) -> GenerateRequest | Probe:
@@ -42,6 +53,8 @@ def read_request(row: Mapping[str, Any], head: Mapping[str, str]) -> GenerateReq
     Raises:
         RequestError: naming the field at fault.
     """
+    if is_probe(row, head):
+        return Probe(by_name=True)
     if head.get("explain") == "True":
         raise RequestError(
             "not_found",
@@ -60,6 +73,13 @@ def read_request(row: Mapping[str, Any], head: Mapping[str, str]) -> GenerateReq
         # The front end has no way to say which of its gRPC calls this is, and one of them dies of a second part.
         raise invalid("options.stream", True, "false over gRPC, where answers come whole; ask over HTTP")
     return request
+
+
+def is_probe(row: Mapping[str, Any], head: Mapping[str, str]) -> bool:
+    """Whether a row asks by `PROBE_NAME` whether the model answers, whatever else it holds."""
+    if is_http(head):
+        return head.get(PROBE_NAME, "").strip() == "1"
+    return bool(row.get(PROBE_NAME) == b"1")
 
 
 def _request(fields: Mapping[str, Any], *, from_json: bool) -> GenerateRequest:

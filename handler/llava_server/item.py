@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from llava_server.duty import off_duty
 from llava_server.figures import Figure, of_request
-from llava_server.incoming import Probe, is_http, read_request
+from llava_server.incoming import Probe, is_http, is_probe, read_request
 from llava_server.journal import refusal
 from llava_server.request import GenerateRequest
 from llava_wire.errors import RequestError
@@ -65,7 +65,10 @@ class Item:
             row, key = _without_key(row, head)
         asked: GenerateRequest | Probe | RequestError
         try:
-            asked = read_request(row, head) if on_duty else off_duty()
+            if on_duty:
+                asked = read_request(row, head)
+            else:
+                asked = Probe(by_name=True, refused=off_duty()) if is_probe(row, head) else off_duty()
         except Exception as error:
             asked = error if isinstance(error, RequestError) else refusal(error)
         length = head.get("content-length", "")

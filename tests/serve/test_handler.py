@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from llava_handler import LlavaHandler
 from llava_server import journal
 from llava_server.duty import Duty
 from llava_server.figures import KINDS
+from llava_server.heartbeat import Heartbeat
 from llava_server.request import GenerateRequest
 from llava_wire import Record, RequestError, decode
 from support.context import Context
@@ -197,6 +199,65 @@ def test_a_probe_is_answered_and_leaves_no_trace(caplog: pytest.LogCaptureFixtur
     bodies = handler.handle([rows[0], ROW, {**ROW, "ready": b"1"}], context)
     assert [value for name, _, value, _ in context.metrics.seen if name == "llava_batch_size"] == [2]  # type: ignore[attr-defined]
     assert (bodies[1][:2], json.loads(bodies[2])["error"]["field"]) == (b"PK", "ready")
+
+
+def test_a_probe_by_name_is_answered_amid_requests_and_touches_neither_model_nor_figures(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    engine, named = Engine(good), {**HTTP, "X-LLaVA-Gaze-Probe": "1"}
+    handler, context = (
+        LlavaHandler(),
+        Context([HTTP, named, {}, {**HTTP, "x-llava-gaze-probe": "0"}, {"host": "x"}, {}]),
+    )
+    handler._engine = engine  # type: ignore[assignment]
+    context.metrics = Metrics()  # type: ignore[attr-defined]
+    rows = [ROW, ROW, {"x-llava-gaze-probe": bytearray(b"1"), "model": b"?"}, ROW, {}, {"x-llava-gaze-probe": b"yes"}]
+    with caplog.at_level(logging.INFO):
+        bodies = handler.handle(rows, context)
+    assert engine.batches == [2]
+    assert [bodies[index] for index in (1, 2)] == [b'{"ready": true}'] * 2
+    assert [bodies[index][:2] for index in (0, 3)] == [b"PK"] * 2
+    assert (context.sent[1]["content-type"], context.sent[2]["ts_stream_next"]) == ("application/json", "false")
+    assert context.statuses == {4: (400, ""), 5: (422, "")}
+    assert json.loads(bodies[5])["error"]["field"] == "x-llava-gaze-probe"
+    seen = [json.loads(message) for message in caplog.messages]
+    assert [line["request"] for line in seen if line["event"] == "request"] == [f"request-{i}" for i in (0, 3, 4, 5)]
+    assert [line["size"] for line in seen if line["event"] == "batch"] == [4]
+    counted = [labels for name, *_, labels in context.metrics.seen if name == "llava_requests_total"]  # type: ignore[attr-defined]
+    assert len(counted) == 4
+
+
+def test_a_probe_by_name_after_the_end_of_duty_is_refused_without_a_trace(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    handler = LlavaHandler()
+    handler._engine = Engine(good)  # type: ignore[assignment]
+    handler._duty = Duty(tmp_path)
+    (tmp_path / "drain.json").write_text('{"waiting": 0}')
+    context = Context([{**HTTP, "x-llava-gaze-probe": "1"}])
+    with caplog.at_level(logging.INFO):
+        bodies = handler.handle([{}], context)
+    assert (json.loads(bodies[0])["error"]["code"], context.statuses) == ("unavailable", {0: (503, "")})
+    assert caplog.text == ""
+
+
+def test_a_worker_beats_busy_while_it_runs_a_batch(tmp_path: Path) -> None:
+    handler, seen = LlavaHandler(), []
+    handler._heart = Heartbeat(tmp_path, "m")
+
+    def looks(request: GenerateRequest) -> Record:
+        handler._heart._beat(tmp_path)
+        seen.append(json.loads((tmp_path / f"{os.getpid()}.beat").read_text()))
+        return good(request)
+
+    handler._engine = Engine(looks)  # type: ignore[assignment]
+    begin = time.time()
+    handler.handle([ROW], Context([HTTP]))
+    handler._heart._beat(tmp_path)
+    seen.append(json.loads((tmp_path / f"{os.getpid()}.beat").read_text()))
+    assert [(one["pid"], one["model"]) for one in seen] == [(os.getpid(), "m")] * 2
+    assert begin - 0.001 <= seen[0]["busy_since"] <= seen[0]["written"] <= time.time()
+    assert seen[1]["busy_since"] is None
 
 
 def test_a_worker_is_known_by_the_number_that_its_successor_gets() -> None:

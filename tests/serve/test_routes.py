@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Iterator
 
 import pytest
+from servekit.drain import duty_folder
 
 from support.asking import MODEL, Asker
 
@@ -71,6 +74,27 @@ def test_form_parts_named_like_headers(asker: Asker, picture: bytes) -> None:
     files = {"image": ("x.png", picture, "image/png"), "prompt": (None, PROMPT), "content-type": (None, "x/y")}
     answer = asker.post(files={**files, "explain": (None, "True")})
     assert (answer.status, answer.error["code"]) == (422, "invalid")
+
+
+def test_a_probe_by_name_over_both_transports(asker: Asker, picture: bytes) -> None:
+    path = f"/predictions/{MODEL}"
+    for body in ({}, {"content": b"x" * 5000}, {"files": {"image": ("x.png", picture, "image/png")}}):
+        got = asker.http_client.post(path, headers={**asker.auth(), "X-Llava-Gaze-Probe": "1"}, **body)
+        assert (got.status_code, got.headers["content-type"], got.json()) == (200, "application/json", {"ready": True})
+    got = asker.http_client.get(path, headers={**asker.auth(), "x-llava-gaze-probe": "1"})
+    assert (got.status_code, got.json()) == (200, {"ready": True})
+    assert asker.grpc_map({"x-llava-gaze-probe": b"1"}).body == b'{"ready": true}'
+    assert asker.post(headers={"x-llava-gaze-probe": "2"}).status == 400
+
+
+def test_every_worker_has_a_heartbeat(asker: Asker) -> None:
+    [(_, pid)] = asker.workers()
+    path = duty_folder(asker.state.name) / f"{pid}.beat"
+    said, end = json.loads(path.read_text()), time.monotonic() + 60
+    assert (said["pid"], said["model"]) == (pid, MODEL)
+    while json.loads(path.read_text())["written"] == said["written"]:
+        assert time.monotonic() < end, "no second beat"
+        time.sleep(0.05)
 
 
 def test_hostile_header_values(asker: Asker, picture: bytes) -> None:
