@@ -1,7 +1,8 @@
-"""Breaks a real server in every way that is known to happen, and measures what clients see of it.
+"""Breaks a real server in every way that is known to happen, presses it with every load, and measures what clients see.
 
-Flow: one question with the engine's own answer -> each fault under watch -> docs/benchmarks/faults.json, and the table
-in docs/operations.md; exit code 1 when something did not recover or an answer was lost.
+Flow: one question with the engine's own answer -> each fault and each load under watch -> docs/benchmarks/faults.json
+and loads.json, and the tables in docs/operations.md; exit code 1 when something did not recover, an answer was lost, or
+a claim of `drills.claims` did not hold.
 """
 
 from __future__ import annotations
@@ -11,72 +12,133 @@ import math
 import os
 import platform
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from build_mar import build
 from servekit.cli import parser, run, say
-from servekit.paths import ROOT, run_folder
+from servekit.paths import ROOT, run_folder, shown
 from servekit.server import start_server
 
+from crowding.loads import LOADS
+from drills.claims import verdicts
 from drills.faults import MODEL, OWN, SHARED
+from drills.pressed import press, press_worker
 from drills.scene import Row
-from drills.table import replaced, table
-from soaking.cases import good_cases
+from drills.table import load_table, loads_replaced, replaced, table
+from soaking.cases import Case, good_cases
 from soaking.revision import commit
 
-FIGURES = ROOT / "docs" / "benchmarks" / "faults.json"
+FOLDER = ROOT / "docs" / "benchmarks"
+FIGURES = FOLDER / "faults.json"
+LOAD_FIGURES = FOLDER / "loads.json"
 PAGE = ROOT / "docs" / "operations.md"
+_STOPPED = "worker_stopped"
+FAULT_NAMES = tuple(fault.__name__ for fault in (*SHARED, *OWN))
+LOAD_NAMES = (*LOADS, _STOPPED)
 
 
-def drill(chosen: list[str]) -> list[Row]:
-    """Runs the named drills, or all of them."""
-    case = good_cases(1, 1)[0]
-    rows = []
+def drill(chosen: Sequence[str], case: Case) -> list[Row]:
+    """Plays the named faults."""
+    rows: list[Row] = []
 
     def one(name: str, play: Callable[[], Row]) -> None:
-        if not chosen or name in chosen:
+        if name in chosen:
             rows.append(play())
             say(f"{name}: {rows[-1].plain()}")
 
-    name = f"drill-shared-{os.getpid()}"
-    with start_server([MODEL], name=name, ports="auto", progress=say) as server:
-        for shared in SHARED:
-            one(shared.__name__, lambda shared=shared: shared(server.state, case))
-    shutil.rmtree(run_folder(name), ignore_errors=True)
+    if any(shared.__name__ in chosen for shared in SHARED):
+        name = f"drill-shared-{os.getpid()}"
+        with start_server([MODEL], name=name, ports="auto", progress=say) as server:
+            for shared in SHARED:
+                one(shared.__name__, lambda shared=shared: shared(server.state, case))
+        shutil.rmtree(run_folder(name), ignore_errors=True)
     for own in OWN:
         one(own.__name__, lambda own=own: own(case))
     return rows
 
 
+def pressed(chosen: Sequence[str], case: Case, given: Any, note: Callable[[list[dict[str, Any]]], None]) -> list[Any]:
+    """Runs the named loads; `note` is told of the rows after each, so that a run that is cut off leaves its figures."""
+    rows: list[dict[str, Any]] = []
+    for name in LOAD_NAMES:
+        if name not in chosen:
+            continue
+        if name == _STOPPED:
+            one = press_worker(MODEL, case, runs=given.runs)
+        else:
+            one = press(name, MODEL, case, runs=given.runs, share=given.share, descriptors=given.descriptors)
+        rows.append(one.plain())
+        for line in rows[-1]["failures"] or ["every claim holds"]:
+            say(f"{name}: {line}")
+        note(rows)
+    return rows
+
+
 def main() -> int:
     """The command line."""
-    arguments = parser(
-        "Break a server on purpose and measure the recovery.",
-        "python scripts/fault_drill.py --write\n  python scripts/fault_drill.py worker_killed java_killed",
-    )
-    names = [fault.__name__ for fault in (*SHARED, *OWN)]
-    arguments.add_argument("faults", nargs="*", metavar="FAULT", help=f"(default: all) {', '.join(names)}")
-    arguments.add_argument("--write", action="store_true", help="write the figures and the table of docs/operations.md")
-    given = arguments.parse_args()
-    if given.faults and given.write:
-        arguments.error("--write: got it with single faults, allowed with all of them; the table has a row for each")
-    unknown = set(given.faults) - set(names)
-    if unknown:
-        arguments.error(f"fault: got {sorted(unknown)}, allowed {names}")
+    given = _arguments()
+    chosen = given.names or [*FAULT_NAMES, *LOAD_NAMES]
     build(MODEL)
-    rows = [row.plain() for row in drill(given.faults)]
-    content: dict[str, Any] = {
-        "commit": commit(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} CPUs",
-        "rows": rows,
-    }
+    case = good_cases(1, 1)[0]
+    facts: dict[str, Any] = {"commit": commit(), "machine": f"{platform.machine()}, {os.cpu_count()} CPUs"}
+    rows = [row.plain() for row in drill(chosen, case)]
     if given.write:
-        FIGURES.parent.mkdir(parents=True, exist_ok=True)
-        FIGURES.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        _write(FIGURES, {**facts, "rows": rows})
         PAGE.write_text(replaced(PAGE.read_text("utf-8"), rows), encoding="utf-8")
-    print(table(rows))
-    return 1 if any(row["lost"] or not math.isfinite(row["recovery_s"]) for row in rows) else 0
+    out = LOAD_FIGURES if given.write else given.out
+    facts |= {"share": given.share}
+
+    def note(loads: list[dict[str, Any]]) -> None:
+        if out is not None:
+            _write(out, {**facts, "rows": loads})
+
+    loads = pressed(chosen, case, given, note)
+    if given.write:
+        PAGE.write_text(loads_replaced(PAGE.read_text("utf-8"), loads), encoding="utf-8")
+    if rows:
+        print(table(rows))
+    if loads:
+        print(load_table(loads))
+    for line in verdicts(loads):
+        say(line)
+    sound = all(not row["lost"] and math.isfinite(row["recovery_s"]) for row in rows)
+    return 0 if sound and not verdicts(loads) else 1
+
+
+def _arguments() -> Any:
+    arguments = parser(
+        "Break a server on purpose, press it with every load, and measure what clients see.",
+        "python scripts/fault_drill.py --write\n  python scripts/fault_drill.py worker_killed java_killed\n"
+        "  python scripts/fault_drill.py large_json --runs 20 --out out/drill.json",
+    )
+    names = ", ".join((*FAULT_NAMES, *LOAD_NAMES))
+    arguments.add_argument("names", nargs="*", metavar="NAME", help=f"faults and loads (default: all): {names}")
+    arguments.add_argument(
+        "--write", action="store_true", help="write the figures and the tables of docs/operations.md"
+    )
+    arguments.add_argument("--runs", type=int, default=1, help="of each load (default: %(default)d)")
+    arguments.add_argument(
+        "--share", type=float, default=1.0, help="of each load's count; 0.5: what an unguarded server dies of"
+    )
+    arguments.add_argument("--descriptors", type=int, help="how many open files the server may have under load")
+    arguments.add_argument("--out", type=Path, help="where the figures of loads go as JSON, written after each load")
+    given = arguments.parse_args()
+    if given.names and given.write:
+        arguments.error("--write: got it with single names, allowed with all of them; the tables have a row for each")
+    unknown = set(given.names) - {*FAULT_NAMES, *LOAD_NAMES}
+    if unknown:
+        arguments.error(f"name: got {sorted(unknown)}, allowed {names}")
+    if given.runs < 1 or given.share <= 0:
+        arguments.error("--runs, --share: got nothing to do, allowed 1 or more and more than 0")
+    return given
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    say(f"written: {shown(path.resolve())}")
 
 
 if __name__ == "__main__":

@@ -9,8 +9,9 @@ import base64
 import json
 from dataclasses import dataclass
 
+from crowding.messages import SERVICE, payload
 from fuzzing.senders import Reply
-from fuzzing.shots import SERVICE, Shot
+from fuzzing.shots import Shot
 from llava_wire import decode
 from llava_wire.errors import STATUSES, RecordError
 
@@ -80,7 +81,7 @@ def _judge_grpc(shot: Shot, reply: Reply) -> Verdict:
         return Verdict("answered: another method")
     if reply.detail not in ("", "1 parts"):
         return Verdict("parts", f"got {reply.detail}, allowed one")
-    body = _payload(reply.body)
+    body = payload(reply.body)
     own = _handlers_own(body, None)
     return own if own is not None else _answer(Reply(200, "", body))
 
@@ -149,16 +150,3 @@ def _front_end(shot: Shot, reply: Reply) -> Verdict:
 def _unfinished(shot: Shot) -> bool:
     """Whether headers tell the front end to expect something else than what is sent."""
     return any(name in ("Expect", "Content-Encoding") for name, _ in shot.headers)
-
-
-def _payload(response: bytes) -> bytes:
-    """The body of a PredictionResponse: prediction = 1."""
-    if not response.startswith(b"\x0a"):
-        return response
-    size = shift = 0
-    for at in range(1, len(response)):
-        size |= (response[at] & 127) << shift
-        shift += 7
-        if response[at] < 128:
-            return response[at + 1 : at + 1 + size]
-    return b""

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from crowding.messages import SERVICE, message
 from fuzzing import pictures, values
 
 Way = Literal["form", "json", "body", "raw", "route", "grpc", "grpc stream", "grpc raw"]
@@ -19,7 +20,6 @@ WAYS: dict[Way, int] = {
     "form": 24, "json": 16, "body": 6, "raw": 8, "route": 8, "grpc": 24, "grpc stream": 8, "grpc raw": 6,
 }  # fmt: skip
 """How often each way in is taken, in percent."""
-SERVICE = "/org.pytorch.serve.grpc.inference.InferenceAPIsService/"
 _ROUTES = (
     "/explanations/{model}", "/v1/models/{model}:predict", "/v1/models/{model}:explain", "/v2/models/{model}/infer",
     "/v2/models/{model}/explain", "/v2/health/ready", "/v2/models/{model}", "/v2", "/", "/ping", "/api-description",
@@ -178,21 +178,6 @@ class Gun:
             at = rng.randrange(len(body))
             body[at : at + 1] = rng.randbytes(rng.randrange(3))
         return Shot(number, "grpc raw", rng.choice(methods), bytes(body), key=key)
-
-
-def message(model: str, parts: Sequence[tuple[str, bytes]]) -> bytes:
-    """A PredictionsRequest: model_name = 1, map<string, bytes> input = 3."""
-    # A name that is not UTF-8 is another kind of damage; see `_grpc_raw`.
-    entries = (_member(1, name.encode()) + _member(2, data) for name, data in parts)
-    return _member(1, model.encode()) + b"".join(_member(3, entry) for entry in entries)
-
-
-def _member(number: int, data: bytes) -> bytes:
-    size, left = bytearray(), len(data)
-    while left > 127:
-        size.append(left & 127 | 128)
-        left >>= 7
-    return bytes([number << 3 | 2, *size, left]) + data
 
 
 def _form(rng: random.Random, parts: Sequence[tuple[str, bytes]]) -> tuple[str, bytes]:

@@ -58,7 +58,7 @@ class Senders:
             "http": HttpTransport(state.http, model, key_file, None),
             "grpc": GrpcTransport(state.grpc, model, key_file, False, None),
         }
-        self._plain = {name: self._client(name, 0.0) for name in self.transports}
+        self.plain = {name: self._client(name, 0.0) for name in self.transports}
         self._patient = {name: self._client(name, HUNG_S / 2) for name in self.transports}
         self._slow = httpx.Client(timeout=HUNG_S)
 
@@ -70,11 +70,11 @@ class Senders:
 
     def good(self, case: Case, way: str, rng: random.Random) -> Outcome:
         """A good request from a client that sends nothing twice."""
-        return _judged(lambda: self._ask(self._plain[way], case, rng), case)
+        return judged(lambda: self._ask(self.plain[way], case, rng), case)
 
     def patient(self, case: Case, way: str, rng: random.Random) -> Outcome:
         """A good request from a client that sends again what is safe to send again: it should always be answered."""
-        return _judged(lambda: self._ask(self._patient[way], case, rng), case)
+        return judged(lambda: self._ask(self._patient[way], case, rng), case)
 
     def bad(self, case: Case, way: str, rng: random.Random) -> Outcome:
         """A request that must be refused with its own error."""
@@ -85,7 +85,7 @@ class Senders:
             code, field = case.refusal
             if error.code == code and error.field.startswith(field):
                 return Outcome("refused")
-            return _failed(error, case, ("overloaded", "worker_died", "unavailable"))
+            return failed(error, case, ("overloaded", "worker_died", "unavailable"))
         return Outcome(WRONG, f"{case.name}: got an answer, allowed {case.refusal}")
 
     def hurried(self, case: Case, way: str, rng: random.Random) -> Outcome:
@@ -93,11 +93,11 @@ class Senders:
         options = {**case.options, "deadline_ms": rng.choice((1, 50, 150, 400, 1000))}
         hurried = Case(case.name, case.fields, options, case.truth)
         try:
-            record = self._ask(self._plain[way], hurried, rng)
+            record = self._ask(self.plain[way], hurried, rng)
         except RequestError as error:
             if (error.code, error.field) == ("deadline", "options.deadline_ms"):
                 return Outcome("refused")
-            return _failed(error, case, ("overloaded", "worker_died", "unavailable"))
+            return failed(error, case, ("overloaded", "worker_died", "unavailable"))
         assert case.truth is not None
         detail = shortened_difference(record, case.truth)
         cut = record.facts.finish_reason == "deadline"
@@ -105,11 +105,11 @@ class Senders:
 
     def dribbling(self, case: Case, way: str, rng: random.Random) -> Outcome:
         """A client on a slow line: its request comes, and its reply goes, in small pieces. Over HTTP only."""
-        return _judged(lambda: self._dribbled(case), case)
+        return judged(lambda: self._dribbled(case), case)
 
     def streaming(self, case: Case, way: str, rng: random.Random) -> Outcome:
         """A good request whose tokens are looked at as they come. Over HTTP only."""
-        return _judged(lambda: self._streamed(case), case)
+        return judged(lambda: self._streamed(case), case)
 
     def breaking(self, case: Case, way: str, rng: random.Random) -> Outcome:
         """A client that hangs up in the midst of a stream. Over HTTP only."""
@@ -146,7 +146,7 @@ class Senders:
 
     def _begin_stream(self, case: Case) -> Generator[StreamedToken | Record, None, None]:
         prompt = case.fields["prompt"].decode()
-        parts = self._plain["http"].stream(case.fields["image"], prompt, case.options, keep_picture=False)
+        parts = self.plain["http"].stream(case.fields["image"], prompt, case.options, keep_picture=False)
         yield from parts
 
     def _streamed(self, case: Case) -> Record:
@@ -193,12 +193,12 @@ def _pieces(data: bytes) -> Iterator[bytes]:
         time.sleep(_PAUSE_S)
 
 
-def _judged(ask: Callable[[], Record], case: Case) -> Outcome:
+def judged(ask: Callable[[], Record], case: Case) -> Outcome:
     """The outcome of a good request."""
     try:
         record = ask()
     except RequestError as error:
-        return _failed(error, case, ("overloaded", "worker_died", "unavailable"))
+        return failed(error, case, ("overloaded", "worker_died", "unavailable"))
     except RecordError as error:
         return Outcome(WRONG, f"{case.name}: got {error}, allowed a record")
     assert case.truth is not None
@@ -206,7 +206,7 @@ def _judged(ask: Callable[[], Record], case: Case) -> Outcome:
     return Outcome(WRONG, f"{case.name}: {detail}") if detail else Outcome("right")
 
 
-def _failed(error: RequestError, case: Case, expected: tuple[str, ...]) -> Outcome:
+def failed(error: RequestError, case: Case, expected: tuple[str, ...]) -> Outcome:
     """An error as an outcome: one that load and dead workers explain, a hung request, or a wrong answer."""
     if (error.code, error.field) == ("deadline", "timeout_s"):
         return Outcome(HUNG, f"{case.name}: {error}")

@@ -1,6 +1,6 @@
-"""What happens to the server during a soak: workers killed at random, memory sampled.
+"""What happens to the server during a soak: workers killed at random.
 
-Flow: a running server -> SIGKILL to a worker now and then, seconds until it is READY again; samples of its processes.
+Flow: a running server -> SIGKILL to a worker now and then, seconds until it is READY again.
 """
 
 from __future__ import annotations
@@ -11,10 +11,8 @@ import random
 import signal
 import threading
 import time
-from pathlib import Path
 from typing import Any
 
-import psutil
 from servekit.state import ServerState, worker_states
 
 RECOVERY_S = 120.0
@@ -51,45 +49,6 @@ class Killer(threading.Thread):
         """Ends the killing; a recovery that is under way is measured to its end."""
         self._done.set()
         self.join()
-
-
-class Watch(threading.Thread):
-    """Samples memory, threads and open files of Java and its workers every `every_s` seconds."""
-
-    def __init__(self, state: ServerState, every_s: float) -> None:
-        super().__init__(daemon=True, name="watch")
-        self._state, self._every_s = state, every_s
-        self._done = threading.Event()
-        self._begin = time.monotonic()
-        self.samples: list[dict[str, float]] = []
-
-    def run(self) -> None:
-        """Until `stop`."""
-        while True:
-            with contextlib.suppress(psutil.Error, OSError):
-                self.samples.append(self._sample())
-            if self._done.wait(self._every_s):
-                return
-
-    def stop(self) -> None:
-        """Ends the sampling, with one more sample."""
-        self._done.set()
-        self.join()
-        with contextlib.suppress(psutil.Error, OSError):
-            self.samples.append(self._sample())
-
-    def _sample(self) -> dict[str, float]:
-        java = psutil.Process(self._state.pid)
-        workers = sum(worker.memory_info().rss for worker in java.children(recursive=True))
-        logs = sum(path.stat().st_size for path in Path(self._state.logs).iterdir())
-        return {
-            "at_s": round(time.monotonic() - self._begin, 1),
-            "java_mb": round(java.memory_info().rss / 1e6, 1),
-            "workers_mb": round(workers / 1e6, 1),
-            "java_threads": java.num_threads(),
-            "java_files": java.num_fds(),
-            "logs_mb": round(logs / 1e6, 3),
-        }
 
 
 def ready_pids(state: ServerState) -> list[int]:

@@ -8,8 +8,9 @@ import pytest
 from fuzz import fuzz
 from fuzzing.judge import judge
 from fuzzing.senders import Reply, Sender
-from fuzzing.shots import Gun, Shot, message
+from fuzzing.shots import Gun, Shot
 
+from crowding.messages import message
 from support.asking import MODEL, Asker
 
 pytestmark = pytest.mark.serve

@@ -10,7 +10,7 @@ import pytest
 from llava_wire import Record, RequestError
 from soaking.cases import Case, difference, shortened_difference
 from soaking.ledger import HUNG, WRONG, Ledger
-from soaking.senders import _failed, _judged
+from soaking.senders import failed, judged
 from support.synthetic import make_record
 
 TRUTH = make_record(words=("A", " red", " dot"), reductions=("layers_heads", "none"), with_picture=False)
@@ -55,7 +55,7 @@ def test_the_truth_is_right_and_small_noise_too() -> None:
 )
 def test_wrong_answers_are_named(record: Record, says: str) -> None:
     assert says in difference(record, TRUTH)
-    outcome = _judged(lambda: record, CASE)
+    outcome = judged(lambda: record, CASE)
     assert outcome.word == WRONG
     assert says in outcome.detail
 
@@ -71,7 +71,7 @@ def test_errors_count_as_what_they_are() -> None:
     expected = ("overloaded", "worker_died", "unavailable")
 
     def word(code: str, field: str) -> str:
-        return _failed(RequestError(code, field, "got 1, allowed 2"), CASE, expected).word
+        return failed(RequestError(code, field, "got 1, allowed 2"), CASE, expected).word
 
     assert word("overloaded", "server") == "overloaded"
     assert word("worker_died", "server") == "worker_died"
