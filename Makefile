@@ -113,7 +113,7 @@ soak: $(READY) ## Keep a server under mixed fire for MINUTES and judge every ans
 fuzz: $(READY) ## Fire REQUESTS hostile requests at a server and judge every reply
 	$(PY) scripts/fuzz.py --requests $(REQUESTS) --out $(if $(filter 20000,$(REQUESTS)),docs/benchmarks,out/benchmarks)/fuzz.json $(ARGS)
 
-drill: $(READY) ## Break a server in every known way and measure the recovery
+drill: $(READY) ## Break a server in every known way, press it with every load, and judge what clients see
 	$(PY) scripts/fault_drill.py $(if $(ARGS),$(ARGS),--write)
 
 lint: $(READY) ## Check style, imports and types

@@ -7,6 +7,7 @@ a claim of `drills.claims` did not hold.
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import os
@@ -52,10 +53,10 @@ def drill(chosen: Sequence[str], case: Case) -> list[Row]:
         name = f"drill-shared-{os.getpid()}"
         with start_server([MODEL], name=name, ports="auto", progress=say) as server:
             for shared in SHARED:
-                one(shared.__name__, lambda shared=shared: shared(server.state, case))
+                one(shared.__name__, functools.partial(shared, server.state, case))
         shutil.rmtree(run_folder(name), ignore_errors=True)
     for own in OWN:
-        one(own.__name__, lambda own=own: own(case))
+        one(own.__name__, functools.partial(own, case))
     return rows
 
 
@@ -136,8 +137,18 @@ def _arguments() -> Any:
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:
+    """Writes figures as JSON; raw runs of loads, which are long, take a line each."""
+    lines: dict[str, str] = {}
+    rows = []
+    for row in content["rows"]:
+        marks = [f"raw {row.get('name')} {number}" for number, _ in enumerate(row.get("raw", ()))]
+        lines |= {mark: json.dumps(one) for mark, one in zip(marks, row.get("raw", ()), strict=True)}
+        rows.append({**row, "raw": marks} if marks else row)
+    text = json.dumps({**content, "rows": rows}, indent=1)
+    for mark, line in lines.items():
+        text = text.replace(f'"{mark}"', line)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    path.write_text(text + "\n", encoding="utf-8")
     say(f"written: {shown(path.resolve())}")
 
 

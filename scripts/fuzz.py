@@ -1,8 +1,9 @@
 """Fires hostile requests at a real server, a fixed number from a seed, and judges every reply.
 
 Flow: good cases with the engine's own answers -> a server of its own -> shots from several threads over HTTP and gRPC,
-good requests among them -> counts by way in and outcome -> docs/benchmarks/fuzz.json. Exit code 1 for a worker that
-died, a hang, a wrong answer or a reply that no document promises; `--only N` fires one shot again and prints its reply.
+good requests among them -> counts by way in and outcome -> docs/benchmarks/fuzz.json. Exit code 1 for a process that
+died, a hang, a wrong answer, memory that grows, or a reply that no document promises; `--only N` fires one shot again
+and prints its reply.
 """
 
 from __future__ import annotations
@@ -25,12 +26,14 @@ from fuzzing.senders import Sender
 from fuzzing.shots import Gun, Shot
 from servekit.cli import parser, run, say
 from servekit.paths import shown
-from servekit.server import start_server
 from servekit.state import ServerState, worker_states
 
+from crowding.processes import Census
+from crowding.served import Served
 from llava_viewer.client import Client
 from llava_wire import decode, encode
 from soaking.cases import Case, difference, good_cases
+from soaking.memory import growth, levels
 
 MODEL = "llava-shapes"
 _KEPT_FAULTS = 100
@@ -64,7 +67,9 @@ class Range:
                 done += 1
                 if done % 1000 == 0:
                     say(f"{done} of {len(numbers)}, {self.fault_count} faults")
-        for client in (*self._senders, *self._clients):
+        for sender in self._senders:
+            sender.close()
+        for client in self._clients:
             client.close()
 
     def _one(self, number: int) -> None:
@@ -126,8 +131,10 @@ def deaths(state: ServerState) -> int:
     return text.count("Worker died") + text.count("Backend worker process died")
 
 
-def fuzz(state: ServerState, seed: int, first: int, count: int, threads: int, every: int) -> dict[str, Any]:
-    """Fires the shots and gives the figures."""
+def fuzz(
+    state: ServerState, seed: int, first: int, count: int, threads: int, every: int, root: int | None = None
+) -> dict[str, Any]:
+    """Fires the shots and gives the figures; the processes below `root` (this one by default) are the server's."""
     good = [case for case in good_cases(seed, 16) if case.name != "long"]
     truth = next(case.truth for case in good if case.truth is not None)
     gun = Gun(seed, MODEL, encode(truth))
@@ -135,7 +142,10 @@ def fuzz(state: ServerState, seed: int, first: int, count: int, threads: int, ev
     shooting = Range(state, gun, good, every)
     order = list(range(first, first + count))
     random.Random(f"order {seed}").shuffle(order)
+    census = Census(root or os.getpid(), every_s=2.0)
+    census.start()
     shooting.fire(order, threads)
+    census.stop()
     after = workers(state)
     return {
         "seed": seed,
@@ -146,6 +156,8 @@ def fuzz(state: ServerState, seed: int, first: int, count: int, threads: int, ev
         "seconds": round(time.monotonic() - begin, 1),
         "worker_deaths": deaths(state) - deaths_before,
         "same_workers": before == after,
+        "ended": census.ended(),
+        "levels": levels(census.samples),
         "hung": sum(counts["hung"] for counts in shooting.outcomes.values()),
         "faults": shooting.fault_count,
         "outcomes": {way: dict(counts.most_common()) for way, counts in sorted(shooting.outcomes.items())},
@@ -177,12 +189,13 @@ def main() -> int:
     options.add_argument("--out", type=Path, help="where the figures go as JSON")
     arguments = options.parse_args()
     build(MODEL)
-    with start_server([MODEL], name=f"fuzz-{os.getpid()}", ports="auto", progress=say) as server:
+    with Served(f"fuzz-{os.getpid()}", MODEL) as served:
+        state = served.ensure()
         if arguments.only is not None:
-            again(server.state, arguments.seed, arguments.only)
+            again(state, arguments.seed, arguments.only)
             return 0
         figures = fuzz(
-            server.state, arguments.seed, arguments.first, arguments.requests, arguments.threads, arguments.every
+            state, arguments.seed, arguments.first, arguments.requests, arguments.threads, arguments.every, served.pid
         )
     figures = {"machine": f"{platform.machine()}, {os.cpu_count()} CPUs", "model": MODEL, **figures}
     print(json.dumps(figures, indent=1, ensure_ascii=False))
@@ -190,8 +203,11 @@ def main() -> int:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         arguments.out.write_text(json.dumps(figures, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         say(f"written: {shown(arguments.out)}")
+    grown = growth(figures["levels"])
+    for line in grown:
+        say(line)
     sound = not figures["faults"] and not figures["worker_deaths"] and figures["same_workers"]
-    return 0 if sound else 1
+    return 0 if sound and not any(figures["ended"].values()) and not grown else 1
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """Keeps a real server under mixed fire for a while and judges every answer.
 
-Flow: cases with the engine's own answers -> a server of its own -> requests at random moments over both transports,
-workers killed meanwhile -> counts of outcomes, memory over time -> docs/benchmarks/soak.json; exit code 1 for any wrong
-answer, any hung request and any worker that did not come back.
+Flow: cases with the engine's own answers -> a server of its own, as `make serve` starts it -> requests at random times
+over both transports, heavy and unfriendly ones among them, workers killed meanwhile -> counts of outcomes, memory over
+time -> docs/benchmarks/soak.json; exit code 1 for any wrong answer, any hung request, any process that ended without
+being killed, any worker that did not come back, and memory or open files that grow.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import os
 import platform
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -20,18 +21,22 @@ from typing import Any
 from build_mar import build
 from servekit.cli import parser, run, say
 from servekit.paths import shown
-from servekit.server import ServerHandle, start_server
 
+from crowding.processes import Census
+from crowding.served import Served
 from soaking.cases import Case, bad_cases, good_cases
+from soaking.heavy import HeavySenders, large_case
 from soaking.ledger import HUNG, WRONG, Ledger
+from soaking.memory import growth, levels
 from soaking.revision import commit
 from soaking.senders import Outcome, Senders
-from soaking.watch import Killer, Watch
+from soaking.watch import Killer
 
 MODEL = "llava-shapes"
 _THREADS = 48
 _SHARES = {
-    "good": 30, "patient": 16, "streaming": 14, "bad": 20, "hurried": 7, "dribbling": 4, "leaving": 5, "breaking": 4,
+    "good": 28, "patient": 15, "streaming": 13, "bad": 17, "hurried": 6, "dribbling": 4, "leaving": 4, "breaking": 3,
+    "large": 4, "crowded": 2, "crafted": 2, "holding": 2,
 }  # fmt: skip
 """How often each kind of request is sent, in percent."""
 Send = Callable[[Case, str, random.Random], Outcome]
@@ -41,19 +46,34 @@ class Fire:
     """The stream of requests: at random moments, `rate` a second on average.
 
     Args:
-        senders: ways to the server.
-        good, bad: the cases to draw from.
+        senders: ways to the server; each kind of request is a method of one of them.
+        good, bad: the cases to draw from; large: that of a large picture.
         ledger: where outcomes go.
         rng: decides moments, kinds, cases and transports.
     """
 
     def __init__(
-        self, senders: Senders, good: Sequence[Case], bad: Sequence[Case], ledger: Ledger, rng: random.Random
+        self,
+        senders: Sequence[object],
+        good: Sequence[Case],
+        bad: Sequence[Case],
+        large: Case,
+        ledger: Ledger,
+        rng: random.Random,
     ) -> None:
-        self._senders, self._good, self._bad, self._ledger, self._rng = senders, good, bad, ledger, rng
-        self._long = [case for case in good if case.name == "long"]
+        self._senders, self._good, self._ledger, self._rng = senders, good, ledger, rng
         # Beams, replays and means over all steps are no streams, and beams cut short by a deadline are other beams.
-        self._plain = [case for case in good if case.streams]
+        plain = [case for case in good if case.streams]
+        # So often that hurried and broken requests meet an answer that is still being written.
+        long = [case for case in good if case.name == "long"] * len(plain)
+        self._pools = {
+            "bad": bad,
+            "hurried": [*plain, *long],
+            "streaming": plain,
+            "breaking": [*plain, *long],
+            "large": [large],
+            "crafted": plain,
+        }
 
     def run(self, seconds: float, rate: float) -> None:
         """Sends for so long, then waits for every answer."""
@@ -69,18 +89,13 @@ class Fire:
 
     def _draw(self) -> tuple[str, Case, str, int]:
         kind = self._rng.choices(list(_SHARES), list(_SHARES.values()))[0]
-        pool = {
-            "bad": self._bad,
-            "hurried": [*self._plain, *self._long * len(self._plain)],
-            "streaming": self._plain,
-            "breaking": [*self._plain, *self._long * len(self._plain)],
-        }.get(kind, self._good)
+        pool = self._pools.get(kind, self._good)
         http_only = kind in ("dribbling", "streaming", "breaking")
         way = "http" if http_only else self._rng.choice(("http", "grpc"))
         return kind, self._rng.choice(pool), way, self._rng.getrandbits(32)
 
     def _one(self, kind: str, case: Case, way: str, seed: int) -> None:
-        send: Send = getattr(self._senders, kind)
+        send: Send = next(getattr(one, kind) for one in self._senders if hasattr(one, kind))
         begin = time.monotonic()
         try:
             outcome = send(case, way, random.Random(seed))
@@ -89,32 +104,50 @@ class Fire:
         self._ledger.add(kind, way, outcome.word, (time.monotonic() - begin) * 1000, outcome.detail)
 
 
-def soak(server: ServerHandle, good: Sequence[Case], arguments: Any) -> dict[str, Any]:
+def soak(served: Served, good: Sequence[Case], large: Case, arguments: Any) -> dict[str, Any]:
     """Puts the server under fire and gives the figures."""
+    state = served.ensure()
     rng = random.Random(f"fire {arguments.seed}")
-    ledger, senders = Ledger(), Senders(server.state, MODEL)
-    watch = Watch(server.state, every_s=max(2.0, arguments.minutes * 60 / 120))
-    killer = Killer(server.state, arguments.kill_every, random.Random(f"killer {arguments.seed}"))
-    watch.start()
+    ledger, senders = Ledger(), Senders(state, MODEL)
+    heavy = HeavySenders(state, MODEL, senders.transports, senders.plain)
+    census = Census(served.pid, every_s=max(2.0, arguments.minutes * 60 / 120), logs=Path(state.logs))
+    killer = Killer(state, arguments.kill_every, random.Random(f"killer {arguments.seed}"))
+    census.start()
     if arguments.kill_every > 0:
         killer.start()
     begin = time.monotonic()
-    Fire(senders, good, bad_cases(good), ledger, rng).run(arguments.minutes * 60, arguments.rate)
+    fire = Fire((senders, heavy), good, bad_cases(good), large, ledger, rng)
+    fire.run(arguments.minutes * 60, arguments.rate)
     if killer.ident is not None:
         killer.stop()
-    watch.stop()
+    census.stop()
+    heavy.close()
     senders.close()
-    summary = ledger.summary()
-    return {
+    figures = {
         "minutes": round((time.monotonic() - begin) / 60, 2),
         "requests_per_second": arguments.rate,
         "seed": arguments.seed,
         "wrong": ledger.count(WRONG),
         "hung": ledger.count(HUNG),
-        **summary,
+        **ledger.summary(),
         "kills": killer.kills,
-        "samples": watch.samples,
+        "ended": census.ended(),
+        "levels": levels(census.samples),
+        "samples": census.samples,
     }
+    return {"failures": failures(figures), **figures}
+
+
+def failures(figures: Mapping[str, Any]) -> list[str]:
+    """What a soak must not show, one line each."""
+    found = [f"{what}: got {figures[what]} requests, allowed none" for what in ("wrong", "hung") if figures[what]]
+    lost = sum(kill["ready_again_s"] is None for kill in figures["kills"])
+    if lost:
+        found.append(f"kills: got {lost} without a ready worker afterwards, allowed none")
+    for kind, most in (("java", 0), ("front", 0), ("worker", len(figures["kills"]))):
+        if figures["ended"][kind] > most:
+            found.append(f"{kind}: got {figures['ended'][kind]} that ended, allowed {most}")
+    return found + growth(figures["levels"])
 
 
 def main() -> int:
@@ -133,23 +166,25 @@ def main() -> int:
     revision = commit()
     say(f"asking the engine itself for {arguments.cases} answers")
     good = good_cases(arguments.seed, arguments.cases)
-    with start_server([MODEL], name=f"soak-{os.getpid()}", ports="auto", progress=say) as server:
+    large = large_case(arguments.seed)
+    with Served(f"soak-{os.getpid()}", MODEL) as served:
         figures = {
             "commit": revision,
             "machine": f"{platform.machine()}, {os.cpu_count()} CPUs",
-            **soak(server, good, arguments),
+            **soak(served, good, large, arguments),
         }
-    lost = [kill for kill in figures["kills"] if kill["ready_again_s"] is None]
     say(f"sent {figures['sent']}, wrong {figures['wrong']}, hung {figures['hung']}, kills {len(figures['kills'])}")
     for detail in figures["details"]:
         say(detail)
+    for line in figures["failures"]:
+        say(line)
     if arguments.out:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         arguments.out.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
         print(shown(arguments.out.resolve()))
     else:
         print(json.dumps(figures["outcomes"], indent=1))
-    return 1 if figures["wrong"] or figures["hung"] or lost else 0
+    return 1 if figures["failures"] else 0
 
 
 if __name__ == "__main__":

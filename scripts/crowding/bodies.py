@@ -23,6 +23,7 @@ FORM_TYPE = f"multipart/form-data; boundary={BORDER}"
 FIELDS_TYPE = "application/x-www-form-urlencoded"
 JSON_TYPE = "application/json"
 OPTIONS: dict[str, Any] = {"max_new_tokens": 2}
+OPTIONS_JSON = json.dumps(OPTIONS).encode()
 LISTED = 163_918
 """So many entries of a list deflate to less than 50 kB."""
 PROMPT = b"Hello?"
@@ -88,7 +89,7 @@ def many_keys(model: str, count: int) -> bytes:
 
 def call(model: str, picture: bytes) -> bytes:
     """A PredictionsRequest: a question about a picture."""
-    return message(model, [("image", picture), ("prompt", PROMPT), ("options", json.dumps(OPTIONS).encode())])
+    return message(model, [("image", picture), ("prompt", PROMPT), ("options", OPTIONS_JSON)])
 
 
 def crafted(record: bytes, craft: Craft, count: int) -> bytes:

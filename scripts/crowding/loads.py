@@ -6,7 +6,6 @@ Flow: a name -> `Load` -> `prepare` (its bodies are made) -> a function that fir
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
@@ -145,8 +144,7 @@ def _large_json(material: Material) -> list[bytes]:
 
 
 def _large_form(material: Material) -> list[bytes]:
-    options = json.dumps(bodies.OPTIONS).encode()
-    return [bodies.form({"image": bodies.large_picture(), "prompt": bodies.PROMPT, "options": options})]
+    return [bodies.form({"image": bodies.large_picture(), "prompt": bodies.PROMPT, "options": bodies.OPTIONS_JSON})]
 
 
 def _large_call(material: Material) -> bytes:

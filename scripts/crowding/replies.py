@@ -13,6 +13,7 @@ ANSWERED = "answered"
 _AGAIN = ", retry after"
 _OVERLOAD_HTTP = 503
 _OVERLOAD_GRPC = ("UNAVAILABLE", "RESOURCE_EXHAUSTED")
+_REFUSALS_GRPC = ("INVALID_ARGUMENT", "PERMISSION_DENIED", "UNAUTHENTICATED", "FAILED_PRECONDITION", "NOT_FOUND")
 NO_CONNECTION, CLOSED, NO_REPLY, LEFT_OPEN = "no connection", "closed", "no reply", "left open"
 _LONGEST_PAUSE_S = 3600
 
@@ -27,6 +28,12 @@ class Seen(NamedTuple):
 def turned_away(word: str) -> bool:
     """Whether a word stands for overload that says when to come again."""
     return word.endswith(_AGAIN)
+
+
+def in_words(word: str) -> bool:
+    """Whether a word stands for an answer, or a refusal that says what is wrong or when to come again."""
+    refused = word.isdigit() and 400 <= int(word) < 500
+    return word == ANSWERED or turned_away(word) or refused or word in _REFUSALS_GRPC
 
 
 def http_word(status: int, headers: Mapping[str, str]) -> str:

@@ -43,7 +43,7 @@ class Generator:
         command = [sys.executable, "-m", "crowding", load, "--server", server, "--count", str(count)]
         command += ["--picture", str(picture), "--record", str(record)]
         folders = [str(ROOT / name) for name in ("scripts", "viewer", "handler")]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(folders)}
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(folders), "GRPC_VERBOSITY": "ERROR"}
         self._process = subprocess.Popen(
             command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )

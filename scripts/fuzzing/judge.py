@@ -10,6 +10,7 @@ import json
 from dataclasses import dataclass
 
 from crowding.messages import SERVICE, payload
+from crowding.replies import grpc_word, http_word, turned_away
 from fuzzing.senders import Reply
 from fuzzing.shots import Shot
 from llava_wire import decode
@@ -58,19 +59,23 @@ def judge(shot: Shot, reply: Reply) -> Verdict:
     if shot.way.startswith("grpc"):
         return _judge_grpc(shot, reply)
     if reply.word in ("closed", "waiting"):
-        if shot.way == "raw" or _unfinished(shot):
+        if shot.way in ("raw", "held") or _unfinished(shot):
             return Verdict(f"TorchServe: {reply.word}")
         return Verdict(reply.word, f"got a connection that ended without a reply ({reply.detail}), allowed a reply")
     own = _handlers_own(reply.body, reply.status)
     if own is not None:
-        return own
-    if reply.status == 200 and (shot.way in ("form", "json") or reply.body.startswith((_LINE, b'{"answer": '))):
+        return _with_pause(own, reply)
+    if reply.status == 200 and (
+        shot.way in ("form", "json", "heavy") or reply.body.startswith((_LINE, b'{"answer": '))
+    ):
         return _answer(reply)
     return _front_end(shot, reply)
 
 
 def _judge_grpc(shot: Shot, reply: Reply) -> Verdict:
     if reply.word != "reply":
+        if turned_away(again := grpc_word(reply.word, [("retry-after", reply.again)])):
+            return Verdict(again)
         for status, words in GRPC:
             if reply.word == status and words in reply.detail:
                 return Verdict(f"TorchServe: {status} {words}".rstrip())
@@ -109,6 +114,13 @@ def _handlers_own(body: bytes, status: int | None) -> Verdict | None:
     return Verdict(outcome)
 
 
+def _with_pause(verdict: Verdict, reply: Reply) -> Verdict:
+    """The verdict, or the fault that a refusal for overload does not say when to come again."""
+    if reply.status == 503 and not verdict.fault and not turned_away(http_word(503, {"retry-after": reply.again})):
+        return Verdict(verdict.outcome, f"got Retry-After {reply.again!r} with 503, allowed a number of seconds")
+    return verdict
+
+
 def _answer(reply: Reply) -> Verdict:
     """A record, alone, in JSON, or at the end of a stream of lines."""
     body = reply.body
@@ -132,7 +144,7 @@ def _answer(reply: Reply) -> Verdict:
 
 def _front_end(shot: Shot, reply: Reply) -> Verdict:
     outcome = f"TorchServe: {reply.status}"
-    if reply.status == 200 and shot.way in ("route", "raw"):
+    if reply.status == 200 and shot.way in ("route", "raw", "held"):
         return Verdict(f"{outcome} on another route")
     if (reply.status, reply.body) == (413, b""):
         return Verdict(f"{outcome}, empty")

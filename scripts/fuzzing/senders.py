@@ -9,7 +9,7 @@ import contextlib
 import http.client
 import socket
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from urllib.parse import urlsplit
 
 import grpc
@@ -35,6 +35,8 @@ class Reply:
         word: "reply", "closed" (without a reply), "hung", "waiting" (for the rest of half a request), or the name of a
             gRPC status.
         detail: a gRPC status's text, or how the connection ended.
+        taken_ms: from the first byte sent to the last received.
+        again: the header, or trailing metadata, `retry-after`.
     """
 
     status: int
@@ -43,6 +45,7 @@ class Reply:
     word: str = "reply"
     detail: str = ""
     taken_ms: float = 0.0
+    again: str = ""
 
 
 class Sender:
@@ -60,16 +63,15 @@ class Sender:
         """One shot and its reply; never raises for what a server does."""
         begin = time.monotonic()
         reply = self._grpc(shot) if shot.way.startswith("grpc") else self._http(shot)
-        return Reply(
-            reply.status, reply.kind, reply.body, reply.word, reply.detail, round((time.monotonic() - begin) * 1000, 1)
-        )
+        return replace(reply, taken_ms=round((time.monotonic() - begin) * 1000, 1))
 
     def close(self) -> None:
         """Closes the channel."""
         self._channel.close()
 
     def _http(self, shot: Shot) -> Reply:
-        timeout_s = _INCOMPLETE_S if shot.way == "raw" else TIMEOUT_S
+        is_raw = shot.way in ("raw", "held")
+        timeout_s = _INCOMPLETE_S if is_raw else TIMEOUT_S
         with socket.create_connection(self._address, timeout=timeout_s) as connection:
             # The server may answer and close before it has read everything; its answer is still there to read.
             with contextlib.suppress(OSError):
@@ -79,14 +81,15 @@ class Sender:
                 response.begin()
                 body = response.read()
             except TimeoutError:
-                return Reply(0, "", b"", "waiting" if shot.way == "raw" else "hung")
+                return Reply(0, "", b"", "waiting" if is_raw else "hung")
             except (http.client.HTTPException, OSError) as error:
                 return Reply(0, "", b"", "closed", type(error).__name__)
-            return Reply(response.status, response.headers.get("content-type", ""), body)
+            kind, again = (response.headers.get(name, "") for name in ("content-type", "retry-after"))
+            return Reply(response.status, kind, body, again=again)
 
     def _bytes(self, shot: Shot) -> bytes:
         key = f"Authorization: Bearer {self._key if shot.key else 'wrong'}"
-        if shot.way == "raw":
+        if shot.way in ("raw", "held"):
             return shot.body.replace(b"{auth}", key.encode())
         lines = [f"{shot.method} {shot.path} HTTP/1.1", "Host: fuzz", key, "Connection: close"]
         lines += [f"{name}: {value}" for name, value in shot.headers]
@@ -102,4 +105,6 @@ class Sender:
             return Reply(0, "", self._channel.unary_unary(shot.path)(shot.body, metadata=metadata, timeout=TIMEOUT_S))
         except grpc.RpcError as error:
             word = error.code().name
-            return Reply(0, "", b"", "hung" if word == "DEADLINE_EXCEEDED" else word, str(error.details())[:300])
+            again = dict(error.trailing_metadata() or ()).get("retry-after", "")
+            word = "hung" if word == "DEADLINE_EXCEEDED" else word
+            return Reply(0, "", b"", word, str(error.details())[:300], again=str(again))

@@ -13,11 +13,14 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from crowding.messages import SERVICE, message
-from fuzzing import pictures, values
+from fuzzing import heavy, pictures, values
 
-Way = Literal["form", "json", "body", "raw", "route", "grpc", "grpc stream", "grpc raw"]
+Way = Literal[
+    "form", "json", "body", "raw", "route", "heavy", "held", "grpc", "grpc stream", "grpc raw", "grpc heavy"
+]  # fmt: skip
 WAYS: dict[Way, int] = {
-    "form": 24, "json": 16, "body": 6, "raw": 8, "route": 8, "grpc": 24, "grpc stream": 8, "grpc raw": 6,
+    "form": 23, "json": 15, "body": 6, "raw": 7, "route": 8, "heavy": 2, "held": 2, "grpc": 22, "grpc stream": 8,
+    "grpc raw": 6, "grpc heavy": 1,
 }  # fmt: skip
 """How often each way in is taken, in percent."""
 _ROUTES = (
@@ -68,8 +71,8 @@ class Shot:
         number: which one of its seed.
         way: how it comes in.
         path: the HTTP path, or the gRPC method.
-        body: HTTP body, gRPC message, or for "raw" all bytes of the connection; `{auth}` and `{model}` stand for the
-            key and the model there.
+        body: HTTP body, gRPC message, or for "raw" and "held" all bytes of the connection; `{auth}` and `{model}` stand
+            for the key and the model there.
         headers: HTTP headers besides length and key.
         method: of HTTP.
         key: whether the key is sent.
@@ -119,7 +122,14 @@ class Gun:
             route = rng.choice(_ROUTES).replace("{model}", self._model)
             kind, body = _form(rng, self._parts(rng)) if rng.random() < 0.5 else ("application/json", self._json(rng))
             return Shot(number, way, route, body, (("Content-Type", kind), *headers), method, key)
+        if way == "heavy":
+            kind, body = heavy.posted(rng, self._record)
+            return Shot(number, way, path, body, (("Content-Type", kind),), key=key)
+        if way == "held":
+            return Shot(number, way, "", rng.choice(heavy.HELD).replace(b"{model}", self._model.encode()), key=key)
         method = SERVICE + ("StreamPredictions" if way == "grpc stream" else "Predictions")
+        if way == "grpc heavy":
+            return Shot(number, way, method, heavy.called(rng, self._model, self._record), key=key)
         if way == "grpc raw":
             return self._grpc_raw(rng, number, method, key)
         model = self._model if rng.random() < 0.97 else rng.choice(("", "nobody", "../x"))

@@ -8,7 +8,7 @@ import pytest
 from fuzz import fuzz
 from fuzzing.judge import judge
 from fuzzing.senders import Reply, Sender
-from fuzzing.shots import Gun, Shot
+from fuzzing.shots import WAYS, Gun, Shot
 
 from crowding.messages import message
 from support.asking import MODEL, Asker
@@ -23,7 +23,7 @@ def test_strangers_get_answers_or_refusals_and_harm_nobody(asker: Asker) -> None
     assert figures["same_workers"]
     assert figures["outcomes"]["good"] == {"right": 20}
     ways = set(figures["outcomes"]) - {"good"}
-    assert ways == {"form", "json", "body", "raw", "route", "grpc", "grpc stream", "grpc raw"}
+    assert ways == set(WAYS)
     assert sum(sum(counts.values()) for way, counts in figures["outcomes"].items() if way in ways) == 400
 
 
@@ -43,6 +43,7 @@ def test_a_shot_is_the_same_every_time() -> None:
 FORM = Shot(0, "form", f"/predictions/{MODEL}", b"")
 INSIDE = {"code": "internal", "status": 500}
 ERROR = {"error": {"code": "invalid", "status": 422, "field": "image", "message": "got a, allowed b"}}
+BUSY = {"error": {"code": "overloaded", "status": 503, "field": "server", "message": "got a, allowed b"}}
 
 
 @pytest.mark.parametrize(
@@ -64,6 +65,8 @@ ERROR = {"error": {"code": "invalid", "status": 422, "field": "image", "message"
         (Reply(404, "", b'{"code": 404, "type": "ModelNotFoundException", "message": "x"}'), ""),
         (Reply(0, "", b"", "closed"), "ended without a reply"),
         (Reply(0, "", b"", "hung"), "no reply in time"),
+        (Reply(503, "", json.dumps(BUSY).encode(), again="2"), ""),
+        (Reply(503, "", json.dumps(BUSY).encode()), "got Retry-After ''"),
     ],
 )
 def test_the_judge_knows_a_fault(reply: Reply, says: str) -> None:

@@ -9,8 +9,10 @@ import socket
 import threading
 import zipfile
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+from fault_drill import _write
 
 from crowding import bodies
 from crowding.loads import LOADS
@@ -63,6 +65,9 @@ def test_a_sound_load_has_no_failure() -> None:
         ({"answers": [answer("overloaded (503)", patient=True)] * 4}, "20 of 24 answered"),
         ({"recovered_s": None}, "afterwards: got 1 of 2 runs"),
         ({"load": [Seen("no reply", 120.0)]}, "the load itself: got 1 no reply"),
+        ({"load": [Seen("closed", 1.0), Seen("413", 1.0)]}, "the load itself: got 1 closed;"),
+        ({"load": [Seen("UNAVAILABLE", 1.0), Seen("INVALID_ARGUMENT", 1.0)]}, "the load itself: got 1 UNAVAILABLE;"),
+        ({"load": [Seen("500", 1.0), Seen("503 without Retry-After", 1)]}, "got 1 500, 1 503 without"),
         ({"log_bytes": LOG_BYTES + 1}, "logs without an end"),
         ({"pings": [(70.0, 0)], "answers": [answer(at_s=1.0)]}, "make ping: got READY 1 times"),
     ],
@@ -217,3 +222,11 @@ def test_a_crowd_sees_what_a_server_does(reply: Callable[[socket.socket], None],
 
 def test_every_load_says_how_many() -> None:
     assert all("{count}" in load.words for load in LOADS.values())
+
+
+def test_figures_are_json_with_a_line_for_each_run(tmp_path: Path) -> None:
+    rows = [of(run(), run()).plain(), {"fault": "another"}]
+    _write(tmp_path / "loads.json", {"commit": "abc", "rows": rows})
+    text = (tmp_path / "loads.json").read_text("utf-8")
+    assert json.loads(text)["rows"] == json.loads(json.dumps(rows))
+    assert sum("retry after" in line and '"answers"' in line for line in text.splitlines()) == 2
