@@ -5,8 +5,12 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import os
 import socket
+import subprocess
+import sys
 import threading
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +20,7 @@ from fault_drill import _write
 
 from crowding import bodies
 from crowding.loads import LOADS
-from crowding.processes import kind_of
+from crowding.processes import Census, kind_of
 from crowding.replies import Seen, grpc_word, http_word, message_word, turned_away
 from crowding.sockets import Connection, post, send_all
 from drills.beside import Answer
@@ -230,3 +234,21 @@ def test_figures_are_json_with_a_line_for_each_run(tmp_path: Path) -> None:
     text = (tmp_path / "loads.json").read_text("utf-8")
     assert json.loads(text)["rows"] == json.loads(json.dumps(rows))
     assert sum("retry after" in line and '"answers"' in line for line in text.splitlines()) == 2
+
+
+def test_a_process_that_ends_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("crowding.processes._AGE_S", 0.0)
+    command = [sys.executable, "-c", "import sys; print(flush=True); sys.stdin.read()", "servekit.front"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        census = Census(os.getpid(), every_s=0.05)
+        census.start()
+        while len(census.samples) < 2:
+            time.sleep(0.01)
+        assert census.ended() == {"java": 0, "front": 0, "worker": 0}
+        child.communicate()
+    census.stop()
+    assert census.ended() == {"java": 0, "front": 1, "worker": 0}
+    assert census.peaks_mb()["front"] > 1
+    assert census.samples[0]["front_files"] >= 3
