@@ -103,12 +103,15 @@ def _run(served: Served, case: Case, act: Act) -> Run:
     answers = beside.stop()
     pings.stop()
     census.stop()
+    ended = census.ended()
+    if recovered is None:
+        served.stop()
     return Run(
         load=seen,
         load_s=taken_s,
         cpu_s=cpu_s,
         answers=answers,
-        ended=census.ended(),
+        ended=ended,
         peaks_mb=census.peaks_mb(),
         recovered_s=recovered_s,
         log_bytes=max(0, _log_bytes(recovered or state) - before_bytes),
