@@ -1,6 +1,6 @@
 """Many gRPC calls at once with one message that exists already.
 
-Flow: message + how many -> a few channels, as of several clients -> `Seen` of each call.
+Flow: message + how many -> a channel for each -> `Seen` of each call.
 """
 
 from __future__ import annotations
@@ -15,23 +15,22 @@ import grpc
 from crowding.messages import SERVICE
 from crowding.replies import LEFT_OPEN, NO_REPLY, Seen, grpc_word, message_word
 
-_CHANNELS = 8
-
 
 class Calls:
-    """Channels to one server.
+    """Channels to one server, each with a connection of its own, as of so many clients.
 
     Args:
         address: host:port.
         key: the bearer token; None for none.
+        channels: how many.
     """
 
-    def __init__(self, address: str, key: str | None) -> None:
+    def __init__(self, address: str, key: str | None, channels: int) -> None:
         self._metadata = () if key is None else (("authorization", f"Bearer {key}"),)
         size = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
         # Channels of one process share connections unless they are told not to.
         options = [*size, ("grpc.use_local_subchannel_pool", 1)]
-        self._channels = [grpc.insecure_channel(address, options=options) for _ in range(_CHANNELS)]
+        self._channels = [grpc.insecure_channel(address, options=options) for _ in range(channels)]
 
     def send_all(self, message: bytes, count: int, patience_s: float, *, whole: bool = True) -> list[Seen]:
         """Makes all calls at once and waits for what becomes of each.

@@ -128,7 +128,7 @@ def _calls(make: Callable[[Material], bytes], *, whole: bool = True, key: bool =
         made = make(material)
 
         def fire(target: Target, count: int) -> list[Seen]:
-            calls = Calls(target.grpc, target.key if key else None)
+            calls = Calls(target.grpc, target.key if key else None, count)
             try:
                 return calls.send_all(made, count, _PATIENCE_S if whole else _HOLD_S, whole=whole)
             finally:
