@@ -7,8 +7,10 @@ model_store/<model>.mar. Nothing happens when nothing changed: the archive carri
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import importlib.metadata
+import importlib.util
 import json
 import os
 import shutil
@@ -23,7 +25,7 @@ from typing import Any
 import yaml
 from servekit.cli import parser, run, say
 from servekit.models import EMBEDDED, as_trouble, locate_model, read_model_yaml
-from servekit.paths import HANDLER_ROOT, MODEL_STORE, Trouble, archive, shown
+from servekit.paths import HANDLER_ROOT, MODEL_STORE, Trouble, archive, shown, writing
 
 from llava_server.checkpoint import check_checkpoint, check_files
 
@@ -72,8 +74,13 @@ def build(model: str, *, force: bool = False) -> tuple[Path, bool]:
         import_test(built)
         # Into place in one step: a server that starts meanwhile sees the old archive or the new one.
         partial = target.with_suffix(".partial.mar")
-        shutil.copyfile(built, partial)
-        os.replace(partial, target)
+        try:
+            with writing(MODEL_STORE):
+                shutil.copyfile(built, partial)
+                os.replace(partial, target)
+        finally:
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
     return target, True
 
 
@@ -111,11 +118,13 @@ def _archive(model: str, content: dict[str, Any], weights: Path | None, stamp: d
         shutil.copytree(weights, extra / EMBEDDED, ignore=shutil.ignore_patterns(*_LEFT_OUT))
     (extra / STAMP).write_text(json.dumps(stamp) + "\n", encoding="utf-8")
     settings.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
-    archiver = Path(sys.executable).parent / "torch-model-archiver"
-    if not archiver.exists():
-        raise Trouble("torch-model-archiver: got no such program, allowed version 0.12.0; run: make setup")
-    command = [str(archiver), "--model-name", model, "--version", "1.0", "--handler", str(HANDLER_ROOT / ENTRY)]
-    command += ["--extra-files", str(extra), "--config-file", str(settings), "--export-path", str(out), "--force"]
+    if importlib.util.find_spec("model_archiver") is None:
+        raise Trouble("torch-model-archiver: got no such package, allowed version 0.12.0; run: make setup")
+    shutil.copyfile(HANDLER_ROOT / ENTRY, folder / ENTRY)
+    # Names relative to the folder: the archiver takes paths apart at commas and colons, and reads `*` and `[`.
+    command = [sys.executable, "-m", "model_archiver.model_packaging", "--model-name", model, "--version", "1.0"]
+    command += ["--handler", ENTRY, "--extra-files", extra.name, "--config-file", settings.name]
+    command += ["--export-path", out.name, "--force"]
     # The archiver deletes $TMPDIR/<model name>: it gets a folder of its own.
     env = os.environ | {"TMPDIR": str(scratch), "TEMP": str(scratch), "TMP": str(scratch)}
     answer = subprocess.run(command, env=env, cwd=folder, capture_output=True, text=True, check=False)

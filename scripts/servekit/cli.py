@@ -9,7 +9,7 @@ import argparse
 import sys
 from collections.abc import Callable
 
-from servekit.paths import Trouble
+from servekit.paths import Trouble, refusal
 
 
 def parser(description: str, example: str) -> argparse.ArgumentParser:
@@ -25,10 +25,16 @@ def say(line: str) -> None:
 
 
 def run(main: Callable[[], int]) -> None:
-    """Ends the process with the exit code of `main`; a `Trouble` is one line on stderr and code 1."""
+    """Ends the process with the exit code of `main`; a `Trouble` or a file system's refusal is one line and code 1."""
     try:
         code = main()
     except Trouble as trouble:
+        say(f"error: {trouble}")
+        code = 1
+    except OSError as error:
+        trouble = refusal(error)
+        if trouble is None:
+            raise
         say(f"error: {trouble}")
         code = 1
     except KeyboardInterrupt:

@@ -14,20 +14,27 @@ from pathlib import Path
 
 from servekit import devices
 from servekit.drain import DUTY_FOLDER, DUTY_VARIABLE
-from servekit.paths import LOG_CONFIG, Trouble
+from servekit.java_files import is_plain, lay_out
+from servekit.paths import Trouble
+
+_JAVA_PROCESS = Path(__file__).with_name("java_process.py")
 
 _SOCKET_ROOM = 60
 """Longest scratch path in characters: worker sockets live below it and may have 107 in all."""
 
 
 def scratch_folder() -> Path:
-    """A short private folder for archives, sockets and the pid file."""
-    for parent in (tempfile.gettempdir(), "/tmp"):
-        if len(parent) <= _SOCKET_ROOM - 12 and os.access(parent, os.W_OK):
+    """A short private folder for archives, sockets and the pid file; its path has plain characters only."""
+    try:
+        chosen = tempfile.gettempdir()
+    except FileNotFoundError:  # none that can be written
+        chosen = os.environ.get("TMPDIR", "/tmp")
+    for parent in (chosen, "/tmp"):
+        if len(parent) <= _SOCKET_ROOM - 12 and is_plain(parent) and os.access(parent, os.W_OK):
             return Path(tempfile.mkdtemp(prefix="lgaze-", dir=parent))
     raise Trouble(
-        f"TMPDIR: got {tempfile.gettempdir()!r}, allowed a writable folder of at most {_SOCKET_ROOM - 12} characters "
-        "(worker sockets have a length limit); set TMPDIR to a shorter one"
+        f"TMPDIR: got {chosen!r}, allowed a writable folder of at most {_SOCKET_ROOM - 12} characters, "
+        "A-Z a-z 0-9 . _ - / only (worker sockets have a length limit); set TMPDIR to another one"
     )
 
 
@@ -51,22 +58,26 @@ def launch(
     clean = {key: value for key, value in devices.sanitised(env).items() if not key.startswith("TS_")}
     # PYTHONPATH would let the checkout's packages stand in for the archive's.
     clean.pop("PYTHONPATH", None)
+    log_config, logs = lay_out(scratch, folder / "logs")
     clean |= {
+        # Java knows paths by the locale's encoding: with "C" a path with other letters than ASCII's is none.
+        "LC_ALL": "C.UTF-8",
         "JAVA_HOME": str(java_home),
         "TMPDIR": str(scratch),
         "TEMP": str(scratch),
-        "LOG_LOCATION": str(folder / "logs"),
-        "METRICS_LOCATION": str(folder / "logs"),
+        "LOG_LOCATION": str(logs),
+        "METRICS_LOCATION": str(logs),
         DUTY_VARIABLE: str(folder / DUTY_FOLDER),
         # The worker never fetches anything: weights are a folder, and a missing file must be an error, not a download.
         "HF_HUB_OFFLINE": "1",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         "PYTHONUNBUFFERED": "1",
     }
-    command = [sys.executable, "-m", "ts.model_server", "--start", "--foreground", "--ncs"]
-    command += ["--log-config", str(LOG_CONFIG), "--ts-config", str(config), "--model-store", str(store)]
+    command = [sys.executable, "-P", str(_JAVA_PROCESS), "ts.model_server", "--start", "--foreground", "--ncs"]
+    command += ["--log-config", str(log_config), "--ts-config", str(config), "--model-store", str(store)]
     command += ["--models", *(f"{model}={model}.mar" for model in models)]
-    with (folder / "logs" / "console.log").open("wb") as console:
+    # For appending: what is trimmed meanwhile (`servekit.trimming`) must not leave a hole.
+    with (folder / "logs" / "console.log").open("ab") as console:
         return subprocess.Popen(
             command,
             cwd=folder,

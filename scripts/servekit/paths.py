@@ -5,7 +5,10 @@ Flow: a model's name -> its YAML, its archive; a server's name -> its run folder
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -15,6 +18,7 @@ RUN_ROOT = ROOT / ".run"
 CONFIG = ROOT / "config.properties"
 METRICS_CONFIG = ROOT / "conf" / "metrics.yaml"
 LOG_CONFIG = ROOT / "conf" / "log4j2.xml"
+LOGGING_CONFIG = ROOT / "conf" / "logging.properties"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -48,6 +52,43 @@ def run_folder(name: str) -> Path:
     if not _NAME.fullmatch(name):
         raise Trouble(f"name: got {name!r}, allowed letters, digits, '.', '_' and '-'; choose another name")
     return RUN_ROOT / name
+
+
+_REFUSALS = {
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOTDIR,
+    errno.EISDIR, errno.ENAMETOOLONG, errno.EMFILE, errno.ENFILE, errno.EEXIST, errno.ENOTEMPTY, errno.EBUSY,
+}  # fmt: skip
+"""What a file system says that has no room or no right for what is wanted, or not that folder."""
+
+
+def refusal(error: OSError, folder: Path | None = None) -> Trouble | None:
+    """A file system's refusal as a line that says what to do; None for errors of another kind, such as a network's.
+
+    Args:
+        folder: where it happened, for errors that name no file: a write that finds no room does not say where.
+    """
+    if error.errno not in _REFUSALS:
+        return None
+    # Of a copy or a move the second is what was to be written.
+    name = error.filename2 or error.filename
+    named = (folder or Path()) / str(name) if name else folder
+    place = shown(named) if named else "a file"
+    return Trouble(
+        f"{place}: got {error.strerror!r}, allowed a place that can be read and written, with room; "
+        "mend its rights or make room (the checkout's .run and model_store, and TMPDIR, are written to)"
+    )
+
+
+@contextlib.contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Turns what a file system refuses meanwhile into a line that names the folder."""
+    try:
+        yield
+    except OSError as error:
+        trouble = refusal(error, folder)
+        if trouble is None:
+            raise
+        raise trouble from error
 
 
 def shown(path: Path) -> str:

@@ -6,6 +6,7 @@ Flow: models, name, ports, environment -> checks -> `Plan`.
 from __future__ import annotations
 
 import importlib.util
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 from servekit import devices
 from servekit.java import Java, find_java
 from servekit.models import check_archive, read_archive
-from servekit.paths import MODEL_STORE, Trouble
+from servekit.paths import MODEL_STORE, ROOT, Trouble
 from servekit.ports import Ports, read_properties, require_free, resolve_ports
 from servekit.state import own_state
 
@@ -34,8 +35,10 @@ def check(
     """Runs every check; raises `Trouble` at the first that fails."""
     if not models:
         raise Trouble("models: got none, allowed at least one; run: make serve MODEL=llava-shapes")
-    if importlib.util.find_spec("ts") is None:
+    found = importlib.util.find_spec("ts")
+    if found is None:
         raise Trouble("torchserve: got no such package, allowed torchserve 0.12.0; run: make setup")
+    require_readable_paths([ROOT, store, Path(sys.executable)], Path(str(found.origin)))
     running = own_state(name)
     if running is not None and running.alive():
         raise Trouble(
@@ -52,3 +55,24 @@ def check(
     chosen = resolve_ports(ports, properties)
     require_free(chosen)
     return Plan(java, chosen, properties, env)
+
+
+def require_readable_paths(places: Sequence[Path], package: Path) -> None:
+    """Whether Java can be told these paths.
+
+    Args:
+        places: what it is told of; each must be UTF-8.
+        package: TorchServe's own place; Java's class path, in which it stands, is taken apart at colons.
+    """
+    for place in (*places, package.resolve()):
+        try:
+            str(place).encode()
+        except UnicodeEncodeError as error:
+            raise Trouble(
+                f"path: got {str(place)!a}, allowed names in UTF-8, as Java reads them; rename the folder"
+            ) from error
+    if ":" in str(package.resolve()):
+        raise Trouble(
+            f"path: got torchserve in {package.resolve().parent}, allowed a place without a colon, which separates the "
+            "parts of Java's class path; move the checkout, or make its .venv elsewhere"
+        )

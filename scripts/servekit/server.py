@@ -23,18 +23,21 @@ from llava_wire.machine import this_machine
 from servekit import causes, preflight
 from servekit.drain import duty_folder
 from servekit.gatekeeper import GATE_MODULE, NAMED_KEYS_VARIABLE, Gatekeeper, GateSettings
+from servekit.java_files import java_options, write_properties
 from servekit.launching import launch, scratch_folder
 from servekit.named_keys import read_keys_file
-from servekit.paths import METRICS_CONFIG, MODEL_STORE, RUN_ROOT, Trouble, run_folder, shown
+from servekit.paths import METRICS_CONFIG, MODEL_STORE, RUN_ROOT, Trouble, run_folder, shown, writing
 from servekit.ports import Ports, behind, listening, with_ports
 from servekit.state import ServerState, java_running, keep_keys_fresh, only_start, own_state, worker_states
 from servekit.tls import Tls
+from servekit.trimming import trim_own
 
 GRACE_S = 20.0
 _BEAT_S = 1.0
 """Often enough to renew a key within its last five seconds."""
 DEFAULT_NAME = "default"
 _LOAD_FAILED = ("Backend worker process died", "Load model failed")
+_UNPACK_FAILED = "ModelServer - Failed to load model: "
 
 
 class ServerHandle:
@@ -58,7 +61,7 @@ class ServerHandle:
             self.launcher.wait(timeout=GRACE_S)
 
     def wait(self) -> int:
-        """Blocks until the server ends by itself; renews keys just before they expire, so that clients go on."""
+        """Blocks until the server ends by itself; renews keys just before they expire, and keeps logs short."""
         while True:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 return self.launcher.wait(timeout=_BEAT_S)
@@ -66,6 +69,7 @@ class ServerHandle:
             if self.gatekeeper is not None and java_running(self.state.pid):
                 self.gatekeeper.keep()
             keep_keys_fresh(self.state)
+            trim_own(Path(self.state.logs))
 
 
 def start_server(
@@ -103,8 +107,6 @@ def start_server(
             models, name=name, ports=ports, store=store, env=dict(os.environ if env is None else env)
         )
         progress(f"java {plan.java.version} ({plan.java.origin}); models: {', '.join(models)}")
-        folder = _fresh_folder(name)
-        scratch = scratch_folder()
         inner = plan.ports if keys is None else behind(plan.ports)
         properties = {
             **with_ports(plan.properties, inner),
@@ -113,19 +115,22 @@ def start_server(
         }
         if tls is not None and keys is None:
             properties |= tls.properties(properties["inference_address"])
-        config = folder / "config.properties"
-        config.write_text("".join(f"{key}={value}\n" for key, value in properties.items()), encoding="utf-8")
         env = {**plan.env, NAMED_KEYS_VARIABLE: "" if keys is None else "1"}
-        launcher = launch(models, store, folder, scratch, config, env, plan.java.home)
+        with _folders(name) as (folder, scratch):
+            properties["vmargs"] = java_options(properties.get("vmargs", ""), scratch)
+            config = folder / "config.properties"
+            write_properties(config, properties)
+            launcher = launch(models, store, folder, scratch, config, env, plan.java.home)
         state = _describe(name, models, folder, scratch, plan.ports, launcher.pid, tls)
-        state.write()
         handle = ServerHandle(state, launcher)
         try:
-            if keys is not None:
-                most_bytes = int(properties["max_request_size"])
-                settings = GateSettings.of(keys, plan.ports, inner, tls, state.key_file, most_bytes)
-                handle.gatekeeper = Gatekeeper(settings, state)
-            handle.state = _wait_ready(handle, [plan.ports, inner], timeout_s, progress)
+            with writing(folder):
+                state.write()
+                if keys is not None:
+                    most_bytes = int(properties["max_request_size"])
+                    settings = GateSettings.of(keys, plan.ports, inner, tls, state.key_file, most_bytes)
+                    handle.gatekeeper = Gatekeeper(settings, state)
+                handle.state = _wait_ready(handle, [plan.ports, inner], timeout_s, progress)
         except BaseException:
             handle.stop()
             raise
@@ -146,19 +151,33 @@ def stop_server(state: ServerState, grace_s: float = GRACE_S) -> bool:
         _until(lambda: not java_running(pid), grace_s)
     _end_rest(state, grace_s=3.0)
     shutil.rmtree(state.scratch, ignore_errors=True)
-    if state.is_written_down():
+    # Not those of a later server of this name; one whose state could not be written down has keys all the same.
+    if state.is_written_down() or not state.file.exists():
         Path(state.key_file).unlink(missing_ok=True)
         state.file.unlink(missing_ok=True)
     return was_running
 
 
-def _fresh_folder(name: str) -> Path:
-    """The run folder, emptied of what a dead server of this name left."""
+@contextlib.contextmanager
+def _folders(name: str) -> Iterator[tuple[Path, Path]]:
+    """The run folder, without what a dead server left, and a scratch folder; neither outlives a failure."""
     old = own_state(name)
     if old is not None:
         stop_server(old)
+    scratch = scratch_folder()
+    try:
+        with writing(run_folder(name)):
+            yield _fresh_folder(name), scratch
+    except BaseException:
+        shutil.rmtree(scratch, ignore_errors=True)
+        shutil.rmtree(run_folder(name), ignore_errors=True)
+        raise
+
+
+def _fresh_folder(name: str) -> Path:
     folder = run_folder(name)
-    shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists():
+        shutil.rmtree(folder)
     RUN_ROOT.mkdir(exist_ok=True)
     folder.mkdir(mode=0o700)
     (folder / "logs").mkdir()
@@ -206,8 +225,17 @@ def _wait_ready(
             state = handle.state = state.with_pid(pid)
             state.write()
         if handle.launcher.poll() is not None or (state.pid and not java_running(state.pid)):
-            raise Trouble(f"torchserve: ended while starting ({causes.cause(logs)}); see {shown(logs)}")
-        if any(sign in causes.logged(logs) for sign in _LOAD_FAILED):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                handle.launcher.wait(timeout=3.0)
+            cause = causes.ending(handle.launcher.returncode, logs)
+            raise Trouble(f"torchserve: ended while starting ({cause}); see {shown(logs)}")
+        words = causes.logged(logs)
+        if _UNPACK_FAILED in words:
+            raise Trouble(
+                f"archive: got one that TorchServe cannot unpack ({causes.cause(logs)}), allowed a whole one, and room "
+                f"in {Path(state.scratch).parent} (TMPDIR names another place); see {shown(logs)}"
+            )
+        if any(sign in words for sign in _LOAD_FAILED):
             _until(lambda: causes.exceptions(logs) != [], 3.0)  # the traceback is still being written
             raise Trouble(f"worker: died while loading ({causes.cause(logs)}); see {shown(logs)}")
         waiting -= {model for model in waiting if _ready(state, model)}

@@ -66,8 +66,12 @@ class ServerState:
     def write(self) -> None:
         """Writes server.json in one step, so that a reader never sees half of it."""
         partial = self.file.with_suffix(".partial")
-        partial.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
-        os.replace(partial, self.file)
+        try:
+            partial.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+            os.replace(partial, self.file)
+        except OSError:
+            partial.unlink(missing_ok=True)
+            raise
 
     def is_written_down(self) -> bool:
         """Whether the file is still this server's, neither gone nor that of a later one of the same name."""

@@ -99,5 +99,7 @@ def test_every_log_file_has_an_end() -> None:
     assert console.get("level") == "warn"
     # What TorchServe, its workers and netty log goes to the files above and not on to the console's.
     loud = [logger for logger in loggers.findall("Logger") if logger.get("level") != "off"]
-    assert {logger.get("name") for logger in loud} == {"ACCESS_LOG", "MODEL_LOG", "io.netty", "org.pytorch.serve"}
+    assert {logger.get("name") for logger in loud} == {
+        "ACCESS_LOG", "MODEL_LOG", "io.netty", "org.pytorch.serve", "org.pytorch.serve.wlm.WorkerLifeCycle",
+    }  # fmt: skip
     assert all(logger.get("additivity") == "false" for logger in loud)
