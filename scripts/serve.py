@@ -15,9 +15,11 @@ import types
 from pathlib import Path
 
 from build_mar import build
+from servekit import causes
 from servekit.background import LetGo, detached
 from servekit.cli import parser, run, say
 from servekit.drain import drain_server
+from servekit.notify import READY, STOPPING, notify
 from servekit.paths import Trouble, run_folder, shown
 from servekit.ports import read_properties, resolve_ports
 from servekit.server import DEFAULT_NAME, ServerHandle, start_server, stop_server
@@ -26,6 +28,8 @@ from servekit.tls import Tls
 
 _MOST_CRASHES = 5
 _CRASH_WINDOW_S = 600.0
+_PAUSE_S = 2.0
+"""Before a start that follows one that failed; twice as long each time."""
 
 
 def describe(state: ServerState) -> str:
@@ -77,34 +81,55 @@ def _serve(arguments: argparse.Namespace, let_go: LetGo | None) -> int:
     ports = resolve_ports(arguments.ports, read_properties())
     crashes: list[float] = []
     while True:
-        handle = start_server(
-            models,
-            name=arguments.name,
-            ports=ports,
-            tls=tls,
-            keys=arguments.keys,
-            timeout_s=arguments.timeout,
-            progress=say,
-        )
         try:
-            print(describe(handle.state), flush=True)
-            if let_go is None:
-                say("Ctrl-C stops it")
-            else:
-                say(f"in the background; stop it with: make stop{_name_option(arguments.name)}")
-                let_go(Path(handle.state.logs) / "serve.log")
-            code = _watch(handle, arguments)
-        except BaseException:
-            # Whatever ends this process, such as a closed pipe for its addresses, must not leave Java behind.
-            handle.stop()
-            raise
-        if code is None:
-            return 0
-        logs = _kept_logs(arguments.name)
+            handle = start_server(
+                models,
+                name=arguments.name,
+                ports=ports,
+                tls=tls,
+                keys=arguments.keys,
+                timeout_s=arguments.timeout,
+                progress=say,
+            )
+        except Trouble as trouble:
+            if not crashes:
+                raise
+            # What keeps it from starting again may pass, as a machine's lack of memory does.
+            why, is_up = (
+                str(trouble).replace(shown(run_folder(arguments.name) / "logs"), _crash_place(arguments)),
+                False,
+            )
+        else:
+            code = _stay(handle, arguments, let_go)
+            if code is None:
+                return 0
+            cause = causes.ending(code, Path(handle.state.logs), was_ready=True)
+            is_up = True
+            why = f"torchserve: ended by itself with code {code} ({cause}); see {_crash_place(arguments)}"
+        _keep_logs(arguments.name)
         crashes = [moment for moment in crashes if time.monotonic() - moment < _CRASH_WINDOW_S] + [time.monotonic()]
         if not arguments.restart or len(crashes) > _MOST_CRASHES:
-            raise Trouble(f"torchserve: ended by itself with code {code}; see {shown(logs)}")
-        say(f"torchserve ended by itself with code {code}, starting it again; see {shown(logs)}")
+            raise Trouble(why)
+        say(f"{why}; starting it again")
+        notify(f"STATUS=starting again: {why}")
+        time.sleep(0 if is_up else _PAUSE_S * 2 ** len(crashes))
+
+
+def _stay(handle: ServerHandle, arguments: argparse.Namespace, let_go: LetGo | None) -> int | None:
+    """Says where a server is and waits for its end, as `_watch` does."""
+    try:
+        print(describe(handle.state), flush=True)
+        if let_go is None:
+            say("Ctrl-C stops it")
+        else:
+            say(f"in the background; stop it with: make stop{_name_option(arguments.name)}")
+            let_go(Path(handle.state.logs) / "serve.log")
+        notify(READY)
+        return _watch(handle, arguments)
+    except BaseException:
+        # Whatever ends this process, such as a closed pipe for its addresses, must not leave Java behind.
+        handle.stop()
+        raise
 
 
 def _watch(handle: ServerHandle, arguments: argparse.Namespace) -> int | None:
@@ -115,6 +140,7 @@ def _watch(handle: ServerHandle, arguments: argparse.Namespace) -> int | None:
         # A second Ctrl-C while stopping would leave Java behind.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        notify(STOPPING)
         if isinstance(interrupt, _Terminated):
             _drain(handle.state, arguments.grace)
         say("stopping")
@@ -132,13 +158,21 @@ def _watch(handle: ServerHandle, arguments: argparse.Namespace) -> int | None:
     return code
 
 
-def _kept_logs(name: str) -> Path:
-    """The logs of a crash, in a place where the next start leaves them."""
-    kept = run_folder(f"{name}-crash")
-    shutil.rmtree(kept, ignore_errors=True)
+def _crash_place(arguments: argparse.Namespace) -> str:
+    return shown(run_folder(f"{arguments.name}-crash"))
+
+
+def _keep_logs(name: str) -> None:
+    """Moves the logs of a crash to a place where the next start leaves them."""
+    logs, kept = run_folder(name) / "logs", run_folder(f"{name}-crash")
     with contextlib.suppress(OSError):
-        (run_folder(name) / "logs").rename(kept)
-    return kept
+        if logs.exists():
+            # A start that failed has no words of its own: in the background they still go to the file of the last one.
+            words = kept / "serve.log"
+            if words.exists() and not (logs / "serve.log").exists():
+                words.rename(logs / "serve.log")
+            shutil.rmtree(kept, ignore_errors=True)
+            logs.rename(kept)
 
 
 class _Terminated(KeyboardInterrupt):
@@ -179,7 +213,12 @@ def _arguments() -> argparse.Namespace:
     arguments.add_argument("--certificate", type=Path, metavar="PEM", help="TLS on the inference ports; the chain")
     arguments.add_argument("--private-key", type=Path, metavar="PEM", help="its key: PKCS #8, no password")
     arguments.add_argument("--keys", type=Path, metavar="YAML", help="named keys of your own, which stay the same")
-    arguments.add_argument("--restart", action="store_true", help="start again when TorchServe ends by itself")
+    arguments.add_argument(
+        "--restart",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="start again when TorchServe ends by itself, up to five times in ten minutes",
+    )
     mode = arguments.add_mutually_exclusive_group()
     mode.add_argument("--background", action="store_true", help="return when ready, instead of staying until Ctrl-C")
     mode.add_argument("--stop", action="store_true", help="stop the server of this name")

@@ -126,7 +126,7 @@ def test_a_server_in_the_background_keeps_its_keys_fresh(built_archive: Path, pi
 
 @pytest.mark.long
 def test_a_server_in_the_background_is_started_again(built_archive: Path, picture: bytes) -> None:
-    state = _started_in_the_background("--restart")
+    state = _started_in_the_background()
     with Client.http(state.http, token=Path(state.key_file), retry_s=120) as client:
         first = client.predict(picture, "How many?").answer
         os.kill(state.pid, signal.SIGKILL)
@@ -198,11 +198,20 @@ def test_a_signal_during_the_start_leaves_nothing(built_archive: Path, number: s
     assert _gone(state)
 
 
-def test_sigterm_finishes_what_was_accepted_and_refuses_the_rest(built_archive: Path, picture: bytes) -> None:
+def test_sigterm_finishes_what_was_accepted_and_refuses_the_rest(
+    built_archive: Path, picture: bytes, tmp_path: Path
+) -> None:
     command = [*SERVE, "llava-shapes", "--no-build", "--ports", "auto", "--name", NAME]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    env = {**os.environ, "NOTIFY_SOCKET": str(tmp_path / "notify")}
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env) as process,
+    ):
+        manager.bind(env["NOTIFY_SOCKET"])
+        manager.settimeout(60)
         assert process.stdout is not None
         assert "predictions" in process.stdout.readline()
+        assert manager.recv(100).startswith(b"READY=1")
         state = read_state(NAME)
         assert state is not None
         asker = Asker(state)
@@ -225,6 +234,7 @@ def test_sigterm_finishes_what_was_accepted_and_refuses_the_rest(built_archive: 
                 answer = future.result()
                 assert (answer.status, answer.error["code"]) == (503, "unavailable")
         assert process.wait(timeout=60) == 0
+        assert manager.recv(100) == b"STOPPING=1"
         assert process.stderr is not None
         assert "finishing what was accepted" in process.stderr.read()
     asker.close()
@@ -232,7 +242,7 @@ def test_sigterm_finishes_what_was_accepted_and_refuses_the_rest(built_archive: 
 
 
 def test_a_server_that_died_is_started_again_at_the_same_place(built_archive: Path, picture: bytes) -> None:
-    command = [*SERVE, "llava-shapes", "--no-build", "--restart", "--ports", "auto", "--name", NAME]
+    command = [*SERVE, "llava-shapes", "--no-build", "--ports", "auto", "--name", NAME]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         assert process.stdout is not None
         assert "predictions" in process.stdout.readline()
