@@ -26,6 +26,7 @@ from servekit.paths import MODEL_STORE, ROOT, Trouble, archive, run_folder
 from servekit.server import start_server
 from servekit.state import ServerState, read_state
 
+from drills.console import flooded
 from drills.scene import Row, play
 from llava_viewer.client import Client, RequestError, StreamedToken
 from soaking.cases import Case, difference
@@ -94,13 +95,12 @@ def java_pauses(state: ServerState, case: Case) -> Row:
 
 
 def java_killed(case: Case) -> Row:
-    """SIGKILL to Java under `serve.py --restart`, which starts it again at the same addresses with new keys."""
+    """SIGKILL to Java under `serve.py`, which starts it again at the same addresses with new keys."""
     name = f"drill-java-{os.getpid()}"
     command = [
         sys.executable,
         str(ROOT / "scripts" / "serve.py"),
         MODEL,
-        "--restart",
         "--ports",
         "auto",
         "--name",
@@ -110,7 +110,7 @@ def java_killed(case: Case) -> Row:
         try:
             state = _await(lambda: (found := read_state(name)) and found.status == "ready" and found, 120)
             assert isinstance(state, ServerState)
-            return play("Java killed (`serve.py --restart`)", state, case, lambda: _kill(state.pid))
+            return play("Java killed", state, case, lambda: _kill(state.pid))
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(120)
@@ -146,6 +146,16 @@ def logs_gone(state: ServerState, case: Case) -> Row:
         kept.rename(state.logs)
 
     return play("log folder gone for 3 s", state, case, act)
+
+
+def console_flooded(state: ServerState, case: Case) -> Row:
+    """A process of this machine makes Java print without end: whatever it prints, its file has one."""
+
+    def act() -> str:
+        printed_bytes, kept_bytes = flooded(state)
+        return f"Java printed {printed_bytes / 1e6:.1f} MB, of which {kept_bytes / 1e6:.2f} MB were kept"
+
+    return play("Java's console flooded", state, case, act)
 
 
 def weights_gone(case: Case) -> Row:
@@ -213,7 +223,7 @@ def queue_full(case: Case) -> Row:
 
 
 SHARED: tuple[Callable[[ServerState, Case], Row], ...] = (
-    worker_killed, worker_killed_in_a_stream, java_pauses, logs_full, logs_gone, memory_short,
+    worker_killed, worker_killed_in_a_stream, java_pauses, logs_full, logs_gone, console_flooded, memory_short,
 )  # fmt: skip
 OWN: tuple[Callable[[Case], Row], ...] = (worker_hangs, weights_gone, java_killed, queue_full)
 

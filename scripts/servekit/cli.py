@@ -32,10 +32,10 @@ def run(main: Callable[[], int]) -> None:
         say(f"error: {trouble}")
         code = 1
     except OSError as error:
-        trouble = refusal(error)
-        if trouble is None:
+        refused = refusal(error)
+        if refused is None:
             raise
-        say(f"error: {trouble}")
+        say(f"error: {refused}")
         code = 1
     except KeyboardInterrupt:
         say("interrupted")

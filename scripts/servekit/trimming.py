@@ -9,8 +9,8 @@ import contextlib
 import os
 from pathlib import Path
 
-MOST_BYTES = 8 << 20
-KEPT_BYTES = 2 << 20
+MOST_BYTES = 1 << 20
+KEPT_BYTES = 256 << 10
 """Of the head and of the tail each."""
 LEFT_OUT = b"[... lines left out here: this log keeps its first and its last part ...]\n"
 
