@@ -32,6 +32,7 @@ class Reply:
         delay_s: wait before answering.
         drip_s: wait after each byte of the body, over HTTP.
         encoding: how the body is compressed already, for HTTP's header.
+        retry_after: HTTP's header of that name, over gRPC the trailing metadata.
     """
 
     body: bytes = b""
@@ -42,6 +43,7 @@ class Reply:
     delay_s: float = 0.0
     drip_s: float = 0.0
     encoding: str = ""
+    retry_after: str = ""
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,8 @@ class HttpServer(_Server):
                 self.send_header("Content-Length", str(len(reply.body) + reply.lost_bytes))
                 if reply.encoding:
                     self.send_header("Content-Encoding", reply.encoding)
+                if reply.retry_after:
+                    self.send_header("Retry-After", reply.retry_after)
                 self.end_headers()
                 for n in range(len(reply.body)) if reply.drip_s else ():
                     self.wfile.write(reply.body[n : n + 1])
@@ -128,6 +132,8 @@ class GrpcServer(_Server):
             self.seen.append(Seen(request.model_name, dict(request.input), headers))
             reply = self.next_reply()
             time.sleep(reply.delay_s)
+            if reply.retry_after:
+                context.set_trailing_metadata((("retry-after", reply.retry_after),))
             if reply.code is not None:
                 context.abort(reply.code, reply.details)
             return response_class(prediction=reply.body)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -70,6 +71,33 @@ def test_a_broken_key_file(tmp_path: Path) -> None:
     assert caught.value.code == "unauthorized"
 
 
+@pytest.mark.parametrize("key", [3, ["a"], {"a": 1}, None, True, ""])
+def test_a_key_that_is_no_text(key: object, tmp_path: Path) -> None:
+    keys = tmp_path / "key_file.json"
+    write_keys(keys, {"key": key})
+    with pytest.raises(RequestError, match=r"key_file: got .* whose inference\.key is no text"):
+        read_token(keys)
+
+
+def test_files_that_hold_no_keys(tmp_path: Path) -> None:
+    keys = tmp_path / "key_file.json"
+    for data in (b"", b"[" * 100_000, b"\xff", b"[]", b'"inference"', b"7", b'{"inference": "' + b"x" * (2 << 20)):
+        keys.write_bytes(data)
+        with pytest.raises(RequestError) as caught:
+            read_token(keys)
+        assert (caught.value.code, caught.value.field) == ("unauthorized", "key_file"), data[:20]
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for path in (pipe, tmp_path, Path("/dev/zero"), Path("a\0b"), tmp_path / ("x" * 5000)):
+        with pytest.raises(RequestError, match="key_file: got "):
+            read_token(path)
+
+
+def test_a_key_that_no_server_would_take() -> None:
+    with pytest.raises(RequestError, match="token: got a key of 9000 characters from token, allowed 8192"):
+        read_token("k" * 9000)
+
+
 @pytest.mark.parametrize("key", ["a\r\nx-other: 1", "a b", "schlüssel", "a\0"])
 def test_a_key_cannot_smuggle_headers(key: str) -> None:
     with pytest.raises(RequestError, match="token: got a key with odd characters"):
@@ -78,7 +106,7 @@ def test_a_key_cannot_smuggle_headers(key: str) -> None:
 
 @pytest.mark.parametrize(
     ("package", "make", "extra"),
-    [("httpx", Client.http, "http"), ("grpc", Client.grpc, "grpc"), ("google.protobuf", Client.grpc, "grpc")],
+    [("httpcore2", Client.http, "http"), ("grpc", Client.grpc, "grpc"), ("google.protobuf", Client.grpc, "grpc")],
 )
 def test_a_missing_package_names_the_extra(
     package: str, make: Callable[[], Client], extra: str, monkeypatch: pytest.MonkeyPatch

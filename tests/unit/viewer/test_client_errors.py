@@ -220,7 +220,7 @@ def test_the_other_transports_port(http_server: HttpServer, grpc_server: GrpcSer
     ("status", "code"),
     [(400, "bad_request"), (401, "unauthorized"), (403, "unauthorized"), (404, "not_found"), (408, "deadline"),
      (415, "unsupported_media"), (422, "invalid"), (429, "overloaded"), (500, "internal"), (502, "unavailable"),
-     (503, "unavailable"), (504, "deadline"), (507, "does_not_fit"), (301, "unavailable")],
+     (503, "unavailable"), (504, "deadline"), (507, "does_not_fit"), (301, "not_found")],
 )  # fmt: skip
 def test_bare_statuses_of_a_proxy(status: int, code: str) -> None:
     error = from_http(status, b"<html>\x1b[31m" + b"x" * 5000, 10)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -40,7 +41,7 @@ def write(tmp_path: Path, java: int, monkeypatch: pytest.MonkeyPatch) -> Write:
     monkeypatch.delenv("LLAVA_GAZE_SERVER", raising=False)
     monkeypatch.delenv("LLAVA_GAZE_TOKEN", raising=False)
 
-    def one(name: str, key: str = "local-key", **changes: Any) -> Path:
+    def one(name: str, /, key: str = "local-key", **changes: Any) -> Path:
         folder = tmp_path / ".run" / name
         folder.mkdir(parents=True, exist_ok=True)
         keys = folder / "key_file.json"
@@ -148,6 +149,53 @@ def test_servers_that_cannot_be_asked_are_not_found(write: Write, changes: dict[
     assert local.local_servers() == []
     with pytest.raises(RequestError, match=r"name: got 'default', allowed .*: none is; start it"):
         Client.local("default")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"pid": 1e999}, {"pid": 10**400}, {"pid": -1}, {"pid": True}, {"pid": "1"}, {"pid": 2**63}, {"pid": None},
+        {"models": "abc"}, {"models": {"a": 1}}, {"models": [["a"]]}, {"models": [""]}, {"models": ["\x1b[2J"]},
+        {"http": 80}, {"http": ""}, {"http": "http://a\n"}, {"grpc": None}, {"key_file": 3}, {"key_file": None},
+        {"certificate": ["x"]}, {"certificate": 1}, {"host": ["a"]}, {"boot_id": {}}, {"name": ["x"]},
+        {"name": "\ud800"}, {"status": ["ready"]},
+    ],
+)  # fmt: skip
+def test_states_that_no_server_wrote_are_none(write: Write, changes: dict[str, Any]) -> None:
+    write("default", **changes)
+    assert local.local_servers() == []
+
+
+def test_files_that_are_no_states_are_none(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write("default") / "server.json"
+    whole = path.read_bytes()
+    assert len(local.local_servers()) == 1
+    for data in (
+        b"", b"[]", b"7", b"null", b"[" * 100_000, b'{"a":' * 100_000, b"\xff\xfe", b"\0" * 100, whole[:-1],
+        whole[:-1] + b', "x": "' + b"x" * (2 << 20) + b'"}',
+    ):  # fmt: skip
+        path.write_bytes(data)
+        assert local.local_servers() == [], data[:20]
+    path.unlink()
+    os.mkfifo(path)
+    assert local.local_servers() == []
+    path.unlink()
+    path.symlink_to("/dev/zero")
+    assert local.local_servers() == []
+    path.unlink()
+    path.mkdir()
+    assert local.local_servers() == []
+    for where in ("~nobody-of-that-name/x", "a/\0", "/dev/zero/", "/" + "x" * 300):
+        with pytest.raises(RequestError, match="allowed a server that is ready on this machine"):
+            local.find_server(where)
+
+
+def test_an_address_that_is_none_in_a_state(write: Write, picture: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write("default", http="file:///etc/passwd", grpc="http://[::1", models=["m"])
+    for more in ([], ["--grpc"]):
+        code, _, err = run(capsys, "predict", picture, "what?", *more)
+        assert code == 1
+        assert err.splitlines()[-1].startswith(("error: url: got", "error: target: got"))
 
 
 def test_a_python_client_of_this_machine(write: Write, http_server: HttpServer, grpc_server: GrpcServer) -> None:

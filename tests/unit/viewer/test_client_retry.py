@@ -12,7 +12,7 @@ import grpc
 import pytest
 
 from llava_viewer.client import Client, RequestError, ServerUnreachable
-from llava_viewer.client import base as client_base
+from llava_viewer.client import retry as client_retry
 from llava_viewer.client.retry import Patience
 from llava_wire import encode
 from support.replies import GrpcServer, HttpServer, Reply
@@ -35,7 +35,7 @@ def refusal(words: str, status: int) -> Reply:
 def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The pauses that were asked for; none of them is waited."""
     pauses: list[float] = []
-    monkeypatch.setattr(client_base, "time", SimpleNamespace(sleep=pauses.append))
+    monkeypatch.setattr(client_retry, "time", SimpleNamespace(sleep=pauses.append))
     return pauses
 
 
@@ -149,7 +149,7 @@ def test_a_key_that_was_renewed_or_is_not_there_yet(
         if content:
             path.write_text(content)
 
-    monkeypatch.setattr(client_base, "time", SimpleNamespace(sleep=sleep))
+    monkeypatch.setattr(client_retry, "time", SimpleNamespace(sleep=sleep))
     assert client.predict_bytes(b"image", "restarted") == RECORD
     assert server.seen[-1].headers["authorization"] == "Bearer new"
     server.reply = Reply(body, status=400, code=grpc.StatusCode.PERMISSION_DENIED, details=words)

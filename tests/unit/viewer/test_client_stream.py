@@ -14,7 +14,7 @@ import pytest
 from llava_server.stream import StreamedToken as SentToken
 from llava_server.stream import line
 from llava_viewer.client import Client, RecordError, RequestError, StreamedToken
-from llava_viewer.client import base as client_base
+from llava_viewer.client import retry as client_retry
 from llava_viewer.client.stream import read_stream
 from llava_wire import Record, View
 from support.replies import GrpcServer, HttpServer, Reply
@@ -135,7 +135,7 @@ def test_a_connection_that_is_lost_in_a_stream(http_server: HttpServer, connect:
 def test_what_fails_before_the_first_token_is_sent_again(
     http_server: HttpServer, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client_base, "time", type("Time", (), {"sleep": staticmethod(lambda pause_s: None)}))
+    monkeypatch.setattr(client_retry, "time", type("Time", (), {"sleep": staticmethod(lambda pause_s: None)}))
     http_server.first = [Reply(b"{}", status=502), Reply(b"", lost_bytes=10)]
     http_server.reply = Reply(REPLY)
     check(list(connect(http_server, retry_s=30).stream(b"image", "what?", keep_picture=False)))

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[3]
 
 SERVER_ONLY = ("torch", "transformers", "ts", "accelerate", "yaml", "tokenizers", "safetensors", "llava_server")
-EXTRAS = ("httpx", "grpc", "google.protobuf")
+EXTRAS = ("httpcore2", "grpc", "google.protobuf")
 
 _WALK = """
 import importlib, pkgutil, sys
@@ -41,7 +41,7 @@ def test_every_viewer_module_imports_without_the_servers_packages_and_without_ex
     third_party = loaded - set(sys.stdlib_module_names) - {"llava_wire", "llava_viewer", "__main__"}
     allowed = {"numpy", "PIL", "jinja2", "markupsafe"}
     # Pillow brings in what it finds for some formats, and site-packages may hold start-up hooks.
-    assert not third_party & {*SERVER_ONLY, "httpx", "grpc", "google"}
+    assert not third_party & {*SERVER_ONLY, "httpcore2", "grpc", "google"}
     assert {"numpy", "PIL"} <= third_party
     assert {name for name in third_party if not name.startswith("_")} <= allowed | {"defusedxml", "olefile", "cffi"}
 

@@ -38,13 +38,13 @@ def predict(arguments: argparse.Namespace) -> None:
     outputs = _outputs(arguments, RECORD if arguments.format == "npz" else REPLY, arguments.image)
     options = _options(arguments)
     where = destination(arguments)
-    say(f"asking {where}")
+    say(one_line(f"asking {where}"))
     with where.client(arguments) as client:
         if arguments.format == "json":
             reply = client.predict_bytes(image, arguments.prompt, options, format="json")
             if arguments.output:
                 # The answer first, as always: a file that cannot be written must not cost it.
-                with contextlib.suppress(ValueError, TypeError, KeyError):
+                with contextlib.suppress(ValueError, TypeError, LookupError, RecursionError):
                     print(printable(str(json.loads(reply)["answer"])))
                 outputs.write(arguments.output, reply)
             else:
@@ -76,7 +76,7 @@ def replay(arguments: argparse.Namespace) -> None:
     image = arguments.image.read_bytes() if arguments.image else None
     outputs = _outputs(arguments, RECORD, arguments.record, arguments.image)
     where = destination(arguments, preferred=record.facts.model.name)
-    say(f"replaying with {where}")
+    say(one_line(f"replaying with {where}"))
     with where.client(arguments) as client:
         again = client.replay(record, _options(arguments), image=image, keep_picture=not arguments.no_image)
     _give(again, arguments, outputs)

@@ -14,9 +14,13 @@ from pathlib import Path
 from llava_viewer.cli.console import UsageError
 from llava_viewer.client.address import DEFAULT_TARGET, DEFAULT_URL, shown, split_url
 from llava_viewer.client.auth import Token, or_key_file
-from llava_viewer.client.base import DEFAULT_TIMEOUT_S, Client
+from llava_viewer.client.base import Client
 from llava_viewer.client.local import VARIABLE, choose_model, find_server, server_at
 from llava_viewer.client.retry import DEFAULT_RETRY_S
+from llava_viewer.client.transport import DEFAULT_REPLY_BYTES, DEFAULT_TIMEOUT_S
+
+_MOST_REPLY_MIB = 256
+"""No larger record is read."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,7 @@ class Destination:
         make = Client.grpc if self.over_grpc else Client.http
         return make(
             self.address, model=self.model, token=self.token, ca_file=self.ca_file, served=self.served,
-            timeout_s=arguments.timeout, retry_s=arguments.retry,
+            timeout_s=arguments.timeout, retry_s=arguments.retry, max_reply_bytes=arguments.max_reply << 20,
         )  # fmt: skip
 
 
@@ -76,14 +80,21 @@ def add_arguments(parser: argparse.ArgumentParser, model: str) -> None:
         type=_seconds,
         default=DEFAULT_TIMEOUT_S,
         metavar="SECONDS",
-        help="give up after (default: %(default)g)",
+        help="give up after, connecting, the whole reply and all repetitions included (default: %(default)g)",
     )
     server.add_argument(
         "--retry",
-        type=float,
+        type=_patience,
         default=DEFAULT_RETRY_S,
         metavar="SECONDS",
         help="send again for so long when the server is overloaded or its worker died (default: %(default)g)",
+    )
+    server.add_argument(
+        "--max-reply",
+        type=_mebibytes,
+        default=DEFAULT_REPLY_BYTES >> 20,
+        metavar="MIB",
+        help="read no larger reply, for a server whose max_response_bytes was raised (default: %(default)s)",
     )
 
 
@@ -135,6 +146,16 @@ def _seconds(text: str) -> float:
     if not 0 < seconds < 1e6:
         raise argparse.ArgumentTypeError(f"got {text!r}, allowed seconds above 0")
     return seconds
+
+
+def _patience(text: str) -> float:
+    return 0.0 if text.strip() in ("0", "0.0") else _seconds(text)
+
+
+def _mebibytes(text: str) -> int:
+    if not re.fullmatch(r"[1-9]\d{0,3}", text, re.ASCII) or int(text) > _MOST_REPLY_MIB:
+        raise argparse.ArgumentTypeError(f"got {text!r}, allowed 1 to {_MOST_REPLY_MIB} MiB")
+    return int(text)
 
 
 def _target(text: str) -> str:

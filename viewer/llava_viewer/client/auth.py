@@ -5,13 +5,15 @@ Flow: a string, a key file or the environment -> `read_token` -> "Bearer ..." fo
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
+from llava_viewer.client.state_files import read_json
 from llava_wire.errors import RequestError
 
 ENVIRONMENT_NAME = "LLAVA_GAZE_TOKEN"
+_MOST_KEY_CHARS = 8192
+"""What servers take as a header."""
 
 Token = str | Path | None
 """The key itself, the path of TorchServe's key_file.json, or None for the environment's LLAVA_GAZE_TOKEN."""
@@ -45,19 +47,22 @@ def bearer(token: Token) -> dict[str, str]:
 
 def _from_file(path: Path) -> str:
     try:
-        content = json.loads(path.read_text("utf-8"))
-        key = content["inference"]["key"]
+        key = read_json(path)["inference"]["key"]
     except (OSError, ValueError) as error:
         raise RequestError(
             "unauthorized",
             "key_file",
             f"got {path} ({error}), allowed a server's readable key_file.json; start the server or name another file",
         ) from error
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, IndexError) as error:
         raise RequestError(
             "unauthorized", "key_file", f"got {path} without inference.key, allowed TorchServe's key_file.json"
         ) from error
-    return str(key)
+    if not isinstance(key, str) or not key:
+        raise RequestError(
+            "unauthorized", "key_file", f"got {path} whose inference.key is no text, allowed TorchServe's key_file.json"
+        )
+    return key
 
 
 def _checked(key: str, source: str) -> str:
@@ -66,5 +71,9 @@ def _checked(key: str, source: str) -> str:
             "unauthorized",
             "token",
             f"got a key with odd characters from {source}, allowed printable ASCII; copy it anew",
+        )
+    if len(key) > _MOST_KEY_CHARS:
+        raise RequestError(
+            "unauthorized", "token", f"got a key of {len(key)} characters from {source}, allowed {_MOST_KEY_CHARS}"
         )
     return key

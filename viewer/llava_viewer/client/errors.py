@@ -1,7 +1,6 @@
 """One typed error for each refusal, whoever spoke and over whichever transport.
 
 Flow: status or gRPC code + text -> the handler's own error body, else a rule for TorchServe's words, else the number.
-The table in docs/http-api.md and docs/grpc.md is this file in prose.
 """
 
 from __future__ import annotations
@@ -9,14 +8,16 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from llava_viewer.client.address import shown
+from llava_viewer.client.waiting import seconds_named
+from llava_viewer.client.words import GRPC_CODES, HTTP_CODES, NO_CONNECTION, RULES, UNKNOWN_MODEL, Rule
 from llava_wire.errors import RequestError
 
 NOT_READY_CODES = frozenset({"overloaded", "unavailable", "worker_died", "deadline"})
 WILL_NOT_HELP_CODES = frozenset({"unauthorized", "not_found"})
 """What a readiness question cannot wait out."""
+_WAITED_OUT_CODES = frozenset({"overloaded", "unavailable", "worker_died"})
 
 _ERROR_BODY = re.compile(rb'\s*\{\s*"error"\s*:')
 _OVER_SIZE_BYTES = 1 << 20
@@ -35,100 +36,16 @@ class ServerUnreachable(RequestError, ConnectionError):
         )
 
 
-_UNKNOWN_MODEL = "got an unknown model, allowed a served one; check its name"
+class ServerBusy(RequestError):
+    """The server is full and said how long to wait before the request is worth sending again.
 
+    Args:
+        retry_after_s: seconds, 0 or more.
+    """
 
-class _Rule(NamedTuple):
-    """TorchServe's own words for a refusal, the same over both transports, and what they mean."""
-
-    words: str
-    code: str
-    field: str
-    message: str
-
-
-_RULES = (
-    _Rule(
-        "Token Authorization failed",
-        "unauthorized",
-        "token",
-        "got a missing, wrong or expired key, allowed the server's current one; on its own machine name none and unset "
-        "LLAVA_GAZE_TOKEN, elsewhere name its key_file.json, or put the key in LLAVA_GAZE_TOKEN",
-    ),
-    _Rule("Model not found", "not_found", "model", _UNKNOWN_MODEL),
-    _Rule("Model version", "not_found", "model", "got an unknown version, allowed a served one; leave it out"),
-    _Rule("Parameter model_name is required", "not_found", "model", "got no model name, allowed a served one; name it"),
-    _Rule(
-        "has no worker to serve",
-        "overloaded",
-        "server",
-        "got a full queue or no worker, allowed fewer requests at a time; wait and send it again",
-    ),
-    _Rule(
-        "Concurrent RPC limit exceeded",
-        "overloaded",
-        "server",
-        "got too many calls at once, allowed fewer at a time; wait and send it again",
-    ),
-    _Rule(
-        "Worker died",
-        "worker_died",
-        "server",
-        "got a worker that died over the request, allowed one that answers; it restarts by itself, "
-        "see the server's log before sending it again",
-    ),
-    _Rule(
-        "Out of resources",
-        "does_not_fit",
-        "server",
-        "got out of memory on the server, allowed what fits; name fewer layers, heads or steps, or wait",
-    ),
-    _Rule("Prediction failed", "internal", "server", "got an error inside the server, allowed none; see its log"),
-    _Rule(
-        "ErrorDataDecoderException", "bad_request", "body", "got a malformed form, allowed multipart/form-data; mend it"
-    ),
-    _Rule(
-        "only accepts HTTPS requests",
-        "bad_request",
-        "url",
-        "got http://, allowed https:// at this server; change the url",
-    ),
-    _Rule("Requested resource is not found", "not_found", "url", "got an unknown path, allowed the server's root"),
-)
-
-_HTTP_CODES = {
-    401: "unauthorized",
-    403: "unauthorized",
-    404: "not_found",
-    405: "not_found",
-    408: "deadline",
-    413: "too_large",
-    415: "unsupported_media",
-    422: "invalid",
-    429: "overloaded",
-    500: "internal",
-    504: "deadline",
-    507: "does_not_fit",
-}
-_GRPC_CODES = {
-    "PERMISSION_DENIED": "unauthorized",
-    "UNAUTHENTICATED": "unauthorized",
-    "NOT_FOUND": "not_found",
-    "UNIMPLEMENTED": "not_found",
-    "INVALID_ARGUMENT": "bad_request",
-    "FAILED_PRECONDITION": "invalid",
-    "RESOURCE_EXHAUSTED": "too_large",
-    "DEADLINE_EXCEEDED": "deadline",
-    "INTERNAL": "internal",
-}
-_NO_CONNECTION = (
-    "failed to connect",
-    "errors resolving",
-    "Connection refused",
-    "name resolution",
-    "DNS resolution",
-    "Failed parsing HTTP/2",
-)
+    def __init__(self, code: str, field: str, message: str, retry_after_s: float) -> None:
+        super().__init__(code, field, message)
+        self.retry_after_s = retry_after_s
 
 
 def raise_handler_error(body: bytes) -> None:
@@ -137,35 +54,52 @@ def raise_handler_error(body: bytes) -> None:
         return
     try:
         error = RequestError.from_body(json.loads(body))
-    except ValueError:
+    except (ValueError, RecursionError):
         return
     if error is not None:
         raise error
 
 
-def from_http(status: int, body: bytes, sent_bytes: int) -> RequestError:
+def from_http(status: int, body: bytes, sent_bytes: int, *, retry_after: str = "", location: str = "") -> RequestError:
     """The error for an HTTP status that is not 200 and its body.
 
     Args:
         status: the HTTP status.
         body: the reply's body, in the handler's form, in TorchServe's, or empty.
         sent_bytes: size of the request's fields.
+        retry_after, location: the headers of that name.
     """
+    wait_s = seconds_named(retry_after)
+    return _to_wait_out(_of_http(status, body, sent_bytes, location, full=wait_s is not None), wait_s)
+
+
+def _of_http(status: int, body: bytes, sent_bytes: int, location: str, *, full: bool) -> RequestError:
     try:
         raise_handler_error(body)
     except RequestError as error:
         return error
+    if 300 <= status < 400:
+        return RequestError(
+            "not_found",
+            "url",
+            f"got HTTP {status}, a redirect to {_short(shown(location)) or 'nowhere'}, allowed an address that answers "
+            "itself; name that one if you trust it with the key",
+        )
     text = body[:2000].decode("utf-8", "replace")
     rule = _rule_for(text)
     if rule:
         return RequestError(rule.code, rule.field, rule.message)
-    code = _HTTP_CODES.get(status, "bad_request" if 400 <= status < 500 else "unavailable")
+    code = HTTP_CODES.get(status, "bad_request" if 400 <= status < 500 else "unavailable")
+    if status == 503 and full:  # alone it says no more than its number
+        code = "overloaded"
     if code == "too_large":
         return _too_large(sent_bytes)
     return RequestError(code, "server", f"got HTTP {status} ({_short(text) or 'no text'}), allowed 200; see its log")
 
 
-def from_grpc(code_name: str, details: str, address: str, sent_bytes: int, timeout_s: float) -> RequestError:
+def from_grpc(
+    code_name: str, details: str, address: str, sent_bytes: int, timeout_s: float, *, retry_after: str = ""
+) -> RequestError:
     """The error for a gRPC status that is not OK.
 
     Args:
@@ -174,11 +108,26 @@ def from_grpc(code_name: str, details: str, address: str, sent_bytes: int, timeo
         address: HOST:PORT, for the advice.
         sent_bytes: size of the request's fields.
         timeout_s: the deadline that the call had.
+        retry_after: the trailing metadata of that name.
     """
+    wait_s = seconds_named(retry_after)
+    error = _of_grpc(code_name, details, address, sent_bytes, timeout_s, full=wait_s is not None)
+    return _to_wait_out(error, wait_s)
+
+
+def _of_grpc(
+    code_name: str, details: str, address: str, sent_bytes: int, timeout_s: float, *, full: bool
+) -> RequestError:
     rule = _rule_for(details)
     if rule:
         return RequestError(rule.code, rule.field, rule.message)
-    if code_name == "UNAVAILABLE" and any(words in details for words in _NO_CONNECTION):
+    if full and code_name in ("RESOURCE_EXHAUSTED", "UNAVAILABLE"):
+        return RequestError(
+            "overloaded",
+            "server",
+            f"got a full server ({_short(details) or 'no text'}), allowed fewer requests at a time; send it again",
+        )
+    if code_name == "UNAVAILABLE" and any(words in details for words in NO_CONNECTION):
         # gRPC's text repeats itself; what went wrong with the last address is enough.
         return ServerUnreachable(address, details.rpartition("last error: ")[2].removeprefix("UNKNOWN: "))
     if code_name == "CANCELLED" and sent_bytes > _OVER_SIZE_BYTES:
@@ -194,7 +143,7 @@ def from_grpc(code_name: str, details: str, address: str, sent_bytes: int, timeo
             "server",
             f"got a gRPC server at {shown(address)} without predictions, allowed its inference port",
         )
-    code = _GRPC_CODES.get(code_name, "unavailable")
+    code = GRPC_CODES.get(code_name, "unavailable")
     return RequestError(code, "server", f"got gRPC {code_name} ({_short(details)}), allowed OK; see the server's log")
 
 
@@ -205,16 +154,22 @@ def with_served(error: RequestError, model: str, served: Sequence[str]) -> Reque
         error: any refusal; another one is given back as it is.
         served: the models that the server is known to have; empty when nobody knows, since TorchServe does not say.
     """
-    if (error.code, error.field, error.message) != ("not_found", "model", _UNKNOWN_MODEL):
+    if (error.code, error.field, error.message) != ("not_found", "model", UNKNOWN_MODEL):
         return error
     allowed = f"one that is served here: {', '.join(served)}" if served else "one that the server was started with"
     return RequestError("not_found", "model", f"got an unknown model {model!r}, allowed {allowed}; name it (--model)")
 
 
-def timed_out(timeout_s: float) -> RequestError:
-    """The error for a server that did not answer in time."""
+def timed_out(timeout_s: float, before: RequestError | None = None) -> RequestError:
+    """The error for a server that did not answer in time.
+
+    Args:
+        timeout_s: the time that the request had.
+        before: what became of the attempt before the last one.
+    """
+    earlier = f" (an attempt before ended with {before.message:.300})" if before else ""
     return RequestError(
-        "deadline", "timeout_s", f"got no answer, allowed {timeout_s:g} s; ask for fewer tokens or wait longer"
+        "deadline", "timeout_s", f"got no answer, allowed {timeout_s:g} s; ask for fewer tokens or wait longer{earlier}"
     )
 
 
@@ -227,6 +182,16 @@ def broken_off(reason: str) -> RequestError:
     )
 
 
+def reply_too_large(most_bytes: int) -> RequestError:
+    """The error for a reply that is larger than what is read."""
+    return RequestError(
+        "too_large",
+        "server",
+        f"got a reply of more than {most_bytes} bytes, allowed what the request can bring; ask for fewer views, layers "
+        "or steps, or allow more (max_reply_bytes, --max-reply) where the server may send it",
+    )
+
+
 def missing_package(name: str, extra: str) -> ImportError:
     """The error for a transport whose package is not installed."""
     return ImportError(
@@ -235,8 +200,14 @@ def missing_package(name: str, extra: str) -> ImportError:
     )
 
 
-def _rule_for(text: str) -> _Rule | None:
-    return next((rule for rule in _RULES if rule.words in text), None)
+def _to_wait_out(error: RequestError, wait_s: float | None) -> RequestError:
+    if wait_s is None or error.code not in _WAITED_OUT_CODES:
+        return error
+    return ServerBusy(error.code, error.field, f"{error.message}; it asks to be left alone for {wait_s:g} s", wait_s)
+
+
+def _rule_for(text: str) -> Rule | None:
+    return next((rule for rule in RULES if rule.words in text), None)
 
 
 def _too_large(sent_bytes: int) -> RequestError:

@@ -5,14 +5,13 @@ Flow: a name, or LLAVA_GAZE_SERVER, or the checkout's .run -> server.json -> `Lo
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from llava_viewer.client.address import DEFAULT_MODEL, place
+from llava_viewer.client.state_files import read_json
 from llava_wire.errors import RequestError
 from llava_wire.machine import Machine, whereabouts
 
@@ -64,7 +63,7 @@ def find_server(name: str | None = None) -> LocalServer | None:
     field = "name" if name else VARIABLE
     name = name or os.environ.get(VARIABLE, "").strip()
     if name and "/" in name:
-        path = Path(name).expanduser()
+        path = Path(os.path.expanduser(name))
         return _require(_read(path if path.suffix == ".json" else path / "server.json"), field, name, [])
     running = local_servers()
     if name:
@@ -127,27 +126,42 @@ def _listed(servers: Sequence[LocalServer]) -> str:
 
 
 def _read(path: Path) -> LocalServer | None:
-    """The server that a server.json describes; None when it is not ready, not alive or not on this machine."""
+    """The server that a server.json describes; None when it is not ready, not alive or not on this machine.
+
+    Whoever may write into the folder may have written the file: what is not of the form that servers write is none.
+    """
     try:
-        plain: dict[str, Any] = json.loads(path.read_text("utf-8"))
-        server = LocalServer(
-            name=str(plain["name"]),
-            models=tuple(str(model) for model in plain["models"]),
-            http=str(plain["http"]),
-            grpc=str(plain["grpc"]),
-            key_file=Path(plain["key_file"]),
-            certificate=Path(plain["certificate"]) if plain.get("certificate") else None,
-        )
-        machine = Machine(str(plain.get("host", "")), str(plain.get("boot_id", "")))
-        usable = plain["status"] == "ready" and whereabouts(machine) == "here" and _alive(int(plain["pid"]))
-    except (OSError, ValueError, KeyError, TypeError):
+        plain = read_json(path)
+    except (OSError, ValueError):
         return None
-    return server if usable else None
+    if not isinstance(plain, dict) or not all(_is_text(plain.get(key)) for key in ("name", "http", "grpc")):
+        return None
+    models, key_file, certificate = plain.get("models"), plain.get("key_file"), plain.get("certificate") or ""
+    host, boot_id = plain.get("host", ""), plain.get("boot_id", "")
+    if not isinstance(models, list) or not all(map(_is_text, models)):
+        return None
+    if not all(isinstance(text, str) for text in (key_file, certificate, host, boot_id)):
+        return None
+    here = whereabouts(Machine(host, boot_id)) == "here"
+    if plain.get("status") != "ready" or not here or not _alive(plain.get("pid")):
+        return None
+    return LocalServer(
+        name=plain["name"],
+        models=tuple(models),
+        http=plain["http"],
+        grpc=plain["grpc"],
+        key_file=Path(str(key_file)),
+        certificate=Path(certificate) if certificate else None,
+    )
 
 
-def _alive(pid: int) -> bool:
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and value != "" and value.isprintable()
+
+
+def _alive(pid: object) -> bool:
     """Whether the process is a TorchServe, and not a later one that got its number."""
-    if pid <= 0:
+    if type(pid) is not int or not 0 < pid < 1 << 31:
         return False
     proc = Path("/proc") / str(pid) / "cmdline"
     if proc.parent.parent.joinpath("self").exists():

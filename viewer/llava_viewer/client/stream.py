@@ -7,8 +7,8 @@ cut off, and says so.
 from __future__ import annotations
 
 import base64
-import binascii
 import json
+import math
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -17,13 +17,17 @@ import numpy as np
 import numpy.typing as npt
 
 from llava_viewer.client.errors import broken_off
+from llava_viewer.client.transport import DEFAULT_REPLY_BYTES
 from llava_wire.container import decode
 from llava_wire.errors import RecordError, RequestError
 from llava_wire.quantize import DTYPES, READABLE, dequantise
 from llava_wire.record import Record
-from llava_wire.schema import Token, from_plain
+from llava_wire.schema import SHARE_NAMES, Token, from_plain
 
-_LONGEST_LINE_BYTES = 1 << 30
+_MOST_NESTED = 1 << 20
+"""Lists and objects in a line: a parsed one takes up to 24 times its bytes. A record has some thousands."""
+_TOLERANCE = 1e-3
+"""How far rounding may carry a share or a map over its bounds, as in records."""
 _ENCODINGS = {DTYPES[precision]: encodings for precision, encodings in READABLE.items()}
 
 
@@ -45,18 +49,21 @@ class StreamedToken:
     shares: dict[str, npt.NDArray[np.float32]]
 
 
-def read_stream(pieces: Iterable[bytes]) -> Generator[StreamedToken | Record, None, None]:
+def read_stream(
+    pieces: Iterable[bytes], most_bytes: int = DEFAULT_REPLY_BYTES
+) -> Generator[StreamedToken | Record, None, None]:
     """The parts of a streamed reply, the record last.
 
     Args:
         pieces: the reply's bytes, cut anywhere.
+        most_bytes: the longest line that is kept.
 
     Raises:
         RequestError: the error that ended the answer, or "unavailable" when the stream ended without its last line.
         RecordError: a line that is none of a stream.
     """
     tokens = 0
-    for line in _lines(pieces):
+    for line in _lines(pieces, most_bytes):
         part = _part(line, tokens)
         yield part
         if isinstance(part, Record):
@@ -65,7 +72,7 @@ def read_stream(pieces: Iterable[bytes]) -> Generator[StreamedToken | Record, No
     raise broken_off(f"{tokens} tokens and no record")
 
 
-def _lines(pieces: Iterable[bytes]) -> Iterator[bytes]:
+def _lines(pieces: Iterable[bytes], most_bytes: int) -> Iterator[bytes]:
     """Whole lines; what follows the last line break was cut off and is none."""
     rest = bytearray()
     for piece in pieces:
@@ -75,16 +82,19 @@ def _lines(pieces: Iterable[bytes]) -> Iterator[bytes]:
             yield bytes(rest[:end])
             del rest[: end + 1]
             searched = 0
-        if len(rest) > _LONGEST_LINE_BYTES:
-            raise RecordError("too_large", f"stream: got a line of {len(rest)} bytes, allowed {_LONGEST_LINE_BYTES}")
+        if len(rest) > most_bytes:
+            raise RecordError("too_large", f"stream: got a line of {len(rest)} bytes, allowed {most_bytes}")
 
 
 def _part(line: bytes, number: int) -> StreamedToken | Record:
+    nested = line.count(b"[") + line.count(b"{")
+    if nested > _MOST_NESTED:
+        raise _invalid(number, f"{nested} lists and objects")
     try:
         content = json.loads(line)
+        refusal = RequestError.from_body(content)
     except (ValueError, RecursionError) as error:
         raise _invalid(number, f"no JSON ({error})") from error
-    refusal = RequestError.from_body(content)
     if refusal is not None:
         raise refusal
     kind = content.get("type") if isinstance(content, dict) else None
@@ -93,29 +103,54 @@ def _part(line: bytes, number: int) -> StreamedToken | Record:
             return decode(base64.b64decode(content["npz_base64"], validate=True))
         if kind == "token":
             return _token(content, number)
-    except (AttributeError, KeyError, TypeError, ValueError, binascii.Error) as error:
-        if isinstance(error, RecordError):
-            raise
+    except RecordError:
+        raise
+    except (AttributeError, LookupError, TypeError, ValueError, ArithmeticError, RecursionError) as error:
         raise _invalid(number, f"{type(error).__name__} {error}") from error
-    raise _invalid(number, f"type {str(kind)[:40]!r}")
+    raise _invalid(number, f"type {kind!r}" if isinstance(kind, str) else "no type")
 
 
 def _token(content: dict[str, Any], number: int) -> StreamedToken:
     step = content["step"]
-    if step != number:
-        raise _invalid(number, f"step {str(step)[:40]}")
+    if type(step) is not int or step != number:
+        raise _invalid(number, "another step")
     maps, shares = {}, {}
     for name, view in content["views"].items():
-        if view["dtype"] not in _ENCODINGS or view["encoding"] not in _ENCODINGS[view["dtype"]]:
-            raise _invalid(number, f"dtype {str(view['dtype'])[:40]!r}, encoding {str(view['encoding'])[:40]!r}")
-        data = base64.b64decode(view["maps_base64"], validate=True)
-        stored = np.frombuffer(data, view["dtype"]).reshape([int(side) for side in view["shape"]])
-        scales, parts = (np.asarray(view[key], dtype=np.float32) for key in ("scales", "shares"))
-        if scales.shape != stored.shape[:-2] or parts.shape != (*stored.shape[:-2], 4):
-            raise _invalid(number, f"scales {scales.shape} and shares {parts.shape} beside maps {stored.shape}")
-        maps[str(name)], shares[str(name)] = dequantise(stored, scales, view["encoding"]), parts
+        maps[str(name)], shares[str(name)] = _row(view, number)
     token: Token = from_plain(Token, content["token"], "token")
     return StreamedToken(number, token, maps, shares)
+
+
+def _row(view: dict[str, Any], number: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Maps and shares of one view in a line, its sizes and numbers those that a record's may be."""
+    dtype, encoding, shape = view["dtype"], view["encoding"], view["shape"]
+    if dtype not in _ENCODINGS or encoding not in _ENCODINGS[dtype]:
+        raise _invalid(number, f"dtype {dtype!r:.40}, encoding {encoding!r:.40}")
+    if not isinstance(shape, list) or not 2 <= len(shape) <= 4 or not all(type(side) is int for side in shape):
+        raise _invalid(number, "a shape that is none of maps")
+    data = base64.b64decode(view["maps_base64"], validate=True)
+    if min(shape) < 1 or math.prod(shape) * np.dtype(dtype).itemsize != len(data):
+        raise _invalid(number, f"{len(data)} bytes of maps beside a shape of {len(shape)} other sides")
+    stored = np.frombuffer(data, dtype).reshape(shape)
+    scales, parts = _numbers(view["scales"]), _numbers(view["shares"])
+    if scales.shape != stored.shape[:-2] or parts.shape != (*stored.shape[:-2], len(SHARE_NAMES)):
+        raise _invalid(number, f"scales {scales.shape} and shares {parts.shape} beside maps {stored.shape}")
+    with np.errstate(over="ignore", invalid="ignore"):
+        maps = dequantise(stored, scales, encoding)
+    # A map's sum is a share of attention: no number of it is below 0 or above 1.
+    for values, least, most in ((maps, 0.0, 1.0), (scales, 0.0, math.inf), (parts, 0.0, 1.0)):
+        if not ((values >= least - _TOLERANCE) & (values <= most + _TOLERANCE) & np.isfinite(values)).all():
+            raise _invalid(number, "numbers that no attention gives")
+    return maps, parts
+
+
+def _numbers(value: Any) -> npt.NDArray[np.float32]:
+    """A number or nested lists of numbers as an array; what float32 does not hold becomes infinite."""
+    numbers = np.asarray(value)
+    if numbers.dtype.kind not in "iuf":
+        raise ValueError("no numbers")
+    with np.errstate(over="ignore"):
+        return numbers.astype(np.float32)
 
 
 def _invalid(number: int, found: str) -> RecordError:
