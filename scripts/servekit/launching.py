@@ -19,6 +19,8 @@ from servekit.paths import Trouble
 
 _JAVA_PROCESS = Path(__file__).with_name("java_process.py")
 
+NAMED_KEYS_VARIABLE = "LLAVA_GAZE_NAMED_KEYS"
+"""Tells the workers that the names of keys come from the front and may be believed."""
 _SOCKET_ROOM = 60
 """Longest scratch path in characters: worker sockets live below it and may have 107 in all."""
 

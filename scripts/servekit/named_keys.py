@@ -79,11 +79,12 @@ class NamedKeys:
     """Whose key a request carries.
 
     Args:
-        path: the file, read again when it changes. While it is missing, damaged or not private the keys stay as they
-            were for `_BAD_S`; after that none of them opens anything until it is good again.
+        path: the file, read again when it changes, or None for the server's own key alone. While it is missing,
+            damaged or not private the keys stay as they were for `_BAD_S`; after that none of them opens anything until
+            it is good again.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | None) -> None:
         self._path = path
         self._seen: tuple[int, ...] | None = None
         self._bad_since: float | None = None
@@ -110,10 +111,12 @@ class NamedKeys:
 
     def refresh(self) -> None:
         """Reads the file again when it changed or was bad."""
+        if self._path is None:
+            return
         try:
             seen = self._path.stat()
             # With mode and time of change, which a chmod moves.
-            mark = (seen.st_mtime_ns, seen.st_ctime_ns, seen.st_size, seen.st_ino, seen.st_mode)
+            mark: tuple[int, ...] = (seen.st_mtime_ns, seen.st_ctime_ns, seen.st_size, seen.st_ino, seen.st_mode)
         except OSError:
             mark = ()
         if mark == self._seen and self._bad_since is None:

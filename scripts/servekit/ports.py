@@ -58,7 +58,7 @@ def resolve_ports(choice: str | Ports | None, properties: dict[str, str]) -> Por
 
 
 def behind(ports: Ports) -> Ports:
-    """The same with other, free inference ports, for a TorchServe that has a gate before it."""
+    """The same with other, free inference ports, for a TorchServe that has the front before it."""
     http, grpc = _free_ports(ports.host, 2)
     return replace(ports, http=http, grpc=grpc)
 

@@ -22,15 +22,17 @@ import psutil
 from llava_wire.machine import this_machine
 from servekit import causes, preflight
 from servekit.drain import duty_folder
-from servekit.gatekeeper import GATE_MODULE, NAMED_KEYS_VARIABLE, Gatekeeper, GateSettings
+from servekit.front.keeper import FRONT_MODULE, Keeper
+from servekit.front.settings import FrontSettings
 from servekit.java_files import java_options, write_properties
-from servekit.launching import launch, scratch_folder
+from servekit.launching import NAMED_KEYS_VARIABLE, launch, scratch_folder
 from servekit.named_keys import read_keys_file
 from servekit.paths import METRICS_CONFIG, MODEL_STORE, RUN_ROOT, Trouble, run_folder, shown, writing
 from servekit.ports import Ports, behind, listening, with_ports
 from servekit.state import ServerState, java_running, keep_keys_fresh, only_start, own_state, worker_states
 from servekit.tls import Tls
 from servekit.trimming import trim_own
+from servekit.watchdog import Watchdog
 
 GRACE_S = 20.0
 _BEAT_S = 1.0
@@ -46,7 +48,7 @@ class ServerHandle:
     def __init__(self, state: ServerState, launcher: subprocess.Popen[bytes]) -> None:
         self.state = state
         self.launcher = launcher
-        self.gatekeeper: Gatekeeper | None = None
+        self.keeper: Keeper | None = None
 
     def __enter__(self) -> ServerHandle:
         return self
@@ -60,14 +62,19 @@ class ServerHandle:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.launcher.wait(timeout=GRACE_S)
 
-    def wait(self) -> int:
-        """Blocks until the server ends by itself; renews keys just before they expire, and keeps logs short."""
+    def wait(self, say: Callable[[str], None] = lambda line: None) -> int:
+        """Blocks until the server ends by itself.
+
+        Renews keys just before they expire, keeps logs short, and ends what does not answer any more.
+        """
+        watchdog = Watchdog(self.state, say)
         while True:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 return self.launcher.wait(timeout=_BEAT_S)
-            # A stop ends Java first: a gate that is gone after that is meant to be.
-            if self.gatekeeper is not None and java_running(self.state.pid):
-                self.gatekeeper.keep()
+            # A stop ends Java first: a front that is gone after that is meant to be.
+            if self.keeper is not None and java_running(self.state.pid):
+                self.keeper.keep()
+                watchdog.look()
             keep_keys_fresh(self.state)
             trim_own(Path(self.state.logs))
 
@@ -107,15 +114,13 @@ def start_server(
             models, name=name, ports=ports, store=store, env=dict(os.environ if env is None else env)
         )
         progress(f"java {plan.java.version} ({plan.java.origin}); models: {', '.join(models)}")
-        inner = plan.ports if keys is None else behind(plan.ports)
+        inner = behind(plan.ports)
         properties = {
             **with_ports(plan.properties, inner),
             "metrics_config": str(METRICS_CONFIG),
             **(overrides or {}),
         }
-        if tls is not None and keys is None:
-            properties |= tls.properties(properties["inference_address"])
-        env = {**plan.env, NAMED_KEYS_VARIABLE: "" if keys is None else "1"}
+        env = {**plan.env, NAMED_KEYS_VARIABLE: "1"}
         with _folders(name) as (folder, scratch):
             properties["vmargs"] = java_options(properties.get("vmargs", ""), scratch)
             config = folder / "config.properties"
@@ -126,10 +131,17 @@ def start_server(
         try:
             with writing(folder):
                 state.write()
-                if keys is not None:
-                    most_bytes = int(properties["max_request_size"])
-                    settings = GateSettings.of(keys, plan.ports, inner, tls, state.key_file, most_bytes)
-                    handle.gatekeeper = Gatekeeper(settings, state)
+                settings = FrontSettings.of(
+                    plan.ports,
+                    inner,
+                    models=tuple(models),
+                    keys=keys,
+                    tls=tls,
+                    key_file=state.key_file,
+                    duty=duty_folder(name),
+                    properties=properties,
+                )
+                handle.keeper = Keeper(settings, state)
                 handle.state = _wait_ready(handle, [plan.ports, inner], timeout_s, progress)
         except BaseException:
             handle.stop()
@@ -266,10 +278,10 @@ def _java_pid(scratch: Path) -> int:
 
 
 def _end_rest(state: ServerState, grace_s: float) -> None:
-    """Workers end by themselves when Java is gone, the gate is told to; what remains of this server is killed."""
+    """Workers end by themselves when Java is gone, the front is told to; what remains of this server is killed."""
     for process in _processes(state):
         with contextlib.suppress(psutil.Error):
-            if GATE_MODULE in process.cmdline():
+            if FRONT_MODULE in process.cmdline():
                 process.terminate()
     _, remaining = psutil.wait_procs(list(_processes(state)), timeout=grace_s)
     for process in remaining:

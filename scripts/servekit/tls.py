@@ -1,6 +1,6 @@
 """TLS for the two inference ports; management and figures stay plain and on this machine.
 
-Flow: certificate and key files -> checked -> the properties that turn TLS on -> a context that trusts the certificate.
+Flow: certificate and key files -> checked -> the front, which shows them -> a context that trusts the certificate.
 """
 
 from __future__ import annotations
@@ -11,18 +11,16 @@ from pathlib import Path
 
 from servekit.paths import Trouble
 
-_PKCS8 = "-----BEGIN PRIVATE KEY-----"
-
 
 @dataclass(frozen=True)
 class Tls:
-    """A server's certificate (PEM, the chain) and its private key (PEM, PKCS #8, without a password)."""
+    """A server's certificate (PEM, the chain) and its private key (PEM, without a password)."""
 
     certificate: Path
     private_key: Path
 
     def check(self) -> None:
-        """Both files must be readable and belong together; TorchServe would end with a long Java trace."""
+        """Both files must be readable and belong together; the front could only end."""
         for name, path in (("certificate", self.certificate), ("private key", self.private_key)):
             if not path.is_file():
                 raise Trouble(f"{name}: got no file {path}, allowed a PEM file; name another")
@@ -33,20 +31,6 @@ class Tls:
                 f"certificate: got {self.certificate} and {self.private_key} ({error}), allowed a PEM certificate and "
                 "its own key without a password"
             ) from error
-        if _PKCS8 not in self.private_key.read_text("utf-8"):
-            raise Trouble(
-                f"private key: got {self.private_key} in another form, allowed PKCS #8; "
-                "run: openssl pkcs8 -topk8 -nocrypt -in KEY -out NEW"
-            )
-
-    def properties(self, inference_address: str) -> dict[str, str]:
-        """What config.properties gains."""
-        return {
-            "inference_address": inference_address.replace("http://", "https://", 1),
-            "enable_grpc_ssl": "true",
-            "certificate_file": str(self.certificate.resolve()),
-            "private_key_file": str(self.private_key.resolve()),
-        }
 
 
 def trusting(certificate: str) -> ssl.SSLContext | None:

@@ -16,7 +16,7 @@ import httpx
 import psutil
 import pytest
 from servekit import named_keys
-from servekit.gate import NAME_FIELD
+from servekit.front.web import NAME_HEADER
 from servekit.named_keys import NamedKeys, read_keys_file
 from servekit.paths import Trouble, run_folder
 from servekit.server import ServerHandle, start_server
@@ -137,7 +137,7 @@ def test_a_second_request_on_a_connection_is_not_let_in_by_the_first(gated: Serv
     second = b"GET /api-description HTTP/1.1\r\nHost: x\r\n\r\n"
     for first in (
         b"GET /ping HTTP/1.1\r\nHost: x\r\n",
-        f"GET /ping HTTP/1.1\r\nAuthorization: Bearer {ALICE}\r\n".encode(),
+        f"GET /ping HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {ALICE}\r\n".encode(),
     ):
         with socket.create_connection((host, int(port)), timeout=30) as connection:
             connection.sendall(first + b"Content-Length: 0\r\n\r\n" + second)
@@ -176,7 +176,7 @@ def test_named_keys_do_not_open_management(gated: ServerHandle) -> None:
         if "=" in line
     )
     assert config["disable_token_authorization"] == "false"
-    # TorchServe's own ports behind the gate ask for its key, which named keys are not.
+    # TorchServe's own ports behind the front ask for its key, which named keys are not.
     assert httpx.get(f"{config['inference_address']}/ping", headers=bearer).status_code == 400
     with grpc.insecure_channel(f"127.0.0.1:{config['grpc_inference_port']}") as channel:
         with pytest.raises(grpc.RpcError) as refused:
@@ -191,7 +191,7 @@ def test_nobody_can_give_another_name(gated: ServerHandle, picture: bytes) -> No
     answer = httpx.post(url, files={"image": ("x", picture), "prompt": (None, PROMPT)}, headers=headers, timeout=60)
     assert logged(gated, answer.json()["run"]["request_id"])["key"] == "bob"
     asker = Asker(gated.state)
-    answered = asker.grpc_map({"image": picture, "prompt": PROMPT.encode(), NAME_FIELD: b"alice"}).record()
+    answered = asker.grpc_map({"image": picture, "prompt": PROMPT.encode(), NAME_HEADER: b"alice"}).record()
     assert logged(gated, answered.run["request_id"])["key"] == "server"
     asker.close()
 
@@ -224,19 +224,19 @@ def test_keys_are_added_and_taken_away_while_it_runs(gated: ServerHandle, keys_f
         assert (opens(ALICE), opens("carol-key-0123456789"), opens(BOB)) == (True, True, False)
         keys_file.write_text("keys: [")  # half written: the keys stay as they were, and the log says why
         assert (opens(ALICE), opens("carol-key-0123456789"), opens(BOB)) == (True, True, False)
-        assert "not YAML" in (Path(gated.state.logs) / "gate.log").read_text("utf-8")
+        assert "not YAML" in (Path(gated.state.logs) / "front.log").read_text("utf-8")
     finally:
         write_keys(keys_file, alice=ALICE, bob=BOB)
     assert opens(BOB)
 
 
 @pytest.mark.serve
-def test_a_gate_that_dies_is_started_again(gated: ServerHandle, picture: bytes) -> None:
-    gates = [p for p in psutil.process_iter(["cmdline"]) if gated.state.scratch in " ".join(p.info["cmdline"] or [])]
-    [gate] = [process for process in gates if "servekit.gate" in process.cmdline()]
+def test_a_front_that_dies_is_started_again(gated: ServerHandle, picture: bytes) -> None:
+    ours = [p for p in psutil.process_iter(["cmdline"]) if gated.state.scratch in " ".join(p.info["cmdline"] or [])]
+    [front] = [process for process in ours if "servekit.front" in process.cmdline()]
     with Client.http(gated.state.http, token=ALICE, retry_s=30) as client:
         assert client.predict(picture, PROMPT).answer
-        gate.kill()
+        front.kill()
         assert client.predict(picture, PROMPT).answer
 
 
@@ -328,7 +328,7 @@ def test_every_key_is_compared_in_constant_time(keys: Callable[[str], Path], mon
     assert known.name_of(None, "own") is None
 
 
-def test_names_of_keys_are_believed_from_a_gate_alone() -> None:
+def test_names_of_keys_are_believed_from_the_front_alone() -> None:
     head = {"host": "x", KEY_NAME: "alice"}
     fields = {"image": b"x", "prompt": b"What?"}
     for gated, name in ((True, "alice"), (False, None)):
@@ -340,4 +340,4 @@ def test_names_of_keys_are_believed_from_a_gate_alone() -> None:
     ungated = Item.read(0, "r", row, {}, on_duty=True)
     assert isinstance(ungated.asked, RequestError)
     assert (ungated.key, ungated.asked.field) == (None, KEY_NAME)
-    assert KEY_NAME == NAME_FIELD
+    assert KEY_NAME == NAME_HEADER

@@ -1,0 +1,42 @@
+"""The workers' heartbeats: files that each worker writes every second into the duty folder (`llava_server.duty`)."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+
+@dataclass(frozen=True)
+class Beat:
+    """What a worker last said.
+
+    Args:
+        pid: its process, which is there.
+        model: what it serves.
+        age_s: seconds since it said so.
+        is_busy: whether it ran a batch then.
+    """
+
+    pid: int
+    model: str
+    age_s: float
+    is_busy: bool
+
+
+def read_beats(folder: Path) -> list[Beat]:
+    """The heartbeats of workers that are there; what cannot be read is none."""
+    beats = []
+    for path in folder.glob("*.beat"):
+        try:
+            said = json.loads(path.read_text("utf-8"))
+            age_s = max(0.0, time.time() - path.stat().st_mtime)
+            beat = Beat(int(said["pid"]), str(said["model"]), age_s, said["busy_since"] is not None)
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        if psutil.pid_exists(beat.pid):
+            beats.append(beat)
+    return beats

@@ -1,0 +1,57 @@
+"""Keeps the front of a server running."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from servekit.front.health import HEALTH_FILE
+from servekit.front.settings import FrontSettings
+from servekit.state import ServerState
+
+FRONT_MODULE = "servekit.front"
+SILENT_S = 30.0
+"""A front that has written nothing about its health for so long is ended and started again."""
+
+
+class Keeper:
+    """One server's front, started at once; whoever stops the server ends it (its command names the scratch folder)."""
+
+    def __init__(self, settings: FrontSettings, state: ServerState) -> None:
+        self._path = Path(state.scratch) / "front.json"
+        self._log = Path(state.logs) / "front.log"
+        self._health = Path(settings.duty) / HEALTH_FILE
+        settings.write(self._path)
+        self._launch()
+
+    def keep(self) -> None:
+        """Starts it again when it has ended, or when it does nothing any more."""
+        if self._process.poll() is None and self._silent_s() > SILENT_S:
+            self._process.kill()
+            self._process.wait()
+        if self._process.poll() is not None:
+            self._launch()
+
+    def _silent_s(self) -> float:
+        try:
+            last = self._health.stat().st_mtime
+        except OSError:
+            last = 0.0
+        return time.time() - max(last, self._launched)
+
+    def _launch(self) -> None:
+        # gRPC's own log would have a line for every stranger that speaks something else.
+        env = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2]), "GRPC_VERBOSITY": "NONE"}
+        self._launched = time.time()
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", FRONT_MODULE, str(self._path)],
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )

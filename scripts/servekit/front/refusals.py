@@ -1,0 +1,62 @@
+"""What the front says in TorchServe's place: one function per reason, the same over HTTP and gRPC."""
+
+from __future__ import annotations
+
+from llava_wire.errors import RequestError
+
+RETRY_S = 2
+"""What `Retry-After` says with every 503."""
+
+
+def no_key() -> RequestError:
+    """Neither a named key nor the server's own."""
+    words = "got a missing or wrong key, allowed one of this server's; send Authorization: Bearer KEY"
+    return RequestError("unauthorized", "token", words)
+
+
+def not_a_request(reason: str) -> RequestError:
+    """Bytes that are no HTTP request."""
+    return RequestError("bad_request", "server", f"got bytes that are no HTTP request ({reason}), allowed one; mend it")
+
+
+def not_a_message() -> RequestError:
+    """Bytes that are no PredictionsRequest."""
+    return RequestError("bad_request", "server", "got bytes that are no PredictionsRequest, allowed one; mend it")
+
+
+def too_slow(seconds: float) -> RequestError:
+    """A body that did not come."""
+    words = f"got a body that did not arrive in time, allowed {seconds:.0f} s, and 30 s without a byte; send it again"
+    return RequestError("bad_request", "server", words)
+
+
+def too_large(limit: int) -> RequestError:
+    """A body over the limit."""
+    return RequestError("too_large", "body", f"got more than {limit} bytes, allowed at most so many; send less")
+
+
+def too_many(what: str, limit: int) -> RequestError:
+    """Fields, parts or names over their limit."""
+    return RequestError("invalid", "body", f"got more than {limit} {what}, allowed at most so many; send fewer")
+
+
+def bad_form(reason: str) -> RequestError:
+    """A form that cannot be taken apart in one way only."""
+    return RequestError("bad_request", "body", f"got a form with {reason}, allowed one as browsers and curl send it")
+
+
+def full(what: str) -> RequestError:
+    """More than fits at once."""
+    return RequestError("overloaded", "server", f"got more {what} than fit at once, allowed no more now; send it again")
+
+
+def gone() -> RequestError:
+    """No TorchServe behind."""
+    words = "got a server that is starting or gone, allowed one that is ready; send it again"
+    return RequestError("unavailable", "server", words)
+
+
+def stopping() -> RequestError:
+    """The server is about to stop."""
+    words = "got a request while the server stops, allowed none any more; send it again"
+    return RequestError("unavailable", "server", words)
