@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from llava_wire import RequestError
 from support.asking import MODEL, Answer, Asker, together
 from support.pictures import encoded, scene, scene_bytes
 
@@ -191,9 +192,13 @@ def test_grpc_maps_of_the_wrong_kind(asker: Asker) -> None:
 
 
 def test_more_than_the_front_end_takes(asker: Asker) -> None:
-    """Its own limit is above the handler's; only what is far too large gets its empty body."""
+    """Its own limit is above the handler's."""
     answer = asker.post(content=bytes(22_000_000), headers={"Content-Type": "image/png"})
-    assert (answer.status, answer.body) == (413, b"")
+    assert answer.status == 413
+    error = RequestError.from_body(json.loads(answer.body))
+    assert error is not None
+    assert (error.code, error.field) == ("too_large", "body")
+    assert "20971520" in error.message
 
 
 def test_unknown_models_and_versions(asker: Asker) -> None:

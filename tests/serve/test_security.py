@@ -61,7 +61,7 @@ def test_an_unknown_certificate_and_a_plain_connection_get_nowhere(guarded: Aske
     plain = guarded.state.http.replace("https://", "http://")
     for client, code in (
         (Client.http(guarded.state.http, token=key_file, retry_s=0), "unavailable"),
-        (Client.http(plain, token=key_file, retry_s=0), "bad_request"),
+        (Client.http(plain, token=key_file, retry_s=0), "unavailable"),
         (Client.grpc(guarded.state.grpc, token=key_file, retry_s=0, timeout_s=10), "unavailable"),
         (Client.grpc(guarded.state.grpc, token=key_file, retry_s=0, timeout_s=10, tls=True), "unavailable"),
     ):
@@ -82,7 +82,9 @@ def test_without_the_key_nothing_is_answered_on_either_transport(
             with make(address, token=key) as client, pytest.raises(RequestError) as caught:
                 client.predict(picture, PROMPT)
             assert (caught.value.code, caught.value.field) == ("unauthorized", "token")
-    assert httpx.get(f"{asker.state.http}/ping").status_code == 400
+    assert httpx.get(f"{asker.state.http}/api-description").status_code == 400
+    assert httpx.options(f"{asker.state.http}/").status_code == 400
+    assert httpx.get(f"{asker.state.http}/ping").json() == {"status": "Healthy"}
     assert httpx.get(f"{asker.state.management}/models").status_code == 400
 
 
@@ -188,8 +190,7 @@ def test_keys_and_certificates_that_do_not_fit(certificate: Tls, tmp_path: Path)
     old = tmp_path / "old.pem"
     command = ["openssl", "rsa", "-traditional", "-in", str(certificate.private_key), "-out", str(old)]
     subprocess.run(command, check=True, capture_output=True, timeout=60)
-    with pytest.raises(Trouble, match=r"PKCS #8.*openssl pkcs8"):
-        Tls(certificate.certificate, old).check()
+    Tls(certificate.certificate, old).check()
 
 
 def test_the_properties_that_keep_strangers_out() -> None:

@@ -10,7 +10,7 @@ RETRY_S = 2
 
 def no_key() -> RequestError:
     """Neither a named key nor the server's own."""
-    words = "got a missing or wrong key, allowed one of this server's; send Authorization: Bearer KEY"
+    words = "got a missing, wrong or expired key, allowed one of this server's; send Authorization: Bearer KEY"
     return RequestError("unauthorized", "token", words)
 
 
