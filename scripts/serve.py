@@ -135,7 +135,7 @@ def _stay(handle: ServerHandle, arguments: argparse.Namespace, let_go: LetGo | N
 def _watch(handle: ServerHandle, arguments: argparse.Namespace) -> int | None:
     """Waits for the end; None for one that was asked for, else TorchServe's exit code. Either way nothing remains."""
     try:
-        code = handle.wait()
+        code = handle.wait(say)
     except KeyboardInterrupt as interrupt:
         # A second Ctrl-C while stopping would leave Java behind.
         signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -18,15 +18,12 @@ from llava_wire.errors import STATUSES, RecordError
 
 FRONT_END = frozenset(
     {
-        (400, "BadRequestException"),
-        (400, "InvalidKeyException"),
         (404, "ModelNotFoundException"),
         (404, "ModelVersionNotFoundException"),
         (404, "ResourceNotFoundException"),
         (404, "WorkflowNotFoundException"),
         (405, "MethodNotAllowedException"),
         (500, "ArrayIndexOutOfBoundsException"),
-        (500, "ErrorDataDecoderException"),
         (500, "StringIndexOutOfBoundsException"),
     }
 )
@@ -37,9 +34,10 @@ GRPC: tuple[tuple[str, str], ...] = (
     ("INTERNAL", "Model version"),
     ("INTERNAL", "Parameter model_name is required"),
     ("UNIMPLEMENTED", ""),
-    ("CANCELLED", "RST_STREAM"),
+    ("INVALID_ARGUMENT", "allowed"),
+    ("RESOURCE_EXHAUSTED", ""),
 )
-"""Status and words of what TorchServe refuses over gRPC; the same table."""
+"""Status and words of what the front and TorchServe refuse over gRPC; the same table."""
 _LINE = b'{"type":'
 """How a line of a streamed answer begins."""
 
@@ -146,8 +144,6 @@ def _front_end(shot: Shot, reply: Reply) -> Verdict:
     outcome = f"TorchServe: {reply.status}"
     if reply.status == 200 and shot.way in ("route", "raw", "held"):
         return Verdict(f"{outcome} on another route")
-    if (reply.status, reply.body) == (413, b""):
-        return Verdict(f"{outcome}, empty")
     if shot.method == "HEAD" and reply.status in (400, 404, 405, 413, 415, 422, 500):
         return Verdict(f"{outcome}, no body to HEAD")
     try:

@@ -159,9 +159,9 @@ def test_make_ping_says_ready(asker: Asker) -> None:
 def test_a_wrong_key_is_refused(asker: Asker, picture: bytes) -> None:
     answer = asker.post(headers={"Authorization": "Bearer wrong"}, files={"prompt": (None, "x")})
     assert answer.status == 400
-    assert json.loads(answer.body)["type"] == "InvalidKeyException"
+    assert json.loads(answer.body)["error"]["code"] == "unauthorized"
     assert httpx.post(f"{asker.state.http}/predictions/{MODEL}").status_code == 400
-    call = asker.channel.unary_unary("/org.pytorch.serve.grpc.inference.InferenceAPIsService/Ping")
+    call = asker.channel.unary_unary("/org.pytorch.serve.grpc.inference.InferenceAPIsService/Predictions")
     with pytest.raises(grpc.RpcError) as refused:
         call(b"", metadata=(("authorization", "Bearer wrong"),), timeout=30)
     assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED

@@ -6,9 +6,13 @@ import json
 import time
 from collections.abc import Iterator
 
+import grpc
 import pytest
 from servekit.drain import duty_folder
+from servekit.paths import run_folder
+from servekit.ports import read_properties
 
+from llava_viewer.client.messages import PREDICTIONS, messages
 from support.asking import MODEL, Asker
 
 pytestmark = pytest.mark.serve
@@ -77,13 +81,21 @@ def test_form_parts_named_like_headers(asker: Asker, picture: bytes) -> None:
 
 
 def test_a_probe_by_name_over_both_transports(asker: Asker, picture: bytes) -> None:
-    path = f"/predictions/{MODEL}"
+    """At TorchServe's own ports, where the front sends it; from strangers the front takes it away."""
+    properties = read_properties(run_folder(asker.state.name) / "config.properties")
+    path = f"{properties['inference_address']}/predictions/{MODEL}"
     for body in ({}, {"content": b"x" * 5000}, {"files": {"image": ("x.png", picture, "image/png")}}):
         got = asker.http_client.post(path, headers={**asker.auth(), "X-Llava-Gaze-Probe": "1"}, **body)
         assert (got.status_code, got.headers["content-type"], got.json()) == (200, "application/json", {"ready": True})
     got = asker.http_client.get(path, headers={**asker.auth(), "x-llava-gaze-probe": "1"})
     assert (got.status_code, got.json()) == (200, {"ready": True})
-    assert asker.grpc_map({"x-llava-gaze-probe": b"1"}).body == b'{"ready": true}'
+    asked = messages().PredictionsRequest(model_name=MODEL, input={"x-llava-gaze-probe": b"1"})
+    with grpc.insecure_channel(f"127.0.0.1:{properties['grpc_inference_port']}") as channel:
+        metadata = (("authorization", asker.auth()["Authorization"]),)
+        got = channel.unary_unary(PREDICTIONS)(asked.SerializeToString(), metadata=metadata, timeout=30)
+    assert messages().PredictionResponse.FromString(got).prediction == b'{"ready": true}'
+    assert asker.grpc_map({"x-llava-gaze-probe": b"1"}).error["code"] == "bad_request"
+    assert asker.post(headers={"x-llava-gaze-probe": "1"}).status == 400
     assert asker.post(headers={"x-llava-gaze-probe": "2"}).status == 400
 
 
