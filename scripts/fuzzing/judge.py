@@ -24,6 +24,7 @@ FRONT_END = frozenset(
         (404, "WorkflowNotFoundException"),
         (405, "MethodNotAllowedException"),
         (500, "ArrayIndexOutOfBoundsException"),
+        (500, "ErrorDataDecoderException"),
         (500, "StringIndexOutOfBoundsException"),
     }
 )

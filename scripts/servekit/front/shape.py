@@ -58,7 +58,7 @@ def _check_parts(content_type: str, body: bytes) -> None:
         if end < 0:
             raise refusals.bad_form(f"a part whose head is longer than {PART_HEAD_BYTES} bytes or has no end")
         head = body[start:end].lower()
-        if b"multipart/" in head or not re.search(rb"\r\ncontent-disposition:", head):
+        if re.search(rb"\r\ncontent-type:[ \t]*multipart/", head) or b"\r\ncontent-disposition:" not in head:
             raise refusals.bad_form("a part of parts, or one without a Content-Disposition")
         found = body.find(b"\r\n" + delimiter, end + 2)
         if found < 0:
