@@ -225,5 +225,5 @@ def _no_place(error: grpc.aio.AioRpcError) -> bool:
 async def _refuse(context: Any, error: RequestError) -> None:
     code = _CODES[error.code]
     details = _REFUSED if error.code == "unauthorized" else str(error)
-    again = (("retry-after", str(refusals.RETRY_S)),) if error.status == 503 else ()
+    again = (("retry-after", str(refusals.RETRY_S)),) if error.code == "overloaded" else ()
     await context.abort(code, details, again)
