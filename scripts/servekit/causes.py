@@ -16,6 +16,11 @@ _LAST_BYTES = 16_384
 _OUT_OF_MEMORY = 3
 """Java's exit code with -XX:+ExitOnOutOfMemoryError."""
 _BY_SIGNAL = 128
+_HEAP_FULL = "java.lang.OutOfMemoryError"
+_OPTIONS = re.compile(
+    r"^(?:Unrecognized|Invalid|Improperly specified|Too small|Could not reserve|Conflicting) .*", re.M
+)
+"""Java's words for options that it cannot follow; the lines below them only say that it ends."""
 _IN_USE = re.compile(r"Failed to bind to address: \S+|Address already in use")
 
 
@@ -40,7 +45,7 @@ def ending(code: int | None, logs: Path, *, was_ready: bool = False) -> str:
         was_ready: whether it ended later than at its start.
     """
     last = _read(logs / "ts_log.log")[-_LAST_BYTES:] + _read(logs / "console.log")[-_LAST_BYTES:]
-    if "OutOfMemoryError" in last and code in (1, _OUT_OF_MEMORY):
+    if _HEAP_FULL in last and code in (1, _OUT_OF_MEMORY):
         return "out of memory: Java's heap was full; raise -Xmx in config.properties (vmargs), or send it less at once"
     if taken := _IN_USE.search(last):
         return f"a port in use: {taken.group()}; stop what has it (ss -ltnp), or choose others: PORT=auto"
@@ -49,7 +54,8 @@ def ending(code: int | None, logs: Path, *, was_ready: bool = False) -> str:
     if code is not None and code > _BY_SIGNAL:
         return _killed(code - _BY_SIGNAL)
     if not was_ready:
-        return cause(logs)
+        refused = _OPTIONS.search(_read(logs / "console.log"))
+        return f"Java's options: {refused.group()}" if refused else cause(logs)
     words = [line.strip() for line in _read(logs / "console.log").splitlines() if line.strip()]
     return f"exit code {code}; last words: {words[-1] if words else 'none'}"[:300]
 

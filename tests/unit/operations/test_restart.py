@@ -120,12 +120,19 @@ def test_the_words_of_a_background_server_outlive_starts_that_fail(
         ),
         (0, "", "", "exit code 0; last words: none"),
         (3, "old\n", "", "exit code 3"),
+        (1, "Warning: non-default JVM parameters: -XX:+ExitOnOutOfMemoryError\nx\n", "", "exit code 1; last words: x"),
     ],
 )
 def test_every_end_has_its_cause(tmp_path: Path, code: int, console: str, log: str, expected: str) -> None:
     (tmp_path / "console.log").write_text(console)
     (tmp_path / "ts_log.log").write_text(log)
     assert expected in causes.ending(code, tmp_path, was_ready=True)
+
+
+def test_options_that_java_cannot_follow_are_named(tmp_path: Path) -> None:
+    words = "Unrecognized VM option 'Nonsense'\nError: Could not create the Java Virtual Machine.\nError: Fatal.\n"
+    (tmp_path / "console.log").write_text(words)
+    assert causes.ending(1, tmp_path) == "Java's options: Unrecognized VM option 'Nonsense'"
 
 
 def test_troubles_of_long_ago_are_no_cause(tmp_path: Path) -> None:
