@@ -57,7 +57,7 @@ class HttpTransport:
         name = self._url.host.decode("ascii")
         self._host = f"[{name}]{port}" if ":" in name else f"{name}{port}"
         self._pool = httpcore2.ConnectionPool(
-            ssl_context=ssl.create_default_context(cafile=str(ca_file)) if ca_file else None,
+            ssl_context=_trust(httpcore2, ca_file) if parts.scheme == "https" or ca_file else None,
             # A proxy named in the environment must not stand between this machine and itself.
             proxy=None if host in LOOPBACK else _proxy(httpcore2, parts.scheme, host),
             max_connections=_MOST_CONNECTIONS,
@@ -149,6 +149,12 @@ def _url(core: Any, address: str, target: str) -> Any:
     return core.URL(scheme=parts.scheme, host=host, port=parts.port, target=target)
 
 
+def _trust(core: Any, ca_file: Path | None) -> ssl.SSLContext:
+    """What certificates are held against, read once; httpcore would read the system's for every connection."""
+    context: ssl.SSLContext = ssl.create_default_context(cafile=str(ca_file)) if ca_file else core.default_ssl_context()
+    return context
+
+
 def _proxy(core: Any, scheme: str, host: str) -> Any:
     """The proxy that the environment names for addresses of that kind, or None."""
     proxies = urllib.request.getproxies()
@@ -159,7 +165,8 @@ def _proxy(core: Any, scheme: str, host: str) -> Any:
     try:
         parts = urlsplit(address)
         auth = (unquote(parts.username), unquote(parts.password or "")) if parts.username else None
-        return core.Proxy(_url(core, address, ""), auth=auth)
+        context = _trust(core, None) if parts.scheme == "https" else None
+        return core.Proxy(_url(core, address, ""), auth=auth, ssl_context=context)
     except ValueError as error:
         raise ValueError(f"proxy: got {shown(named)!r}, allowed http://HOST:PORT; mend the environment") from error
 
