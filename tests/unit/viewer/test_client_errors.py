@@ -240,6 +240,25 @@ def test_bare_grpc_codes(name: str, code: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "said", "code", "field"),
+    [
+        ("RESOURCE_EXHAUSTED", "server: got more calls than fit at once, allowed no more now; send it again",
+         "overloaded", "server"),
+        ("UNAVAILABLE", "server: got a server that is starting or gone, allowed one that is ready; send it again",
+         "unavailable", "server"),
+        ("INVALID_ARGUMENT", "body: got more than 64 inputs, allowed at most so many; send fewer", "invalid", "body"),
+        ("INVALID_ARGUMENT", "body: got more than 9 bytes, allowed at most so many; send less", "too_large", "body"),
+        ("INVALID_ARGUMENT", "server: got bytes that are no PredictionsRequest, allowed one; mend it",
+         "bad_request", "server"),
+    ],
+)  # fmt: skip
+def test_what_the_front_says_over_grpc_is_given_as_it_is(name: str, said: str, code: str, field: str) -> None:
+    error = from_grpc(name, said, "host:1", 10, 1.0, retry_after="2" if code == "overloaded" else "")
+    assert (error.code, error.field) == (code, field)
+    assert str(error).startswith(said)
+
+
+@pytest.mark.parametrize(
     "body", [b'{"error": "x"}', b'{"error": {"code": "odd"}}', b'{"error": {"code": "invalid"', b'{"error":']
 )
 def test_bodies_that_only_look_like_an_error(body: bytes) -> None:

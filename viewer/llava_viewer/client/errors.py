@@ -19,6 +19,10 @@ WILL_NOT_HELP_CODES = frozenset({"unauthorized", "not_found"})
 """What a readiness question cannot wait out."""
 _WAITED_OUT_CODES = frozenset({"overloaded", "unavailable", "worker_died"})
 
+_IN_WORDS = re.compile(r"(?P<field>[a-z_]{1,40}): (?P<message>got .+, allowed .+)", re.DOTALL)
+"""What the front before the server says over gRPC, where a status has words and no body."""
+_FRONT_CODES = {"INVALID_ARGUMENT": "bad_request", "RESOURCE_EXHAUSTED": "overloaded", "UNAVAILABLE": "unavailable"}
+_FRONT_ENDS = {"; send less": "too_large", "; send fewer": "invalid"}
 _ERROR_BODY = re.compile(rb'\s*\{\s*"error"\s*:')
 _OVER_SIZE_BYTES = 1 << 20
 """A server's size limit is always above this; a smaller request that was cut off had another cause."""
@@ -121,6 +125,10 @@ def _of_grpc(
     rule = _rule_for(details)
     if rule:
         return RequestError(rule.code, rule.field, rule.message)
+    said = _IN_WORDS.fullmatch(details)
+    if said and code_name in _FRONT_CODES:
+        code = next((code for end, code in _FRONT_ENDS.items() if details.endswith(end)), _FRONT_CODES[code_name])
+        return RequestError(code, said["field"], said["message"])
     if full and code_name in ("RESOURCE_EXHAUSTED", "UNAVAILABLE"):
         return RequestError(
             "overloaded",
