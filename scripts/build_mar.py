@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import fcntl
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -69,11 +70,13 @@ def build(model: str, *, force: bool = False) -> tuple[Path, bool]:
     with as_trouble():
         check_checkpoint(folder, settings, located.cure)
     weights = folder if embed else None
-    with tempfile.TemporaryDirectory(prefix="lgaze-mar-") as scratch:
+    with _one_at_a_time(target.parent), tempfile.TemporaryDirectory(prefix="lgaze-mar-") as scratch:
+        if not force and _stamp_of(target) == stamp:
+            return target, False
         built = _archive(model, content, weights, stamp, Path(scratch))
         import_test(built)
         # Into place in one step: a server that starts meanwhile sees the old archive or the new one.
-        partial = target.with_suffix(".partial.mar")
+        partial = target.with_suffix(f".partial-{os.getpid()}.mar")
         try:
             with writing(MODEL_STORE):
                 shutil.copyfile(built, partial)
@@ -82,6 +85,19 @@ def build(model: str, *, force: bool = False) -> tuple[Path, bool]:
             with contextlib.suppress(OSError):
                 partial.unlink(missing_ok=True)
     return target, True
+
+
+@contextlib.contextmanager
+def _one_at_a_time(folder: Path) -> Iterator[None]:
+    """A second build waits for the first, and then most often finds its archive made."""
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        # Some network file systems lock no folders: there both build, and the later archive stays.
+        with contextlib.suppress(OSError):
+            fcntl.flock(opened, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(opened)
 
 
 def import_test(built: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import build_mar
@@ -65,6 +66,15 @@ def test_a_changed_line_builds_again(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with (root / "llava_wire" / "errors.py").open("a", encoding="utf-8") as file:
         file.write("# one line more\n")
     assert build_mar.build("llava-shapes")[1]
+
+
+def test_of_two_builds_at_once_one_builds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _elsewhere(monkeypatch, tmp_path)
+    with ThreadPoolExecutor(2) as pool:
+        both = list(pool.map(build_mar.build, ["llava-shapes"] * 2))
+    target = tmp_path / "llava-shapes.mar"
+    assert sorted(both) == [(target, False), (target, True)]
+    assert list(tmp_path.glob("*.mar")) == [target]
 
 
 def test_code_that_cannot_be_imported_keeps_the_old_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
