@@ -6,6 +6,7 @@ Flow: config.properties + "auto" or a first port -> `Ports` -> the properties th
 from __future__ import annotations
 
 import contextlib
+import random
 import re
 import socket
 from dataclasses import asdict, dataclass, replace
@@ -15,6 +16,9 @@ from urllib.parse import urlsplit
 from servekit.paths import CONFIG, Trouble, shown
 
 _HTTP_KEYS = {"http": "inference_address", "management": "management_address", "metrics": "metrics_address"}
+_OUTGOING = Path("/proc/sys/net/ipv4/ip_local_port_range")
+_USUAL_OUTGOING = 32768
+_LOWEST_FREE = 10_000
 _GRPC_KEYS = {"grpc": "grpc_inference", "grpc_management": "grpc_management"}
 
 
@@ -114,8 +118,20 @@ def _configured(properties: dict[str, str]) -> Ports:
 
 
 def _free_ports(host: str, count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind((host, 0))
-        return [probe.getsockname()[1] for probe in probes]
+    """Below the ports that the system gives to outgoing connections: one of those could take it before Java does."""
+    free: list[int] = []
+    for port in random.sample(range(_LOWEST_FREE, _first_outgoing()), 100 * count):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind((host, port))
+            free.append(port)
+        if len(free) == count:
+            return free
+    raise Trouble(f"ports: got no {count} free ones from {_LOWEST_FREE} on, allowed five; name the first: PORT=9100")
+
+
+def _first_outgoing() -> int:
+    try:
+        first = int(_OUTGOING.read_text("ascii").split()[0])
+    except (OSError, ValueError, IndexError):
+        first = _USUAL_OUTGOING
+    return first if first >= _LOWEST_FREE + 1000 else 65536
