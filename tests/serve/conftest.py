@@ -16,6 +16,7 @@ from servekit.tls import Tls
 
 from support.asking import MODEL, Asker
 from support.pictures import scene_bytes
+from support.starting import NAME, SERVE
 
 
 @pytest.fixture(scope="session")
@@ -32,6 +33,14 @@ def asker(built_archive: Path) -> Iterator[Asker]:
         yield one
         one.close()
     shutil.rmtree(run_folder(server.state.name), ignore_errors=True)
+
+
+@pytest.fixture
+def nothing_left() -> Iterator[None]:
+    """Whatever a test of `serve.py` did, its server is gone afterwards."""
+    yield
+    subprocess.run([*SERVE, "--stop", "--name", NAME], check=False, capture_output=True, timeout=120)
+    shutil.rmtree(run_folder(NAME), ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -1,67 +1,18 @@
-"""Records survive the way to bytes and back; damaged and hostile files end in one typed error."""
+"""Records survive the way to bytes and back; files that are no whole record end in one typed error."""
 
 from __future__ import annotations
 
 import io
 import json
 import random
-import re
 import zipfile
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
-from llava_wire import Record, RecordError, container, decode, encode
-from support.synthetic import make_record
-
-Members = dict[str, bytes]
-
-
-def small(**changes: Any) -> Record:
-    """A record of a few kilobytes: two words, two views, no picture."""
-    settings: dict[str, Any] = {"words": ("A", " red"), "reductions": ("layers_heads",), "pairs": [(0, 1), (1, 2)]}
-    return make_record(**{**settings, "with_picture": False, **changes})
-
-
-def members_of(data: bytes) -> Members:
-    """The members of a record file, in order."""
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        return {name: archive.read(name) for name in archive.namelist()}
-
-
-def packed(members: Members) -> bytes:
-    """A sound zip of any members."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, data in members.items():
-            archive.writestr(name, data)
-    return buffer.getvalue()
-
-
-def with_json(change: Callable[[dict[str, Any]], object]) -> bytes:
-    """A small record whose record.json was changed; everything else is sound."""
-    members = members_of(encode(small()))
-    document = json.loads(members["record.json"])
-    change(document)
-    return packed({**members, "record.json": json.dumps(document).encode()})
-
-
-def npy(array: np.ndarray, **options: Any) -> bytes:
-    """An array as an .npy file."""
-    buffer = io.BytesIO()
-    np.save(buffer, array, **options)
-    return buffer.getvalue()
-
-
-def reason_of(data: bytes) -> str:
-    """The reason for which `decode` refuses these bytes; the message must say what is allowed."""
-    with pytest.raises(RecordError) as caught:
-        decode(data)
-    assert "got" in str(caught.value)
-    assert "allowed" in str(caught.value) or "disagree" in str(caught.value)
-    return caught.value.reason
+from llava_wire import RecordError, container, decode, encode
+from support.archives import members_of, npy, packed, reason_of, small, with_json
 
 
 @pytest.mark.parametrize("precision", ["uint8", "float16", "float32"])
@@ -230,132 +181,3 @@ def test_a_small_file_cannot_ask_for_a_huge_grid_or_array() -> None:
     members = members_of(encode(small()))
     header = npy(np.zeros((2, 2), np.uint8)).replace(b"(2, 2), ", b"(1000000000000,), ")
     assert reason_of(packed({**members, "views/0/maps.npy": header})) == "invalid"
-
-
-ARRAYS = ["patch_rects.npy", *(f"views/{i}/{name}.npy" for i in (0, 1) for name in ("maps", "scales", "shares"))]
-
-
-DAMAGES = ("gone", "empty", "cut", "text", "dtype", "shape", "order", "longer", "pickle")
-
-
-@pytest.mark.parametrize(
-    ("name", "damage"),
-    # One axis has one order.
-    [(name, damage) for name in ARRAYS for damage in DAMAGES if (name, damage) != ("views/0/scales.npy", "order")],
-)
-def test_damaged_arrays(name: str, damage: str) -> None:
-    members = members_of(encode(small()))
-    array = np.load(io.BytesIO(members[name]))
-    replacement = {
-        "empty": b"",
-        "cut": members[name][:-1],
-        "text": b"not an array",
-        "dtype": npy(array.astype(">i8")),
-        "shape": npy(array[:-1]),
-        "order": npy(np.asfortranarray(array)),
-        "longer": members[name] + b"x",
-        "pickle": npy(np.array([{"a": 1}], dtype=object), allow_pickle=True),
-    }
-    if damage == "gone":
-        del members[name]
-    else:
-        members[name] = replacement[damage]
-    assert reason_of(packed(members)) == "invalid"
-
-
-@pytest.mark.parametrize("name", ["scales", "shares"])
-def test_numbers_in_arrays_are_finite(name: str) -> None:
-    members = members_of(encode(small()))
-    array = np.load(io.BytesIO(members[f"views/0/{name}.npy"])).copy()
-    array.flat[0] = np.nan
-    assert reason_of(packed({**members, f"views/0/{name}.npy": npy(array)})) == "invalid"
-
-
-@pytest.mark.parametrize(
-    ("name", "row", "message"),
-    [
-        ("shares", (5, -4, 0, 0), r"views/0/shares.npy: got 5, allowed -0.001 to 1.001"),
-        ("shares", (-0.1, 0.5, 0.3, 0.3), r"views/0/shares.npy: got -0.1, allowed"),
-        ("shares", (0.1, 0.1, 0.1, 0.1), r"views/0/shares.npy, sum of bos, .*: got 0.4, allowed 0.99 to 1.01"),
-        ("scales", -1, r"views/0/scales.npy: got -1, allowed 0 or more"),
-        ("maps", -0.5, r"views/0/maps.npy: got -0.5, allowed 0 to 1.001"),
-        ("maps", 7, r"views/0/maps.npy: got 7, allowed 0 to 1.001"),
-    ],
-)
-def test_numbers_that_no_attention_gives_are_refused(name: str, row: object, message: str) -> None:
-    members = members_of(encode(small(precision="float32")))
-    array = np.load(io.BytesIO(members[f"views/0/{name}.npy"])).copy()
-    array[0] = row
-    with pytest.raises(RecordError, match=message):
-        decode(packed({**members, f"views/0/{name}.npy": npy(array)}))
-
-
-@pytest.mark.parametrize("place", ["", ".top[0]"])
-def test_a_log_probability_is_not_above_0(place: str) -> None:
-    def change(document: dict[str, Any]) -> None:
-        token = document["tokens"][1]
-        (token["top"][0] if place else token)["logprob"] = 0.5
-
-    with pytest.raises(RecordError, match=rf"record.json.tokens\[1\]{re.escape(place)}.logprob: got 0.5, allowed"):
-        decode(with_json(change))
-
-
-def test_rectangles_must_follow_from_the_geometry() -> None:
-    members = members_of(encode(small()))
-    rects = np.load(io.BytesIO(members["patch_rects.npy"])) + 1.0
-    assert reason_of(packed({**members, "patch_rects.npy": npy(rects)})) == "invalid"
-
-
-CHANGES: dict[str, Callable[[dict[str, Any]], object]] = {
-    "no geometry": lambda d: d.pop("geometry"),
-    "geometry is a list": lambda d: d.update(geometry=[]),
-    "step without size": lambda d: d["geometry"]["steps"][0].pop("width_px"),
-    "step of size 0": lambda d: d["geometry"]["steps"][0].update(width_px=0),
-    "step of text": lambda d: d["geometry"]["steps"][0].update(width_px="9"),
-    "offset of half a px": lambda d: d["geometry"]["steps"][-1].update(left_px=0.5),
-    "step unknown": lambda d: d["geometry"]["steps"][0].update(op="rotate"),
-    "too many steps": lambda d: d["geometry"].update(steps=d["geometry"]["steps"] * 99),
-    "no rows": lambda d: d["geometry"].update(rows=0),
-    "rows of float": lambda d: d["geometry"].update(rows=8.0),
-    "no views": lambda d: d.update(views=[]),
-    "views is an object": lambda d: d.update(views={}),
-    "two views of one name": lambda d: d["views"][1].update(name=d["views"][0]["name"]),
-    "axis unknown": lambda d: d["views"][0].update(axes=["time", "row", "col"]),
-    "axis twice": lambda d: d["views"][0].update(axes=["query", "query", "row", "col"]),
-    "axes turned": lambda d: d["views"][0].update(axes=["query", "col", "row"]),
-    "precision unknown": lambda d: d["views"][0].update(precision="int4"),
-    "one token less": lambda d: d["tokens"].pop(),
-    "one query less": lambda d: d["queries"].pop(),
-    "query of no token": lambda d: d["queries"][0].update(token=99),
-    "query of a negative token": lambda d: d["queries"][0].update(token=-1),
-    "kind unknown": lambda d: d["queries"][0].update(kind="image"),
-    "pieces lost": lambda d: d["prompt"]["pieces"].pop(),
-    "texts lost": lambda d: d["prompt"].update(texts=["What"]),
-    "image tokens past the end": lambda d: d["prompt"].update(image_count=1000),
-    "image tokens before the start": lambda d: d["prompt"].update(image_start=-1),
-    "picture of no width": lambda d: d["image"].update(width_px=0),
-    "logprob is text": lambda d: d["tokens"][0].update(logprob="-1"),
-    "logprob without end": lambda d: d["tokens"][0].update(logprob=10**400),
-    "id is true": lambda d: d["tokens"][0].update(id=True),
-    "answer is gone": lambda d: d.pop("answer"),
-    "tokens is null": lambda d: d.update(tokens=None),
-}
-
-
-@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
-def test_impossible_facts(change: Callable[[dict[str, Any]], object]) -> None:
-    assert reason_of(with_json(change)) == "invalid"
-
-
-@pytest.mark.parametrize("text", [b"", b"{", b"[]", b"\xff", b"[" * 100_000, b'{"a": NaN}', b"9" * 5000])
-@pytest.mark.parametrize("name", ["record.json", "run.json"])
-def test_damaged_json(name: str, text: bytes) -> None:
-    members = members_of(encode(small()))
-    assert reason_of(packed({**members, name: text})) == "invalid"
-
-
-def test_two_members_of_one_name() -> None:
-    buffer = io.BytesIO(encode(small()))
-    with zipfile.ZipFile(buffer, "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
-        archive.writestr("record.json", b"{}")
-    assert reason_of(buffer.getvalue()) == "invalid"
