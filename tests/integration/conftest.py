@@ -28,14 +28,23 @@ def engine() -> Engine:
     return Engine.load(STORE / "llava-shapes", device="cpu", dtype="float32")
 
 
-@pytest.fixture(scope="session", params=["static", "compiled"])
+# Each shape takes most of half a minute to compile: every run compiles one, `compiled_engine`.
+KINDS = ["static", pytest.param("compiled", marks=pytest.mark.long)]
+
+
+@pytest.fixture(scope="session", params=KINDS)
 def static_engine(request: pytest.FixtureRequest, engine: Engine) -> Engine:
     """The shipped model decoding on static buffers, uncompiled and compiled; batches of 1 and up to 4."""
     return on_static_buffers(engine, request.param)
 
 
-# Another shape to compile takes most of a minute; the shipped model's is compiled in every run.
-@pytest.fixture(scope="session", params=["static", pytest.param("compiled", marks=pytest.mark.long)])
+@pytest.fixture(scope="session")
+def compiled_engine(engine: Engine) -> Engine:
+    """The shipped model with one compiled shape, for a batch of 1."""
+    return on_static_buffers(engine, "compiled", batches=(1,))
+
+
+@pytest.fixture(scope="session", params=KINDS)
 def static_grouped(
     request: pytest.FixtureRequest, grouped: tuple[Engine, LlavaForConditionalGeneration]
 ) -> tuple[Engine, LlavaForConditionalGeneration]:
@@ -43,11 +52,11 @@ def static_grouped(
     return on_static_buffers(grouped[0], request.param), grouped[1]
 
 
-def on_static_buffers(engine: Engine, name: str) -> Engine:
+def on_static_buffers(engine: Engine, name: str, batches: tuple[int, ...] = (1, 4)) -> Engine:
     """The same model with static buffers; skips without a C++ compiler when they are to be compiled."""
     if name == "compiled" and shutil.which(os.environ.get("CXX", "g++")) is None:
         pytest.skip("no C++ compiler: torch.compile needs one on the CPU")
-    decoder = StaticDecoder(engine.loaded, (1, 4), (128,), compiled=name == "compiled")
+    decoder = StaticDecoder(engine.loaded, batches, (128,), compiled=name == "compiled")
     decoder.warm_up()
     return Engine(engine.loaded, engine.settings, decoder)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from llava_handler import LlavaHandler
@@ -100,11 +100,20 @@ def items_of(engine: Engine) -> tuple[Item, ...]:
     return (*GOOD, *replays, *BAD, mismatched)
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(chosen=st.lists(st.integers(0, CHOICES - 1), min_size=2, max_size=8))
-@example(chosen=list(range(CHOICES)))
-@example(chosen=[0, 0, 8, 0, 7, 7, 8])
-def test_each_item_has_its_own_outcome(engine: Engine, chosen: list[int]) -> None:
+@pytest.mark.parametrize("count", [25, pytest.param(100, marks=pytest.mark.long)])
+def test_each_item_has_its_own_outcome(engine: Engine, count: int) -> None:
+    @settings(max_examples=count, deadline=None)
+    @given(chosen=st.lists(st.integers(0, CHOICES - 1), min_size=2, max_size=8))
+    @example(chosen=list(range(CHOICES)))
+    @example(chosen=[0, 0, 8, 0, 7, 7, 8])
+    def each_has_its_own(chosen: list[int]) -> None:
+        ask_together(engine, chosen)
+
+    each_has_its_own()
+
+
+def ask_together(engine: Engine, chosen: list[int]) -> None:
+    """One batch: each answer is the one that its item gets alone, each refusal has the item's status."""
     items = items_of(engine)
     assert len(items) == CHOICES
     bodies, context = answers(engine, [items[number] for number in chosen])

@@ -125,6 +125,7 @@ def test_weights_that_do_not_fit_are_refused_at_load_with_both_numbers(monkeypat
         Engine.load(ROOT / "model_store" / "llava-shapes", device="cpu")
 
 
+@pytest.mark.long
 def test_a_real_address_space_limit():
     """The MLP of this model is so wide that a prefill takes hundreds of MB; the process gets less, then enough."""
     process = subprocess.run(

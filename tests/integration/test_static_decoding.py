@@ -85,6 +85,17 @@ def test_what_fits_no_bucket_takes_the_growing_cache(static_engine, pictures):
 
 
 def test_requests_of_every_kind_compile_nothing_after_the_warm_up(static_engine, pictures):
+    check_nothing_is_compiled(static_engine, pictures, (1, 2, 3))
+
+
+def test_a_compiled_step_is_exact_and_compiled_once(compiled_engine, eager, pictures):
+    [record] = check(compiled_engine, eager, pictures[:1], PROMPTS[:1])
+    assert record.run["decoder"] == "compiled"
+    check_nothing_is_compiled(compiled_engine, pictures, (1,))
+
+
+def check_nothing_is_compiled(engine: Engine, pictures: list[bytes], counts: tuple[int, ...]) -> None:
+    """Requests with other options, in batches of these sizes."""
     from torch._dynamo.utils import counters
 
     before = (counters["stats"]["unique_graphs"], dict(counters["graph_break"]))
@@ -94,8 +105,8 @@ def test_requests_of_every_kind_compile_nothing_after_the_warm_up(static_engine,
         {"rows": "both", "views": [{"name": "a", "layers": [1]}, {"name": "b", "heads": [[0, 1], [3, 3]]}]},
         {"temperature": 1.0, "seed": 1, "top_k": 4},
     ):
-        for count in (1, 2, 3):
-            run(static_engine, pictures[:count], PROMPTS[:count], options)
+        for count in counts:
+            run(engine, pictures[:count], PROMPTS[:count], options)
     assert (counters["stats"]["unique_graphs"], dict(counters["graph_break"])) == before
     assert not counters["graph_break"]
 

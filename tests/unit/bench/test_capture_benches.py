@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
+import types
 
 import bench_capture
 import bench_memory
@@ -99,12 +102,23 @@ def test_footprints_count_what_is_kept(model):
     assert plain.peak >= 0
 
 
-def test_memory_is_measured_in_processes_of_their_own(tmp_path):
+@pytest.mark.parametrize("own", [False, pytest.param(True, marks=pytest.mark.long)])
+def test_memory_is_measured_in_processes_of_their_own(tmp_path, monkeypatch, own):
+    if not own:
+        monkeypatch.setattr(bench_memory, "subprocess", types.SimpleNamespace(run=in_this_process, PIPE=None))
     words = ["--shape", SHAPE, "--prompt", str(PROMPT), "--steps", "4", "--ways", "plain", "reduced"]
     assert bench_memory.main([*words, "--out", str(tmp_path / "m.json")]) == 0
     result = read(tmp_path / "m.json")
     assert result.raw["reduced"]["retained"] < result.raw["eager"]["retained"] / 50
     assert result.raw["plain"]["retained"] == 0
+
+
+def in_this_process(words: list[str], **_: object) -> types.SimpleNamespace:
+    """What a process of its own would print, without its start."""
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        code = bench_memory.main(words[2:])
+    return types.SimpleNamespace(returncode=code, stdout=printed.getvalue())
 
 
 def test_capture_adds_one_operation_to_each_layer_of_a_step(tmp_path):

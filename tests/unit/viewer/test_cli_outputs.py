@@ -144,13 +144,13 @@ def test_every_file_made_from_records_spares_its_inputs(here: Path, capsys: Capt
         (["index", "."], "index.cache.json", "JSON"),
         (["export", "run.npz", "-o", ".", "--as", "npz"], "numbers.npz", "a record"),
         (["export", "run.npz", "-o", ".", "--as", "csv"], "numbers.csv", "a PNG picture"),
-        (["export", "run.npz", "-o", ".", "--as", "gif"], "answer.gif", "text"),
+        (["export", "run.npz", "-o", ".", "--as", "gif", "--dpi", "72"], "answer.gif", "text"),
         (["export", "run.npz", "-o", "."], "log.txt", "a record"),
         (["export", "run.npz", "-o", "."], "log.txt", "text"),
         (["export", "run.npz", "-o", "."], "step_0.png", "a PNG picture"),
         (["export", "run.npz", "-o", ".", "--as", "csv"], "numbers.csv", "text"),
-        (["export", "run.npz", "-o", ".", "--as", "apng"], "answer.png", "a PNG picture"),
-        (["export", "run.npz", "-o", ".", "--as", "gif"], "answer.gif", "a GIF picture"),
+        (["export", "run.npz", "-o", ".", "--as", "apng", "--dpi", "72"], "answer.png", "a PNG picture"),
+        (["export", "run.npz", "-o", ".", "--as", "gif", "--dpi", "72"], "answer.gif", "a GIF picture"),
         (["export", "run.npz", "-o", ".", "--as", "sheet-svg"], "sheet.svg", "an SVG picture"),
         (["render", "run.npz", "-o", "out.html"], "out.html", "a comparison"),
         (["render", "run.npz", "-o", "out.html"], "out.html", "an index of runs"),
@@ -191,7 +191,7 @@ def test_what_the_command_wrote_it_replaces_without_force(
         ["render", "run.npz"],
         ["compare", "run.npz", "other.npz"],
         ["index", "."],
-        ["export", "run.npz", "-o", "made", "--as", every],
+        ["export", "run.npz", "-o", "made", "--as", every, "--dpi", "72"],
     ]
     for command in commands + commands:
         assert main(command) == 0, capsys.readouterr().err
@@ -259,7 +259,7 @@ def test_the_content_tells_the_kind(tmp_path: Path, data: bytes, kind: str) -> N
 
 
 def test_what_is_written_is_known_again(tmp_path: Path) -> None:
-    shown = show(RECORD)
+    shown = show(RECORD, look=export.Look(width_mm=60, dpi=72))
     drawing = export.figure(shown, shown.item())
     made: dict[str, Callable[[Path], object]] = {
         files.PNG: lambda path: export.write_png(drawing, path, 72),

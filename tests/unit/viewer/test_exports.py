@@ -171,14 +171,14 @@ def test_hostile_text_stays_text(tmp_path: Path) -> None:
     assert all(text.startswith('"') for text in texts), "no cell is a formula to a spreadsheet"
     assert HOSTILE in {json.loads(text) for text in texts}
     out = tmp_path / "out"
-    assert main(["export", str(_saved(record, tmp_path)), "-o", str(out), "--as", "png,sheet,gif"]) == 0
+    assert main(["export", str(_saved(record, tmp_path)), "-o", str(out), "--as", "png,sheet,gif", "--dpi", "72"]) == 0
     assert {path.parent for path in out.rglob("*")} == {out}
 
 
 @pytest.mark.parametrize("breaks", ["\n", "\r\n\n", "\x85", "\u2029"], ids=ascii)
 def test_an_answer_of_several_paragraphs_is_drawn(tmp_path: Path, breaks: str) -> None:
     record = make_record(words=("A", f" red{breaks}dot", "."), reductions=("layers_heads", "all"))
-    shown = export.show(record)
+    shown = export.show(record, look=export.Look(width_mm=60, dpi=72))
     assert len(export.export_overlays(record, tmp_path)) == 4
     assert len(export.export_overlays(record, tmp_path, view="all")) == 1
     for number in range(4):

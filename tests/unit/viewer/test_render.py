@@ -142,10 +142,10 @@ def test_the_picture_can_be_left_out() -> None:
 
 
 def test_a_large_picture_is_scaled_down() -> None:
-    noise = np.random.default_rng(0).integers(0, 256, (1500, 2000, 3), np.uint8)
+    noise = np.random.default_rng(0).integers(0, 256, (375, 500, 3), np.uint8)
     buffer = io.BytesIO()
-    PillowImage.fromarray(noise).resize((4000, 3000)).save(buffer, "JPEG", quality=95)
-    record = make_record(width_px=4000, height_px=3000, with_picture=False, reductions=("layers_heads",))
+    PillowImage.fromarray(noise).resize((2400, 1800)).save(buffer, "JPEG", quality=95)
+    record = make_record(width_px=2400, height_px=1800, with_picture=False, reductions=("layers_heads",))
     page = render_report(record, picture=("picture.jpg", buffer.getvalue()))
     found = re.search(r'id="photo" href="data:image/jpeg;base64,([^"]+)', page)
     assert found
