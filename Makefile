@@ -19,6 +19,7 @@ PY := $(BIN)/python
 READY := $(VENV)/.ready
 SERVER_NAME = --name $(NAME)
 CODE := handler viewer scripts tests
+SHARED_OUT := --numprocesses 2 --dist loadgroup --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help setup download mar serve stop ping token demo demo-model report estimate test test-all test-gpu gpu bench soak drill fuzz \
@@ -89,12 +90,12 @@ demo-model: $(READY) ## Train the small model again into out/llava-shapes (one t
 	$(PY) scripts/train_demo_model.py --out out/llava-shapes $(ARGS)
 
 ##@ Check
-test: $(READY) ## Run the tests that this machine can run, but for the long ones
-	$(PY) -m pytest tests -m 'not long' $(ARGS)
+test: $(READY) ## Run the tests that this machine can run, but for the long ones (ARGS=-n0: in one process)
+	$(PY) -m pytest tests -m 'not long' $(SHARED_OUT) $(ARGS)
 
 test-all: $(READY) ## Run the long tests too, and keep the output in out/test-all.log
 	@mkdir -p out
-	@{ $(PY) -m pytest tests --durations=40 $(ARGS); echo $$? > out/test-all.code; } 2>&1 | tee out/test-all.log; \
+	@{ $(PY) -m pytest tests --durations=40 $(SHARED_OUT) $(ARGS); echo $$? > out/test-all.code; } 2>&1 | tee out/test-all.log; \
 		exit "$$(cat out/test-all.code)"
 
 test-gpu: $(READY) ## Run the tests that need a GPU

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -39,6 +40,30 @@ def _program(*names: str) -> str:
     return found
 
 
+class _Resting:
+    """Playwright's loop between two tests."""
+
+    loop: asyncio.AbstractEventLoop | None = None
+
+    @classmethod
+    def wake(cls) -> None:
+        if cls.loop is not None:
+            asyncio._set_running_loop(cls.loop)
+
+    @classmethod
+    def rest(cls) -> None:
+        cls.loop = asyncio._get_running_loop()
+        asyncio._set_running_loop(None)
+
+
+@pytest.fixture(autouse=True)
+def loop_at_rest() -> Iterator[None]:
+    """Playwright marks its loop as the thread's running one for good; other tests of this process run their own."""
+    _Resting.wake()
+    yield
+    _Resting.rest()
+
+
 @pytest.fixture(scope="session")
 def firefox() -> str:
     """The program of Firefox."""
@@ -52,6 +77,7 @@ def chromium() -> Iterator[Any]:
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=found, args=ARGUMENTS, headless=True)
         yield browser
+        _Resting.wake()
         browser.close()
 
 

@@ -174,7 +174,7 @@ def test_a_deadline_ends_a_beam_search(grouped, pictures):
     slow, _ = grouped
     hook = slow.loaded.model.register_forward_pre_hook(lambda *_: time.sleep(0.005))
     try:
-        record = ask(slow, pictures[:1], {"num_beams": 2, "max_new_tokens": 200, "deadline_ms": 300})[0]
+        record = ask(slow, pictures[:1], {"num_beams": 2, "max_new_tokens": 200, "deadline_ms": 600})[0]
     finally:
         hook.remove()
     assert record.facts.finish_reason == "deadline"

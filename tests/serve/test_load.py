@@ -22,13 +22,14 @@ from llava_server.request import GenerateRequest
 from llava_viewer.client import Client, RequestError
 from llava_wire import Record
 from soaking.cases import difference
-from support.asking import MODEL, Asker
+from support.asking import MODEL, Asker, a_quarter_ms
 from support.pictures import scene_bytes
 
 pytestmark = pytest.mark.serve
 CLIENTS = 200
 QUEUE = 8
 LONG = {"max_new_tokens": 256, "temperature": 100.0, "seed": 4}
+LONGER = {**LONG, "num_return_sequences": 8}
 PROMPTS = ("What color is the square?", "How many?", "Describe the image.", "Is there a blue square?")
 
 
@@ -52,8 +53,9 @@ def truths(picture: bytes) -> dict[str, Record]:
 
 
 def ask_all(asker: Asker, picture: bytes, truths: dict[str, Record], retry_s: float) -> Counter[str]:
-    """The outcomes of `CLIENTS` clients with connections of their own, all at the same moment."""
-    gate = threading.Barrier(CLIENTS)
+    """The outcomes of `CLIENTS` clients with connections of their own, all at the moment when a long request begins."""
+    held = ThreadPoolExecutor(1)
+    gate = threading.Barrier(CLIENTS, action=lambda: held.submit(asker.form, picture, "Hello?", LONGER))
 
     def one(number: int) -> str:
         key_file, prompt = Path(asker.state.key_file), PROMPTS[number % len(PROMPTS)]
@@ -68,7 +70,9 @@ def ask_all(asker: Asker, picture: bytes, truths: dict[str, Record], retry_s: fl
             return difference(record, truths[prompt]) or "right"
 
     with ThreadPoolExecutor(CLIENTS) as pool:
-        return Counter(pool.map(one, range(CLIENTS)))
+        outcomes = Counter(pool.map(one, range(CLIENTS)))
+    held.shutdown()
+    return outcomes
 
 
 def test_200_clients_get_answers_or_come_back_later(
@@ -91,7 +95,7 @@ def test_200_patient_clients_are_all_answered(small_queue: Asker, picture: bytes
 def test_a_deadline_ends_the_work_and_frees_the_worker(asker: Asker, picture: bytes) -> None:
     whole = asker.form(picture, "Hello?", LONG).record()
     assert whole.facts.finish_reason == "length"
-    cut = asker.form(picture, "Hello?", {**LONG, "deadline_ms": 60}).record()
+    cut = asker.form(picture, "Hello?", {**LONG, "deadline_ms": a_quarter_ms(whole)}).record()
     assert cut.facts.finish_reason == "deadline"
     ids = [token.id for token in cut.tokens]
     assert ids == [token.id for token in whole.tokens][: len(ids)]

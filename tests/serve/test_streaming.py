@@ -16,7 +16,7 @@ import pytest
 from llava_viewer.cli import main
 from llava_viewer.client import Client, RequestError, StreamedToken
 from llava_wire import Record, encode
-from support.asking import MODEL, NPZ, Asker
+from support.asking import MODEL, NPZ, Asker, a_quarter_ms
 
 pytestmark = pytest.mark.serve
 PROMPT = "Describe the image."
@@ -91,8 +91,9 @@ def test_never_over_grpc(asker: Asker, picture: bytes) -> None:
     assert asker.workers() == before
 
 
-def test_a_deadline_ends_a_stream_with_a_record(client: Client, picture: bytes) -> None:
-    *tokens, record = client.stream(picture, "Hello?", {**LONG, "deadline_ms": 150})
+def test_a_deadline_ends_a_stream_with_a_record(asker: Asker, client: Client, picture: bytes) -> None:
+    deadline_ms = a_quarter_ms(asker.form(picture, "Hello?", LONG).record())
+    *tokens, record = client.stream(picture, "Hello?", {**LONG, "deadline_ms": deadline_ms})
     assert isinstance(record, Record)
     assert record.facts.finish_reason == "deadline"
     assert 0 < len(tokens) == len(record.tokens) < 256

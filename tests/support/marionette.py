@@ -38,9 +38,8 @@ class Firefox:
     """
 
     def __init__(self, program: str, profile: Path, *, scripts: bool) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
-        preferences = {"marionette.port": port, "javascript.enabled": scripts}
+        # Port 0: a free one, which Firefox names in a file of its profile.
+        preferences = {"marionette.port": 0, "javascript.enabled": scripts}
         lines = [f"user_pref({json.dumps(name)}, {json.dumps(value)});\n" for name, value in preferences.items()]
         (profile / "user.js").write_text("".join(lines))
         self._process = subprocess.Popen(
@@ -51,7 +50,7 @@ class Firefox:
         )
         self._number = 0
         try:
-            self._socket = self._connect(port)
+            self._socket = self._connect(profile / "MarionetteActivePort")
             self._read()  # the greeting
             self._ask("WebDriver:NewSession", {"capabilities": {"alwaysMatch": {"pageLoadStrategy": "normal"}}})
         except BaseException:
@@ -92,12 +91,12 @@ class Firefox:
             before = shot
         return np.asarray(PillowImage.open(io.BytesIO(base64.b64decode(shot))).convert("RGB")).astype(int)
 
-    def _connect(self, port: int) -> socket.socket:
+    def _connect(self, named: Path) -> socket.socket:
         ends = time.monotonic() + _START_S
         while True:
             try:
-                return socket.create_connection(("127.0.0.1", port), timeout=_ANSWER_S)
-            except ConnectionRefusedError:
+                return socket.create_connection(("127.0.0.1", int(named.read_text())), timeout=_ANSWER_S)
+            except (FileNotFoundError, ValueError, ConnectionRefusedError):
                 assert self._process.poll() is None, "Firefox ended"
                 assert time.monotonic() < ends, "Firefox does not listen"
                 time.sleep(0.1)
