@@ -23,7 +23,7 @@ from support.hostile_grpc import GRPC
 from support.hostile_http import HTTP, Case
 from support.synthetic import make_picture
 
-SLACK_S = 2.0
+SLACK_S = 8.0
 """For threads that wait for a processor. What goes on without end goes on for 20 s."""
 ALLOWED_MIB = 4
 LARGE_BYTES = 16 << 20
