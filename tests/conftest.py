@@ -1,4 +1,4 @@
-"""How the tests are shared out when several processes run them (`make test` uses two).
+"""How the tests are shared out when several processes run them (`make test` uses two), and leave busy machines time.
 
 Flow: collected tests -> what takes long first -> units that one process runs in order: a module, or, over module
 borders, the tests that share something dear (the session's server, compiled models).
@@ -6,6 +6,7 @@ borders, the tests that share something dear (the session's server, compiled mod
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,14 @@ PROCESSES = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 if PROCESSES > 1:
     # Two processes, two cores: more threads would wait for each other. Read when torch is imported.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A machine that is lent for its GPU may lack hypothesis.
+with contextlib.suppress(ImportError):
+    from hypothesis import HealthCheck, settings
+
+    # On a busy machine examples take what they take.
+    settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("any machine")
 
 _SHARED = {"asker": "server", "static_engine": "static", "static_grouped": "static"}
 """Fixtures of the whole session that are dear to make, and the unit of the tests that use them."""
