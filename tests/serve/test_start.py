@@ -32,7 +32,7 @@ def test_background_beside_another_server_and_stop(asker: Asker, picture: bytes)
     assert state.status == "ready"
     assert state.http in started.stdout
     assert state.grpc in started.stdout
-    assert len(processes(state)) == 3
+    assert len(processes(state)) == 4  # TorchServe's launcher, Java, the worker, the front
     second = Asker(state)
     assert second.form(picture, "How many?").lasting() == asker.form(picture, "How many?").lasting()
     assert second.workers() != asker.workers()
