@@ -32,6 +32,17 @@ def kind_of(command: list[str]) -> Kind | None:
     return None
 
 
+class Others:
+    """How many cores processes that are neither this one nor below it take, from now on."""
+
+    def __init__(self) -> None:
+        self._begin, self._before_s = time.monotonic(), _others_s()
+
+    def cores(self) -> float:
+        """The mean until now."""
+        return round(max(0.0, _others_s() - self._before_s) / (time.monotonic() - self._begin), 2)
+
+
 class Census(threading.Thread):
     """Samples the processes below one pid, and itself, until it is stopped.
 
@@ -94,6 +105,16 @@ class Census(threading.Thread):
             process = psutil.Process(self._root)
             return [process, *process.children(recursive=True)]
         return []
+
+
+def _others_s() -> float:
+    """Seconds of CPU that everything else on the machine has taken."""
+    machine, own_s = psutil.cpu_times(), 0.0
+    for process in [psutil.Process(), *psutil.Process().children(recursive=True)]:
+        with contextlib.suppress(psutil.Error):
+            # Those that have ended are in the times of whoever waited for them.
+            own_s += sum(process.cpu_times()[:4])
+    return float(machine.user + machine.nice + machine.system + machine.irq + machine.softirq - own_s)
 
 
 def _runs(process: psutil.Process) -> bool:

@@ -5,6 +5,7 @@ Flow: the raw numbers of all runs of one load -> `Pressed` -> `failures`: one li
 
 from __future__ import annotations
 
+import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -42,6 +43,7 @@ class Run:
         recovered_s: seconds after the load until the model answered over both transports; None when it did not.
         log_bytes: by how much the logs without an end grew.
         pings: seconds from the start and the exit code of `make ping`.
+        others_cores: how many cores everything else on the machine took meanwhile.
     """
 
     load: list[Seen] = field(default_factory=list)
@@ -53,6 +55,7 @@ class Run:
     recovered_s: float | None = 0.0
     log_bytes: int = 0
     pings: list[tuple[float, int]] = field(default_factory=list)
+    others_cores: float = 0.0
 
     def plain(self) -> dict[str, Any]:
         """For JSON: raw, but for the many senders of a load, which are counted by word with their slowest."""
@@ -123,6 +126,7 @@ class Pressed:
             "ended": self.ended(),
             "peaks_mb": {kind: max(run.peaks_mb.get(kind, 0.0) for run in self.runs) for kind in self.ended()},
             "log_bytes": sum(run.log_bytes for run in self.runs),
+            "others_cores": round(statistics.mean(run.others_cores for run in self.runs), 2),
             "raw": [run.plain() for run in self.runs],
         }
 

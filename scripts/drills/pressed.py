@@ -19,7 +19,7 @@ from servekit.paths import ROOT
 from servekit.state import ServerState
 
 from crowding.loads import LOADS
-from crowding.processes import Census
+from crowding.processes import Census, Others
 from crowding.replies import Seen
 from crowding.served import Served
 from drills.beside import Beside
@@ -90,7 +90,7 @@ def press_worker(model: str, case: Case, *, runs: int) -> Pressed:
 def _run(served: Served, case: Case, act: Act) -> Run:
     state = served.ensure()
     census, beside, pings = Census(served.pid), Beside(state, case), _Pings(state.name)
-    before_bytes = _log_bytes(state)
+    others, before_bytes = Others(), _log_bytes(state)
     beside.start()
     for watcher in (census, pings):
         watcher.start()
@@ -103,7 +103,7 @@ def _run(served: Served, case: Case, act: Act) -> Run:
     answers = beside.stop()
     pings.stop()
     census.stop()
-    ended = census.ended()
+    ended, others_cores = census.ended(), others.cores()
     if recovered is None:
         served.stop()
     return Run(
@@ -116,6 +116,7 @@ def _run(served: Served, case: Case, act: Act) -> Run:
         recovered_s=recovered_s,
         log_bytes=max(0, _log_bytes(recovered or state) - before_bytes),
         pings=pings.codes,
+        others_cores=others_cores,
     )
 
 
@@ -154,4 +155,7 @@ def _line(run: Run) -> str:
     plain = run.plain()
     small = sum(not one.patient for one in run.answers)
     slowest = max((one.taken_s for one in run.answers if not one.patient), default=0.0)
-    return f"{plain['load']}, {small} small requests (slowest {slowest:g} s), ended {run.ended}, {run.load_s:g} s"
+    return (
+        f"{plain['load']}, {small} small requests (slowest {slowest:g} s), ended {run.ended}, {run.load_s:g} s; "
+        f"others took {run.others_cores:g} cores"
+    )

@@ -14,13 +14,15 @@ import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
+import psutil
 import pytest
 from fault_drill import _write
 
 from crowding import bodies
 from crowding.loads import LOADS
-from crowding.processes import Census, kind_of
+from crowding.processes import Census, Others, kind_of
 from crowding.replies import Seen, grpc_word, http_word, message_word, turned_away
 from crowding.sockets import Connection, post, send_all
 from drills.beside import Answer
@@ -252,3 +254,15 @@ def test_a_process_that_ends_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None
     assert census.ended() == {"java": 0, "front": 1, "worker": 0}
     assert census.peaks_mb()["front"] > 1
     assert census.samples[0]["front_files"] >= 3
+
+
+def test_what_others_take_does_not_count_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine whose every busy second is this process's."""
+    mine = psutil.Process()
+    monkeypatch.setattr(
+        psutil, "cpu_times", lambda: SimpleNamespace(user=sum(mine.cpu_times()[:4]), nice=0, system=0, irq=0, softirq=0)
+    )
+    others, end = Others(), time.process_time() + 0.3
+    while time.process_time() < end:
+        pass
+    assert others.cores() < 0.3
