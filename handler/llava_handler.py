@@ -44,6 +44,8 @@ class LlavaHandler:
     def initialize(self, context: Any) -> None:
         """Loads the model on the device that TorchServe gave to this worker."""
         _restore_devices()
+        # Bodies and parts come as their bytes: what TorchServe parses is neither counted nor inside a deadline.
+        os.environ["TS_DECODE_INPUT_REQUEST"] = "false"
         self._duty = Duty.from_environment()
         properties = context.system_properties
         section = dict(context.model_yaml_config["handler"])
@@ -74,6 +76,7 @@ class LlavaHandler:
                     _headers(context, i),
                     on_duty=i < taken,
                     named_keys=self._named_keys,
+                    arrived_s=begin,
                 )
                 for i, row in enumerate(data)
             ]

@@ -10,7 +10,7 @@ import itertools
 from dataclasses import dataclass
 from typing import Any
 
-from llava_server.options import invalid
+from llava_server.checking import invalid
 from llava_server.settings import SettingsError
 
 _PROBES = ("1a2", "3b4")

@@ -26,7 +26,7 @@ from llava_server.generate import Progress, generate, steps_of
 from llava_server.loading import LoadedModel, load, prepare
 from llava_server.locate import locate
 from llava_server.memory import device_of, is_out_of_memory, release
-from llava_server.prepare import Prepared, Preparer
+from llava_server.prepare import Prepared, Preparer, late
 from llava_server.replay import replay
 from llava_server.request import GenerateRequest
 from llava_server.response import RecordBuilder
@@ -119,7 +119,13 @@ class Engine:
             prepared: list[tuple[int, Prepared]] = []
             for entry in batch:
                 try:
-                    prepared.append((entry.index, entry.picture.result()))
+                    prepared.append(
+                        (entry.index, entry.picture.result(max(0.0, entry.checked.deadline_s - time.monotonic())))
+                    )
+                except TimeoutError:
+                    # Its picture is still being opened; the rest of the batch waits no longer for it than it does.
+                    entry.picture.cancel()
+                    results[entry.index] = late(entry.checked)
                 except RequestError as error:
                     results[entry.index] = error
             if not prepared:
@@ -161,8 +167,8 @@ class Engine:
         part: StreamedToken | Record | RequestError | None = None
         while part is None or isinstance(part, StreamedToken):
             with self._turn:
-                late = part is None and time.monotonic() >= item.deadline_s
-                part = _late(prepared) if late else self._next_part(prepared, builder, running)
+                is_late = part is None and time.monotonic() >= item.deadline_s
+                part = late(prepared.checked) if is_late else self._next_part(prepared, builder, running)
             yield part
 
     def _next_part(
@@ -283,16 +289,8 @@ class Engine:
         now = time.monotonic()
         rest = [entry for entry in batch if entry.items[0].deadline_s > now]
         answers = iter(self._run_batch(rest) if rest else [])
-        return [next(answers) if entry.items[0].deadline_s > now else _late(entry) for entry in batch]
+        return [next(answers) if entry.items[0].deadline_s > now else late(entry.checked) for entry in batch]
 
 
 def _first_line(error: Exception) -> str:
     return str(error).splitlines()[0] if str(error) else type(error).__name__
-
-
-def _late(entry: Prepared) -> RequestError:
-    return RequestError(
-        "deadline",
-        "options.deadline_ms",
-        f"got {entry.items[0].plan.deadline_ms} ms, all spent waiting; raise it or try when fewer requests wait",
-    )

@@ -13,16 +13,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from llava_server.options import invalid
+from llava_server.checking import invalid
 from llava_server.request import GenerateRequest
 from llava_server.response import JSON_TYPE, NPZ_TYPE
 from llava_wire.errors import RequestError, nearest
+from llava_wire.question import json_values
 
 PROBE = "ready"
 """The one field of a request that asks nothing but whether the model answers."""
 PROBE_NAME = "x-llava-gaze-probe"
 """The header (over gRPC the input) that makes any request such a question, when it says "1"."""
 FIELDS = ("image", "prompt", "options", "record")
+MAX_OPTIONS_BYTES = 4 << 20
+"""The longest options as text; the 32 views of 4,096 pairs that are allowed take less."""
+MAX_JSON_VALUES = 1 << 19
+"""The most that options or a JSON body may hold, as `json_values` counts it."""
+_SPACES = b" \t\n\r\v\f"
 _NPZ_NAMES = (NPZ_TYPE, "application/zip", "application/octet-stream")
 _FORM = (
     "POST multipart/form-data (curl -F image=@FILE -F prompt=TEXT) "
@@ -43,12 +49,15 @@ class Probe:
     refused: RequestError | None = None
 
 
-def read_request(row: Mapping[str, Any], head: Mapping[str, str]) -> GenerateRequest | Probe:
+def read_request(
+    row: Mapping[str, Any], head: Mapping[str, str], *, arrived_s: float | None = None
+) -> GenerateRequest | Probe:
     """One row as a checked request, its response format settled; or as a probe.
 
     Args:
         row: the fields that the front end took apart.
         head: its headers with names in lower case; none at all for gRPC.
+        arrived_s: `time.monotonic()` when it came, from which its deadline counts; None for now.
 
     Raises:
         RequestError: naming the field at fault.
@@ -68,7 +77,7 @@ def read_request(row: Mapping[str, Any], head: Mapping[str, str]) -> GenerateReq
         if name not in FIELDS:
             hint = nearest(str(name), FIELDS)
             raise RequestError("invalid", str(name)[:80], f"got an unknown field, allowed {list(FIELDS)}{hint}")
-    request = _with_format(_request(fields, from_json=fields is not row), head)
+    request = _with_format(_request(fields, from_json=fields is not row, arrived_s=arrived_s), head)
     if request.options.stream and not is_http(head):
         # The front end has no way to say which of its gRPC calls this is, and one of them dies of a second part.
         raise invalid("options.stream", True, "false over gRPC, where answers come whole; ask over HTTP")
@@ -82,20 +91,20 @@ def is_probe(row: Mapping[str, Any], head: Mapping[str, str]) -> bool:
     return bool(row.get(PROBE_NAME) == b"1")
 
 
-def _request(fields: Mapping[str, Any], *, from_json: bool) -> GenerateRequest:
-    """A question about a picture, or the replay of a record."""
+def _request(fields: Mapping[str, Any], *, from_json: bool, arrived_s: float | None) -> GenerateRequest:
+    """A question about a picture, or the replay of a record; what costs least is looked at first."""
+    options = _options(fields, from_json)
     if "record" in fields:
         if "prompt" in fields:
             raise RequestError("bad_request", "prompt", "got it beside a record, allowed one of them; leave one out")
         picture = _file(fields["image"], "image", from_json) if "image" in fields else None
         record = _file(fields["record"], "record", from_json)
-        return GenerateRequest.replay(record, _options(fields.get("options")), picture)
+        return GenerateRequest.replay(record, options, picture, arrived_s=arrived_s)
     for name in ("image", "prompt"):
         if name not in fields:
             raise RequestError("bad_request", name, f"got no such field, allowed both image and prompt; {_FORM}")
-    return GenerateRequest.build(
-        _file(fields["image"], "image", from_json), _prompt(fields["prompt"]), _options(fields.get("options"))
-    )
+    picture, prompt = _file(fields["image"], "image", from_json), _prompt(fields["prompt"])
+    return GenerateRequest.build(picture, prompt, options, arrived_s=arrived_s)
 
 
 def _fields(row: Mapping[str, Any], head: Mapping[str, str]) -> Mapping[str, Any]:
@@ -128,7 +137,10 @@ def _file(value: Any, field: str, from_json: bool) -> Any:
         return bytes(value)
     if from_json and isinstance(value, str):
         try:
-            return base64.b64decode("".join(value.split()), validate=True)
+            text = value.encode("ascii").translate(None, _SPACES)
+            if len(text) % 4:
+                raise ValueError("not a multiple of 4 characters")
+            return base64.b64decode(text, validate=True)
         except (binascii.Error, ValueError) as error:
             raise RequestError(
                 "bad_request",
@@ -155,12 +167,32 @@ def _prompt(value: Any) -> Any:
         ) from error
 
 
-def _options(value: Any) -> Any:
-    return _json(value, "options") if isinstance(value, bytes | bytearray | str) else value
+def _options(fields: Mapping[str, Any], from_json: bool) -> Any:
+    """The options object; text of it is parsed, but for a JSON body's, where it is an object itself."""
+    if "options" not in fields:
+        return None
+    value = fields["options"]
+    if isinstance(value, bytes | bytearray) or (isinstance(value, str) and not from_json):
+        if len(value) > MAX_OPTIONS_BYTES:
+            raise RequestError(
+                "too_large", "options", f"got {len(value)} bytes, allowed {MAX_OPTIONS_BYTES}; ask for less"
+            )
+        value = _json(value, "options")
+    if not isinstance(value, dict):
+        raise invalid("options", value, "a JSON object; see docs/http-api.md")
+    return value
 
 
 def _json(value: bytes | bytearray | str, field: str) -> Any:
-    """Parsed JSON; a name given twice is refused, because which one counts would be a guess."""
+    """Parsed JSON, counted before anything is made of it.
+
+    A name given twice is refused, because which one counts would be a guess.
+    """
+    data = value.encode("utf-8", "surrogatepass") if isinstance(value, str) else value
+    if (count := json_values(data)) > MAX_JSON_VALUES:
+        raise RequestError(
+            "too_large", field, f"got JSON of up to {count} values, allowed {MAX_JSON_VALUES}; ask for less"
+        )
     try:
         return json.loads(value, object_pairs_hook=_no_repeats)
     except RecursionError as error:

@@ -51,6 +51,7 @@ class Item:
         *,
         on_duty: bool,
         named_keys: bool = False,
+        arrived_s: float | None = None,
     ) -> Item:
         """Reads a row.
 
@@ -59,6 +60,7 @@ class Item:
             head: its headers with names in lower case.
             on_duty: whether the worker still takes requests.
             named_keys: whether whoever stands before the front end checks keys and names them.
+            arrived_s: `time.monotonic()` when it came; None for now.
         """
         key = None
         if named_keys:
@@ -66,7 +68,7 @@ class Item:
         asked: GenerateRequest | Probe | RequestError
         try:
             if on_duty:
-                asked = read_request(row, head)
+                asked = read_request(row, head, arrived_s=arrived_s)
             else:
                 asked = Probe(by_name=True, refused=off_duty()) if is_probe(row, head) else off_duty()
         except Exception as error:
@@ -77,7 +79,7 @@ class Item:
             index=index,
             request_id=request_id,
             transport="http" if is_http(head) else "grpc",
-            request_bytes=int(length) if length.isascii() and length.isdigit() else fields_bytes,
+            request_bytes=int(length) if length.isascii() and length.isdigit() and len(length) < 19 else fields_bytes,
             key=key,
             asked=asked,
         )

@@ -5,12 +5,12 @@ Flow: JSON object -> `parse_options` -> frozen `Options`; what needs the model (
 
 from __future__ import annotations
 
-import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from llava_wire.errors import RequestError, nearest
+from llava_server.checking import Pairs, choice, index_list, integer, invalid, number, pair_list
+from llava_wire.errors import nearest
 from llava_wire.quantize import PRECISIONS
 from llava_wire.schema import REDUCTIONS
 
@@ -25,29 +25,10 @@ DECODING = (
     "num_return_sequences",
 )  # fmt: skip
 """Options that decide the answer; a replay, whose answer is given, has none of them."""
-_TOOLKIT_REDUCTIONS = {3: "heads", 2: "layers_heads", 1: "all"}
-_MAX_LIST = 4096
+_TOOLKIT_REDUCTIONS: dict[float, str] = {3: "heads", 2: "layers_heads", 1: "all"}
 _MAX_VIEWS = 32
 _MAX_SEED = 2**63 - 1
 _LOWEST_TEMPERATURE = 0.001
-
-Pairs = tuple[tuple[int, int], ...]
-
-
-class _Beginning(reprlib.Repr):
-    """Shows the beginning of a value; the whole of a stranger's list may be megabytes."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.maxlist = self.maxtuple = self.maxdict = 40
-        self.maxstring = self.maxother = 200
-
-    def repr_int(self, value: int, level: int) -> str:
-        """Python writes no whole number of more than some thousand digits."""
-        return repr(value) if value.bit_length() < 1024 else f"a whole number of {value.bit_length()} bits"
-
-
-_BEGINNING = _Beginning()
 
 
 @dataclass(frozen=True)
@@ -116,7 +97,7 @@ def parse_options(given: object) -> Options:
             )
     values: dict[str, Any] = {}
     if "max_new_tokens" in given:
-        values["max_new_tokens"] = _integer(given["max_new_tokens"], "options.max_new_tokens", 1)
+        values["max_new_tokens"] = integer(given["max_new_tokens"], "options.max_new_tokens", 1)
     for name, allowed in (
         ("template", ("chat", "raw")),
         ("rows", ("answer", "prompt", "both")),
@@ -124,11 +105,11 @@ def parse_options(given: object) -> Options:
         ("format", ("npz", "json")),
     ):
         if name in given:
-            values[name] = _choice(given[name], f"options.{name}", allowed)
+            values[name] = choice(given[name], f"options.{name}", allowed)
     if "steps" in given:
         steps = given["steps"]
         values["steps"] = (
-            "all" if steps == "all" else tuple(sorted(_indices(steps, "options.steps", '"all" or a list')))
+            "all" if steps == "all" else tuple(sorted(index_list(steps, "options.steps", '"all" or a list')))
         )
     if "stream" in given:
         if not isinstance(given["stream"], bool):
@@ -138,7 +119,7 @@ def parse_options(given: object) -> Options:
     values.update(_sampling(given))
     values.update(_sequences(given, sampling=values["sampling"]))
     if "deadline_ms" in given:
-        values["deadline_ms"] = _integer(given["deadline_ms"], "options.deadline_ms", 1)
+        values["deadline_ms"] = integer(given["deadline_ms"], "options.deadline_ms", 1)
     return Options(**values)
 
 
@@ -156,13 +137,6 @@ def parse_view(given: object, field: str) -> ViewSpec:
     if not isinstance(name, str) or not name.strip() or len(name) > 80 or not name.isprintable():
         raise invalid(f"{field}.name", name, "a printable name of 1 to 80 characters")
     return _view(given, name, field)
-
-
-def invalid(field: str, value: object, allowed: str, what: str = "") -> RequestError:
-    """The error for a value that does not fit: `got X, allowed Y`."""
-    shown = _BEGINNING.repr(value)
-    shown = shown if len(shown) <= 80 else shown[:77] + "..."
-    return RequestError("invalid", field, f"got {what + ' ' if what else ''}{shown}, allowed {allowed}")
 
 
 def _views(given: Mapping[str, Any]) -> tuple[ViewSpec, ...]:
@@ -190,21 +164,24 @@ def _view(given: Mapping[str, Any], name: str, field: str) -> ViewSpec:
     pairs: Pairs = ()
     if "layers" in given:
         layers = given["layers"]
-        layers = "all" if layers == "all" else _indices(layers, f"{field}.layers", '"all" or a list of 0-based layers')
+        layers = (
+            "all" if layers == "all" else index_list(layers, f"{field}.layers", '"all" or a list of 0-based layers')
+        )
     if "heads" in given:
         raw = given["heads"]
         if isinstance(raw, str):
             heads = raw
         elif isinstance(raw, list) and raw and all(isinstance(item, list) for item in raw):
-            pairs = _pairs(raw, f"{field}.heads")
+            pairs = pair_list(raw, f"{field}.heads")
         else:
-            heads = _indices(
+            heads = index_list(
                 raw, f"{field}.heads", '"all", a list of 0-based heads, a head set, or [[layer, head], ...]'
             )
     reduction = given.get("reduction", "layers_heads")
-    if isinstance(reduction, int) and not isinstance(reduction, bool):
+    if isinstance(reduction, int | float) and not isinstance(reduction, bool):
+        # 2.0 finds what 2 finds.
         reduction = _TOOLKIT_REDUCTIONS.get(reduction, reduction)
-    reduction = _choice(reduction, f"{field}.reduction", REDUCTIONS)
+    reduction = choice(reduction, f"{field}.reduction", REDUCTIONS)
     if layers is not None and (pairs or (isinstance(heads, str) and heads != "all")):
         raise invalid(
             f"{field}.layers",
@@ -219,18 +196,18 @@ def _view(given: Mapping[str, Any], name: str, field: str) -> ViewSpec:
 def _sampling(given: Mapping[str, Any]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     if "temperature" in given:
-        values["temperature"] = _number(given["temperature"], "options.temperature", 0.0, 100.0)
+        values["temperature"] = number(given["temperature"], "options.temperature", 0.0, 100.0)
         if 0 < values["temperature"] < _LOWEST_TEMPERATURE:
             # Smaller ones overflow float32 logits and leave nothing to draw from.
             raise invalid("options.temperature", given["temperature"], f"0 (greedy) or {_LOWEST_TEMPERATURE} to 100")
     if "top_p" in given:
-        values["top_p"] = _number(given["top_p"], "options.top_p", 0.0, 1.0)
+        values["top_p"] = number(given["top_p"], "options.top_p", 0.0, 1.0)
         if values["top_p"] == 0.0:
             raise invalid("options.top_p", given["top_p"], "a number above 0, up to 1")
     if "top_k" in given:
-        values["top_k"] = _integer(given["top_k"], "options.top_k", 1)
+        values["top_k"] = integer(given["top_k"], "options.top_k", 1)
     if "seed" in given:
-        values["seed"] = _integer(given["seed"], "options.seed", 0, _MAX_SEED)
+        values["seed"] = integer(given["seed"], "options.seed", 0, _MAX_SEED)
     # Temperature 0 is the common way to ask for greedy decoding.
     values["sampling"] = values.get("temperature", 1.0) > 0 and bool(values.keys() - {"seed"})
     if not values["sampling"] and ("seed" in values or values.keys() & {"top_p", "top_k"}):
@@ -243,14 +220,14 @@ def _sequences(given: Mapping[str, Any], *, sampling: bool) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for name in ("num_beams", "num_return_sequences"):
         if name in given:
-            values[name] = _integer(given[name], f"options.{name}", 1)
+            values[name] = integer(given[name], f"options.{name}", 1)
     beams, count = values.get("num_beams", 1), values.get("num_return_sequences", 1)
     if beams > 1 and sampling:
         raise invalid("options.num_beams", beams, "1 together with sampling; leave one of them out")
     if "length_penalty" in given:
         if beams == 1:
             raise invalid("options.length_penalty", given["length_penalty"], "it with num_beams of 2 or more; add them")
-        values["length_penalty"] = _number(given["length_penalty"], "options.length_penalty", -10.0, 10.0)
+        values["length_penalty"] = number(given["length_penalty"], "options.length_penalty", -10.0, 10.0)
     if count > 1 and not sampling and count > beams:
         raise invalid(
             "options.num_return_sequences",
@@ -258,51 +235,3 @@ def _sequences(given: Mapping[str, Any], *, sampling: bool) -> dict[str, Any]:
             f"1 to num_beams ({beams}) without sampling; raise num_beams, or add a temperature",
         )
     return values
-
-
-def _indices(value: object, field: str, allowed: str) -> tuple[int, ...]:
-    if not isinstance(value, list) or not 1 <= len(value) <= _MAX_LIST:
-        raise invalid(field, value, allowed)
-    numbers = tuple(_integer(item, f"{field}[{i}]", 0) for i, item in enumerate(value))
-    seen: set[int] = set()
-    for i, number in enumerate(numbers):
-        if number in seen:
-            raise invalid(f"{field}[{i}]", number, "each index once; leave the repeated one out")
-        seen.add(number)
-    return numbers
-
-
-def _pairs(value: list[Any], field: str) -> Pairs:
-    if len(value) > _MAX_LIST:
-        raise invalid(field, value, f"at most {_MAX_LIST} pairs")
-    # A dict keeps the order and finds a repeated pair at once.
-    pairs: dict[tuple[int, int], None] = {}
-    for i, item in enumerate(value):
-        if len(item) != 2:
-            raise invalid(f"{field}[{i}]", item, "a pair [layer, head]")
-        pair = (_integer(item[0], f"{field}[{i}][0]", 0), _integer(item[1], f"{field}[{i}][1]", 0))
-        if pair in pairs:
-            raise invalid(f"{field}[{i}]", item, "each pair once; leave the repeated one out")
-        pairs[pair] = None
-    return tuple(pairs)
-
-
-def _integer(value: object, field: str, low: int, high: int | None = None) -> int:
-    allowed = f"a whole number of {low} or more" if high is None else f"a whole number from {low} to {high}"
-    if not isinstance(value, int) or isinstance(value, bool) or value < low or (high is not None and value > high):
-        raise invalid(field, value, allowed)
-    return value
-
-
-def _number(value: object, field: str, low: float, high: float) -> float:
-    # Not a number and the infinities are between no two numbers; a whole number may be too large for a float.
-    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-        raise invalid(field, value, f"a number from {low:g} to {high:g}")
-    return float(value)
-
-
-def _choice(value: object, field: str, allowed: tuple[str, ...]) -> Any:
-    if not isinstance(value, str) or value not in allowed:
-        hint = nearest(value, allowed) if isinstance(value, str) else ""
-        raise invalid(field, value, f"{list(allowed)}{hint}")
-    return value

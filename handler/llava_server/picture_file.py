@@ -12,6 +12,7 @@ import warnings
 from PIL import Image as PillowImage
 
 from llava_server.apart import ApartError, read_apart
+from llava_server.picture_parts import TooManyPartsError, check_parts
 from llava_server.settings import Limits
 from llava_wire.errors import RequestError
 from llava_wire.phones import brands, phone_format
@@ -47,11 +48,14 @@ def open_picture(data: bytes, limits: Limits) -> Upright:
         _check_headers(picture, file.data, limits)
 
     try:
+        check_parts(data)
         if phone_format(brands(data)):
             return read_apart(data, limits.max_image_pixels)
         return read_upright(data, PillowImage.open, check)
     except (RequestError, MemoryError):
         raise
+    except TooManyPartsError as error:
+        raise RequestError("too_large", "image", str(error)) from error
     except ApartError as error:
         raise RequestError(error.code, "image", str(error)) from error
     except UnsupportedPictureError as error:

@@ -15,7 +15,7 @@ from typing import Any
 
 from tokenizers import AddedToken, Tokenizer
 
-from llava_server.options import invalid
+from llava_server.checking import invalid
 
 _MARK = "\U000f0000llava-gaze\U000f0000"
 """Stands for the control token before a run: text after one is not the beginning of a text to every tokenizer."""

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from llava_server.options import Options, ViewSpec, invalid
+from llava_server.checking import invalid
+from llava_server.options import Options, ViewSpec
 from llava_server.settings import ModelSettings
 from llava_wire.errors import RequestError, nearest
 

@@ -13,11 +13,11 @@ from typing import Literal
 
 from llava_server import estimate as sizes
 from llava_server.batch import BatchItem
+from llava_server.checking import invalid
 from llava_server.choosing import effective
 from llava_server.images import prepare_image
 from llava_server.loading import LoadedModel
 from llava_server.memory import is_out_of_memory
-from llava_server.options import invalid
 from llava_server.plan import Plan, make_plan
 from llava_server.prompt import EncodedPrompt, PromptEncoder, check_context
 from llava_server.request import GenerateRequest
@@ -50,6 +50,11 @@ class Checked:
     extent: sizes.Extent
     needed: sizes.Estimate
     check_ms: float
+
+    @property
+    def deadline_s(self) -> float:
+        """The `time.monotonic()` at which it must stop."""
+        return self.request.arrived_s + self.plan.deadline_ms / 1000
 
 
 @dataclass(frozen=True)
@@ -148,8 +153,7 @@ class Preparer:
                 "a picture with other pixels,",
             )
         seed = seed_of(request.options)
-        deadline_s = request.arrived_s + checked.plan.deadline_ms / 1000
-        items = _items(checked.kind, BatchItem(image, checked.prompt, checked.plan, deadline_s, seed), given)
+        items = _items(checked.kind, BatchItem(image, checked.prompt, checked.plan, checked.deadline_s, seed), given)
         return Prepared(checked, items, checked.check_ms + (time.perf_counter() - started) * 1000)
 
     def _check_given(self, given: Facts) -> None:
@@ -167,6 +171,15 @@ class Preparer:
         for i, token in enumerate(given.tokens):
             if not 0 <= token.id < self._vocabulary:
                 raise invalid(f"record.tokens[{i}].id", token.id, f"0 to {self._vocabulary - 1}; the file is damaged")
+
+
+def late(checked: Checked) -> RequestError:
+    """The refusal of a request whose time passed before it began."""
+    return RequestError(
+        "deadline",
+        "options.deadline_ms",
+        f"got {checked.plan.deadline_ms} ms, all spent waiting; raise it or try when fewer requests wait",
+    )
 
 
 def _pixels(image: Image) -> str:

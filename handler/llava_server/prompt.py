@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from llava_server.chat import ChatTemplate
+from llava_server.checking import invalid
 from llava_server.markup import Markup, quoted
-from llava_server.options import invalid
 from llava_server.plaintext import Encoded, PlainText, special_ids
 from llava_server.request import shows_nothing
 from llava_server.settings import SettingsError

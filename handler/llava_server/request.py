@@ -14,16 +14,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from llava_server.options import DECODING, Options, invalid, parse_options
+from llava_server.checking import invalid
+from llava_server.options import DECODING, Options, parse_options
 from llava_wire.container import decode_question
 from llava_wire.errors import RecordError, RequestError
+from llava_wire.question import QuestionLimits
 from llava_wire.record import Record
 from llava_wire.schema import SAMPLING_NAMES, Facts
 
-MAX_RECORD_JSON_BYTES = 8 << 20
-"""The largest record.json to replay: many times what a question and its answer take; parsed it takes 20 times that."""
-MAX_RECORD_PICTURE_BYTES = 64 << 20
-"""The largest picture inside a record to replay, inflated; the model's own limit comes later."""
+RECORD_LIMITS = QuestionLimits(
+    json_bytes=8 << 20, json_values=1 << 18, tokens=1 << 13, prompt_ids=1 << 15, picture_bytes=64 << 20
+)
+"""What reading a record to replay may cost: several times what models here can write; their own limits come later."""
+MAX_PROMPT_CHARS = 1 << 18
+"""The longest prompt that is looked at; the model's own limit comes later."""
 _UNSEEN = frozenset({"Cc", "Cf", "Zl", "Zp", "Zs"})
 """Unicode's categories of controls, formats and spaces."""
 _SHA256 = re.compile("[0-9a-f]{64}")
@@ -53,31 +57,39 @@ class GenerateRequest:
         return self.options.format
 
     @classmethod
-    def build(cls, image: object, prompt: object, options: object = None) -> GenerateRequest:
+    def build(
+        cls, image: object, prompt: object, options: object = None, *, arrived_s: float | None = None
+    ) -> GenerateRequest:
         """Checks what can be checked without the model.
 
         Args:
             image: bytes of a picture file.
             prompt: the question, text with something other than white space in it.
             options: the options object, or None for the defaults.
+            arrived_s: `time.monotonic()` when it came; None for now.
 
         Raises:
             RequestError: naming the field at fault.
         """
-        return cls(_picture(image), _question(prompt, "prompt"), parse_options(options))
+        arrived_s = time.monotonic() if arrived_s is None else arrived_s
+        return cls(_picture(image), _question(prompt, "prompt"), parse_options(options), arrived_s=arrived_s)
 
     @classmethod
-    def replay(cls, record: Record | bytes, options: object = None, image: object = None) -> GenerateRequest:
+    def replay(
+        cls, record: Record | bytes, options: object = None, image: object = None, *, arrived_s: float | None = None
+    ) -> GenerateRequest:
         """Asks for other views of an answer that exists, without generating it again.
 
         Args:
             record: a record or its file; its question and answer are taken, its maps are not.
             options: views, rows, steps, precision, format; none that decide the answer.
             image: bytes of the picture file; None takes the picture that the record carries.
+            arrived_s: `time.monotonic()` when it came; None for now.
 
         Raises:
             RequestError: naming the field at fault.
         """
+        arrived_s = time.monotonic() if arrived_s is None else arrived_s
         facts, carried = (record.facts, record.picture) if isinstance(record, Record) else _record(record)
         if isinstance(options, Mapping):
             for name in (*DECODING, "stream"):
@@ -101,7 +113,8 @@ class GenerateRequest:
         question = _question(facts.prompt.text, "record.prompt.text")
         chosen = parse_options(options)
         chosen = replace(chosen, max_new_tokens=len(facts.tokens), template=facts.prompt.template)
-        return cls(_picture(image), question, chosen, replace(facts, sampling=_sampling(facts.sampling)))
+        facts = replace(facts, sampling=_sampling(facts.sampling))
+        return cls(_picture(image), question, chosen, facts, arrived_s=arrived_s)
 
 
 def _picture(image: object) -> bytes:
@@ -120,6 +133,8 @@ def _question(text: object, field: str) -> str:
     """The text of a question: something to see in it, and nothing that UTF-8 cannot hold."""
     if not isinstance(text, str):
         raise RequestError("bad_request", field, f"got {type(text).__name__}, allowed text; send a question")
+    if len(text) > MAX_PROMPT_CHARS:
+        raise RequestError("too_large", field, f"got {len(text)} characters, allowed {MAX_PROMPT_CHARS}; shorten it")
     if shows_nothing(text):
         raise invalid(field, text, "text with something to see in it; ask a question")
     try:
@@ -152,6 +167,6 @@ def _record(data: object) -> tuple[Facts, tuple[str, bytes] | None]:
             "bad_request", "record", f"got {type(data).__name__}, allowed the bytes of a record file; send a file part"
         )
     try:
-        return decode_question(bytes(data), MAX_RECORD_JSON_BYTES, MAX_RECORD_PICTURE_BYTES)
+        return decode_question(bytes(data), RECORD_LIMITS)
     except RecordError as error:
         raise RequestError("invalid", "record", f"got no readable record ({error})") from error

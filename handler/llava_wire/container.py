@@ -23,6 +23,7 @@ import numpy as np
 from llava_wire.errors import RecordError
 from llava_wire.geometry import Geometry
 from llava_wire.quantize import DTYPES, READABLE
+from llava_wire.question import QuestionLimits, json_values, trimmed
 from llava_wire.record import Record, View
 from llava_wire.schema import FORMAT, SHARE_NAMES, TOLERANCE, VERSION, Facts, ViewFacts, check_facts, from_plain
 from llava_wire.writing import PICTURE_NAME
@@ -60,8 +61,8 @@ def decode(data: bytes) -> Record:
     return _decode(data, MAX_INFLATED_BYTES, nested=False)
 
 
-def decode_question(data: bytes, max_json_bytes: int, max_picture_bytes: int) -> tuple[Facts, Picture | None]:
-    """Reads what a replay needs of a record: its facts, and the picture when it carries one.
+def decode_question(data: bytes, limits: QuestionLimits) -> tuple[Facts, Picture | None]:
+    """Reads what a replay needs of a record: its facts without rows, and the picture when it carries one.
 
     Views, geometry and alternatives are not inflated, so that a stranger's record costs no more than these two.
 
@@ -69,8 +70,8 @@ def decode_question(data: bytes, max_json_bytes: int, max_picture_bytes: int) ->
         RecordError: as `decode`.
     """
     with _opened(data) as (archive, members):
-        facts = _facts(_json_object(archive, members["record.json"], max_json_bytes))
-        return facts, _picture(archive, members, max_picture_bytes)
+        plain = _json_object(archive, members["record.json"], limits.json_bytes, limits.json_values)
+        return _facts(trimmed(plain, limits)), _picture(archive, members, limits.picture_bytes)
 
 
 def _decode(data: bytes, budget_bytes: int, *, nested: bool) -> Record:
@@ -275,11 +276,15 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
     return data
 
 
-def _json_object(archive: zipfile.ZipFile, info: zipfile.ZipInfo, max_bytes: int | None = None) -> dict[str, Any]:
+def _json_object(
+    archive: zipfile.ZipFile, info: zipfile.ZipInfo, max_bytes: int | None = None, max_values: int | None = None
+) -> dict[str, Any]:
     allowed = MAX_JSON_BYTES if max_bytes is None else max_bytes
     if info.file_size > allowed:
         raise RecordError("too_large", f"{info.filename}: got {info.file_size} bytes, allowed {allowed}")
     data = _member(archive, info)
+    if max_values is not None and json_values(data) > max_values:
+        raise RecordError("too_large", f"{info.filename}: got up to {json_values(data)} values, allowed {max_values}")
     try:
         value = json.loads(data, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:

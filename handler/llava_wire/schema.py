@@ -209,6 +209,11 @@ def _field_names(kind: type[Any]) -> tuple[str, ...]:
     return tuple(f.name for f in dataclasses.fields(kind))
 
 
+@functools.cache
+def _hints(kind: type[Any]) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
+
+
 def from_plain(kind: Any, value: Any, path: str = "record.json") -> Any:
     """JSON values to the given dataclass or type, checked; unknown keys are ignored so that versions can add some.
 
@@ -221,7 +226,7 @@ def from_plain(kind: Any, value: Any, path: str = "record.json") -> Any:
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
         if not isinstance(value, dict):
             raise _mismatch(path, value, "an object")
-        hints = typing.get_type_hints(kind)
+        hints = _hints(kind)
         given = {}
         for f in dataclasses.fields(kind):
             if f.name in value:

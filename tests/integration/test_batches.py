@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
+from llava_server import prepare
 from llava_server.engine import Engine
 from llava_server.request import GenerateRequest
 from llava_wire import Record, RequestError, encode
@@ -72,6 +76,32 @@ def test_a_request_that_waited_past_its_deadline_is_refused_and_the_others_run(e
     assert isinstance(first, RequestError)
     assert (first.code, first.status, first.field) == ("deadline", 503, "options.deadline_ms")
     assert "1000 ms" in first.message
+    assert isinstance(second, Record)
+
+
+def test_a_batch_waits_for_a_picture_until_its_own_deadline_and_no_longer(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+):
+    slow, fine = requests(deadline_ms=60_000)[:2]
+    slow = replace(slow, options=replace(slow.options, deadline_ms=300))
+    let_go, real = threading.Event(), prepare.prepare_image
+
+    def prepare_image(data: bytes, *rest: Any) -> Any:
+        if data == slow.image:
+            assert let_go.wait(300)
+        return real(data, *rest)
+
+    monkeypatch.setattr(prepare, "prepare_image", prepare_image)
+    # Two threads, on a machine with one core as well: the other picture is not to wait for this one.
+    own = Engine(engine.loaded, engine.settings)
+    own._pictures = ThreadPoolExecutor(2)
+    try:
+        first, second = own.run([slow, fine])
+        assert not let_go.is_set()
+    finally:
+        let_go.set()
+    assert isinstance(first, RequestError)
+    assert (first.code, first.field) == ("deadline", "options.deadline_ms")
     assert isinstance(second, Record)
 
 

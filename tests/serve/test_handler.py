@@ -201,6 +201,19 @@ def test_a_probe_is_answered_and_leaves_no_trace(caplog: pytest.LogCaptureFixtur
     assert (bodies[1][:2], json.loads(bodies[2])["error"]["field"]) == (b"PK", "ready")
 
 
+def test_what_parses_slowly_counts_into_the_deadline_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[float] = []
+
+    def late(request: GenerateRequest) -> Record:
+        seen.append(time.monotonic() - request.arrived_s)
+        return good(request)
+
+    real = GenerateRequest.build
+    monkeypatch.setattr(GenerateRequest, "build", lambda *a, **k: (time.sleep(0.05), real(*a, **k))[1])
+    answer(Engine(late), [ROW, ROW], [HTTP, {}])
+    assert min(seen) >= 0.1
+
+
 def test_a_probe_by_name_is_answered_amid_requests_and_touches_neither_model_nor_figures(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -302,3 +315,25 @@ def test_the_prompt_is_logged_only_when_that_was_asked_for(caplog: pytest.LogCap
         with caplog.at_level(logging.INFO):
             handler.handle([row], Context([HTTP]))
         assert ("zebra-4711" in caplog.text) == asked_for
+
+
+def test_log_lines_are_ascii_whatever_a_request_holds(caplog: pytest.LogCaptureFixture) -> None:
+    odd = "\x1b[31m red \r\n{forged} \u2028\u202e\x9b\x00 é"
+    handler = LlavaHandler()
+    handler._engine = Engine(good)  # type: ignore[assignment]
+    handler._engine.settings.log_prompts = True  # type: ignore[union-attr,misc]
+    handler._named_keys = True
+    rows = [
+        {**ROW, "prompt": odd.encode()},
+        {**ROW, odd: b"1"},
+        {**ROW, "options": json.dumps({odd: odd}).encode()},
+        {**ROW, "x-llava-gaze-key": odd.encode()},
+        {"image": b"x", "prompt": odd.encode("utf-16")},
+    ]
+    with caplog.at_level(logging.INFO):
+        handler.handle(rows, Context([HTTP, HTTP, HTTP, {}, {**HTTP, "X-LLaVA-Gaze-Key": odd}]))
+    assert [json.loads(line)["event"] for line in caplog.messages] == [*["request"] * len(rows), "batch"]
+    for line in caplog.messages:
+        assert line.isascii(), line
+        assert line.isprintable(), line
+    assert json.loads(caplog.messages[0])["prompt"] == odd

@@ -12,7 +12,7 @@ import pytest
 
 from llava_server.incoming import read_request
 from llava_server.options import parse_options
-from llava_server.request import MAX_RECORD_JSON_BYTES, GenerateRequest
+from llava_server.request import RECORD_LIMITS, GenerateRequest
 from llava_wire import RequestError, encode
 from support.synthetic import make_record
 
@@ -45,7 +45,10 @@ def with_options(text: str) -> Callable[[], object]:
         ('{"temperature": 1, "top_p": 1e400}', "options.top_p", "got inf"),
         ('{"max_new_tokens": -1' + "0" * 4000 + "}", "options.max_new_tokens", "1 or more"),
         ('{"max_new_tokens": 1' + "0" * 5000 + "}", "options", "malformed JSON"),
-        ('{"max_new_tokens": 1e1}', "options.max_new_tokens", "got 10.0"),
+        ('{"max_new_tokens": 15e-1}', "options.max_new_tokens", "got 1.5"),
+        ('{"max_new_tokens": 1e400}', "options.max_new_tokens", "got inf"),
+        ('{"max_new_tokens": 4e9}', "options.max_new_tokens", "got 4000000000.0, allowed a whole number from 1 to"),
+        ("null", "options", "got None, allowed a JSON object"),
         ('{"layers": [false]}', "options.layers[0]", "got False"),
         ('{"steps": [0, 1, 0]}', "options.steps[2]", "each index once"),
         ('{"\\ud800": 1}', "options.\\ud800", "unknown option"),
@@ -126,7 +129,7 @@ def changed(change: Callable[[dict[str, Any]], object], more: dict[str, bytes] |
         (lambda d: d["tokens"][0].update(logprob=1e400), "record"),
         (lambda d: d["tokens"][0].update(id="\ud800"), "record"),
         (lambda d: d["prompt"].update(template="\ud800"), "record"),
-        (lambda d: d.update(filler="x" * MAX_RECORD_JSON_BYTES), "record"),
+        (lambda d: d.update(filler="x" * RECORD_LIMITS.json_bytes), "record"),
     ],
 )
 def test_records_that_are_not_replayed(change: Callable[[dict[str, Any]], object], field: str) -> None:
