@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+import socket
+from pathlib import Path
 
 import pytest
 from fuzz import fuzz
@@ -33,6 +36,23 @@ def test_a_name_that_utf8_cannot_hold(asker: Asker) -> None:
     """Its refusal could not be encoded, and the whole batch was lost with it."""
     error = asker.grpc_map({"image": b"x", "prompt": b"What?", "options": b'{"\\ud800": 1}'}).error
     assert (error["status"], error["field"]) == (422, "options.\\ud800")
+
+
+def test_no_log_carries_control_characters_of_strangers(asker: Asker, picture: bytes) -> None:
+    odd = "\x1b[31mred\x07\x9b\r2026 forged\u2028"
+    asker.form(picture, odd, {odd: 1})
+    asker.grpc_map({odd: b"1", "image": picture})
+    host, port = asker.state.http.removeprefix("http://").rsplit(":", 1)
+    key = asker.auth()["Authorization"].encode()
+    for path in (b"/predictions/\x1b[31m", b"/\x1b]0;x\x07", b"/predictions/a\x0bb?\x7f"):
+        with socket.create_connection((host, int(port)), timeout=60) as connection:
+            connection.sendall(b"POST " + path + b" HTTP/1.1\r\nAuthorization: " + key)
+            connection.sendall(b"\r\nX-A: \x1b[31m\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+            connection.recv(100)
+    for path in [*Path(asker.state.logs).glob("*.log"), Path(asker.state.logs) / "requests.jsonl"]:
+        text = path.read_bytes().decode("utf-8", "replace")
+        found = re.search("[^\n]*[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029][^\n]*", text)
+        assert found is None, (path.name, found)
 
 
 def test_a_shot_is_the_same_every_time() -> None:
