@@ -50,13 +50,14 @@ class LlavaHandler:
         properties = context.system_properties
         section = dict(context.model_yaml_config["handler"])
         # From the first moment on: a model that hangs while it loads is a worker that lives all the same.
-        self._heart = Heartbeat.from_environment(str(section.get("name", "")))
+        self._heart = Heartbeat.from_environment(str(context.model_name))
         self._heart.start()
         # "weights" inside the archive; an absolute path stays as it is.
         folder = Path(properties["model_dir"]) / section["model_path"]
         begin = time.monotonic()
         device = _device(str(section.get("device", "auto")), properties.get("gpu_id"))
-        self._engine = Engine.load(folder, settings=section, device=device)
+        with self._heart.busy():
+            self._engine = Engine.load(folder, settings=section, device=device)
         note(event="loaded", model=section.get("name"), device=device, ms=elapsed_ms(begin))
 
     def handle(self, data: Sequence[Mapping[str, Any]], context: Any) -> list[bytes]:

@@ -15,12 +15,10 @@ from typing import Any
 
 from servekit.front import upstream
 from servekit.front.access import Access
-from servekit.front.heartbeats import read_beats
+from servekit.front.heartbeats import FRESH_S, read_beats
 from servekit.front.settings import FrontSettings
 
 HEALTH_FILE = "health.json"
-BEAT_S = 15.0
-"""A worker whose heartbeat is older than this is not ready."""
 IDLE_S = 15.0
 """A probe that is not answered in this time while no worker is busy shows that requests do not arrive."""
 _PROBE_S = 5.0
@@ -40,7 +38,7 @@ class Health:
         self._settings = settings
         self._access = access
         self._folder = Path(settings.duty)
-        # By model: since when a probe is not answered, and the last sign that a worker works or was answered.
+        # By model: since when a probe is not answered, and when it last was not expected to be.
         self._asked: dict[str, float] = {}
         self._moved: dict[str, float] = {}
 
@@ -50,9 +48,11 @@ class Health:
         try:
             while True:
                 self._access.refresh()
-                for beat in read_beats(self._folder):
-                    if beat.is_busy:
-                        self.moved(beat.model)
+                idle = {beat.model for beat in read_beats(self._folder) if beat.is_idle}
+                for model in self._settings.models:
+                    # Nobody can be reached that is not there, or loads: only an idle worker shows that nothing arrives.
+                    if model not in idle:
+                        self.moved(model)
                 self._write(self.troubles())
                 await asyncio.sleep(_WATCH_S)
         finally:
@@ -60,7 +60,7 @@ class Health:
                 probe.cancel()
 
     def moved(self, model: str) -> None:
-        """Notes that a worker of this model is busy, or has answered."""
+        """Notes that a model has answered, or that none of its workers is idle."""
         self._moved[model] = time.monotonic()
 
     def troubles(self) -> list[dict[str, Any]]:
@@ -69,7 +69,7 @@ class Health:
         found: list[dict[str, Any]] = [
             {"kind": "worker", "pid": beat.pid, "model": beat.model, "for_s": round(beat.age_s, 1)}
             for beat in beats
-            if beat.age_s > BEAT_S
+            if beat.age_s > FRESH_S
         ]
         for model, asked in self._asked.items():
             idle_s = time.monotonic() - max(asked, self._moved.get(model, 0.0))

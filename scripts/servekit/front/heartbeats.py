@@ -9,6 +9,9 @@ from pathlib import Path
 
 import psutil
 
+FRESH_S = 15.0
+"""A worker whose heartbeat is older than this may be stopped."""
+
 
 @dataclass(frozen=True)
 class Beat:
@@ -18,13 +21,18 @@ class Beat:
         pid: its process, which is there.
         model: what it serves.
         age_s: seconds since it said so.
-        is_busy: whether it ran a batch then.
+        is_busy: whether it ran a batch, or loaded its model, then.
     """
 
     pid: int
     model: str
     age_s: float
     is_busy: bool
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it lives and waits for requests."""
+        return self.age_s <= FRESH_S and not self.is_busy
 
 
 def read_beats(folder: Path) -> list[Beat]:

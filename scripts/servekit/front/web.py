@@ -27,6 +27,8 @@ NAME_HEADER = "x-llava-gaze-key"
 """The name of a request's key, for the worker's log; an input of this name over gRPC."""
 PROBE_HEADER = "x-llava-gaze-probe"
 """Asks the worker whether it is there; only the front does."""
+_BUFFER_BYTES = 65_536
+"""What a connection may send before it is read; twice as much is held."""
 _NOT_FORWARDED = {
     b"host", b"authorization", b"connection", b"keep-alive", b"proxy-connection", b"upgrade", b"http2-settings",
     b"content-length", b"transfer-encoding", b"expect", b"te", b"trailer", NAME_HEADER.encode(), PROBE_HEADER.encode(),
@@ -52,7 +54,7 @@ class Web:
             self._settings.host,
             self._settings.http,
             ssl=context,
-            limit=1 << 20,
+            limit=_BUFFER_BYTES,
             backlog=512,
             **patience,
         )
