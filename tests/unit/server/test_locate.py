@@ -199,7 +199,9 @@ class Users:
         if self._embedded is not None:
             content["handler"]["model_path"] = self._embedded.name
         properties = {"model_dir": str(unpacked), "gpu_id": None}
-        LlavaHandler().initialize(SimpleNamespace(system_properties=properties, model_yaml_config=content))
+        LlavaHandler().initialize(
+            SimpleNamespace(model_name=name, system_properties=properties, model_yaml_config=content)
+        )
 
     def _archived(self, name: str) -> dict[str, Any]:
         """The settings that the build writes into the archive."""
