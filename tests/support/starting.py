@@ -33,7 +33,7 @@ def until_busy() -> None:
 
 
 def processes(state: ServerState) -> list[list[str]]:
-    """Command lines that belong to this server: Java, the launcher, workers."""
+    """Command lines that belong to this server: Java and what started it, the front, workers."""
     marks = (state.scratch, f"{run_folder(state.name)}/")
     found = []
     for process in psutil.process_iter(["cmdline", "status"]):
