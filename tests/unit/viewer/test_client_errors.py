@@ -174,7 +174,8 @@ def test_over_size_requests(http_server: HttpServer, grpc_server: GrpcServer, co
     # A small request was not cut off for its size.
     assert refused(connect(grpc_server)).code == "unavailable"
     # A limit of gRPC itself, here of the test's server.
-    assert refused(connect(grpc_server), bytes(9 << 20)).code == "too_large"
+    error = refused(connect(grpc_server), bytes(9 << 20))
+    assert (error.code, error.field) == ("too_large", "image")
 
 
 @pytest.mark.parametrize("lost_bytes", [-1, 1, 1000])

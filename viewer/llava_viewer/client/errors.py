@@ -138,6 +138,8 @@ def _of_grpc(
     if code_name == "UNAVAILABLE" and any(words in details for words in NO_CONNECTION):
         # gRPC's text repeats itself; what went wrong with the last address is enough.
         return ServerUnreachable(address, details.rpartition("last error: ")[2].removeprefix("UNKNOWN: "))
+    if code_name == "RESOURCE_EXHAUSTED" and "larger than max" in details:
+        return _too_large(sent_bytes)
     if code_name == "CANCELLED" and sent_bytes > _OVER_SIZE_BYTES:
         # The server resets the stream of a request over its limit and says no more than that.
         return _too_large(sent_bytes)
