@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -31,10 +31,21 @@ def number_of(value: torch.Tensor) -> float:
 
 
 @contextmanager
+def _before_layers(loaded: LoadedModel, hook_of: Callable[[int], Any]) -> Iterator[None]:
+    """Calls `hook_of(number)` before each text layer's forward, with what goes into it."""
+    layers = loaded.model.get_decoder().layers
+    hooks = [layer.register_forward_pre_hook(hook_of(i), with_kwargs=True) for i, layer in enumerate(layers)]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+@contextmanager
 def layer_inputs(loaded: LoadedModel) -> Iterator[list[list[torch.Tensor]]]:
     """Keeps what goes into each text layer: per layer, per forward, [batch, position, width]."""
-    layers = loaded.model.get_decoder().layers
-    states: list[list[torch.Tensor]] = [[] for _ in layers]
+    states: list[list[torch.Tensor]] = [[] for _ in loaded.model.get_decoder().layers]
 
     def keep(number: int) -> Any:
         def hook(module: torch.nn.Module, args: Any, options: dict[str, Any]) -> None:
@@ -42,12 +53,8 @@ def layer_inputs(loaded: LoadedModel) -> Iterator[list[list[torch.Tensor]]]:
 
         return hook
 
-    hooks = [layer.register_forward_pre_hook(keep(i), with_kwargs=True) for i, layer in enumerate(layers)]
-    try:
+    with _before_layers(loaded, keep):
         yield states
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 @contextmanager
@@ -65,13 +72,8 @@ def replaced_inputs(loaded: LoadedModel, given: Sequence[torch.Tensor]) -> Itera
 
         return hook
 
-    layers = loaded.model.get_decoder().layers
-    hooks = [layer.register_forward_pre_hook(swap(i), with_kwargs=True) for i, layer in enumerate(layers)]
-    try:
+    with _before_layers(loaded, swap):
         yield differences
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 @contextmanager
