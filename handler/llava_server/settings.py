@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from llava_server.options import ViewSpec, parse_view
+from llava_server.request import MAX_PROMPT_CHARS
 from llava_wire.errors import RequestError, nearest
 
 DTYPES = ("float32", "float16", "bfloat16")
@@ -200,6 +201,8 @@ def _limits(section: Mapping[str, Any]) -> Limits:
             raise SettingsError(f"handler.limits.{key}: got an unknown key, allowed {known}{nearest(key, known)}")
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise SettingsError(f"handler.limits.{key}: got {value!r}, allowed a whole number of 1 or more")
+        if key == "max_prompt_chars" and value > MAX_PROMPT_CHARS:
+            raise SettingsError(f"handler.limits.{key}: got {value}, allowed 1 to {MAX_PROMPT_CHARS}")
     return Limits(**section)
 
 

@@ -164,6 +164,7 @@ def test_a_request_is_frozen_and_holds_no_tensors():
         ({"dtype": "int4"}, "handler.dtype: got 'int4'"),
         ({"limits": {"max_new_token": 5}}, "did you mean 'max_new_tokens'?"),
         ({"limits": {"max_new_tokens": 0}}, "got 0"),
+        ({"limits": {"max_prompt_chars": 300_000}}, "handler.limits.max_prompt_chars: got 300000, allowed 1 to 262144"),
         ({"head_sets": {"a": [[1]]}}, "handler.head_sets.a"),
         ({"default_views": []}, "handler.default_views"),
         ({"default_views": [{"name": "a", "reduction": "sum"}]}, "handler.default_views[0].reduction"),
