@@ -21,12 +21,13 @@ from servekit.state import own_state
 
 @dataclass(frozen=True)
 class Plan:
-    """What a start needs, checked."""
+    """What a start needs, checked; `workers` is how many there will be, of all models."""
 
     java: Java
     ports: Ports
     properties: dict[str, str]
     env: dict[str, str]
+    workers: int
 
 
 def check(
@@ -46,15 +47,17 @@ def check(
             f"stop it (make stop NAME={name}) or name another: make serve NAME=other PORT=auto"
         )
     java = find_java(env)
+    properties = read_properties()
+    workers = 0
     for model in models:
         # From the archive, which is what the worker follows, also where the YAML has changed since.
         content = read_archive(model, store / f"{model}.mar")
         devices.require_device(model, content["handler"], content, env)
         check_archive(model, content)
-    properties = read_properties()
+        workers += int(content.get("maxWorkers") or properties.get("default_workers_per_model") or 1)
     chosen = resolve_ports(ports, properties)
     require_free(chosen)
-    return Plan(java, chosen, properties, env)
+    return Plan(java, chosen, properties, env, workers)
 
 
 def require_readable_paths(places: Sequence[Path], package: Path) -> None:

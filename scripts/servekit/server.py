@@ -140,6 +140,7 @@ def start_server(
                     key_file=state.key_file,
                     duty=duty_folder(name),
                     properties=properties,
+                    workers=plan.workers,
                 )
                 handle.keeper = Keeper(settings, state)
                 handle.state = _wait_ready(handle, [plan.ports, inner], timeout_s, progress)

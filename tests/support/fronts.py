@@ -7,7 +7,7 @@ import contextlib
 import json
 import socket
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -85,6 +85,12 @@ def told(port: int, sent: bytes, *, ended: bool = True) -> bytes:
     return got
 
 
+def in_a_loop_of_its_own(coroutine: Coroutine[Any, Any, None]) -> None:
+    """Runs it in another thread: browser tests of the same process leave a running loop in this one."""
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(asyncio.run, coroutine).result()
+
+
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 
 
@@ -114,6 +120,4 @@ def in_process(folder: Path, exchange: Exchange, reply: bytes = OK, limits: Limi
             await exchange(web.sockets[0].getsockname()[1], arrived)
             await asyncio.gather(*one._connections)
 
-    # In another thread: browser tests of the same process leave a running loop in this one.
-    with ThreadPoolExecutor(1) as pool:
-        pool.submit(asyncio.run, run()).result()
+    in_a_loop_of_its_own(run())

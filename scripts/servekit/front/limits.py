@@ -17,6 +17,8 @@ CONNECTIONS = 512
 """Connections over HTTP, and as many over gRPC."""
 CALLS = 128
 """Requests that are passed on at once."""
+LARGE_PER_WORKER = 4
+"""Requests of the largest size that TorchServe has at once for each worker, at most."""
 COPIES = 4
 """Copies of a request's body in Java, at most, in heap or in direct memory: as it arrives, whole, as a request's field,
 and as the worker gets it (measured with bodies of 14 MB over HTTP and gRPC: docs/operations.md)."""
@@ -40,8 +42,8 @@ class Limits:
     passed_bytes: int
 
     @classmethod
-    def of(cls, properties: Mapping[str, str]) -> Limits:
-        """The limits that fit a TorchServe with these properties.
+    def of(cls, properties: Mapping[str, str], workers: int) -> Limits:
+        """The limits that fit a TorchServe with these properties and so many workers.
 
         Raises:
             Trouble: not even one request of the largest size fits.
@@ -62,7 +64,9 @@ class Limits:
                 f"{least} for max_request_size {request} (its {COPIES} copies, small requests and Java itself); raise "
                 "-Xmx and -XX:MaxDirectMemorySize, or lower max_request_size"
             )
-        return cls(request_bytes=request, held_bytes=max(8 * request, 2 * passed), passed_bytes=passed)
+        # More would only stand in TorchServe's one line, where a small request cannot pass it.
+        passed = min(passed, workers * LARGE_PER_WORKER * request)
+        return cls(request_bytes=request, held_bytes=max(16 * request, 2 * passed), passed_bytes=passed)
 
 
 def _size(text: str, pattern: str) -> int | None:

@@ -55,8 +55,9 @@ class FrontSettings:
         key_file: str,
         duty: Path,
         properties: Mapping[str, str],
+        workers: int,
     ) -> FrontSettings:
-        """The settings of a server; `inner` are the ports that TorchServe listens at.
+        """The settings of a server with so many workers; `inner` are the ports that TorchServe listens at.
 
         Raises:
             Trouble: TorchServe's memory cannot hold what its properties allow.
@@ -73,7 +74,7 @@ class FrontSettings:
             duty=str(duty),
             certificate=str(tls.certificate.resolve()) if tls else "",
             private_key=str(tls.private_key.resolve()) if tls else "",
-            limits=Limits.of(properties),
+            limits=Limits.of(properties, workers),
         )
 
     @classmethod

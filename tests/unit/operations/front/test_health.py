@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,7 +21,7 @@ from servekit.front.health import HEALTH_FILE, Health
 from servekit.front.heartbeats import read_beats
 from servekit.watchdog import Watchdog
 
-from support.fronts import settings_for
+from support.fronts import in_a_loop_of_its_own, settings_for
 
 
 def beat(folder: Path, *, pid: int = os.getpid(), model: str = "m", age_s: float = 0.0, busy: bool = False) -> None:
@@ -54,8 +53,7 @@ def watched(folder: Path, answers: bool, look: Callable[[Health], Awaitable[None
         watching.cancel()
         server.close()
 
-    with ThreadPoolExecutor(1) as pool:
-        pool.submit(asyncio.run, run()).result()
+    in_a_loop_of_its_own(run())
 
 
 @pytest.fixture(autouse=True)
