@@ -13,6 +13,8 @@ import pytest
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
+PATIENCE_MS = 120_000
+"""For a page on a busy machine."""
 ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -75,7 +77,7 @@ def chromium() -> Iterator[Any]:
     """The browser, one for all tests."""
     found = _program("chromium", "chromium-browser", "google-chrome")
     with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=found, args=ARGUMENTS, headless=True)
+        browser = driver.chromium.launch(executable_path=found, args=ARGUMENTS, headless=True, timeout=PATIENCE_MS)
         yield browser
         _Resting.wake()
         browser.close()
@@ -108,6 +110,7 @@ def show(chromium: Any) -> Iterator[Callable[..., Any]]:
     def open_file(path: Path, fragment: str = "", *, js: bool = True, refusals: bool = False, **options: Any) -> Any:
         options = {"viewport": {"width": 1200, "height": 1700}, **options}
         page = chromium.new_context(java_script_enabled=js, **options).new_page()
+        page.set_default_timeout(PATIENCE_MS)
         address = path.as_uri()
         errors: list[str] = []
         requests: list[str] = []

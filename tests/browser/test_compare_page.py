@@ -142,7 +142,7 @@ def test_words_move_together_when_asked(show: Show, page_file: Path) -> None:
     page.check("#together")
     choose(page, "a-t1")
     assert page.is_checked("#b-t1")
-    assert page.url.endswith("#a=1&b=1&m=map&s=token&p=viridis")
+    page.wait_for_url(lambda url: url.endswith("#a=1&b=1&m=map&s=token&p=viridis"))
     page.keyboard.press("ArrowRight")
     assert page.is_checked("#a-t2")
     assert page.is_checked("#b-t2"), "the end token of the second run"

@@ -59,6 +59,7 @@ def host(folder: Path, chromium: Any) -> Iterator[Callable[..., Any]]:
         server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), lambda *given: Host(*given, directory=str(folder)))
         threading.Thread(target=server.serve_forever, daemon=True).start()
         context = chromium.new_context(java_script_enabled=js, viewport={"width": 1200, "height": 1700})
+        context.set_default_timeout(120_000)
         opened.append((server, context))
         page = context.new_page()
         page.goto(f"http://127.0.0.1:{server.server_address[1]}/{name}")

@@ -79,7 +79,7 @@ def test_models_views_and_shares_narrow_the_list_and_a_link_opens_it_again(show:
     assert headings(page) == ["Describe it.", "How many?"]
     assert page.inner_text("#shown") == "2 of 3 shown"
     page.select_option("#sort", "tokens")
-    assert page.url.endswith("#share=35&sort=tokens")
+    page.wait_for_url(lambda url: url.endswith("#share=35&sort=tokens"))
     again = show(index, "#q=it&share=35&sort=share&order=reverse")
     assert headings(again) == ["Describe it."]
     again.click("#reset")
