@@ -49,14 +49,14 @@ class LlavaHandler:
         self._duty = Duty.from_environment()
         properties = context.system_properties
         section = dict(context.model_yaml_config["handler"])
-        # From the first moment on: a model that hangs while it loads is a worker that lives all the same.
         self._heart = Heartbeat.from_environment(str(context.model_name))
-        self._heart.start()
         # "weights" inside the archive; an absolute path stays as it is.
         folder = Path(properties["model_dir"]) / section["model_path"]
         begin = time.monotonic()
         device = _device(str(section.get("device", "auto")), properties.get("gpu_id"))
         with self._heart.busy():
+            # A model that hangs while it loads is a worker that lives, and a busy one from its first beat.
+            self._heart.start()
             self._engine = Engine.load(folder, settings=section, device=device)
         note(event="loaded", model=section.get("name"), device=device, ms=elapsed_ms(begin))
 

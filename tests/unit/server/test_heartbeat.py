@@ -78,6 +78,14 @@ def test_a_full_folder_still_shows_that_the_worker_lives(tmp_path: Path, monkeyp
     assert list(tmp_path.iterdir()) == [own(tmp_path)]
 
 
+def test_a_worker_that_loads_is_busy_from_its_first_beat(tmp_path: Path) -> None:
+    heart = Heartbeat(tmp_path, "m")
+    with heart.busy():
+        heart.start()
+        assert json.loads(own(tmp_path).read_text())["busy_since"] is not None
+    heart.stop()
+
+
 def test_dead_workers_files_go_and_others_stay(tmp_path: Path) -> None:
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
