@@ -166,7 +166,7 @@ def test_schema_and_parser_agree(body: object) -> None:
 
 
 @pytest.mark.long
-@examples(20_000)
+@examples(5_000)
 @given(BODIES)
 @example(asked(heads=[[0, i] for i in range(4096)]))
 @example(asked(heads=[[0, i] for i in range(4097)]))
