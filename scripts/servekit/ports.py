@@ -63,7 +63,9 @@ def resolve_ports(choice: str | Ports | None, properties: dict[str, str]) -> Por
 
 def behind(ports: Ports) -> Ports:
     """The same with other, free inference ports, for a TorchServe that has the front before it."""
-    http, grpc = _free_ports(ports.host, 2)
+    # The outer ones are free as well, so they could come up again.
+    taken = set(ports.all().values())
+    http, grpc = [port for port in _free_ports(ports.host, 2 + len(taken)) if port not in taken][:2]
     return replace(ports, http=http, grpc=grpc)
 
 

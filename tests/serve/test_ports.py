@@ -81,3 +81,11 @@ def test_every_setting_is_explained() -> None:
     settings = [i for i, line in enumerate(lines) if "=" in line and not line.startswith("#")]
     grouped = [i for i in settings if not lines[i - 1].startswith("#") and i - 1 not in settings]
     assert grouped == []
+
+
+def test_inner_ports_are_none_of_the_outer_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    outer = ports.Ports("127.0.0.1", 5001, 5002, 5003, 5004, 5005)
+    monkeypatch.setattr(ports, "_free_ports", lambda host, count: list(range(5000, 5000 + count)))
+    inner = ports.behind(outer)
+    assert (inner.http, inner.grpc) == (5000, 5006)
+    assert (inner.management, inner.metrics, inner.grpc_management) == (5002, 5003, 5005)
