@@ -29,6 +29,7 @@ from servekit.models import EMBEDDED, as_trouble, locate_model, read_model_yaml
 from servekit.paths import HANDLER_ROOT, MODEL_STORE, Trouble, archive, shown, writing
 
 from llava_server.checkpoint import check_checkpoint, check_files
+from llava_wire.replacing import replacing
 
 PACKAGES = ("llava_wire", "llava_server")
 ENTRY = "llava_handler.py"
@@ -76,14 +77,8 @@ def build(model: str, *, force: bool = False) -> tuple[Path, bool]:
         built = _archive(model, content, weights, stamp, Path(scratch))
         import_test(built)
         # Into place in one step: a server that starts meanwhile sees the old archive or the new one.
-        partial = target.with_suffix(f".partial-{os.getpid()}.mar")
-        try:
-            with writing(MODEL_STORE):
-                shutil.copyfile(built, partial)
-                os.replace(partial, target)
-        finally:
-            with contextlib.suppress(OSError):
-                partial.unlink(missing_ok=True)
+        with writing(MODEL_STORE), replacing(target) as partial:
+            shutil.copyfile(built, partial)
     return target, True
 
 

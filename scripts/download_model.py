@@ -7,7 +7,6 @@ checked -> the folder on stdout. What is there and right already is not fetched 
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import shutil
 from collections.abc import Mapping
@@ -21,6 +20,7 @@ from servekit.paths import Trouble, shown
 
 from llava_server.checkpoint import check_checkpoint, check_configuration
 from llava_server.settings import ModelSettings
+from llava_wire.replacing import replacing
 
 PATTERNS = ("*.json", "*.safetensors", "*.model", "*.jinja", "*.txt", "LICENSE*", "README.md")
 """What a checkpoint of the published layout needs; other formats of the same weights stay where they are."""
@@ -91,6 +91,8 @@ def _copy(source: Path, folder: Path, settings: ModelSettings) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if source.resolve() == folder.resolve():
         return
+    for left in folder.glob("*.partial"):  # of a copy that was killed
+        left.unlink()
     say(f"{len(files)} files, {_gb(sum(p.stat().st_size for p in files))}, from {source}")
     for path in files:
         final = folder / path.name
@@ -98,9 +100,8 @@ def _copy(source: Path, folder: Path, settings: ModelSettings) -> None:
             say(f"kept {path.name}")
             continue
         # Under another name until it is whole: an interrupted copy is never taken for a model.
-        partial = final.with_name(final.name + ".partial")
-        shutil.copyfile(path, partial)
-        os.replace(partial, final)
+        with replacing(final) as partial:
+            shutil.copyfile(path, partial)
         say(f"copied {path.name} ({_gb(path.stat().st_size)})")
 
 

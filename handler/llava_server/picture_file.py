@@ -6,7 +6,6 @@ HEIC and AVIF go to a process of their own (`apart`).
 
 from __future__ import annotations
 
-import re
 import warnings
 
 from PIL import Image as PillowImage
@@ -15,15 +14,11 @@ from llava_server.apart import ApartError, read_apart
 from llava_server.picture_parts import TooManyPartsError, check_parts
 from llava_server.settings import Limits
 from llava_wire.errors import RequestError
+from llava_wire.jpeg import scan_refusal
 from llava_wire.phones import brands, phone_format
 from llava_wire.picture_kinds import PictureFile, UnsupportedPictureError
 from llava_wire.upright import Upright, bomb_pixels, damage_of, read_upright, size_refusal
 
-_MARKER = re.compile(rb"\xff+([^\x00\xff\x01\xd0-\xd8])")
-"""The next JPEG marker with a length (or the end marker): not a stuffed byte, a restart or a start."""
-_SOS, _EOI = 0xDA, 0xD9
-_FULL_SIZE_SCANS = 16
-"""Scans of a JPEG that a picture of `max_image_pixels` may have; programs write ten. Each one visits every pixel."""
 _TIFF_SIZE, _TIFF_TILE = (256, 257), (322, 323)
 
 # What Pillow warns of is limited or refused here, and its words would fill a server's log.
@@ -78,11 +73,9 @@ def _check_headers(picture: PillowImage.Image, data: bytes, limits: Limits) -> N
     if picture.format == "TIFF":
         _check_tiff(picture, allowed)
     if picture.format in ("JPEG", "MPO"):
-        most = _FULL_SIZE_SCANS * max(1, allowed // max(1, pixels))
-        if _scans(data, most) > most:
-            raise RequestError(
-                "too_large", "image", f"got more than {most} scans of {pixels} pixels, allowed {most}; save it again"
-            )
+        refusal = scan_refusal(data, pixels, allowed)
+        if refusal is not None:
+            raise RequestError("too_large", "image", refusal)
 
 
 def _check_tiff(picture: PillowImage.Image, allowed: int) -> None:
@@ -100,18 +93,6 @@ def _check_tiff(picture: PillowImage.Image, allowed: int) -> None:
             f"got tiles of {tile_width} x {tile_height} px that cover {covered} pixels, allowed {2 * allowed}; "
             "save it with smaller ones",
         )
-
-
-def _scans(data: bytes, most: int) -> int:
-    """How many scans a JPEG's first picture has, counted as decoders find them; counting stops above `most`."""
-    position = scans = 0
-    while scans <= most and (match := _MARKER.search(data, position)):
-        marker, position = match[1][0], match.end()
-        if marker == _EOI:
-            break
-        scans += marker == _SOS
-        position += int.from_bytes(data[position : position + 2], "big")
-    return scans
 
 
 def _damaged(why: str) -> RequestError:

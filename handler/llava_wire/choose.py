@@ -37,7 +37,9 @@ def choose_maps(
     folded = view.maps_float().reshape(rows, -1, *view.stored.shape[-2:])  # [query, slot, row, col]
     shares = view.shares.reshape(rows, -1, view.shares.shape[-1])  # [query, slot, 4]
     slots = chosen_slots(view, layer, head)
-    return folded[:, slots].mean(axis=1, dtype=np.float32), shares[:, slots].mean(axis=1, dtype=np.float32)
+    if len(slots) < folded.shape[1]:
+        folded, shares = folded[:, slots], shares[:, slots]
+    return folded.mean(axis=1, dtype=np.float32), shares.mean(axis=1, dtype=np.float32)
 
 
 def chosen_slots(view: View, layer: int | None = None, head: int | None = None) -> list[int]:

@@ -53,7 +53,8 @@ def compand(maps: Floats) -> tuple[npt.NDArray[np.uint8], Floats, float]:
     peaks = maps.max(axis=(-2, -1), initial=0.0)
     scales = (peaks / np.float32(TOP * TOP)).astype("<f4")
     worst = 0.0
-    each = max(1, _CHUNK_VALUES // max(1, maps.shape[1] * maps.shape[2]))
+    # Blocks reach over the edges, so that small maps take several times their own size.
+    each = max(1, _CHUNK_VALUES // ((maps.shape[1] + 2 * BLOCK) * (maps.shape[2] + 2 * BLOCK)))
     for start in range(0, len(maps), each):
         part = slice(start, start + each)
         # Maps come last: patches are visited one after the other, all maps at once.

@@ -6,6 +6,7 @@ Flow: a check fails -> `RequestError` -> `to_body()` -> HTTP or gRPC -> `from_bo
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Iterable
 from typing import Any
 
@@ -74,6 +75,26 @@ class RecordError(ValueError):
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
         self.reason = reason
+
+
+class _Beginning(reprlib.Repr):
+    """Shows the beginning of a value: the whole of a stranger's may be megabytes, or nested too deep to write."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel, self.maxstring, self.maxother = 3, 76, 76
+
+    def repr_int(self, value: int, level: int) -> str:
+        """Python writes no whole number of more than some thousand digits."""
+        return repr(value) if value.bit_length() < 200 else f"a whole number of {value.bit_length()} bits"
+
+
+_BEGINNING = _Beginning()
+
+
+def beginning(value: object) -> str:
+    """A value as Python writes it, at most 80 characters of it, whatever it is."""
+    return f"{_BEGINNING.repr(value):.80}"
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -14,6 +14,9 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from llava_wire.limits import MAX_GRID_SIDE, MAX_SIDE_PX
+from llava_wire.schema import from_plain, mismatch
+
 MAX_STEPS = 100
 Rect = tuple[float, float, float, float]
 
@@ -100,8 +103,7 @@ class Geometry:
 
         A rectangle may reach outside the picture where the processor padded it.
         """
-        xs = [float(self._to_original(Fraction(col * self.patch_px), 0)) for col in range(self.cols + 1)]
-        ys = [float(self._to_original(Fraction(row * self.patch_px), 1)) for row in range(self.rows + 1)]
+        xs, ys = self._edges(0, self.cols), self._edges(1, self.rows)
         rects = np.empty((self.rows, self.cols, 4), dtype=np.float64)  # [row, col, (x0, y0, x1, y1)]
         rects[..., 0] = np.asarray(xs[:-1])[None, :]
         rects[..., 1] = np.asarray(ys[:-1])[:, None]
@@ -111,25 +113,39 @@ class Geometry:
 
     def seen_rect(self) -> Rect:
         """The part of the original picture that some patch covers, in original px as x0, y0, x1, y1."""
-        x0, y0 = float(self._to_original(Fraction(0), 0)), float(self._to_original(Fraction(0), 1))
-        x1 = float(self._to_original(Fraction(self.cols * self.patch_px), 0))
-        y1 = float(self._to_original(Fraction(self.rows * self.patch_px), 1))
+        (x0, x1), (y0, y1) = self._ends(0, self.cols), self._ends(1, self.rows)
         return max(0.0, x0), max(0.0, y0), min(float(self.width_px), x1), min(float(self.height_px), y1)
 
-    def _to_original(self, position: Fraction, axis: int) -> Fraction:
-        """One processed coordinate (axis 0 = x, 1 = y) taken back through the steps."""
+    def _ends(self, axis: int, count: int) -> tuple[float, float]:
+        """Where `count` patches begin and end along an axis (0 = x, 1 = y), original px."""
+        scale, offset = self._to_original(axis)
+        return float(offset), float(scale * count * self.patch_px + offset)
+
+    def _edges(self, axis: int, count: int) -> list[float]:
+        """Where the patches of an axis meet, original px: exact rationals, each rounded once."""
+        scale, offset = self._to_original(axis)
+        below = scale.denominator * offset.denominator
+        step = scale.numerator * self.patch_px * offset.denominator
+        first = offset.numerator * scale.denominator
+        # The quotient of two whole numbers is rounded once, as that of a Fraction is, and needs no common divisor.
+        return [(step * number + first) / below for number in range(count + 1)]
+
+    def _to_original(self, axis: int) -> tuple[Fraction, Fraction]:
+        """The steps of an axis taken back, as (scale, offset): original px = scale * processed px + offset."""
         sizes = [(self.width_px, self.height_px)[axis]]
         sizes += [(step.width_px, step.height_px)[axis] for step in self.steps]
+        scale, offset = Fraction(1), Fraction(0)
         for number in range(len(self.steps), 0, -1):
             step = self.steps[number - 1]
-            offset = (step.left_px, step.top_px)[axis]
+            moved = (step.left_px, step.top_px)[axis]
             if step.op == "resize":
-                position = position * Fraction(sizes[number - 1], sizes[number])
+                factor = Fraction(sizes[number - 1], sizes[number])
+                scale, offset = scale * factor, offset * factor
             elif step.op == "crop":
-                position = position + offset
+                offset += moved
             else:
-                position = position - offset
-        return position
+                offset -= moved
+        return scale, offset
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; `from_json` reads them back."""
@@ -144,21 +160,43 @@ class Geometry:
         }
 
     @classmethod
-    def from_json(cls, value: dict[str, Any], width_px: int, height_px: int) -> Geometry:
-        """Reads `to_json`'s value back; raises KeyError, TypeError or ValueError when it is malformed."""
-        if not isinstance(value["steps"], list) or len(value["steps"]) > MAX_STEPS:
-            raise ValueError(f"no list of at most {MAX_STEPS} steps")
-        steps = tuple(Step(**step) for step in value["steps"])
-        numbers = [value["patch_px"], value["rows"], value["cols"]]
+    def from_json(cls, value: object, width_px: int, height_px: int) -> Geometry:
+        """Reads `to_json`'s value back.
+
+        Raises:
+            RecordError: "invalid", naming what is malformed or over a limit.
+        """
+        path = "record.json.geometry"
+        if not isinstance(value, dict):
+            raise mismatch(path, value, "an object")
+        listed = value.get("steps")
+        if not isinstance(listed, list) or len(listed) > MAX_STEPS:
+            raise mismatch(f"{path}.steps", listed, f"a list of at most {MAX_STEPS} steps")
+        steps = tuple(from_plain(Step, step, f"{path}.steps[{i}]") for i, step in enumerate(listed))
+        grid: _Grid = from_plain(_Grid, value, path)
         for step in steps:
-            if step.op not in ("pad", "resize", "crop"):
-                raise ValueError(f"the step {step.op!r:.40}")
-            numbers += [step.width_px, step.height_px]
-            if type(step.left_px) is not int or type(step.top_px) is not int:
-                raise TypeError(f"the offset {(step.left_px, step.top_px)!r:.40}")
-        if not all(type(number) is int and number >= 1 for number in numbers):
-            raise ValueError("a size that is not a whole number of 1 or more")
-        return cls(width_px, height_px, steps, value["patch_px"], value["rows"], value["cols"])
+            for size in (step.width_px, step.height_px):
+                _check_size(f"{path}.steps", size, 1, MAX_SIDE_PX)
+            for offset in (step.left_px, step.top_px):
+                _check_size(f"{path}.steps", offset, -MAX_SIDE_PX, MAX_SIDE_PX)
+        _check_size(f"{path}.patch_px", grid.patch_px, 1, MAX_SIDE_PX)
+        for side in (grid.rows, grid.cols):
+            _check_size(f"{path}: grid", side, 1, MAX_GRID_SIDE)
+        return cls(width_px, height_px, steps, grid.patch_px, grid.rows, grid.cols)
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """What a file says of the grid."""
+
+    patch_px: int
+    rows: int
+    cols: int
+
+
+def _check_size(path: str, number: int, least: int, most: int) -> None:
+    if not least <= number <= most:
+        raise mismatch(path, number, f"{least} to {most}")
 
 
 def _shortest_edge_size(width_px: int, height_px: int, edge_px: int) -> tuple[int, int]:

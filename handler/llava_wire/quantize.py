@@ -72,4 +72,5 @@ def dequantise(
     levels = stored.astype(np.float32)
     if encoding == "sqrt-u8":
         levels *= levels
-    return levels * np.asarray(scales, np.float32)[..., None, None]
+    levels *= np.asarray(scales, np.float32)[..., None, None]
+    return levels

@@ -1,6 +1,7 @@
 """The plain facts of a record: tokens, queries, prompt, image, model, and their JSON form.
 
-Flow: dataclasses -> `to_plain` -> record.json -> `from_plain` -> dataclasses. Arrays live in `llava_wire.record`.
+Flow: dataclasses -> `to_plain` -> record.json -> `from_plain` -> dataclasses, whose values `checks` holds against each
+other. Arrays live in `llava_wire.record`.
 """
 
 from __future__ import annotations
@@ -13,13 +14,12 @@ import typing
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from llava_wire.errors import RecordError
+from llava_wire.errors import RecordError, beginning
+from llava_wire.limits import MAX_INTEGER, MAX_TEXT_CHARS
 
 FORMAT = "llava-gaze-record"
 VERSION = 1
 _AS_IT_IS = frozenset({str, int, bool, type(None)})
-TOLERANCE = 1e-3
-"""How far rounding may carry a probability or a log probability over its bounds."""
 SHARE_NAMES = ("bos", "image", "prompt", "answer")
 SAMPLING_NAMES = (
     "max_new_tokens", "greedy", "temperature", "seed", "top_p", "top_k", "num_beams", "length_penalty", "score",
@@ -225,7 +225,7 @@ def from_plain(kind: Any, value: Any, path: str = "record.json") -> Any:
         return value
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
         if not isinstance(value, dict):
-            raise _mismatch(path, value, "an object")
+            raise mismatch(path, value, "an object")
         hints = _hints(kind)
         given = {}
         for f in dataclasses.fields(kind):
@@ -238,17 +238,17 @@ def from_plain(kind: Any, value: Any, path: str = "record.json") -> Any:
         return kind(**given)
     if origin is Literal:
         if value not in args:
-            raise _mismatch(path, value, f"one of {list(args)}")
+            raise mismatch(path, value, f"one of {list(args)}")
         return value
     if origin is tuple:
         if not isinstance(value, list) or (args[-1] is not Ellipsis and len(value) != len(args)):
-            raise _mismatch(path, value, "a list")
+            raise mismatch(path, value, "a list")
         kinds = [args[0]] * len(value) if args[-1] is Ellipsis else list(args)
         return tuple(from_plain(k, v, f"{path}[{i}]") for i, (k, v) in enumerate(zip(kinds, value, strict=True)))
     if origin is dict:
         if not isinstance(value, dict):
-            raise _mismatch(path, value, "an object")
-        return {key: from_plain(args[1], item, f"{path}.{key}") for key, item in value.items()}
+            raise mismatch(path, value, "an object")
+        return {_text(key, path): from_plain(args[1], item, f"{path}.{key:.80}") for key, item in value.items()}
     if origin is types.UnionType:
         raise TypeError(f"{path}: unions are not used in the schema")
     if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
@@ -257,40 +257,26 @@ def from_plain(kind: Any, value: Any, path: str = "record.json") -> Any:
         except OverflowError:
             number = math.inf
         if not math.isfinite(number):
-            raise _mismatch(path, value, "a finite number")
+            raise mismatch(path, value, "a finite number")
         return number
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise _mismatch(path, value, kind.__name__)
+        raise mismatch(path, value, kind.__name__)
+    if kind is int and not -MAX_INTEGER <= value <= MAX_INTEGER:
+        raise mismatch(path, value, f"whole numbers up to {MAX_INTEGER}")
+    return _text(value, path) if kind is str else value
+
+
+def mismatch(path: str, value: object, allowed: str) -> RecordError:
+    """The error for a value of a file that does not fit."""
+    return RecordError("invalid", f"{path}: got {beginning(value)}, allowed {allowed}; the file is damaged")
+
+
+def _text(value: str, path: str) -> str:
+    if len(value) > MAX_TEXT_CHARS:
+        raise mismatch(path, f"{len(value)} characters", f"up to {MAX_TEXT_CHARS}")
+    if not value.isascii():
+        try:
+            value.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise mismatch(path, value[error.start], "text that UTF-8 can hold") from error
     return value
-
-
-def check_facts(facts: Facts) -> None:
-    """Checks what the types cannot: sizes that belong together and indices that point somewhere.
-
-    Raises:
-        RecordError: reason "invalid", naming the first fact that does not fit.
-    """
-    prompt, image = facts.prompt, facts.image
-    if len(prompt.pieces) != len(prompt.ids):
-        raise _mismatch("record.json.prompt.pieces", len(prompt.pieces), f"{len(prompt.ids)} pieces, one per id")
-    if prompt.texts and len(prompt.texts) != len(prompt.ids):
-        raise _mismatch("record.json.prompt.texts", len(prompt.texts), f"{len(prompt.ids)} texts, one per id")
-    if not (prompt.image_start >= 0 and 0 <= prompt.image_count <= len(prompt.ids) - prompt.image_start):
-        found = (prompt.image_start, prompt.image_count)
-        raise _mismatch("record.json.prompt.image_start", found, f"image tokens inside the {len(prompt.ids)} ids")
-    if image.width_px < 1 or image.height_px < 1:
-        raise _mismatch("record.json.image", (image.width_px, image.height_px), "sizes of 1 px or more")
-    for i, token in enumerate(facts.tokens):
-        # Names are built for what is wrong only: a record holds thousands of these numbers.
-        if max(token.logprob, *(one.logprob for one in token.top), -math.inf) > TOLERANCE:
-            numbers = {"": token.logprob} | {f".top[{rank}]": one.logprob for rank, one in enumerate(token.top)}
-            place, wrong = next(item for item in numbers.items() if item[1] > TOLERANCE)
-            raise _mismatch(f"record.json.tokens[{i}]{place}.logprob", wrong, "the log of a probability, 0 or less")
-    for i, query in enumerate(facts.queries):
-        count = len(facts.tokens) if query.kind == "answer" else len(prompt.ids)
-        if not 0 <= query.token < count:
-            raise _mismatch(f"record.json.queries[{i}].token", query.token, f"0..{count - 1}")
-
-
-def _mismatch(path: str, value: Any, allowed: str) -> RecordError:
-    return RecordError("invalid", f"{path}: got {value!r:.80}, allowed {allowed}; the file is damaged")

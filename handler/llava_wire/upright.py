@@ -125,7 +125,11 @@ def _upright_rgb(picture: Any, negative: bool) -> tuple[Any, bool]:
         rgb.paste(_WHITE, (0, 0, *rgb.size))
         rgb.paste(inner, frame)
         transparent = True
-    return (rgb if turn is None else rgb.transpose(turn)), transparent
+    if turn is None:
+        return rgb, transparent
+    if picture.format not in _ANIMATED:
+        picture.close()  # so that a large one exists twice, not three times
+    return rgb.transpose(turn), transparent
 
 
 def _high_bytes(picture: Any) -> Any:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 
+from llava_wire.replacing import replacing
 from servekit.paths import Trouble, run_folder
 from servekit.state import ServerState, call, current_token, worker_states
 
@@ -44,10 +45,9 @@ def drain_server(state: ServerState, grace_s: float) -> bool:
     end = time.monotonic() + grace_s
     # Read first: what a worker takes from the queue meanwhile only widens what is let in.
     waiting = sum(waiting_requests(state, model) for model in state.models)
-    partial = folder / "drain.partial"
     try:
-        partial.write_text(json.dumps({"waiting": waiting}) + "\n", encoding="utf-8")
-        partial.replace(folder / "drain.json")
+        with replacing(folder / "drain.json") as partial:
+            partial.write_text(json.dumps({"waiting": waiting}) + "\n", encoding="utf-8")
     except OSError:
         return False
     while time.monotonic() < end:

@@ -22,6 +22,7 @@ from typing import Any
 import psutil
 
 from llava_wire.machine import Machine, Whereabouts, this_machine, whereabouts
+from llava_wire.replacing import replacing
 from servekit.paths import RUN_ROOT, Trouble, run_folder, shown
 
 JAVA_CLASS = "org.pytorch.serve.ModelServer"
@@ -65,13 +66,8 @@ class ServerState:
 
     def write(self) -> None:
         """Writes server.json in one step, so that a reader never sees half of it."""
-        partial = self.file.with_suffix(".partial")
-        try:
+        with replacing(self.file) as partial:
             partial.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
-            os.replace(partial, self.file)
-        except OSError:
-            partial.unlink(missing_ok=True)
-            raise
 
     def is_written_down(self) -> bool:
         """Whether the file is still this server's, neither gone nor that of a later one of the same name."""
@@ -140,7 +136,7 @@ def only_start(name: str) -> Iterator[None]:
     """Holds a name while its server starts: of two starts at once each would clear the other's server away."""
     path = run_folder(name).with_name(f"{name}.lock")
     path.parent.mkdir(exist_ok=True)
-    with path.open("w") as lock:
+    with open(path, "a", opener=_own) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # A start that has just ended took the file away; a lock on what is no file any more keeps nobody out.
@@ -156,6 +152,11 @@ def only_start(name: str) -> Iterator[None]:
             yield
         finally:
             path.unlink(missing_ok=True)
+
+
+def _own(path: str, flags: int) -> int:
+    """Opens a lock, and no link that somebody planted under its name."""
+    return os.open(path, flags | os.O_NOFOLLOW, 0o600)
 
 
 def require_running(name: str) -> ServerState:

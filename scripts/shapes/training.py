@@ -6,7 +6,6 @@ is started again with the same command goes on where it was, and ends with the s
 
 import json
 import math
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -19,6 +18,7 @@ from torch import nn
 from transformers import LlavaForConditionalGeneration, LlavaProcessor, PreTrainedTokenizerFast
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
+from llava_wire.replacing import replacing
 from shapes.dataset import Scenes, load_scenes, make_scenes, normaliser, save_scenes
 from shapes.model import build_model, build_processor
 from shapes.stages import AnswerStage, Stage, StageSettings, VisionStage
@@ -137,8 +137,8 @@ def _scenes(path: Path, count: int, seed: int, say: Say) -> Scenes:
 def _keep(stage: Stage, optimizer: torch.optim.Optimizer, path: Path, done: int, spent_s: float) -> None:
     weights = {name: module.state_dict() for name, module in stage.modules().items()}
     state = {"done": done, "spent_s": spent_s, "weights": weights, "optimizer": optimizer.state_dict()}
-    torch.save(state, path.with_suffix(".part"))
-    shutil.move(path.with_suffix(".part"), path)  # never half a checkpoint
+    with replacing(path) as partial:  # never half a checkpoint
+        torch.save(state, partial)
 
 
 def _restore(stage: Stage, optimizer: torch.optim.Optimizer, path: Path) -> tuple[int, float]:

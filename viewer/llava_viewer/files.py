@@ -8,7 +8,6 @@ from __future__ import annotations
 import codecs
 import contextlib
 import os
-import secrets
 import tempfile
 import zipfile
 from collections.abc import Iterator
@@ -16,7 +15,10 @@ from pathlib import Path
 
 from PIL.PngImagePlugin import PngInfo
 
+from llava_wire.limits import MAX_DIRECTORY_BYTES
+from llava_wire.replacing import replacing
 from llava_wire.schema import FORMAT
+from llava_wire.zipped import ZIP_ERRORS, directory_bytes
 
 RECORD, NUMBERS, REPLY, CACHE = "a record", "exported numbers", "a server's reply", "an index's cache"
 REPORT, COMPARISON, INDEX = "a report", "a comparison", "an index of runs"
@@ -28,6 +30,8 @@ EMPTY = ""
 MARK = "llava-gaze"
 """What exported pictures carry (a PNG's Software text, a GIF's comment, an SVG's first comment), so that they are told
 from anybody else's pictures and replaced without being asked for."""
+PNG_LEVEL = 3
+"""How hard exported PNGs are compressed: a third of the usual time, for files that are a tenth larger."""
 SVG_MARK = f"<!-- generator: {MARK} -->"
 LOG_HEAD = f"{MARK} log"
 """An exported log's first line."""
@@ -53,11 +57,15 @@ _MEMBERS = (("record.json", RECORD), ("about.npy", NUMBERS))
 
 
 @contextlib.contextmanager
-def written(path: Path) -> Iterator[Path]:
+def written(path: Path, *, through_links: bool = True) -> Iterator[Path]:
     """A temporary path to write to, which takes the place of `path` when the block ends without an error.
 
-    A full disk, an error or Ctrl-C leaves what was there before. A link stays one: the file that it points to is
-    replaced. A device or pipe, which nothing can replace, gets the bytes.
+    A full disk, an error or Ctrl-C leaves what was there before. A device or pipe, which nothing can replace, gets the
+    bytes.
+
+    Args:
+        through_links: a link stays one, and the file that it points to is replaced: right for a path that somebody
+            named. False replaces the link: right for a name of our own in a folder that may be a stranger's.
     """
     if path.exists() and not path.is_file() and not path.is_dir():
         with tempfile.TemporaryDirectory() as folder:
@@ -66,22 +74,18 @@ def written(path: Path) -> Iterator[Path]:
             with path.open("wb") as stream:
                 stream.write(kept.read_bytes())
         return
-    target = Path(os.path.realpath(path))
+    target = Path(os.path.realpath(path if through_links else path.parent))
+    target = target if through_links else target / path.name
     target.parent.mkdir(parents=True, exist_ok=True)
-    # A name of its own: two commands at a time, or a name of the greatest length, meet no other file.
-    partial = target.with_name(f".{secrets.token_hex(8)}.partial")
+    partial: Path | None = None
     try:
-        yield partial
-        if target.is_file():
-            partial.chmod(target.stat().st_mode & 0o7777)
-        os.replace(partial, target)
+        with replacing(target) as partial:
+            yield partial
     except OSError as error:
         # The name that the caller knows, not the temporary one.
-        if error.filename == str(partial):
+        if partial is None or error.filename == str(partial):
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def kind_of(path: Path) -> str:
@@ -109,9 +113,12 @@ def png_mark() -> PngInfo:
 
 def _zip_kind(path: Path) -> str:
     try:
-        with zipfile.ZipFile(path) as archive:
-            names = set(archive.namelist())
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        with path.open("rb") as stream:
+            if directory_bytes(stream, path.stat().st_size) > MAX_DIRECTORY_BYTES:
+                return "a zip archive of many files"
+            with zipfile.ZipFile(stream) as archive:
+                names = set(archive.namelist())
+    except ZIP_ERRORS:
         return "a damaged zip archive"
     return next((kind for name, kind in _MEMBERS if name in names), "a zip archive")
 

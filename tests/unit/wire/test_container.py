@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from llava_wire import RecordError, container, decode, encode
+from llava_wire import RecordError, container, decode, encode, limits
 from support.archives import members_of, npy, packed, reason_of, small, with_json
 
 
@@ -149,8 +149,8 @@ def test_a_zip_bomb_is_refused_before_it_is_inflated(monkeypatch: pytest.MonkeyP
 
     bomb = packed({**members_of(encode(small())), "bomb.bin": bytes(3 << 20)})
     assert len(bomb) < 64 << 10
-    monkeypatch.setattr(container, "MAX_INFLATED_BYTES", 2 << 20)
-    monkeypatch.setattr(container, "_member", inflate)
+    monkeypatch.setattr(limits, "MAX_INFLATED_BYTES", 2 << 20)
+    monkeypatch.setattr(container, "member", inflate)
     assert reason_of(bomb) == "too_large"
 
 
@@ -165,10 +165,10 @@ def test_a_directory_that_lies_about_sizes_does_not_help() -> None:
 def test_limits_on_file_members_and_json(monkeypatch: pytest.MonkeyPatch) -> None:
     data = encode(small())
     with monkeypatch.context() as patch:
-        patch.setattr(container, "MAX_FILE_BYTES", len(data) - 1)
+        patch.setattr(limits, "MAX_FILE_BYTES", len(data) - 1)
         assert reason_of(data) == "too_large"
     with monkeypatch.context() as patch:
-        patch.setattr(container, "MAX_JSON_BYTES", 100)
+        patch.setattr(limits, "MAX_JSON_BYTES", 100)
         assert reason_of(data) == "too_large"
     assert reason_of(packed({**members_of(data), **{f"m{i}": b"" for i in range(1001)}})) == "too_large"
 

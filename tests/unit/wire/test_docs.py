@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from llava_server.options import KNOWN
-from llava_wire import container, decode, writing
+from llava_wire import decode, limits, writing
 from llava_wire.errors import STATUSES
 from llava_wire.geometry import MAX_STEPS
 from llava_wire.quantize import ENCODINGS
@@ -42,6 +42,11 @@ def table(text: str, heading: str) -> list[list[str]]:
 def names(cell: str) -> list[str]:
     """The names in back ticks of a table's cell."""
     return re.findall(r"`([^`]+)`", cell)
+
+
+def numbers(cell: str) -> tuple[int, ...]:
+    """The whole numbers of a table's cell."""
+    return tuple(int(found.replace(",", "")) for found in re.findall(r"\b\d[\d,]*\b", cell))
 
 
 @pytest.mark.parametrize("path", RECORDS, ids=lambda path: path.stem)
@@ -92,10 +97,30 @@ def test_the_record_table_names_every_key() -> None:
 
 
 def test_the_stated_limits_are_the_readers() -> None:
-    assert f"up to {container.MAX_FILE_BYTES >> 30} GiB with up to {container.MAX_MEMBERS} members" in WIRE
-    assert f"inflate to {container.MAX_INFLATED_BYTES >> 30} GiB" in WIRE
-    assert f"up to {container.MAX_JSON_BYTES >> 20} MiB" in WIRE
-    assert f"up to {container.MAX_ALTERNATIVES} alternatives" in WIRE
+    rows = {row[0]: row[1] for row in table(WIRE, "limit | at most")}
+    stated = {
+        "the file": (limits.MAX_FILE_BYTES >> 20, limits.MAX_MEMBERS, limits.MAX_DIRECTORY_BYTES >> 20),
+        "all members inflated": (
+            limits.ALWAYS_INFLATED_BYTES >> 20, limits.MAX_INFLATION, limits.MAX_INFLATED_BYTES >> 20,
+        ),
+        "alternatives": (limits.MAX_ALTERNATIVES,),
+        "all maps": (limits.MAX_MAP_VALUES, limits.MAX_MAPS),
+        "JSON": (limits.MAX_JSON_BYTES >> 20, limits.MAX_JSON_VALUES),
+        "characters of a number": (limits.MAX_NUMBER_CHARS,),
+        "a whole number": (limits.MAX_INTEGER,),
+        "answer, question, rendered prompt": (limits.MAX_TEXT_CHARS,),
+        "any other text": (limits.MAX_PIECE_CHARS,),
+        "tokens of the answer": (limits.MAX_TOKENS, limits.MAX_TOKEN_CHARS, limits.MAX_CANDIDATES),
+        "ids of the prompt": (limits.MAX_PROMPT_IDS, limits.MAX_PROMPT_CHARS),
+        "views": (limits.MAX_VIEWS,),
+        "notes": (limits.MAX_NOTES,),
+        "layers, heads of a model": (limits.MAX_LAYERS,),
+        "checks, sampling, software, run.json": (limits.MAX_PLAIN_VALUES, limits.MAX_DEPTH),
+        "a picture": (limits.MAX_PICTURE_PIXELS,),
+        "px in geometry": (limits.MAX_SIDE_PX,),
+        "rows, columns of the grid": (limits.MAX_GRID_SIDE,),
+    }  # fmt: skip
+    assert {name: numbers(text) for name, text in rows.items()} == stated
     assert f"at most {MAX_STEPS}," in WIRE
     assert f"deflate level {writing.COMPRESSION_LEVEL}" in WIRE
 
