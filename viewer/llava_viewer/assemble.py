@@ -26,8 +26,7 @@ def build_report(
 ) -> Report:
     """Everything the templates show. `picture` goes before the record's own."""
     found = [*(note.text for note in record.facts.notes), *notes]
-    given = picture or record.picture
-    photo = _photo(record, given[1] if isinstance(given, tuple) else given, embed_image, found)
+    photo = _photo(record, picture[1] if isinstance(picture, tuple) else picture, embed_image, found)
     stage = build_stage(record.geometry, photo.uri if photo else "", photo.thumb_uri if photo else "")
     keys = row_keys(record)
     grid = Grid.of(record)
@@ -67,7 +66,8 @@ def _summary(record: Record) -> tuple[Fact, ...]:
     )
 
 
-def _photo(record: Record, picture: bytes | None, embed_image: bool, notes: list[str]) -> Photo | None:
+def _photo(record: Record, given: bytes | None, embed_image: bool, notes: list[str]) -> Photo | None:
+    picture = given or (record.picture and record.picture[1])
     if not embed_image:
         notes.append("The picture was left out of this report on request.")
         return None
@@ -75,7 +75,7 @@ def _photo(record: Record, picture: bytes | None, embed_image: bool, notes: list
         notes.append("This record carries no picture; the maps lie on a plain ground.")
         return None
     try:
-        photo = prepare(picture)
+        photo = prepare(picture, carried=not given)
     except PictureError as error:
         notes.append(f"The picture cannot be shown: {error}")
         return None

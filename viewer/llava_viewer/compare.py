@@ -27,6 +27,8 @@ from llava_viewer.text import direction
 from llava_wire.record import Record
 
 LETTERS = "abcd"
+MAX_WORDS = 8000
+"""Tokens of all runs; each has a picture, and more would not fit into a page."""
 FLOOR_TIMES = 2
 """A difference's scale ends at this times its floor or above; the pages' scripts say the same."""
 
@@ -105,6 +107,9 @@ def check_comparable(picks: Sequence[Pick]) -> None:
 
 def build_comparison(picks: Sequence[Pick], *, title: str | None, embed_image: bool) -> Comparison:
     """Everything the template shows."""
+    tokens = sum(len(pick.record.tokens) for pick in picks)
+    if tokens > MAX_WORDS:
+        raise ReportTooLargeError(f"compare: got {tokens} tokens, allowed {MAX_WORDS}; compare fewer runs, or shorter")
     shown = [show(pick.record, view=pick.view, layer=pick.layer, head=pick.head) for pick in picks]
     whole = [_whole(one) for one in shown]
     top = _Top(
@@ -278,7 +283,7 @@ def _photo(picks: Sequence[Pick], embed_image: bool, notes: list[str]) -> tuple[
         notes.append("None of these records carries the picture; the maps lie on a plain ground.")
         return "", ""
     try:
-        photo = prepare(carried)
+        photo = prepare(carried, carried=True)
     except PictureError as error:
         notes.append(f"The picture cannot be shown: {error}")
         return "", ""

@@ -78,10 +78,10 @@ def overlay(
     x_scale, y_scale = picture.width / geometry.width_px, picture.height / geometry.height_px
     x0, y0, x1, y1 = grid_rect(geometry)
     left, top, right, bottom = round(x0 * x_scale), round(y0 * y_scale), round(x1 * x_scale), round(y1 * y_scale)
-    patch_layer = PillowImage.fromarray(rgba)
-    size = (max(1, right - left), max(1, bottom - top))
     layer = PillowImage.new("RGBA", picture.size)
-    layer.paste(patch_layer.resize(size, PillowImage.Resampling.NEAREST), (left, top))
+    cells, place = enlarged(rgba, (left, top, max(left + 1, right), max(top + 1, bottom)), picture.size)
+    if 0 not in cells.size:
+        layer.paste(cells, place)
     ground = picture.convert("RGB")
     if alpha is None:
         # Paler, still coloured: answers name colours, and the heat must stand out.
@@ -90,6 +90,32 @@ def overlay(
         unseen.paste(0, (left, top, right, bottom))
         ground.paste((88, 92, 100), (0, 0), unseen)
     return PillowImage.alpha_composite(ground.convert("RGBA"), layer).convert("RGB")
+
+
+def enlarged(
+    cells: npt.NDArray[np.uint8], box: tuple[int, int, int, int], size: tuple[int, int]
+) -> tuple[PillowImage.Image, tuple[int, int]]:
+    """Cells with sharp edges stretched over a box, but for what lies outside of a canvas, however far that reaches.
+
+    Args:
+        cells: [row, col, channel].
+        box: left, top, right, bottom on the canvas, px.
+        size: width and height of the canvas, px.
+
+    Returns:
+        the visible part and its corner on the canvas.
+    """
+    left, top, right, bottom = box
+    x, cols = _visible_cells(left, right, cells.shape[1], size[0])
+    y, rows = _visible_cells(top, bottom, cells.shape[0], size[1])
+    return PillowImage.fromarray(np.ascontiguousarray(cells[rows[:, None], cols])), (x, y)
+
+
+def _visible_cells(start: int, end: int, count: int, most: int) -> tuple[int, npt.NDArray[np.intp]]:
+    """The first px of a canvas side that cells from `start` to `end` cover, and the cell at each px from there on."""
+    first = min(max(start, 0), most)
+    centres = np.arange(first, max(first, min(end, most)), dtype=np.float64) + 0.5 - start
+    return first, np.minimum((centres * count / (end - start)).astype(np.intp), count - 1)
 
 
 def _png(width: int, height: int, lines: list[bytes]) -> bytes:

@@ -6,6 +6,7 @@ Flow: `*.npz` in the folder and one level below -> `Entry`s, those of unchanged 
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import shlex
@@ -17,24 +18,27 @@ from typing import Any
 from urllib.parse import quote
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image as PillowImage
 
 from llava_viewer import colormap, wording
 from llava_viewer.files import written
-from llava_viewer.frames import split_view
 from llava_viewer.heatmap import data_uri, overlay
 from llava_viewer.index_cache import THUMB_KIND, Entry, read_cache, write_cache
-from llava_viewer.photo import ground, shrink
+from llava_viewer.photo import ground
 from llava_viewer.render import page
 from llava_viewer.rows import answer_rows, first_row
 from llava_viewer.styles import static_text
 from llava_viewer.text import visible
 from llava_wire.choose import mean_image_share
-from llava_wire.container import decode
+from llava_wire.container import decode, read_file
 from llava_wire.errors import RecordError
-from llava_wire.record import Record
+from llava_wire.quantize import dequantise
+from llava_wire.record import Record, View
 
 THUMB_SIDE_PX = 320
+_TEXT_CHARS = 4000
+"""The most of a text that a page of many runs shows and searches."""
 INDEX_NAME = "index.html"
 
 
@@ -74,19 +78,27 @@ def write_index(folder: Path, *, title: str = "Runs", fresh: bool = False) -> Pa
         fresh: read every record again.
 
     Warns:
-        UserWarning: files that are no records or damaged were left out.
+        UserWarning: for each file that is no record, or a damaged one: it was left out.
     """
-    known = {} if fresh else read_cache(folder)
+    paths = list(records_of(folder))
+    known = {} if fresh else read_cache(folder, len(paths))
     kept: dict[str, Entry] = {}
     skipped: list[Skipped] = []
-    for path in records_of(folder):
+    for path in paths:
         name = path.relative_to(folder).as_posix()
         try:
             stamp = _stamp(path)
             entry = known.get(name)
-            kept[name] = entry if entry and entry.stamp == stamp else _entry(stamp, decode(path.read_bytes()))
+            if entry is None or entry.stamp != stamp:
+                with _named(name):
+                    entry = _entry(stamp, decode(read_file(path)))
+            kept[name] = entry
         except (RecordError, OSError) as error:
             skipped.append(Skipped(name, str(error)))
+        except MemoryError:
+            skipped.append(Skipped(name, "takes more memory than there is"))
+        except Exception as error:  # one stranger's file must not cost the list of all others
+            skipped.append(Skipped(name, f"cannot be shown ({type(error).__name__} {error!s:.200})"))
     write_cache(folder, kept)
     listed = [_listed(folder, name, entry) for name, entry in kept.items()]
     html = page(
@@ -102,14 +114,21 @@ def write_index(folder: Path, *, title: str = "Runs", fresh: bool = False) -> Pa
         skipped_text=wording.count(len(skipped), "file"),
     )
     target = folder / INDEX_NAME
-    with written(target) as partial:
+    with written(target, through_links=False) as partial:
         partial.write_text(html, encoding="utf-8")
-    if skipped:
-        first = f"{skipped[0].name}: {skipped[0].reason}"
-        warnings.warn(
-            f"{wording.count(len(skipped), 'file')} skipped, as the page tells; the first is {first}", stacklevel=2
-        )
+    for one in skipped:
+        warnings.warn(f"{one.name} was skipped: {one.reason}", stacklevel=2)
     return target
+
+
+@contextlib.contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Warnings about a record say which one they are about."""
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        yield
+    for one in found:
+        warnings.warn(f"{name}: {one.message}", stacklevel=3)
 
 
 def records_of(folder: Path) -> Iterator[Path]:
@@ -156,11 +175,11 @@ def _entry(stamp: str, record: Record) -> Entry:
         stamp=stamp,
         thumb=thumb,
         thumb_label=label,
-        prompt=record.facts.prompt.text,
-        answer=record.answer,
-        others=_others(record),
-        model=record.facts.model.name,
-        view=view.name,
+        prompt=_cut(record.facts.prompt.text),
+        answer=_cut(record.answer),
+        others=_cut(_others(record)),
+        model=_cut(record.facts.model.name),
+        view=_cut(view.name),
         picture=f"{record.facts.image.pixels_sha256[:16]} {geometry.rows}x{geometry.cols}",
         date=_run_text(record.run, "finished_at").replace("T", " ").replace("Z", " UTC"),
         transport=_run_text(record.run, "transport"),
@@ -169,6 +188,10 @@ def _entry(stamp: str, record: Record) -> Entry:
         share=f"{share:.6f}",
         share_text=wording.percent(share),
     )
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _TEXT_CHARS else f"{text[:_TEXT_CHARS]}…"
 
 
 def _others(record: Record) -> str:
@@ -188,21 +211,31 @@ def _link(path: Path) -> str:
 def _run_text(run: dict[str, Any], key: str) -> str:
     """A text of the run block, or an empty one: a record may come without it."""
     value = run.get(key)
-    return value if isinstance(value, str) else ""
+    return value[:80] if isinstance(value, str) else ""
+
+
+def _heat(view: View, query: int) -> npt.NDArray[np.float32] | None:
+    """The mean map [row, col] of one row of a view, or None for a view of none."""
+    stored, scales = view.stored, view.scales
+    if "query" in view.axes:
+        if not len(stored):
+            return None
+        stored, scales = stored[query], scales[query]
+    maps = dequantise(stored, scales, view.facts.encoding)
+    return np.asarray(maps.reshape(-1, *maps.shape[-2:]).mean(axis=0), np.float32)
 
 
 def _thumb(record: Record) -> tuple[str, str]:
     """A small picture with one token's heat, as a data URI, and what it shows."""
     view = next(iter(record.views.values()))
-    maps, _ = split_view(view)
     rows = answer_rows(record)
     key = first_row(record, rows)
     chosen = next((row for row in rows if row.key == key and "query" in view.axes), None)
-    heat = np.asarray(maps[chosen.query if chosen else 0].mean(axis=0), np.float32) if len(maps) else None
-    drawn = shrink(ground(record), THUMB_SIDE_PX)
+    heat = _heat(view, chosen.query if chosen else 0)
+    drawn = ground(record, THUMB_SIDE_PX)
     if heat is not None:
         drawn = overlay(drawn, heat, record.geometry, colormap.DEFAULT_PALETTE, None)
     buffer = io.BytesIO()
     PillowImage.frombytes("RGB", drawn.size, drawn.tobytes()).save(buffer, "WEBP", quality=78, method=4)
-    label = f"where it looked for “{chosen.text}”" if chosen else "where it looked, whole answer"
+    label = f"where it looked for “{_cut(chosen.text)}”" if chosen else "where it looked, whole answer"
     return data_uri(buffer.getvalue(), THUMB_KIND), label

@@ -12,11 +12,14 @@ from pathlib import Path
 
 from llava_viewer.files import written
 from llava_viewer.version import package_version
+from llava_wire.bounded_json import read_object
+from llava_wire.container import read_file
 
 CACHE_NAME = "index.cache.json"
 THUMB_KIND = "image/webp"
 _LAYOUT = 2
-_MAX_BYTES = 512 << 20
+_ENTRY_BYTES, _ENTRY_VALUES = 256 << 10, 5000
+"""More than an entry ever takes; a cache that is larger for its folder is none of ours."""
 
 
 @dataclass(frozen=True)
@@ -48,17 +51,20 @@ class Entry:
     share_text: str
 
 
-def read_cache(folder: Path) -> dict[str, Entry]:
-    """The entries of the last index by file name, or none."""
+def read_cache(folder: Path, records: int) -> dict[str, Entry]:
+    """The entries of the last index by file name, or none.
+
+    Args:
+        records: how many records there are now; a stranger's cache takes no more than theirs would.
+    """
     path = folder / CACHE_NAME
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            return {}
-        found = json.loads(path.read_bytes())
+        data = read_file(path, (records + 1) * _ENTRY_BYTES)
+        found = read_object(data, CACHE_NAME, (records + 1) * _ENTRY_VALUES)
         if found["layout"] != [_LAYOUT, package_version()]:
             return {}
         return {name: _entry(values) for name, values in found["entries"].items()}
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError, MemoryError):
         return {}
 
 
@@ -68,7 +74,7 @@ def write_cache(folder: Path, entries: dict[str, Entry]) -> None:
         "layout": [_LAYOUT, package_version()],
         "entries": {name: asdict(entry) for name, entry in entries.items()},
     }
-    with written(folder / CACHE_NAME) as partial:
+    with written(folder / CACHE_NAME, through_links=False) as partial:
         partial.write_text(json.dumps(found), encoding="utf-8")
 
 
@@ -79,5 +85,6 @@ def _entry(values: dict[str, str]) -> Entry:
         raise ValueError("a field that is no text")
     if not entry.thumb.startswith(f"data:{THUMB_KIND};base64,"):
         raise ValueError("a thumbnail of another kind")
-    float(entry.share), int(entry.tokens)
+    if not 0 <= float(entry.share) <= 1 or not int(entry.tokens[:20]) >= 0:
+        raise ValueError("a number out of range")
     return entry

@@ -15,7 +15,6 @@ from llava_viewer.export.figure import Frame, figure, stage_marks
 from llava_viewer.export.raster import paint
 from llava_viewer.export.shown import Look, show
 from llava_viewer.heatmap import data_uri
-from llava_viewer.photo import ground
 from llava_viewer.render import ReportTooLargeError, render_report
 from llava_wire.record import Record
 
@@ -54,7 +53,7 @@ def overlay(
         return paint(figure(shown, item), shown.look.dpi)
     width, height = record.geometry.width_px, record.geometry.height_px
     frame = Frame(0.0, 0.0, 1.0, (0.0, 0.0, float(width), float(height)))
-    marks = stage_marks(shown, item, frame, ground(record), peak=False)
+    marks = stage_marks(shown, item, frame, shown.backdrop(max(width, height)), peak=False)
     edge = round(MARGIN)
     sheet = paint(Drawing(width, height, tuple(marks), item.text, item.text), 72)  # one point is one px
     return sheet.crop((edge, edge, edge + width, edge + height))

@@ -9,6 +9,7 @@ import io
 import warnings
 from dataclasses import dataclass
 
+import numpy as np
 from PIL import Image as PillowImage
 
 from llava_viewer.heatmap import data_uri
@@ -16,6 +17,7 @@ from llava_viewer.picture import PictureError, open_picture
 from llava_wire.record import Record
 
 MAX_SIDE_PX = 1600
+"""The longest side of a picture in a page, and of the ground of a record without one."""
 THUMB_SIDE_PX = 240
 _LOSSLESS_PIXELS = 700 * 700
 _LOSSLESS_BYTES = 400_000
@@ -30,26 +32,33 @@ class Photo:
     pixels: PillowImage.Image
 
 
-def ground(record: Record) -> PillowImage.Image:
+def ground(record: Record, side_px: int | None = None) -> PillowImage.Image:
     """What maps are drawn on: the record's picture, or a checkered ground where it carries none.
 
     One that cannot be read is warned of; the maps are whole without it.
+
+    Args:
+        side_px: the picture's longer side is at most this; None leaves its own size.
     """
     try:
         if record.picture:
-            return open_picture(record.picture[1])
+            picture = open_picture(record.picture[1], carried=True)
+            return picture if side_px is None else shrink(picture, side_px)
     except PictureError as error:
         warnings.warn(f"the record's picture cannot be shown, so the maps lie on a plain ground: {error}", stacklevel=2)
-    return checkered(record.geometry.width_px, record.geometry.height_px)
+    return checkered(record.geometry.width_px, record.geometry.height_px, min(side_px or MAX_SIDE_PX, MAX_SIDE_PX))
 
 
-def prepare(data: bytes) -> Photo:
+def prepare(data: bytes, *, carried: bool = False) -> Photo:
     """The picture as a report embeds it: small pictures lossless, large ones scaled down and JPEG.
+
+    Args:
+        carried: it is a record's own.
 
     Raises:
         PictureError: the bytes cannot be read as a picture.
     """
-    pixels = open_picture(data)
+    pixels = open_picture(data, carried=carried)
     shown = shrink(pixels, MAX_SIDE_PX)
     encoded, kind = b"", "image/png"
     if shown.width * shown.height <= _LOSSLESS_PIXELS:
@@ -67,13 +76,20 @@ def shrink(picture: PillowImage.Image, side_px: int) -> PillowImage.Image:
     """The picture with its longer side at most `side_px`; itself when it is small enough."""
     if max(picture.size) <= side_px:
         return picture
-    scale = side_px / max(picture.size)
-    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
-    return picture.resize(size, PillowImage.Resampling.LANCZOS)
+    return picture.resize(_shrunk(picture.size, side_px), PillowImage.Resampling.LANCZOS)
 
 
-def checkered(width_px: int, height_px: int) -> PillowImage.Image:
-    """A plain grey checkered ground for records without a picture, RGB."""
+def paled(picture: PillowImage.Image) -> PillowImage.Image:
+    """A picture paler and greyer, so that heat on it stands out."""
+    pixels = np.asarray(picture, np.float32)
+    grey = pixels @ np.array([0.2126, 0.7152, 0.0722], np.float32)
+    mixed = 0.65 * pixels + 0.35 * grey[..., None]
+    return PillowImage.fromarray(np.clip(0.9 * mixed + 0.06 * 255, 0, 255).astype(np.uint8))
+
+
+def checkered(width_px: int, height_px: int, side_px: int = MAX_SIDE_PX) -> PillowImage.Image:
+    """A plain grey checkered ground for records without a picture, RGB; its longer side is at most `side_px`."""
+    width_px, height_px = _shrunk((width_px, height_px), side_px)
     step = max(4, min(width_px, height_px) // 16)
     tile = PillowImage.new("RGB", (2 * step, 2 * step), (222, 222, 222))
     for corner in ((0, 0), (step, step)):
@@ -83,6 +99,12 @@ def checkered(width_px: int, height_px: int) -> PillowImage.Image:
         for left in range(0, width_px, 2 * step):
             ground.paste(tile, (left, top))
     return ground
+
+
+def _shrunk(size: tuple[int, int], side_px: int) -> tuple[int, int]:
+    """A width and height whose longer one is at most `side_px`."""
+    scale = min(1.0, side_px / max(size))
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
 def _encode(picture: PillowImage.Image, kind: str, quality: int = 88) -> bytes:

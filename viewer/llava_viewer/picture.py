@@ -14,12 +14,16 @@ from collections.abc import Iterator
 from PIL import Image as PillowImage
 from PIL import features
 
+from llava_wire.jpeg import scan_refusal
 from llava_wire.phones import AVIF, HEIF
 from llava_wire.picture_kinds import FORMATS, PictureFile, UnsupportedPictureError, undecodable
 from llava_wire.record import Record
 from llava_wire.upright import bomb_pixels, damage_of, read_upright, size_refusal
 
 MAX_PIXELS = 80_000_000
+_CARRIED = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
+"""How the files begin that a record may carry; decoders of other formats are not for strangers' records."""
+_DIGEST_ROWS = 512
 _STANDALONE = frozenset({0x01, *range(0xD0, 0xD8)})
 """JPEG markers that carry no length: TEM and the restart markers."""
 _SOS, _EOI = 0xDA, 0xD9
@@ -33,16 +37,40 @@ class PictureError(ValueError):
     """Bytes that cannot be read as a picture, or a picture too large to open."""
 
 
-def open_picture(data: bytes) -> PillowImage.Image:
+def open_picture(data: bytes, *, carried: bool = False) -> PillowImage.Image:
     """The picture's pixels as the server sees them: upright 8-bit RGB, without metadata.
 
     Args:
         data: a picture file.
+        carried: it is a record's own, and so PNG or JPEG.
 
     Raises:
         PictureError: the bytes cannot be read as a picture, or it has more than `MAX_PIXELS`.
     """
-    return _read(data)[0]
+    if not carried:
+        return _read(data)[0]
+    if not data.startswith(_CARRIED):
+        raise PictureError(f"image: got a file that starts with {data[:8]!r} in a record, allowed PNG or JPEG there")
+    return _OWN.pixels(data)
+
+
+class _Own:
+    """The pixels of one record's picture, which a command asks for several times; one at a time stays in memory."""
+
+    def __init__(self) -> None:
+        self._kept: tuple[bytes, PillowImage.Image] | None = None
+
+    def pixels(self, data: bytes) -> PillowImage.Image:
+        """The pixels; nobody changes them."""
+        kept = self._kept
+        if kept is None or kept[0] is not data:
+            self._kept = kept = None
+            kept = (data, _read(data)[0])
+            self._kept = kept
+        return kept[1]
+
+
+_OWN = _Own()
 
 
 def prepare_picture(data: bytes) -> tuple[str, bytes]:
@@ -69,7 +97,7 @@ def prepare_picture(data: bytes) -> tuple[str, bytes]:
     return "picture.png", buffer.getvalue()
 
 
-def check_picture(record: Record, data: bytes) -> str | None:
+def check_picture(record: Record, data: bytes, *, carried: bool = False) -> str | None:
     """Why these bytes are not the picture that the record was made from, or None when they are.
 
     The same file is recognised by its digest, and a copy with other metadata by its upright pixels' digest.
@@ -77,6 +105,7 @@ def check_picture(record: Record, data: bytes) -> str | None:
     Args:
         record: the record.
         data: a picture file.
+        carried: it is the record's own.
 
     Raises:
         PictureError: the bytes cannot be read as a picture.
@@ -84,7 +113,7 @@ def check_picture(record: Record, data: bytes) -> str | None:
     image = record.facts.image
     if hashlib.sha256(data).hexdigest() == image.sha256:
         return None
-    pixels = open_picture(data)
+    pixels = open_picture(data, carried=carried)
     if pixels.size != (image.width_px, image.height_px):
         return (
             f"image: got {pixels.width} x {pixels.height} px, allowed the record's {image.width_px} x "
@@ -103,10 +132,14 @@ def _read(data: bytes) -> tuple[PillowImage.Image, bool]:
     """The upright pixels, and whether they come of a JPEG whose own data may be kept."""
     kept_jpeg = False
 
-    def check(opened: PillowImage.Image, _: PictureFile) -> None:
+    def check(opened: PillowImage.Image, file: PictureFile) -> None:
         nonlocal kept_jpeg
-        if opened.width * opened.height > MAX_PIXELS:
-            raise PictureError(f"image: {size_refusal(opened.width * opened.height, MAX_PIXELS, opened.size)}")
+        pixels = opened.width * opened.height
+        if pixels > MAX_PIXELS:
+            raise PictureError(f"image: {size_refusal(pixels, MAX_PIXELS, opened.size)}")
+        refusal = scan_refusal(file.data, pixels, MAX_PIXELS) if opened.format in ("JPEG", "MPO") else None
+        if refusal:
+            raise PictureError(f"image: {refusal}")
         kept_jpeg = opened.format in ("JPEG", "MPO") and opened.mode in ("RGB", "L")
 
     try:
@@ -142,7 +175,10 @@ def _opened(stream: io.BytesIO, formats: tuple[str, ...]) -> PillowImage.Image:
 
 
 def _digest(pixels: PillowImage.Image) -> str:
-    return hashlib.sha256(pixels.tobytes()).hexdigest()
+    found = hashlib.sha256()
+    for top in range(0, pixels.height, _DIGEST_ROWS):  # all bytes at once would hold the picture twice
+        found.update(pixels.crop((0, top, pixels.width, min(top + _DIGEST_ROWS, pixels.height))).tobytes())
+    return found.hexdigest()
 
 
 def _rgb_digest(data: bytes) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import math
 from collections.abc import Sequence
 from functools import cache
 
@@ -17,7 +18,7 @@ from markupsafe import Markup
 from llava_viewer import colormap
 from llava_viewer.assemble import build_report
 from llava_viewer.atlas import packed
-from llava_viewer.frames import SHARE_PARTS
+from llava_viewer.frames import MAX_STATIC_FRAMES, SHARE_PARTS
 from llava_viewer.styles import plain_css, report_css, report_script, script_text
 from llava_viewer.text import visible
 from llava_viewer.version import package_version
@@ -27,6 +28,10 @@ from llava_wire.record import Record
 
 WARN_BYTES = 5_000_000
 MAX_BYTES = 25_000_000
+MAX_VALUES, MAX_MAPS = 25 << 20, 500_000
+"""The most values and maps of a page: of the largest response that a server gives by itself."""
+_ROW_BYTES, _FRAME_BYTES = 600, 800
+"""What a token and a map with elements of its own take in a page, at least."""
 
 
 KEYS = (
@@ -70,6 +75,7 @@ def render_report(
     Raises:
         ReportTooLargeError: the text would be over 25 MB.
     """
+    _check_size(record)
     report = build_report(record, picture=picture, embed_image=embed_image, title=title, notes=notes)
     script, hold = report_script(), script_text("hold").strip()
     chooseable = [row for row in (*report.question_rows, *report.rows) if row.key]
@@ -92,6 +98,24 @@ def render_report(
     if number_bytes > MAX_BYTES:
         raise ReportTooLargeError(f"report: got {size(number_bytes)}, allowed {size(MAX_BYTES)}; {_advice(report)}")
     return html
+
+
+def _check_size(record: Record) -> None:
+    """Refuses what could only become a page that is too large, before it is made."""
+    rows, values, maps, frames = len(record.tokens), 0, 0, 0
+    for view in record.views.values():
+        held = math.prod(view.stored.shape[:-2])
+        queries = len(record.queries) if "query" in view.axes else 1
+        values, maps = values + view.stored.size, maps + held
+        frames += held + queries if held <= MAX_STATIC_FRAMES else queries
+    least = rows * _ROW_BYTES + frames * _FRAME_BYTES
+    got = f"{size(least)} or more" if least > MAX_BYTES else f"{values} values in {maps} maps"
+    if least > MAX_BYTES or values > MAX_VALUES or maps > MAX_MAPS:
+        allowed = size(MAX_BYTES) if least > MAX_BYTES else f"{MAX_VALUES} in {MAX_MAPS}"
+        raise ReportTooLargeError(
+            f"report: got {got}, allowed {allowed}; ask for fewer layers and heads (--layers, --heads), views (--view) "
+            "or steps (--steps)"
+        )
 
 
 def _advice(report: Report) -> str:

@@ -31,6 +31,7 @@ def own_text(token: Token) -> str:
 def answer_rows(record: Record) -> tuple[Row, ...]:
     """Every answer token; those whose attention was not recorded have no key."""
     queries = {q.token: index for index, q in enumerate(record.queries) if q.kind == "answer"}
+    levels = _levels(record)
     words = _words([token.text for token in record.tokens])
     rows = []
     for number, token in enumerate(record.tokens):
@@ -47,7 +48,7 @@ def answer_rows(record: Record) -> tuple[Row, ...]:
                 spaced=spaced,
                 breaks=breaks,
                 special=token.special,
-                levels=_levels(record, query),
+                levels=levels[-1 if query is None else query],
                 probability_level=round(LEVELS * probability),
                 piece=token.piece,
                 token_id=str(token.id),
@@ -61,7 +62,9 @@ def answer_rows(record: Record) -> tuple[Row, ...]:
 
 def question_rows(record: Record) -> tuple[Row, ...]:
     """The question's tokens whose attention was recorded, when there are any."""
-    pieces, texts = record.facts.prompt.pieces, prompt_texts(record)
+    if not any(query.kind == "prompt" for query in record.queries):
+        return ()
+    pieces, texts, levels = record.facts.prompt.pieces, prompt_texts(record), _levels(record)
     words = _words(texts)
     rows = []
     for index, query in enumerate(record.queries):
@@ -74,7 +77,7 @@ def question_rows(record: Record) -> tuple[Row, ...]:
         where = f"question token at position {query.position}, step {query.step}"
         rows.append(
             Row(f"q{query.token}", index, shown, words[query.token], spaced, breaks, False,
-                _levels(record, index), 0, piece, token_id, where, "", ())
+                levels[index], 0, piece, token_id, where, "", ())
         )  # fmt: skip
     return tuple(rows)
 
@@ -89,7 +92,7 @@ def first_row(record: Record, rows: Sequence[Row]) -> str:
     if view is not None:
         maps = view.maps_float().reshape(len(record.queries), -1, *view.stored.shape[-2:])  # [query, map, row, col]
         peaks = maps.mean(1).max((-2, -1))
-    taken = ordinary_rows(record.queries, record.tokens)
+    taken = set(ordinary_rows(record.queries, record.tokens))
     ordinary = [row for row in rows if row.key and row.query in taken]
     words = [row for row in ordinary if any(c.isalnum() for c in row.text)] or ordinary or [r for r in rows if r.key]
     if not words:
@@ -115,17 +118,17 @@ def _words(texts: Sequence[str]) -> list[str]:
     return words
 
 
-def _levels(record: Record, query: int | None) -> tuple[int, ...]:
-    if query is None:
-        return (0,) * len(record.views)
-    return tuple(round(LEVELS * min(1.0, _image_share(view, query))) for view in record.views.values())
+def _levels(record: Record) -> list[tuple[int, ...]]:
+    """The image share of each query, one level per view; the last entry is for a token without one."""
+    none = [0] * len(record.queries)
+    columns = [_shares(view) if "query" in view.axes else none for view in record.views.values()]
+    return [*zip(*columns, strict=True), (0,) * len(record.views)]
 
 
-def _image_share(view: View, query: int) -> float:
-    """The image share of one row, the mean over the view's maps; 0 for a view without rows."""
-    if "query" not in view.axes:
-        return 0.0
-    return float(view.shares[query].reshape(-1, view.shares.shape[-1])[:, 1].mean())
+def _shares(view: View) -> list[int]:
+    """The image share of each row as a level, the mean over the view's maps."""
+    shares = view.shares.reshape(view.shares.shape[0], -1, view.shares.shape[-1])[..., 1].mean(axis=1)
+    return [round(LEVELS * min(1.0, float(share))) for share in shares]
 
 
 def _candidate(candidate_id: int, text: str, logprob: float, chosen_id: int) -> Candidate:

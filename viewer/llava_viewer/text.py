@@ -7,16 +7,23 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import lru_cache
 
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-_SEEN_FORMATS = re.compile("[\u0600-\u0605\u06dd\u070f\u0890\u0891\u08e2\U000110bd\U000110cd\U00013430-\U0001343f]")
-"""Format characters that have a shape of their own."""
-_BLANK = re.compile(
-    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\ufff0-\ufff8\U000e0000-\U000e0fff]"
+_FORMATS = (
+    "\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff\ufff9-\ufffb"
+    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"
 )
+"""Format characters (category Cf), but for those that have a shape of their own."""
+_BLANK = "\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\ufff0-\ufff8\U000e0000-\U000e0fff"
 """What shows nothing though it is no format character: joiners of graphemes, fillers, selectors of a glyph's form."""
+UNSEEN = _FORMATS + _BLANK
+"""The ranges of a character class: what shows nothing by itself."""
+_UNSEEN = re.compile(f"[{UNSEEN}]")
+_SUSPECT = re.compile(f"[\x00-\x08\x0b-\x1f\x7f-\x9f{UNSEEN}]")
 _SELECTOR = re.compile("[\u180b-\u180d\u180f\ufe00-\ufe0f\U000e0020-\U000e007f\U000e0100-\U000e01ef]")
 _JOINER = "\u200c\u200d"
+_LONG_CHARS = 4096
 
 
 def visible(value: str) -> str:
@@ -25,6 +32,16 @@ def visible(value: str) -> str:
     Control characters, direction overrides, zero-width spaces and their kind. A joiner between two characters and a
     selector after one do what they are for (emoji, Persian, Mongolian), and stay.
     """
+    return _visible(value) if len(value) < _LONG_CHARS else _visible_once(value)
+
+
+@lru_cache(maxsize=16)
+def _visible_once(value: str) -> str:
+    """A long text, which a page shows in several places."""
+    return _visible(value)
+
+
+def _visible(value: str) -> str:
     value = value.encode("utf-8", "replace").decode("utf-8")
     hidden = hidden_in(value)
     if not hidden:
@@ -37,16 +54,15 @@ def hidden_in(value: str) -> frozenset[int]:
     if value.isascii() and value.isprintable():  # nearly every text
         return frozenset()
     found: set[int] = set()
-    for at, char in enumerate(value):
-        if _CONTROL.match(char) or (_unseen(char) and not _acts(value, at, found)):
+    for match in _SUSPECT.finditer(value):
+        at = match.start()
+        if _CONTROL.match(match[0]) or not _acts(value, at, found):
             found.add(at)
     return frozenset(found)
 
 
 def _unseen(char: str) -> bool:
-    if _BLANK.match(char):
-        return True
-    return unicodedata.category(char) == "Cf" and not _SEEN_FORMATS.match(char)
+    return _UNSEEN.match(char) is not None
 
 
 def _acts(value: str, at: int, found: set[int]) -> bool:

@@ -179,6 +179,9 @@ def test_a_token_costs_little() -> None:
 
 def test_too_large_is_refused_with_both_numbers_and_a_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(render, "MAX_BYTES", 50_000)
+    with pytest.raises(ReportTooLargeError, match=r"got \d+.kB or more, allowed 50.kB; .*--view.*--steps"):
+        render_report(make_record())
+    monkeypatch.setattr(render, "_FRAME_BYTES", 0)
     with pytest.raises(ReportTooLargeError, match=r"got \d+.kB, allowed 50.kB; .*--view.*--steps"):
         render_report(make_record())
     many = make_record(grid=24, patch_px=14, width_px=640, height_px=480, layers=16, heads=16, reductions=("none",))

@@ -13,13 +13,14 @@ import os
 from pathlib import Path
 from typing import Any
 
-from llava_viewer.cli.console import UsageError, one_line, printable, say
+from llava_viewer.cli.console import UsageError, json_escaped, json_text, one_line, print_path, printable, say
 from llava_viewer.cli.files import picture_of, read_record
 from llava_viewer.cli.outputs import Outputs
 from llava_viewer.cli.reaching import destination
 from llava_viewer.client.base import Client
 from llava_viewer.files import CACHE, INDEX, RECORD, REPLY, REPORT
 from llava_wire import decode, encode
+from llava_wire.container import read_file
 from llava_wire.record import Record
 
 _OPTIONS = (
@@ -34,7 +35,7 @@ def predict(arguments: argparse.Namespace) -> None:
         raise UsageError("--report: got --format json, allowed npz beside it; leave one of them out")
     if arguments.stream and (arguments.format == "json" or arguments.grpc is not None):
         raise UsageError("--stream: got --grpc or --format json, allowed neither beside it; leave one of them out")
-    image = arguments.image.read_bytes()
+    image = read_file(arguments.image)
     outputs = _outputs(arguments, RECORD if arguments.format == "npz" else REPLY, arguments.image)
     options = _options(arguments)
     where = destination(arguments)
@@ -48,7 +49,7 @@ def predict(arguments: argparse.Namespace) -> None:
                     print(printable(str(json.loads(reply)["answer"])))
                 outputs.write(arguments.output, reply)
             else:
-                print(reply.decode("utf-8", "replace"))
+                print(json_escaped(reply.decode("utf-8", "replace")))
             return
         if arguments.stream:
             _keep(_streamed(client, image, options, arguments), arguments, outputs)
@@ -73,7 +74,7 @@ def _streamed(client: Client, image: bytes, options: dict[str, Any], arguments: 
 def replay(arguments: argparse.Namespace) -> None:
     """Asks a server for other views of a record's answer, and writes the new record and its report."""
     record = read_record(arguments.record).sequence(arguments.sequence)
-    image = arguments.image.read_bytes() if arguments.image else None
+    image = read_file(arguments.image) if arguments.image else None
     outputs = _outputs(arguments, RECORD, arguments.record, arguments.image)
     where = destination(arguments, preferred=record.facts.model.name)
     say(one_line(f"replaying with {where}"))
@@ -135,7 +136,7 @@ def render(arguments: argparse.Namespace) -> None:
     record = whole.sequence(arguments.sequence)
     output = arguments.output or arguments.record.with_suffix(".html")
     outputs = Outputs((arguments.record, arguments.image), force=arguments.force)
-    outputs.claim("--output", output, REPORT)
+    outputs.claim("--output", output, REPORT, own=arguments.output is None)
     picture, notes = picture_of(record, arguments.image)
     notes = (*notes, *_others(whole, arguments.sequence))
     outputs.write(output, _report(record, picture=picture, embed_image=not arguments.no_image, notes=notes))
@@ -151,20 +152,20 @@ def index(arguments: argparse.Namespace) -> None:
         code = errno.ENOTDIR if arguments.folder.exists() else errno.ENOENT
         raise OSError(code, os.strerror(code), str(arguments.folder))
     outputs = Outputs(records_of(arguments.folder), force=arguments.force)
-    outputs.claim("FOLDER", arguments.folder / INDEX_NAME, INDEX)
-    outputs.claim("FOLDER", arguments.folder / CACHE_NAME, CACHE)
-    print(write_index(arguments.folder, title=arguments.title, fresh=arguments.fresh))
+    outputs.claim("FOLDER", arguments.folder / INDEX_NAME, INDEX, own=True)
+    outputs.claim("FOLDER", arguments.folder / CACHE_NAME, CACHE, own=True)
+    print_path(write_index(arguments.folder, title=arguments.title, fresh=arguments.fresh))
 
 
 def inspect(arguments: argparse.Namespace) -> None:
     """Prints what a record holds."""
     from llava_viewer.cli.inspect import summary, summary_text
 
-    data = arguments.record.read_bytes()
+    data = read_file(arguments.record)
     record = decode(data)
     picture_of(record, None)  # says what is wrong with the record's own
     found = summary(record, arguments.record.name, len(data))
-    print(json.dumps(found, ensure_ascii=False, indent=2) if arguments.json else summary_text(found))
+    print(json_text(found) if arguments.json else summary_text(found))
 
 
 def _report(

@@ -21,6 +21,7 @@ EXAMPLES = """examples:
 RUN  a record, and after :: what of it is shown, separated by commas: view=NAME, layer=N, head=N, and sequence=N for
      one of several answers, counted from 0
 """
+_DEFAULT = Path("compare.html")
 _NUMBERS = ("layer", "head", "sequence")
 _KEY = re.compile(r",(?=(?:view|layer|head|sequence)=)")
 
@@ -29,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `compare`."""
     parser.set_defaults(run=compare)
     parser.add_argument("runs", nargs="+", metavar="RUN", type=_run, help="RUN.npz, or RUN.npz::view=NAME,layer=N")
-    parser.add_argument("-o", "--output", type=Path, default=Path("compare.html"), help="default: %(default)s")
+    parser.add_argument("-o", "--output", type=Path, default=_DEFAULT, help="default: %(default)s")
     parser.add_argument("--title", help="the heading (default: the questions)")
     parser.add_argument("--no-image", action="store_true", help="leave the picture out")
     add_force(parser)
@@ -40,7 +41,7 @@ def compare(arguments: argparse.Namespace) -> None:
     from llava_viewer.compare import Pick, render_compare
 
     outputs = Outputs([path for path, _ in arguments.runs], force=arguments.force)
-    outputs.claim("--output", arguments.output, COMPARISON)
+    outputs.claim("--output", arguments.output, COMPARISON, own=arguments.output == _DEFAULT)
     picks = []
     for path, chosen in arguments.runs:
         sequence = chosen.pop("sequence", 0)

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import re
 import sys
 import unicodedata
+from pathlib import Path
 
-from llava_viewer.text import hidden_in
+from llava_viewer.text import UNSEEN, hidden_in
+
+_JSON_ESCAPED = re.compile(
+    f"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff{UNSEEN}]|\r(?!\n)"
+)
+"""What JSON leaves as it is and a terminal does not show; line breaks and tabs between values are JSON's own."""
 
 
 class UsageError(ValueError):
@@ -15,6 +23,21 @@ class UsageError(ValueError):
 def say(line: str) -> None:
     """One line of progress on stderr."""
     print(line, file=sys.stderr, flush=True)
+
+
+def print_path(path: Path) -> None:
+    """The path of a file on stdout: as it is for programs, and for a terminal without what could steer it."""
+    print(one_line(str(path)) if sys.stdout.isatty() else path)
+
+
+def json_text(value: object) -> str:
+    """A value as indented JSON; inside its texts, what nobody would see is escaped, as JSON escapes it."""
+    return json_escaped(json.dumps(value, ensure_ascii=False, indent=2))
+
+
+def json_escaped(text: str) -> str:
+    """JSON as it came, but for the same escapes."""
+    return _JSON_ESCAPED.sub(lambda match: json.dumps(match[0])[1:-1], text)
 
 
 def printable(text: str) -> str:
@@ -38,6 +61,8 @@ def quoted(text: str) -> str:
 
 def _drawn(char: str) -> bool:
     """Whether a terminal has something to draw for it; of formats only those come here that do their work."""
+    if char in "\u2028\u2029":  # some take them for line breaks
+        return False
     return char.isprintable() or (char.isspace() and ord(char) > 0x9F) or unicodedata.category(char) == "Cf"
 
 

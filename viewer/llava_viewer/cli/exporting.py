@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llava_viewer import files as kinds
-from llava_viewer.cli.console import UsageError, say
+from llava_viewer.cli.console import UsageError, print_path, say
 from llava_viewer.cli.files import picture_of, read_record
 from llava_viewer.cli.outputs import Outputs, add_force
 from llava_viewer.cli.selection import indices
@@ -21,6 +21,7 @@ from llava_viewer.colormap import DEFAULT_PALETTE, PALETTES
 from llava_wire.record import Record
 
 if TYPE_CHECKING:
+    from llava_viewer.export.drawing import Drawing
     from llava_viewer.export.shown import Item
 
 EXAMPLES = """examples:
@@ -38,7 +39,10 @@ kinds:
 KINDS = ("toolkit", "png", "svg", "sheet", "sheet-svg", "gif", "apng", "csv", "npz")
 _WIDTH_MM = {"png": 84.0, "svg": 84.0, "sheet": 180.0, "sheet-svg": 180.0, "gif": 100.0, "apng": 100.0}
 _DPI = {"gif": 150, "apng": 150}
-_MOST_FIGURES = 2000
+_MOST_FIGURES, _MANY_FIGURES = 2000, 64
+"""The most figures, and the most that are drawn without --many."""
+_MANY_VECTORS = 1_000_000
+"""The most patches that are written as vectors without --many; each is a path's part."""
 _NOT_TOOLKIT: dict[str, object] = {
     "layer": None, "head": None, "tokens": None, "mode": "heat", "scale": "token", "width_mm": None, "dpi": None,
     "no_caption": False, "font": [], "frame_ms": 700,
@@ -80,6 +84,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--no-caption", action="store_true", help="figures without the lines under the legend")
     how.add_argument("--font", action="append", default=[], metavar="FILE", help="a font to draw letters with first")
     how.add_argument("--frame-ms", type=int, default=700, metavar="MS", help="time per word (default: %(default)s)")
+    parser.add_argument("--many", action="store_true", help="also more files, figures or lines than people look at")
     add_force(parser)
 
 
@@ -104,7 +109,7 @@ def export(arguments: argparse.Namespace) -> None:
     for kind, jobs in plan:
         for job in jobs:
             for path in job.paths:
-                outputs.claim(f"--as {kind}", path, job.holds)
+                outputs.claim(f"--as {kind}", path, job.holds, own=True)
     arguments.output.mkdir(parents=True, exist_ok=True)
     if arguments.kinds != ("toolkit",):
         _say_undrawable(record, tuple(arguments.font))
@@ -112,15 +117,16 @@ def export(arguments: argparse.Namespace) -> None:
         for job in jobs:
             job.write()
             for path in job.paths:
-                print(path)
+                print_path(path)
         count = sum(len(job.paths) for job in jobs)
         say(f"wrote {count} file{'s' if count != 1 else ''}: {kind}")
 
 
 def _toolkit(record: Record, arguments: argparse.Namespace) -> list[Job]:
-    from llava_viewer.export import export_overlays, file_names, write_text_log
+    from llava_viewer.export import check_files, export_overlays, file_names, write_text_log
 
     folder, log = arguments.output, arguments.output / "log.txt"
+    check_files(record, record.view(arguments.view), many=arguments.many)
     names = [name for name, _ in file_names(record, record.view(arguments.view))]
     overlays = partial(export_overlays, record, folder, view=arguments.view, palette=arguments.palette)
     return [
@@ -144,11 +150,20 @@ def _drawn(record: Record, arguments: argparse.Namespace, kind: str) -> list[Job
     shown = files.show(record, view=arguments.view, layer=arguments.layer, head=arguments.head, look=look)
     every = arguments.tokens in (None, "all")
     items = None if every else tuple(shown.item(token) for token in arguments.tokens)
-    folder, frame_ms = arguments.output, arguments.frame_ms
+    folder, frame_ms, many = arguments.output, arguments.frame_ms, arguments.many
+    vectors = len(items or shown.items) * shown.record.facts.prompt.image_count
+    if kind in ("svg", "sheet-svg") and vectors > _MANY_VECTORS and not many:
+        raise ValueError(
+            f"--as {kind}: got {vectors} patches, allowed {_MANY_VECTORS}; name fewer --tokens, or add --many"
+        )
     if kind in ("png", "svg"):
         chosen = items or shown.items
-        if len(chosen) > _MOST_FIGURES:
-            raise ValueError(f"--as {kind}: got {len(chosen)} figures, allowed {_MOST_FIGURES}; name fewer --tokens")
+        most = _MOST_FIGURES if many else _MANY_FIGURES
+        if len(chosen) > most:
+            raise ValueError(
+                f"--as {kind}: got {len(chosen)} figures, allowed {most}; name fewer --tokens"
+                f"{'' if many else ', or add --many'}"
+            )
         place = "".join(f"_{name}_{n}" for name, n in (("layer", shown.layer), ("head", shown.head)) if n is not None)
 
         def draw(item: Item, path: Path) -> None:
@@ -158,16 +173,21 @@ def _drawn(record: Record, arguments: argparse.Namespace, kind: str) -> list[Job
         paths = [folder / f"figure_{item.name}{place}.{kind}" for item in chosen]
         holds = kinds.PNG if kind == "png" else kinds.SVG
         return [Job((path,), holds, partial(draw, item, path)) for item, path in zip(chosen, paths, strict=True)]
+
+    def sheet() -> Drawing:
+        return files.contact_sheet(shown, items, many=many)
+
+    def animation(path: Path) -> None:
+        files.write_animation(shown, path, items, frame_ms=frame_ms, many=many)
+
     writers: dict[str, tuple[str, str, Callable[[Path], None]]] = {
-        "sheet": (
-            "sheet.png", kinds.PNG, lambda path: files.write_png(files.contact_sheet(shown, items), path, look.dpi),
-        ),
-        "sheet-svg": ("sheet.svg", kinds.SVG, lambda path: files.write_svg(files.contact_sheet(shown, items), path)),
-        "gif": ("answer.gif", kinds.GIF, lambda path: files.write_animation(shown, path, items, frame_ms=frame_ms)),
-        "apng": ("answer.png", kinds.PNG, lambda path: files.write_animation(shown, path, items, frame_ms=frame_ms)),
-        "csv": ("numbers.csv", kinds.CSV, lambda path: files.write_csv(shown, path, items)),
+        "sheet": ("sheet.png", kinds.PNG, lambda path: files.write_png(sheet(), path, look.dpi)),
+        "sheet-svg": ("sheet.svg", kinds.SVG, lambda path: files.write_svg(sheet(), path)),
+        "gif": ("answer.gif", kinds.GIF, animation),
+        "apng": ("answer.png", kinds.PNG, animation),
+        "csv": ("numbers.csv", kinds.CSV, lambda path: files.write_csv(shown, path, items, many=many)),
         "npz": ("numbers.npz", kinds.NUMBERS, lambda path: files.write_npz(shown, path, items)),
-    }  # fmt: skip
+    }
     name, holds, write = writers[kind]
     return [Job((folder / name,), holds, partial(write, folder / name))]
 

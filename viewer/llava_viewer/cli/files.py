@@ -6,13 +6,13 @@ from pathlib import Path
 
 from llava_viewer.cli.console import one_line, say
 from llava_viewer.picture import PictureError, check_picture, prepare_picture
-from llava_wire.container import decode
+from llava_wire.container import decode, read_file
 from llava_wire.record import Record
 
 
 def read_record(path: Path) -> Record:
     """The record in a file."""
-    return decode(path.read_bytes())
+    return decode(read_file(path))
 
 
 def picture_of(
@@ -28,10 +28,10 @@ def picture_of(
     Raises:
         PictureError: the file cannot be read as a picture. The record's own that cannot is warned of.
     """
-    data = path.read_bytes() if path else None
+    data = read_file(path) if path else None
     shown = data if data is not None else record.picture and record.picture[1]
     try:
-        difference = check_picture(record, shown) if shown else None
+        difference = check_picture(record, shown, carried=data is None) if shown else None
     except PictureError as error:
         if data is not None:
             raise

@@ -14,6 +14,9 @@ from llava_viewer.cli.console import UsageError, one_line, say
 from llava_viewer.cli.parser import build_parser
 from llava_wire.errors import RecordError, RequestError
 
+TRACEBACK = "LLAVA_GAZE_TRACEBACK"
+"""Environment variable: unforeseen errors end in their traceback instead of one line."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line and gives its exit code."""
@@ -40,7 +43,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _failed(error if isinstance(error, RequestError) else _file_message(error), 1)
     except (RequestError, RecordError, ImportError, ValueError) as error:
         return _failed(error, 1)
+    except Exception as error:  # bytes of a file or a server that nobody has thought of
+        if os.environ.get(TRACEBACK):
+            raise
+        return _failed(_unforeseen(error), 1)
     return 0
+
+
+def _unforeseen(error: Exception) -> str:
+    if isinstance(error, MemoryError):
+        return "memory: got none left, allowed what this process may take; name a smaller file or ask for less"
+    words = f"{type(error).__name__} {error}".strip()
+    return f"{words:.300}: got what this command cannot work with; {TRACEBACK}=1 shows where, which is worth a report"
 
 
 def _warn_once() -> Callable[..., None]:

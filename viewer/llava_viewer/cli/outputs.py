@@ -12,7 +12,7 @@ import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 
-from llava_viewer.cli.console import UsageError, one_line, say, size
+from llava_viewer.cli.console import UsageError, one_line, print_path, say, size
 from llava_viewer.files import EMPTY, kind_of, written
 
 
@@ -33,9 +33,14 @@ class Outputs:
         self._inputs = [path for path in inputs if path is not None]
         self._claimed: list[tuple[str, Path]] = []
         self._force = force
+        self._own: set[Path] = set()
 
-    def claim(self, option: str, path: Path | None, kind: str) -> None:
+    def claim(self, option: str, path: Path | None, kind: str, *, own: bool = False) -> None:
         """Keeps a path for an output of this kind (`llava_viewer.files`); an option that was not given keeps nothing.
+
+        Args:
+            own: the name is the command's own, in a folder where somebody else may have put a link under it. Such a
+                link is never written through: it is refused, and with --force replaced.
 
         Raises:
             UsageError: it is a folder, an input or another output, its folder cannot be written to, or it holds
@@ -46,6 +51,10 @@ class Outputs:
         got = f"{option}: got {one_line(str(path))}"
         if path.is_dir():
             raise UsageError(f"{got}, a folder, allowed a file; add a name")
+        if own and path.is_symlink() and not self._force:
+            raise UsageError(
+                f"{got}, a link to {one_line(os.readlink(path))}, allowed a file; remove it, or replace it with --force"
+            )
         if path.exists() and not path.is_file():
             return  # a device or a pipe: nothing is lost
         taken = next((other for other in self._inputs if _same(path, other)), None)
@@ -59,18 +68,20 @@ class Outputs:
         if held not in (EMPTY, kind) and not self._force:
             raise UsageError(f"{got}, which holds {held}, allowed a new file or {kind}; name another, or add --force")
         self._claimed.append((option, path))
+        if own:
+            self._own.add(path)
 
     def write(self, path: Path, data: bytes) -> None:
         """Writes a claimed file in one step and says so."""
-        with written(path) as partial:
+        with written(path, through_links=path not in self._own) as partial:
             partial.write_bytes(data)
-        say(f"wrote {path} ({size(len(data))})")
+        say(f"wrote {one_line(str(path))} ({size(len(data))})")
 
     @staticmethod
     def name(path: Path) -> None:
         """Prints the path of a file; not that of a device or pipe, which may be where the file itself went."""
         if path.is_file():
-            print(path)
+            print_path(path)
 
 
 def _same(one: Path, other: Path) -> bool:

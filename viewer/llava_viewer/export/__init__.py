@@ -11,11 +11,12 @@ from llava_viewer.export.raster import paint, write_png
 from llava_viewer.export.sheet import contact_sheet
 from llava_viewer.export.shown import Look, Shown, show
 from llava_viewer.export.svg import write_svg
-from llava_viewer.export.toolkit import export_overlays, file_names, write_text_log
+from llava_viewer.export.toolkit import check_files, export_overlays, file_names, write_text_log
 
 __all__ = [
     "Look",
     "Shown",
+    "check_files",
     "contact_sheet",
     "export_overlays",
     "figure",

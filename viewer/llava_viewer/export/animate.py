@@ -17,7 +17,6 @@ from llava_viewer.export.fonts import cut, width, wrap
 from llava_viewer.export.raster import paint
 from llava_viewer.export.shown import Item, Shown
 from llava_viewer.files import MARK, png_mark, written
-from llava_viewer.photo import ground, shrink
 from llava_viewer.text import direction
 
 FRAME_MS = 700
@@ -27,6 +26,9 @@ MAX_PIXELS = 60_000_000
 MAX_FRAME_PX = 1400
 MAX_LINES = 8
 """Lines of text under the picture; longer answers scroll."""
+MANY_FRAMES = 64
+"""The most pictures that are drawn without being asked for `many`."""
+_PALETTE_STEP = 4
 _WORD_PT, _LEADING = 11.0, 17.0
 _LATER = "#b9b6ae"
 _PICK = "#fdf0b0"
@@ -43,12 +45,13 @@ class _Piece:
 
 
 def write_animation(
-    shown: Shown, path: Path, items: tuple[Item, ...] | None = None, *, frame_ms: int = FRAME_MS
+    shown: Shown, path: Path, items: tuple[Item, ...] | None = None, *, frame_ms: int = FRAME_MS, many: bool = True
 ) -> None:
     """Writes a .gif or .png (APNG) that repeats for ever; the last word stays longer.
 
     Args:
         items: those that get a picture; all ordinary tokens of the answer when absent.
+        many: more than `MANY_FRAMES`.
 
     Raises:
         ValueError: another kind of file, or more than `MAX_PIXELS` in all pictures.
@@ -58,12 +61,15 @@ def write_animation(
         raise ValueError(f"animation: got {path.name!r}, allowed a name that ends in {', '.join(kinds)}")
     if not 20 <= frame_ms <= 60_000:
         raise ValueError(f"frame_ms: got {frame_ms}, allowed 20 to 60000")
+    count = len(shown.ordinary() if items is None else items)
+    if count > MANY_FRAMES and not many:
+        raise ValueError(f"animation: got {count} pictures, allowed {MANY_FRAMES}; name fewer --tokens, or add --many")
     pictures = frames(shown, items)
     durations = [frame_ms] * (len(pictures) - 1) + [max(LAST_MS, frame_ms)]
     kind = kinds[path.suffix.lower()]
     if kind == "GIF":
         pictures = [_few_colours(picture) for picture in pictures]
-    with written(path) as partial:
+    with written(path, through_links=False) as partial:
         marked = {"comment": MARK} if kind == "GIF" else {"pnginfo": png_mark()}
         pictures[0].save(
             partial, kind, save_all=True, append_images=pictures[1:], duration=durations, loop=0, disposal=1, **marked
@@ -74,7 +80,7 @@ def frames(shown: Shown, items: tuple[Item, ...] | None = None) -> list[PillowIm
     """One RGB picture per item, all of one size."""
     words = shown.ordinary()
     chosen = words if items is None else items
-    picture = shrink(ground(shown.record), MAX_FRAME_PX)
+    picture = shown.backdrop(MAX_FRAME_PX)
     pieces, lines = _flow(shown, words)
     made: list[PillowImage.Image] = []
     for item in chosen:
@@ -164,5 +170,11 @@ def _fitting(item: Item, inner: float, fonts: tuple[str, ...]) -> str:
 
 
 def _few_colours(picture: PillowImage.Image) -> PillowImage.Image:
-    """The frame in 256 colours of its own, spread so that the legend keeps its own; no dither on flat patches."""
-    return picture.quantize(256, method=PillowImage.Quantize.MAXCOVERAGE, dither=PillowImage.Dither.NONE)
+    """The frame in 256 colours of its own, spread so that the legend keeps its own; no dither on flat patches.
+
+    Every fourth px of both directions is looked at: the search for colours takes most of a frame's time.
+    """
+    size = (max(1, picture.width // _PALETTE_STEP), max(1, picture.height // _PALETTE_STEP))
+    few = picture.resize(size, PillowImage.Resampling.NEAREST)
+    colours = few.quantize(256, method=PillowImage.Quantize.MAXCOVERAGE, dither=PillowImage.Dither.NONE)
+    return picture.quantize(palette=colours, dither=PillowImage.Dither.NONE)

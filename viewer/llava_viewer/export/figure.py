@@ -16,7 +16,7 @@ from llava_viewer.export.fonts import cut, width, wrap
 from llava_viewer.export.shown import Item, Shown
 from llava_viewer.frames import LOW_IMAGE_SHARE
 from llava_viewer.heatmap import Rect, grid_rect
-from llava_viewer.photo import ground
+from llava_viewer.photo import MAX_SIDE_PX
 from llava_viewer.stage import picture_boxes
 from llava_wire.geometry import Geometry
 
@@ -63,7 +63,9 @@ def figure(shown: Shown, item: Item) -> Drawing:
         Text(room, NAME_PT, facts, NOTE_PT, colour=DIM, anchor="end"),
     ]
     frame = fit(shown.record.geometry, 0, NAME_PT + 4, room, _TALLEST * room)
-    marks += stage_marks(shown, item, frame, ground(shown.record))
+    # As many px as a picture of this height can show.
+    side_px = max(MAX_SIDE_PX, round(_TALLEST * look.width_mm / 25.4 * look.dpi))
+    marks += stage_marks(shown, item, frame, shown.backdrop(side_px))
     top = frame.top + frame.size[1] + 5
     marks += legend(shown, item, 0, top, room)
     top += 21
@@ -88,14 +90,13 @@ def fit(geometry: Geometry, left: float, top: float, room: float, tallest: float
 def stage_marks(
     shown: Shown, item: Item, frame: Frame, picture: PillowImage.Image, *, peak: bool = True
 ) -> list[Mark]:  # fmt: skip
-    """Picture, heat, hatched unseen parts and the frame of the brightest patch."""
+    """Picture (a `Shown.backdrop`), heat, hatched unseen parts and the frame of the brightest patch."""
     geometry = shown.record.geometry
     boxes = picture_boxes(geometry)
     mode, levels = shown.look.mode, item.levels()
     marks: list[Mark] = [Box(*frame.place(frame.box), fill="#e9e6df")]
     if mode != "map":
-        pixels = _paled(picture) if mode == "heat" else picture
-        marks.append(Photo(*frame.place((0, 0, geometry.width_px, geometry.height_px)), pixels))
+        marks.append(Photo(*frame.place((0, 0, geometry.width_px, geometry.height_px)), picture))
     marks.append(Cells(*frame.place(grid_rect(geometry)), _colours(shown, levels)))
     marks += [Hatch(*frame.place(rect)) for rect in boxes.unseen]
     if peak and item.peak > 0:
@@ -163,14 +164,6 @@ def _colours(shown: Shown, levels: np.ndarray) -> np.ndarray:
         return np.dstack([np.zeros((*steps.shape, 3), np.uint8), np.rint(dark * 255).astype(np.uint8)])
     opacity = np.ones_like(steps) if mode == "map" else colormap.alpha(steps)
     return np.dstack([colormap.lookup(shown.look.palette, steps), np.rint(opacity * 255).astype(np.uint8)])
-
-
-def _paled(picture: PillowImage.Image) -> PillowImage.Image:
-    """The picture paler and greyer, as under the report's heat, so that the heat stands out."""
-    pixels = np.asarray(picture, np.float32)
-    grey = pixels @ np.array([0.2126, 0.7152, 0.0722], np.float32)
-    mixed = 0.65 * pixels + 0.35 * grey[..., None]
-    return PillowImage.fromarray(np.clip(0.9 * mixed + 0.06 * 255, 0, 255).astype(np.uint8))
 
 
 def _times(item: Item) -> str:

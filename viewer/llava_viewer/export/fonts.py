@@ -18,6 +18,8 @@ _OTHER_SCRIPTS = "DejaVuSans.ttf"
 _MEASURE = 100.0
 """Widths are measured once at this size: they grow evenly with it."""
 _NOWHERE = "\uffff"
+_LONGEST_CHARS = 4000
+"""No sheet has room for more in one place; measuring a stranger's text to its end could take minutes."""
 
 
 def font_for(text: str, size_px: float, weight: int, fonts: tuple[str, ...]) -> tuple[ImageFont.FreeTypeFont, str]:
@@ -45,7 +47,7 @@ def width(text: str, size: float, weight: int = 400, fonts: tuple[str, ...] = ()
 def wrap(text: str, size: float, room: float, most: int, fonts: tuple[str, ...] = ()) -> list[str]:
     """Text as at most `most` lines no wider than `room`; what does not fit ends in dots."""
     lines: list[str] = []
-    words = visible(" ".join(text.split())).split(" ")
+    words = visible(" ".join(_start(text).split())).split(" ")
     line = ""
     for number, word in enumerate(words):
         longer = f"{line} {word}" if line else word
@@ -62,7 +64,7 @@ def wrap(text: str, size: float, room: float, most: int, fonts: tuple[str, ...] 
 
 def cut(text: str, size: float, room: float, weight: int = 400, fonts: tuple[str, ...] = ()) -> str:
     """One line no wider than `room`, with dots where something was cut off."""
-    text = visible(text)
+    text = visible(_start(text))
     if width(text, size, weight, fonts) <= room:
         return text
     fits, too_long = 0, len(text)
@@ -78,10 +80,14 @@ def cut(text: str, size: float, room: float, weight: int = 400, fonts: tuple[str
 def undrawable(texts: Sequence[str], fonts: tuple[str, ...] = ()) -> str:
     """The characters of some texts that no font of the chain draws, each once, in order."""
     found: dict[str, None] = {}
-    for text in texts:
+    for text in map(_start, texts):
         missing = sorted((_missing(name, text) for name in _chain(fonts)), key=len)
         found.update(dict.fromkeys(sorted(missing[0])))
     return "".join(found)
+
+
+def _start(text: str) -> str:
+    return text if len(text) <= _LONGEST_CHARS else f"{text[:_LONGEST_CHARS]}…"
 
 
 def _chain(fonts: tuple[str, ...]) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,19 +16,32 @@ from llava_viewer.pieces import prompt_texts
 from llava_viewer.rows import own_text
 from llava_wire.schema import SHARE_NAMES
 
+MAX_LINES, MANY_LINES = 20_000_000, 500_000
+"""The most lines of a table, and the most that are written without being asked for `many`."""
 
-def write_csv(shown: Shown, path: Path, items: tuple[Item, ...] | None = None) -> None:
+
+def write_csv(shown: Shown, path: Path, items: tuple[Item, ...] | None = None, *, many: bool = True) -> None:
     """One line per patch of every item, with the columns of `llava_viewer.files.COLUMNS`.
 
     `text` is a JSON string: whatever a model wrote stays one cell, comes back unchanged, and is no formula to a
     spreadsheet. `attention` is the share of the row's attention at the patch, with nine digits, which float32 needs.
+
+    Raises:
+        ValueError: more than `MAX_LINES` lines, or `MANY_LINES` where `many` is false.
     """
     buffer = io.StringIO(newline="")
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(COLUMNS)
-    for item in items or shown.items:
-        writer.writerows(_lines(shown, item))
-    with written(path) as partial:
+    chosen, most = items or shown.items, MAX_LINES if many else MANY_LINES
+    lines = sum(item.heat.size for item in chosen)
+    if lines > most:
+        cure = "take npz" if many else "add --many"
+        raise ValueError(f"csv: got {lines} lines, allowed {most}; name fewer --tokens, or {cure}")
+    texts, rects = prompt_texts(shown.record), shown.record.geometry.patch_rects().reshape(-1, 4)
+    places = [[f"{value:.6g}" for value in rect] for rect in rects.tolist()]
+    for item in chosen:
+        writer.writerows(_lines(shown, item, texts, places))
+    with written(path, through_links=False) as partial:
         partial.write_text(buffer.getvalue(), encoding="utf-8")
 
 
@@ -36,7 +49,7 @@ def write_npz(shown: Shown, path: Path, items: tuple[Item, ...] | None = None) -
     """Arrays without pickles: maps [item, row, col] and shares [item, 4] float32, patch_rects [row, col, 4] float64,
     text [item] (strings), token, step and position [item] int64 (-1 where there is none), and about (JSON)."""
     chosen = items or shown.items
-    facts = [_facts(shown, item) for item in chosen]
+    facts, texts = [_facts(shown, item) for item in chosen], prompt_texts(shown.record)
     model = shown.record.facts.model
     about = {
         "question": shown.record.facts.prompt.text,
@@ -51,13 +64,13 @@ def write_npz(shown: Shown, path: Path, items: tuple[Item, ...] | None = None) -
         "kinds": [kind for kind, *_ in facts],
         "error_bound": shown.view.facts.error_bound,
     }
-    with written(path) as partial, partial.open("wb") as stream:
+    with written(path, through_links=False) as partial, partial.open("wb") as stream:
         np.savez_compressed(
             stream,
             maps=np.stack([item.heat for item in chosen]).astype(np.float32),
             shares=np.stack([item.shares for item in chosen]).astype(np.float32),
             patch_rects=shown.record.geometry.patch_rects(),
-            text=np.array([_text(shown, item) for item in chosen], dtype=np.str_),
+            text=np.array([_text(shown, item, texts) for item in chosen], dtype=np.str_),
             token=np.array([number for _, number, _, _ in facts], dtype=np.int64),
             step=np.array([step for _, _, step, _ in facts], dtype=np.int64),
             position=np.array([position for *_, position in facts], dtype=np.int64),
@@ -65,15 +78,16 @@ def write_npz(shown: Shown, path: Path, items: tuple[Item, ...] | None = None) -
         )
 
 
-def _lines(shown: Shown, item: Item) -> Iterator[tuple[object, ...]]:
+def _lines(
+    shown: Shown, item: Item, texts: Sequence[str], places: Sequence[Sequence[str]]
+) -> Iterator[tuple[object, ...]]:
+    """The lines of one item; `places` holds the rectangle of each patch, in reading order."""
     kind, token, step, position = _facts(shown, item)
     numbers = ["" if number < 0 else number for number in (token, step, position)]
-    text = json.dumps(_text(shown, item), ensure_ascii=False)
-    rects = shown.record.geometry.patch_rects()
-    for row, col in np.ndindex(*item.heat.shape):
-        places = [f"{value:.6g}" for value in rects[row, col].tolist()]
-        value, share = f"{item.heat[row, col]:.9g}", f"{item.image_share:.9g}"
-        yield (kind, *numbers, text, row, col, value, share, *places)
+    text, share = json.dumps(_text(shown, item, texts), ensure_ascii=False), f"{item.image_share:.9g}"
+    cols = item.heat.shape[1]
+    for place, value in enumerate(item.heat.ravel().tolist()):
+        yield (kind, *numbers, text, *divmod(place, cols), f"{value:.9g}", share, *places[place])
 
 
 def _facts(shown: Shown, item: Item) -> tuple[str, int, int, int]:
@@ -84,11 +98,11 @@ def _facts(shown: Shown, item: Item) -> tuple[str, int, int, int]:
     return query.kind, query.token, query.step, query.position
 
 
-def _text(shown: Shown, item: Item) -> str:
+def _text(shown: Shown, item: Item, texts: Sequence[str]) -> str:
     """The token's text as the record has it, spaces and all; a special token's piece."""
     if item.row is None:
         return shown.record.answer
     query = shown.record.queries[item.query]
     if query.kind == "prompt":
-        return prompt_texts(shown.record)[query.token]
+        return texts[query.token]
     return own_text(shown.record.tokens[query.token])

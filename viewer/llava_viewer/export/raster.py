@@ -11,7 +11,8 @@ from PIL import ImageDraw
 
 from llava_viewer.export.drawing import MARGIN, Box, Cells, Drawing, Hatch, Mark, Photo, Ramp, Text
 from llava_viewer.export.fonts import font_for
-from llava_viewer.files import png_mark, written
+from llava_viewer.files import PNG_LEVEL, png_mark, written
+from llava_viewer.heatmap import enlarged
 from llava_viewer.text import visible
 
 _HATCH_PT = 4.0
@@ -39,8 +40,8 @@ def paint(drawing: Drawing, dpi: int) -> PillowImage.Image:
 def write_png(drawing: Drawing, path: Path, dpi: int) -> None:
     """Writes the drawing as a PNG that names its dpi, so that it is placed at its size on paper."""
     picture = paint(drawing, dpi)
-    with written(path) as partial:
-        picture.save(partial, "PNG", dpi=(dpi, dpi), pnginfo=png_mark())
+    with written(path, through_links=False) as partial:
+        picture.save(partial, "PNG", dpi=(dpi, dpi), pnginfo=png_mark(), compress_level=PNG_LEVEL)
 
 
 def _mark(canvas: PillowImage.Image, mark: Mark, scale: float, fonts: tuple[str, ...]) -> None:
@@ -53,8 +54,9 @@ def _mark(canvas: PillowImage.Image, mark: Mark, scale: float, fonts: tuple[str,
     if isinstance(mark, Photo):
         canvas.paste(mark.pixels.resize(size, PillowImage.Resampling.LANCZOS), (left, top))
     elif isinstance(mark, Cells):
-        layer = PillowImage.fromarray(mark.rgba).resize(size, PillowImage.Resampling.NEAREST)
-        canvas.paste(layer, (left, top), layer.getchannel("A"))
+        layer, corner = enlarged(mark.rgba, (left, top, left + size[0], top + size[1]), canvas.size)
+        if 0 not in layer.size:
+            canvas.paste(layer, corner, layer.getchannel("A"))
     elif isinstance(mark, Ramp):
         canvas.paste(_ramp(mark, size), (left, top))
     elif isinstance(mark, Hatch):

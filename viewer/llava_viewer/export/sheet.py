@@ -12,24 +12,28 @@ from llava_viewer.export.drawing import DIM, MM, Drawing, Mark, Photo, Text
 from llava_viewer.export.figure import CREED, SMALL_PT, fit, legend, stage_marks
 from llava_viewer.export.fonts import cut, wrap
 from llava_viewer.export.shown import Item, Shown
-from llava_viewer.photo import ground, shrink
 
 CELL_MM = 32.0
 GAP_PT = 8.0
 _NAME_PT = 8.0
 _THUMB_SIDE_PX = 480
-MAX_CELLS = 2000
+MAX_CELLS, MANY_CELLS = 2000, 200
+"""The most maps on a sheet, and the most without being asked for `many`."""
 
 
-def contact_sheet(shown: Shown, items: tuple[Item, ...] | None = None) -> Drawing:
+def contact_sheet(shown: Shown, items: tuple[Item, ...] | None = None, *, many: bool = True) -> Drawing:
     """All items of the answer (or those given) on one sheet that is as wide as the look says.
 
+    Args:
+        many: up to `MAX_CELLS` and not `MANY_CELLS`.
+
     Raises:
-        ValueError: more than `MAX_CELLS` items.
+        ValueError: more items than that.
     """
-    chosen = items or shown.ordinary()
-    if len(chosen) > MAX_CELLS:
-        raise ValueError(f"sheet: got {len(chosen)} maps, allowed {MAX_CELLS}; name fewer with --tokens")
+    chosen, most = items or shown.ordinary(), MAX_CELLS if many else MANY_CELLS
+    if len(chosen) > most:
+        cure = "" if many else ", or add --many"
+        raise ValueError(f"sheet: got {len(chosen)} maps, allowed {most}; name fewer with --tokens{cure}")
     look, record = shown.look, shown.record
     room = look.width_mm * MM
     columns = max(1, min(len(chosen), int((room + GAP_PT) // (CELL_MM * MM + GAP_PT))))
@@ -43,7 +47,7 @@ def contact_sheet(shown: Shown, items: tuple[Item, ...] | None = None) -> Drawin
             top += size * 1.25
             marks.append(Text(0, top, line, size, colour=colour))
     top += 9
-    picture = shrink(ground(record), _THUMB_SIDE_PX)
+    picture = shown.backdrop(_THUMB_SIDE_PX)
     frame = fit(record.geometry, 0, 0, cell, 1.4 * cell)
     tall = frame.size[1] + _NAME_PT + SMALL_PT + 8
     for number, item in enumerate(chosen):

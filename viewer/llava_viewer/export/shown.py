@@ -6,11 +6,14 @@ Flow: `Record` + `Look` -> `show` -> `Shown`, whose numbers every figure, sheet,
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image as PillowImage
 
 from llava_viewer import colormap, wording
+from llava_viewer.photo import ground, paled
 from llava_viewer.rows import answer_rows, first_row, question_rows
 from llava_viewer.selection import reduction_text, selection_text
 from llava_viewer.view_model import Row
@@ -20,6 +23,8 @@ from llava_wire.record import Record, View
 MODES = ("heat", "spotlight", "map")
 SCALES = ("token", "shared")
 WHOLE = "the whole answer"
+MAX_VALUES = 1 << 24
+"""Values of the maps of all tokens that one export or comparison holds at once."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +111,17 @@ class Shown:
     items: tuple[Item, ...]
     selection: str
 
+    @cached_property
+    def _backdrops(self) -> dict[int, PillowImage.Image]:
+        return {}
+
+    def backdrop(self, side_px: int) -> PillowImage.Image:
+        """What these maps lie on, its longer side at most `side_px`: for heat paler, as in the report. Made once."""
+        if side_px not in self._backdrops:
+            picture = ground(self.record, side_px)
+            self._backdrops[side_px] = paled(picture) if self.look.mode == "heat" else picture
+        return self._backdrops[side_px]
+
     def item(self, token: int | None = None) -> Item:
         """The item of an answer token; the one that a report opens on when None is named.
 
@@ -141,13 +157,19 @@ def show(
     """
     look = look or Look()
     chosen = record.view(view)
+    rows, patches = len(record.queries) if "query" in chosen.axes else 1, record.facts.prompt.image_count
+    if rows * patches > MAX_VALUES:
+        raise ValueError(
+            f"view: got {rows} maps of {patches} patches in {chosen.name!r}, allowed {MAX_VALUES} values; ask for "
+            "fewer steps"
+        )
     maps, shares = choose_maps(chosen, layer, head)
     peaks = maps.max(axis=(-2, -1), initial=0.0)
     top = float(peaks.max(initial=0.0))
-    rows: list[Row | None] = [None]
+    shown: list[Row | None] = [None]
     if "query" in chosen.axes:
         by_query = {row.query: row for row in (*answer_rows(record), *question_rows(record)) if row.key}
-        rows = [by_query[query] for query in range(len(record.queries))]
+        shown = [by_query[query] for query in range(len(record.queries))]
     items = [
         Item(
             name=_name(record, row),
@@ -158,7 +180,7 @@ def show(
             shares=shares[number],
             maximum=top if look.scale == "shared" else float(peaks[number]),
         )
-        for number, row in enumerate(rows)
+        for number, row in enumerate(shown)
     ]
     return Shown(record, chosen, layer, head, look, tuple(items), _selection(record, chosen, layer, head))
 

@@ -58,7 +58,7 @@ def svg_text(drawing: Drawing) -> str:
 def write_svg(drawing: Drawing, path: Path) -> None:
     """Writes the drawing as an SVG file."""
     text = svg_text(drawing)
-    with written(path) as partial:
+    with written(path, through_links=False) as partial:
         partial.write_text(text, encoding="utf-8")
 
 

@@ -8,6 +8,7 @@ predicted answer token t, from 0; rows of the question are named `question_{posi
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from PIL import ImageDraw
 
 from llava_viewer import colormap, wording
 from llava_viewer.export.fonts import cut, font_for
-from llava_viewer.files import LOG_HEAD, png_mark, written
+from llava_viewer.files import LOG_HEAD, PNG_LEVEL, png_mark, written
 from llava_viewer.frames import split_view
 from llava_viewer.heatmap import overlay
 from llava_viewer.photo import ground
@@ -28,7 +29,10 @@ from llava_wire.record import Record, View
 
 MIN_SIDE_PX = 336
 """Small pictures are enlarged by whole numbers until their shorter side has this length, so that captions fit."""
-MAX_FILES = 20_000
+MAX_SIDE_PX = 1024
+"""Large pictures are made smaller: an overlay is for the eye, and there may be thousands."""
+MAX_FILES, MANY_FILES, MANY_PIXELS = 20_000, 500, 60_000_000
+"""The most overlays; the most, by number and by pixels together, without being asked for `many`."""
 
 
 def export_overlays(
@@ -38,6 +42,7 @@ def export_overlays(
     view: str | None = None,
     palette: str = colormap.DEFAULT_PALETTE,
     alpha: float = 0.4,
+    many: bool = True,
 ) -> list[Path]:
     """Writes one overlay PNG per map, each on its own scale with its token as the caption.
 
@@ -45,6 +50,7 @@ def export_overlays(
         out_dir: made when it is not there; files of the same names are replaced.
         view: a view's name; the first view when absent.
         alpha: the heat's opacity, the same everywhere, as the older toolkit drew it.
+        many: up to `MAX_FILES`, not `MANY_FILES` and `MANY_PIXELS`.
 
     Returns:
         The files, in the order of the record.
@@ -52,10 +58,9 @@ def export_overlays(
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha: got {alpha}, allowed 0 to 1")
     chosen = record.view(view)
+    check_files(record, chosen, many=many)
     maps, shares = split_view(chosen)
     names = file_names(record, chosen)
-    if len(names) > MAX_FILES:
-        raise ValueError(f"export: got {len(names)} maps, allowed {MAX_FILES}; ask for fewer layers, heads or steps")
     out_dir.mkdir(parents=True, exist_ok=True)
     canvas = _enlarged(record)
     made = []
@@ -66,10 +71,26 @@ def export_overlays(
         peak = float(maps[row, slot].max())
         caption = f"{token}   image {wording.percent(share)}, max {wording.percent(peak)}   {Path(name).stem}"
         path = out_dir / name
-        with written(path) as partial:
-            _captioned(picture, caption).save(partial, "PNG", pnginfo=png_mark())
+        with written(path, through_links=False) as partial:
+            _captioned(picture, caption).save(partial, "PNG", pnginfo=png_mark(), compress_level=PNG_LEVEL)
         made.append(path)
     return made
+
+
+def check_files(record: Record, view: View, *, many: bool) -> None:
+    """Raises ValueError when a view has more maps than overlays may be written at once."""
+    count = math.prod(view.stored.shape[:-2])
+    if count > MAX_FILES:
+        raise ValueError(f"export: got {count} maps, allowed {MAX_FILES}; ask for fewer layers, heads or steps")
+    if many:
+        return
+    size = _enlarged(record).size
+    most = min(MANY_FILES, MANY_PIXELS // (size[0] * size[1]))
+    if count > most:
+        raise ValueError(
+            f"export: got {count} maps of {size[0]} x {size[1]} px in view {view.name!r}, allowed {most} at once; name "
+            "another --view, other kinds (--as), or add --many"
+        )
 
 
 def file_names(record: Record, view: View) -> list[tuple[str, str]]:
@@ -111,7 +132,7 @@ def write_text_log(record: Record, path: Path) -> None:
         f"processor: {record.geometry.to_json()}",
         f"software: {facts.software}",
     ]
-    with written(path) as partial:
+    with written(path, through_links=False) as partial:
         partial.write_text("\n".join(visible(line.replace("\n", "\\n")) for line in lines) + "\n", encoding="utf-8")
 
 
@@ -139,8 +160,8 @@ def _steps(record: Record) -> str:
 
 def _enlarged(record: Record) -> PillowImage.Image:
     """The record's picture or a plain ground, enlarged where it is small."""
-    plain = ground(record)
-    factor = max(1, -(-MIN_SIDE_PX // min(plain.size)))
+    plain = ground(record, MAX_SIDE_PX)
+    factor = max(1, min(-(-MIN_SIDE_PX // min(plain.size)), 4 * MAX_SIDE_PX // max(plain.size)))
     return plain.resize((plain.width * factor, plain.height * factor), PillowImage.Resampling.BICUBIC)
 
 
