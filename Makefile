@@ -19,7 +19,7 @@ PY := $(BIN)/python
 READY := $(VENV)/.ready
 SERVER_NAME = --name $(NAME)
 CODE := handler viewer scripts tests
-SHARED_OUT := --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+SHARED_OUT := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help setup download mar serve stop ping token demo demo-model report estimate test test-all test-gpu gpu bench soak drill fuzz \
