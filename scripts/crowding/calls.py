@@ -32,11 +32,11 @@ class Calls:
         options = [*size, ("grpc.use_local_subchannel_pool", 1)]
         self._channels = [grpc.insecure_channel(address, options=options) for _ in range(channels)]
 
-    def send_all(self, message: bytes, count: int, patience_s: float, *, whole: bool = True) -> list[Seen]:
+    def send_all(self, message: bytes | None, count: int, patience_s: float, *, whole: bool = True) -> list[Seen]:
         """Makes all calls at once and waits for what becomes of each.
 
         Args:
-            message: of each call.
+            message: of each call; None for a call that never sends one, and so is no whole one.
             count: how many.
             patience_s: seconds after which a call counts as without a reply, or as left open.
             whole: whether the calls end after their message; otherwise their client goes on as if more were to come.
@@ -46,7 +46,7 @@ class Calls:
         pending = []
         for number in range(count):
             channel = self._channels[number % len(self._channels)]
-            if whole:
+            if whole and message is not None:
                 pending.append(channel.unary_unary(method).future(message, metadata=self._metadata))
             else:
                 pending.append(channel.stream_unary(method).future(_unended(message, ended), metadata=self._metadata))
@@ -73,8 +73,9 @@ class Calls:
             channel.close()
 
 
-def _unended(message: bytes, ended: threading.Event) -> Iterator[bytes]:
-    yield message
+def _unended(message: bytes | None, ended: threading.Event) -> Iterator[bytes]:
+    if message is not None:
+        yield message
     ended.wait()
 
 

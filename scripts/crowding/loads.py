@@ -19,7 +19,7 @@ from crowding.sockets import Connection, post, send_all
 
 _PATIENCE_S = 120.0
 """A whole request without a reply after this hangs."""
-_HOLD_S = 75.0
+_HOLD_S = 135.0
 """A connection that says nothing, or not the rest, and is open after this is never closed."""
 _MOST_BYTES = 20_000_000
 """Just under `max_request_size`, 20 MiB."""
@@ -121,7 +121,7 @@ def _bare(pieces: Sequence[tuple[bytes, ...]], *, grpc: bool) -> Prepare:
     return lambda material: fire
 
 
-def _calls(make: Callable[[Material], bytes], *, whole: bool = True, key: bool = True) -> Prepare:
+def _calls(make: Callable[[Material], bytes | None], *, whole: bool = True, key: bool = True) -> Prepare:
     """gRPC calls with one message."""
 
     def prepare(material: Material) -> Fire:
@@ -200,6 +200,12 @@ LOADS: dict[str, Load] = {
     ),
     "unended_calls": Load(
         "{count} gRPC calls of 10.5 MB with a key that do not end", 98, _calls(_large_call, whole=False), "closed"
+    ),
+    "silent_calls": Load(
+        "{count} gRPC calls with a key that send no message",
+        200,
+        _calls(lambda material: None, whole=False),
+        "closed",
     ),
     "idle": Load(
         "{count} connections to HTTP with no byte or half a line", 600, _bare(((), (_BEGUN,)), grpc=False), "closed"

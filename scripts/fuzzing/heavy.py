@@ -12,7 +12,7 @@ from collections.abc import Callable
 from crowding import bodies
 from crowding.messages import message
 
-_SIZES = (20_000, 200_000, 2_000_000)
+_SIZES = (20_000, 200_000, 2_000_000, 12_000_000)
 _LISTED = (1_000, 30_000)
 _SIDES_PX = (600, 1200, 1868)
 _CROWDED: tuple[tuple[str, Callable[[int], bytes]], ...] = (

@@ -66,6 +66,14 @@ def test_calls_see_what_a_server_does(served: str, whole: bool, word: str) -> No
     assert [one.word for one in seen] == [word] * 10
 
 
+@pytest.mark.parametrize("served", [answers], indirect=True)
+def test_calls_without_a_message_stay_open(served: str) -> None:
+    calls = Calls(served, "key", 2)
+    seen = calls.send_all(None, 4, 0.5, whole=False)
+    calls.close()
+    assert [one.word for one in seen] == ["left open"] * 4
+
+
 def test_nobody_there() -> None:
     calls = Calls("127.0.0.1:9", None, 2)
     seen = calls.send_all(b"", 3, 5.0)
