@@ -83,6 +83,10 @@ class Census(threading.Thread):
         """The most resident memory of each kind, in MB."""
         return {kind: max((sample[f"{kind}_mb"] for sample in self.samples), default=0.0) for kind in KINDS}
 
+    def left_mb(self) -> dict[str, float]:
+        """The resident memory of each kind in the last sample, in MB."""
+        return {kind: self.samples[-1][f"{kind}_mb"] if self.samples else 0.0 for kind in KINDS}
+
     def _sample(self) -> None:
         """Resident memory in MB and open files of each kind."""
         sample = {"at_s": round(time.monotonic() - self._begin, 1)}

@@ -29,6 +29,9 @@ _ENDS: dict[Ends, str] = {
     "closed": "connections that the server closes in time",
 }
 
+MEMORY_MB: dict[str, float] = {"java": 2560.0, "front": 1024.0, "worker": 2048.0}
+"""The most resident memory: Java's heap and direct memory are 1 GiB each, the others have no bound but this."""
+
 
 @dataclass
 class Run:
@@ -39,7 +42,7 @@ class Run:
         load_s, cpu_s: seconds that the load took, and of CPU that its process took.
         answers: the small requests beside it.
         ended: how many processes ended, by kind.
-        peaks_mb: the most memory, by kind.
+        peaks_mb, left_mb: the most resident memory, and that at the end, by kind.
         recovered_s: seconds after the load until the model answered over both transports; None when it did not.
         log_bytes: by how much the logs without an end grew.
         pings: seconds from the start and the exit code of `make ping`.
@@ -52,6 +55,7 @@ class Run:
     answers: list[Answer] = field(default_factory=list)
     ended: dict[str, int] = field(default_factory=dict)
     peaks_mb: dict[str, float] = field(default_factory=dict)
+    left_mb: dict[str, float] = field(default_factory=dict)
     recovered_s: float | None = 0.0
     log_bytes: int = 0
     pings: list[tuple[float, int]] = field(default_factory=list)
@@ -107,6 +111,10 @@ class Pressed:
             total.update(run.ended)
         return dict(total)
 
+    def peaks_mb(self) -> dict[str, float]:
+        """The most resident memory in any run, by kind."""
+        return {kind: max(run.peaks_mb.get(kind, 0.0) for run in self.runs) for kind in MEMORY_MB}
+
     def plain(self) -> dict[str, Any]:
         """For JSON and the table."""
         bare, patient = self.answers(patient=False), self.answers(patient=True)
@@ -124,7 +132,7 @@ class Pressed:
             "patient": dict(Counter(one.word for one in patient).most_common()),
             "patient_slowest_s": max((one.taken_s for one in patient), default=0.0),
             "ended": self.ended(),
-            "peaks_mb": {kind: max(run.peaks_mb.get(kind, 0.0) for run in self.runs) for kind in self.ended()},
+            "peaks_mb": self.peaks_mb(),
             "log_bytes": sum(run.log_bytes for run in self.runs),
             "others_cores": round(statistics.mean(run.others_cores for run in self.runs), 2),
             "raw": [run.plain() for run in self.runs],
@@ -164,6 +172,9 @@ def failures(pressed: Pressed) -> list[str]:
     if wrong := {word: count for word, count in pressed.load().items() if not _may_end(pressed.ends, word)}:
         saw = ", ".join(f"{count} {word}" for word, count in wrong.items())
         found.append(f"the load itself: got {saw}; allowed {_ENDS[pressed.ends]}")
+    for kind, peak_mb in pressed.peaks_mb().items():
+        if peak_mb > MEMORY_MB[kind]:
+            found.append(f"memory of {kind}: got {peak_mb:.0f} MB at the most, allowed {MEMORY_MB[kind]:.0f}")
     grown = sum(run.log_bytes for run in pressed.runs)
     if grown > LOG_BYTES:
         found.append(f"logs without an end: got {grown} bytes more, allowed {LOG_BYTES}")

@@ -113,6 +113,7 @@ def _run(served: Served, case: Case, act: Act) -> Run:
         answers=answers,
         ended=ended,
         peaks_mb=census.peaks_mb(),
+        left_mb=census.left_mb(),
         recovered_s=recovered_s,
         log_bytes=max(0, _log_bytes(recovered or state) - before_bytes),
         pings=pings.codes,

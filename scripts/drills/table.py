@@ -28,13 +28,14 @@ def load_table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Markdown of loads, a row each."""
     heads = (
         "load", "runs", "its senders saw", "small requests beside it saw", "slowest, s",
-        "with retries, in 30 s", "ended", "claims",
+        "with retries, in 30 s", "ended", "most MB (Java, front, worker)", "claims",
     )  # fmt: skip
     lines = [f"| {' | '.join(heads)} |", f"|{' --- |' * len(heads)}"]
     lines += [
         f"| {row['words']} | {row['runs']} | {_counted(row['load']) or '-'} | {_counted(row['bare'])} "
         f"| {row['bare_slowest_s']:g} | {row['patient_within']} of {row['patient_asked']} "
         f"| {_counted({kind: count for kind, count in row['ended'].items() if count}) or 'none'} "
+        f"| {', '.join(f'{peak_mb:.0f}' for peak_mb in row['peaks_mb'].values())} "
         f"| {'hold' if not row['failures'] else '; '.join(row['failures'])} |"
         for row in rows
     ]

@@ -69,6 +69,7 @@ def test_a_sound_load_has_no_failure() -> None:
         ({"answers": [answer("got tokens [1], allowed [2]")]}, "got tokens"),
         ({"answers": [answer(patient=True)] * 10 + [answer(taken_s=31, patient=True)] * 4}, "30 of 34 answered in 30"),
         ({"answers": [answer("overloaded (503)", patient=True)] * 4}, "20 of 24 answered"),
+        ({"peaks_mb": {"java": 700.0, "front": 1500.0, "worker": 420.0}}, "memory of front: got 1500 MB"),
         ({"recovered_s": None}, "afterwards: got 1 of 2 runs"),
         ({"load": [Seen("no reply", 120.0)]}, "the load itself: got 1 no reply"),
         ({"load": [Seen("closed", 1.0), Seen("413", 1.0)]}, "the load itself: got 1 closed;"),
@@ -105,8 +106,8 @@ def test_ping_may_say_ready_while_somebody_is_answered() -> None:
 def test_the_table_shows_what_did_not_hold() -> None:
     good, bad = of(run()).plain(), of(run(ended={"java": 1})).plain()
     lines = load_table([good, bad]).splitlines()
-    assert lines[2].endswith("| none | hold |")
-    assert "| 1 java | java: got 1" in lines[3]
+    assert lines[2].endswith("| none | 700, 80, 420 | hold |")
+    assert "| 1 java | 700, 80, 420 | java: got 1" in lines[3]
     assert json.loads(json.dumps(good)) == good
 
 
