@@ -38,6 +38,7 @@ PAGE = ROOT / "docs" / "operations.md"
 _STOPPED = "worker_stopped"
 FAULT_NAMES = tuple(fault.__name__ for fault in (*SHARED, *OWN))
 LOAD_NAMES = (*LOADS, _STOPPED)
+_ALL = {"faults": FAULT_NAMES, "loads": LOAD_NAMES}
 
 
 def drill(chosen: Sequence[str], case: Case) -> list[Row]:
@@ -80,15 +81,15 @@ def pressed(chosen: Sequence[str], case: Case, given: Any, note: Callable[[list[
 def main() -> int:
     """The command line."""
     given = _arguments()
-    chosen = given.names or [*FAULT_NAMES, *LOAD_NAMES]
+    chosen = _expanded(given.names or list(_ALL))
     build(MODEL)
     case = good_cases(1, 1)[0]
     facts: dict[str, Any] = {"commit": commit(), "machine": f"{platform.machine()}, {os.cpu_count()} CPUs"}
     rows = [row.plain() for row in drill(chosen, case)]
-    if given.write:
+    if given.write and rows:
         _write(FIGURES, {**facts, "rows": rows})
         PAGE.write_text(replaced(PAGE.read_text("utf-8"), rows), encoding="utf-8")
-    out = LOAD_FIGURES if given.write else given.out
+    out = given.out or (LOAD_FIGURES if given.write else None)
     facts |= {"share": given.share}
 
     def note(loads: list[dict[str, Any]]) -> None:
@@ -96,7 +97,7 @@ def main() -> int:
             _write(out, {**facts, "rows": loads})
 
     loads = pressed(chosen, case, given, note)
-    if given.write:
+    if given.write and loads:
         PAGE.write_text(loads_replaced(PAGE.read_text("utf-8"), loads), encoding="utf-8")
     if rows:
         print(table(rows))
@@ -111,10 +112,11 @@ def main() -> int:
 def _arguments() -> Any:
     arguments = parser(
         "Break a server on purpose, press it with every load, and measure what clients see.",
-        "python scripts/fault_drill.py --write\n  python scripts/fault_drill.py worker_killed java_killed\n"
+        "python scripts/fault_drill.py --write\n  python scripts/fault_drill.py loads --runs 20 --write\n"
+        "  python scripts/fault_drill.py worker_killed java_killed\n"
         "  python scripts/fault_drill.py large_json --runs 20 --out out/drill.json",
     )
-    names = ", ".join((*FAULT_NAMES, *LOAD_NAMES))
+    names = ", ".join((*_ALL, *FAULT_NAMES, *LOAD_NAMES))
     arguments.add_argument("names", nargs="*", metavar="NAME", help=f"faults and loads (default: all): {names}")
     arguments.add_argument(
         "--write", action="store_true", help="write the figures and the tables of docs/operations.md"
@@ -126,14 +128,21 @@ def _arguments() -> Any:
     arguments.add_argument("--descriptors", type=int, help="how many open files the server may have under load")
     arguments.add_argument("--out", type=Path, help="where the figures of loads go as JSON, written after each load")
     given = arguments.parse_args()
-    if given.names and given.write:
-        arguments.error("--write: got it with single names, allowed with all of them; the tables have a row for each")
-    unknown = set(given.names) - {*FAULT_NAMES, *LOAD_NAMES}
+    if given.write and not set(given.names) <= set(_ALL):
+        arguments.error(
+            "--write: got it with single names, allowed with faults, loads or both; the tables have a row for each"
+        )
+    unknown = set(given.names) - {*_ALL, *FAULT_NAMES, *LOAD_NAMES}
     if unknown:
         arguments.error(f"name: got {sorted(unknown)}, allowed {names}")
     if given.runs < 1 or given.share <= 0:
         arguments.error("--runs, --share: got nothing to do, allowed 1 or more and more than 0")
     return given
+
+
+def _expanded(names: Sequence[str]) -> list[str]:
+    """The names, "faults" and "loads" as what they stand for."""
+    return [one for name in names for one in _ALL.get(name, (name,))]
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:

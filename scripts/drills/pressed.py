@@ -77,7 +77,7 @@ def press_worker(model: str, case: Case, *, runs: int) -> Pressed:
         finally:
             if Path(f"/proc/{pid}/stat").exists():
                 os.kill(pid, signal.SIGCONT)
-        return [], time.monotonic() - begin, 0.0
+        return [], round(time.monotonic() - begin, 2), 0.0
 
     pressed = Pressed("worker_stopped", "the worker stopped (SIGSTOP)", 1, "replies", workers_end=1)
     with Served(f"drill-stopped-{os.getpid()}", model) as served:
