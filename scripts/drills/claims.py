@@ -21,6 +21,7 @@ PATIENT_LIMIT_S = RETRY_S
 PATIENT_SHARE = 0.95
 SILENCE_S = 60.0
 """For so long nobody may have been answered while `make ping` says READY."""
+_SOON_S = 10.0
 LOG_BYTES = 1 << 20
 """So much the logs without an end may grow in all runs of a load together."""
 
@@ -188,9 +189,12 @@ def _may_end(ends: Ends, word: str) -> bool:
 
 
 def untrue_pings(answers: Sequence[Answer], pings: Sequence[tuple[float, int]]) -> int:
-    """How often ping said READY (exit code 0) although no small request had been answered for a minute."""
+    """How often ping said READY (exit code 0) when nobody had been answered for a minute, nor was soon after.
+
+    What was answered soon after says that a server which had been silent was itself again.
+    """
     ends = [0.0, *(one.at_s + one.taken_s for one in answers if one.word == RIGHT)]
-    return sum(code == 0 and at_s - max(end for end in ends if end <= at_s) > SILENCE_S for at_s, code in pings)
+    return sum(code == 0 and not any(at_s - SILENCE_S <= end <= at_s + _SOON_S for end in ends) for at_s, code in pings)
 
 
 def verdicts(rows: Sequence[Mapping[str, Any]]) -> list[str]:

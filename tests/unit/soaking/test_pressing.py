@@ -101,6 +101,7 @@ def test_ping_may_say_ready_while_somebody_is_answered() -> None:
     seen = [answer(at_s=1.0), answer(at_s=50.0), answer("no reply", 30, at_s=70.0)]
     assert untrue_pings(seen, [(60.0, 0), (100.0, 0), (115.0, 1)]) == 0
     assert untrue_pings(seen, [(111.0, 0), (120.0, 0), (130.0, 1)]) == 2
+    assert untrue_pings([*seen, answer(at_s=121.0)], [(111.0, 0), (112.0, 0), (120.0, 0)]) == 1
 
 
 def test_the_table_shows_what_did_not_hold() -> None:
