@@ -12,16 +12,18 @@ import json
 import os
 import resource
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections import Counter, defaultdict
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from fuzzing.records import Crafted, Maker
+
+from llava_viewer.cli import main as command_line
 
 ROOT = Path(__file__).resolve().parents[1]
 SOUND = ROOT / "tests" / "data" / "records" / "v1" / "sqrt-u8-four-reductions.npz"
@@ -51,7 +53,7 @@ class Outcome:
 
 
 def run_one(crafted: Crafted, command: str, most_s: float, most_mb: int) -> Outcome:
-    """Runs a command on a file in an empty folder."""
+    """Runs a command on a file in an empty folder, in a process of its own."""
     with tempfile.TemporaryDirectory(prefix="lgaze-records-") as name:
         folder = Path(name)
         (folder / "in").mkdir()
@@ -61,18 +63,16 @@ def run_one(crafted: Crafted, command: str, most_s: float, most_mb: int) -> Outc
         line = [part.format(**places) for part in COMMANDS[command]]
         started = time.monotonic()
         with tempfile.TemporaryFile() as said:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "llava_viewer.cli", *line], cwd=folder, stdin=subprocess.DEVNULL, stdout=said,
-                stderr=subprocess.STDOUT, env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
-            )  # fmt: skip
-            _limit(process.pid, most_s, most_mb)
-            _, status, used = os.wait4(process.pid, 0)
-            process.returncode = os.waitstatus_to_exitcode(status)
+            pid = os.fork()
+            if pid == 0:
+                _child(line, folder, said.fileno(), most_s, most_mb)
+            _, status, used = os.wait4(pid, 0)
             seconds = time.monotonic() - started
             said.seek(0)
             words = said.read()
+        code = os.waitstatus_to_exitcode(status)
         cpu_s, memory_mb = used.ru_utime + used.ru_stime, used.ru_maxrss >> 10
-        faults = list(_faults(crafted, process.returncode, words))
+        faults = _faults(crafted, code, words)
         if cpu_s > most_s:
             faults.append(f"took {cpu_s:.1f} s")
         if memory_mb > most_mb:
@@ -82,15 +82,27 @@ def run_one(crafted: Crafted, command: str, most_s: float, most_mb: int) -> Outc
         strange = sorted(path for path in left - allowed if not path.startswith("out/"))
         if strange:
             faults.append(f"wrote {strange[:3]}")
-        return Outcome(
-            crafted.name, command, process.returncode, round(seconds, 2), round(cpu_s, 2), memory_mb, tuple(faults)
-        )
+        return Outcome(crafted.name, command, code, round(seconds, 2), round(cpu_s, 2), memory_mb, tuple(faults))
 
 
-def _limit(pid: int, most_s: float, most_mb: int) -> None:
-    """A guard far above what is allowed, so that a fault is measured and the machine lives."""
-    for kind, most in ((resource.RLIMIT_AS, 4 * most_mb << 20), (resource.RLIMIT_CPU, int(6 * most_s))):
-        resource.prlimit(pid, kind, (most, most))
+def _child(line: list[str], folder: Path, said: int, most_s: float, most_mb: int) -> NoReturn:
+    """The command in a forked process, which has imported everything already; limits are a guard above the allowed."""
+    code = 70
+    try:
+        os.chdir(folder)
+        os.dup2(said, 1)
+        os.dup2(said, 2)
+        for kind, most in ((resource.RLIMIT_AS, 4 * most_mb << 20), (resource.RLIMIT_CPU, int(6 * most_s))):
+            resource.setrlimit(kind, (most, most))
+        code = command_line(line)
+        sys.stdout.flush()
+    except SystemExit as error:
+        code = error.code if isinstance(error.code, int) else 70
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
 
 
 def _faults(crafted: Crafted, code: int, words: bytes) -> list[str]:
@@ -124,7 +136,6 @@ def main() -> int:
     options.add_argument("--commands", nargs="*", default=list(COMMANDS), help="some of the commands only")
     options.add_argument("--seconds", type=float, default=10, help="CPU time allowed (default: %(default)g)")
     options.add_argument("--megabytes", type=int, default=1000, help="memory allowed (default: %(default)d)")
-    options.add_argument("--jobs", type=int, default=2, help="at once (default: %(default)d)")
     options.add_argument("--keep", type=Path, metavar="FOLDER", help="write the files here and run nothing")
     options.add_argument("--out", type=Path, help="where the figures go as JSON")
     arguments = options.parse_args()
@@ -137,20 +148,16 @@ def main() -> int:
             (arguments.keep / crafted.name).write_bytes(crafted.data)
         return 0
 
-    def one(number: int) -> list[Outcome]:
-        crafted = maker.file(number)
-        return [run_one(crafted, name, arguments.seconds, arguments.megabytes) for name in arguments.commands]
-
     outcomes: list[Outcome] = []
-    with ThreadPoolExecutor(arguments.jobs) as pool:
-        for done, found in enumerate(pool.map(one, numbers), start=1):
-            outcomes += found
-            for outcome in found:
-                if outcome.faults:
-                    what = "; ".join(outcome.faults)
-                    print(f"{outcome.record}, {outcome.command}: {what}", file=sys.stderr, flush=True)
-            if done % 25 == 0:
-                print(f"{done} of {len(numbers)}", file=sys.stderr, flush=True)
+    for done, number in enumerate(numbers, start=1):
+        crafted = maker.file(number)
+        for name in arguments.commands:
+            found = run_one(crafted, name, arguments.seconds, arguments.megabytes)
+            outcomes.append(found)
+            if found.faults:
+                print(f"{found.record}, {found.command}: {'; '.join(found.faults)}", file=sys.stderr, flush=True)
+        if done % 25 == 0:
+            print(f"{done} of {len(numbers)}", file=sys.stderr, flush=True)
     return report(outcomes, arguments.seed, arguments.out)
 
 
