@@ -20,6 +20,8 @@ from servekit.state import ServerState, java_running
 
 WORKER_S = 60.0
 """A worker that has shown no sign of life for so long is ended."""
+STOPPED_S = 10.0
+"""The same for one that the system says is stopped (SIGSTOP), which nothing but a signal ends."""
 SERVER_S = 45.0
 """A TorchServe whose workers are idle while it has kept a request from them for so long is ended."""
 
@@ -45,7 +47,7 @@ class Watchdog:
         except (OSError, ValueError, KeyError, TypeError):
             return
         for trouble in troubles:
-            if trouble["kind"] == "worker" and trouble["for_s"] > WORKER_S:
+            if trouble["kind"] == "worker" and trouble["for_s"] > (STOPPED_S if _stopped(trouble["pid"]) else WORKER_S):
                 self._end(int(trouble["pid"]), f"worker of {trouble['model']}", trouble["for_s"])
             if trouble["kind"] == "server" and trouble["for_s"] > SERVER_S and java_running(self._state.pid):
                 self._end(self._state.pid, "TorchServe", trouble["for_s"])
@@ -64,3 +66,9 @@ class Watchdog:
             process = psutil.Process(pid)
             return pid == self._state.pid or self._state.pid in [parent.pid for parent in process.parents()]
         return False
+
+
+def _stopped(pid: int) -> bool:
+    with contextlib.suppress(psutil.Error):
+        return bool(psutil.Process(pid).status() == psutil.STATUS_STOPPED)
+    return False

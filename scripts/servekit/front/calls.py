@@ -112,6 +112,8 @@ class Calls:
                 # Its size is known only now: whoever cannot be held does not keep the others from reading.
                 await room.enter_async_context(self._rooms.body(len(message), is_here=True))
             message, model = _named(message, name)
+            if self._health.is_silent(model):
+                raise refusals.silent()
             await room.enter_async_context(self._rooms.passage(len(message)))
             replies: asyncio.Queue[bytes | BaseException | None] = asyncio.Queue(_PIECES)
             gone = asyncio.Event()

@@ -77,6 +77,11 @@ class Health:
                 found.append({"kind": "server", "model": model, "for_s": round(idle_s, 1)})
         return found
 
+    def is_silent(self, model: str) -> bool:
+        """Whether all workers of a model are there and show no sign of life: nobody would answer in time."""
+        ages = [beat.age_s for beat in read_beats(self._folder) if beat.model == model]
+        return bool(ages) and min(ages) > FRESH_S
+
     async def ping(self) -> tuple[int, dict[str, Any]]:
         """Status and body of a health check."""
         troubles = self.troubles()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-FRESH_S = 15.0
+FRESH_S = 10.0
 """A worker whose heartbeat is older than this may be stopped."""
 
 

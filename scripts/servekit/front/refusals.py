@@ -56,6 +56,12 @@ def gone() -> RequestError:
     return RequestError("unavailable", "server", words)
 
 
+def silent() -> RequestError:
+    """Workers that show no sign of life."""
+    words = "got a model whose workers show no sign of life, allowed one that answers; it starts again, send it again"
+    return RequestError("unavailable", "server", words)
+
+
 def stopping() -> RequestError:
     """The server is about to stop."""
     words = "got a request while the server stops, allowed none any more; send it again"

@@ -107,6 +107,9 @@ class Web:
             raise refusals.no_key()
         if self._access.stopping():
             raise refusals.stopping()
+        model = _model(target)
+        if model and self._health.is_silent(model):
+            raise refusals.silent()
         limit = self._rooms.limits.request_bytes
         size = client.announced()
         if size is not None and size > limit:
@@ -123,8 +126,8 @@ class Web:
     async def _pass(self, client: Conversation, ask: upstream.Ask) -> None:
         async def on_head(status: int, headers: upstream.Headers) -> None:
             kept = [(name, value) for name, value in headers if name not in _NOT_RETURNED]
-            if status == 200 and ask.target.startswith("/predictions/"):
-                self._health.moved(ask.target.split("/")[2].partition("?")[0])
+            if status == 200 and (model := _model(ask.target)):
+                self._health.moved(model)
             kept += [(b"Retry-After", b"%d" % refusals.RETRY_S)] if status == 503 else []
             await client.reply_head(status, kept)
 
@@ -134,3 +137,9 @@ class Web:
     async def _ping(self, client: Conversation) -> None:
         status, said = await self._health.ping()
         await client.reply(status, said)
+
+
+def _model(target: str) -> str:
+    """The model that a path names, or nothing."""
+    first, _, rest = target.removeprefix("/").partition("/")
+    return rest.partition("?")[0].partition("/")[0] if first == "predictions" else ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -90,6 +91,11 @@ def test_a_worker_without_a_heartbeat_is_named(tmp_path: Path) -> None:
         assert 39 < trouble["for_s"] < 60
         status, said = await health.ping()
         assert (status, said["status"]) == (503, "Unhealthy")
+        assert health.is_silent("m")
+        assert not health.is_silent("other")
+        beat(tmp_path / "duty", pid=os.getppid())
+        assert not health.is_silent("m"), "another worker answers"
+        (tmp_path / "duty" / f"{os.getppid()}.beat").unlink()
         # One that is gone is TorchServe's to start again.
         (tmp_path / "duty" / f"{os.getpid()}.beat").unlink()
         beat(tmp_path / "duty", pid=2**22 + 5, age_s=40)
@@ -127,7 +133,7 @@ def test_the_watchdog_ends_what_is_silent_and_nobody_else(tmp_path: Path, monkey
     monkeypatch.setattr(watchdog_module, "java_running", lambda pid: True)
     said: list[str] = []
     sleeper = [sys.executable, "-c", "import time; time.sleep(60)"]
-    with subprocess.Popen(sleeper) as worker, subprocess.Popen(sleeper) as java:
+    with subprocess.Popen(sleeper) as worker, subprocess.Popen(sleeper) as java, subprocess.Popen(sleeper) as stopped:
 
         def troubles(*found: Any) -> None:
             (tmp_path / HEALTH_FILE).write_text(json.dumps({"troubles": found}), "utf-8")
@@ -144,7 +150,12 @@ def test_the_watchdog_ends_what_is_silent_and_nobody_else(tmp_path: Path, monkey
         server = os.getpid()
         troubles({"kind": "worker", "pid": worker.pid, "model": "m", "for_s": 61.0})
         assert worker.wait(timeout=30) == -9
-    assert len(said) == 2
+        for signum in (0, signal.SIGSTOP):
+            stopped.send_signal(signum)
+            time.sleep(0.2)
+            troubles({"kind": "worker", "pid": stopped.pid, "model": "m", "for_s": 11.0})
+            assert (stopped.poll() is None) == (signum == 0) or stopped.wait(timeout=30) == -9
+    assert len(said) == 3
     assert "silent for 50 s" in said[0]
     (tmp_path / HEALTH_FILE).write_text("{", "utf-8")
     Watchdog(SimpleNamespace(name="x", pid=1), said.append).look()  # type: ignore[arg-type]
