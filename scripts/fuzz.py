@@ -203,7 +203,7 @@ def main() -> int:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         arguments.out.write_text(json.dumps(figures, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         say(f"written: {shown(arguments.out)}")
-    grown = growth(figures["levels"])
+    grown = growth(figures["levels"], figures["seconds"] / 60)
     for line in grown:
         say(line)
     sound = not figures["faults"] and not figures["worker_deaths"] and figures["same_workers"]

@@ -147,7 +147,7 @@ def failures(figures: Mapping[str, Any]) -> list[str]:
     for kind, most in (("java", 0), ("front", 0), ("worker", len(figures["kills"]))):
         if figures["ended"][kind] > most:
             found.append(f"{kind}: got {figures['ended'][kind]} that ended, allowed {most}")
-    return found + growth(figures["levels"])
+    return found + growth(figures["levels"], figures["minutes"])
 
 
 def main() -> int:

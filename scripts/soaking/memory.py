@@ -13,6 +13,7 @@ from crowding.processes import KINDS
 
 _LEAST = 8
 """Fewer samples than this say nothing."""
+LEAST_MINUTES = 20.0
 _ALLOWED: dict[str, tuple[float, float]] = {
     "java_mb": (0.15, 64.0), "front_mb": (0.10, 24.0), "worker_mb": (0.10, 32.0),
     "java_files": (0.0, 40.0), "front_files": (0.0, 40.0), "worker_files": (0.0, 16.0),
@@ -47,9 +48,16 @@ def levels(samples: Sequence[Mapping[str, float]]) -> dict[str, dict[str, float]
     return figures
 
 
-def growth(figures: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """What grew by more than it may, one line each."""
-    found = []
+def growth(figures: Mapping[str, Mapping[str, Any]], minutes: float) -> list[str]:
+    """What grew by more than it may, one line each; nothing in fewer minutes than memory takes to warm up.
+
+    Args:
+        figures: of `levels`.
+        minutes: how long the samples were taken.
+    """
+    found: list[str] = []
+    if minutes < LEAST_MINUTES:
+        return found
     for name, figure in figures.items():
         share, besides = _ALLOWED[name]
         most = figure["early"] * (1 + share) + besides

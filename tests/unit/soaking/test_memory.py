@@ -29,7 +29,7 @@ def samples(**levels_mb: list[float]) -> list[dict[str, float]]:
 def test_flat_memory_passes_whatever_its_warm_up_was() -> None:
     warm = [min(90.0 + number * 20, 700.0) for number in range(121)]
     found = levels(samples(java_mb=warm))
-    assert growth(found) == []
+    assert growth(found, 60) == []
     assert abs(found["front_mb"]["slope_per_hour"]) < 5
 
 
@@ -39,14 +39,15 @@ def test_flat_memory_passes_whatever_its_warm_up_was() -> None:
 )
 def test_a_leak_is_named(name: str, first: float, per_hour: float) -> None:
     found = levels(samples(**{name: [first + per_hour * at_s / 3600 for at_s in HOUR]}))
-    [line] = growth(found)
+    [line] = growth(found, 60)
     assert line.startswith(f"{name}: got ")
+    assert growth(found, 5) == []
     assert found[name]["slope_per_hour"] == pytest.approx(per_hour, rel=0.05)
 
 
 def test_workers_that_load_do_not_count_as_growth() -> None:
     dips = [0.0 if number % 7 == 0 else 200.0 if number % 7 == 1 else 420.0 for number in range(121)]
-    assert growth(levels(samples(worker_mb=dips))) == []
+    assert growth(levels(samples(worker_mb=dips)), 60) == []
 
 
 def test_a_few_samples_say_nothing() -> None:
@@ -54,7 +55,7 @@ def test_a_few_samples_say_nothing() -> None:
 
 
 SOUND = {
-    "wrong": 0, "hung": 0, "kills": [{"at_s": 1.0, "ready_again_s": 4.0}], "levels": {},
+    "minutes": 60.0, "wrong": 0, "hung": 0, "kills": [{"at_s": 1.0, "ready_again_s": 4.0}], "levels": {},
     "ended": {"java": 0, "front": 0, "worker": 1},
 }  # fmt: skip
 
