@@ -58,6 +58,7 @@ class Census(threading.Thread):
         self._done = threading.Event()
         self._begin = time.monotonic()
         self._known: dict[psutil.Process, Kind] = {}
+        self._cpu_s: dict[psutil.Process, tuple[float, float]] = {}
         self.samples: list[dict[str, float]] = []
 
     def run(self) -> None:
@@ -83,6 +84,13 @@ class Census(threading.Thread):
         """The most resident memory of each kind, in MB."""
         return {kind: max((sample[f"{kind}_mb"] for sample in self.samples), default=0.0) for kind in KINDS}
 
+    def cpu_s(self) -> dict[str, float]:
+        """Seconds of CPU that each kind has taken between the first and the last sample."""
+        taken = dict.fromkeys(KINDS, 0.0)
+        for process, (first_s, last_s) in self._cpu_s.items():
+            taken[self._known[process]] += last_s - first_s
+        return {kind: round(seconds, 2) for kind, seconds in taken.items()}
+
     def left_mb(self) -> dict[str, float]:
         """The resident memory of each kind in the last sample, in MB."""
         return {kind: self.samples[-1][f"{kind}_mb"] if self.samples else 0.0 for kind in KINDS}
@@ -97,6 +105,8 @@ class Census(threading.Thread):
                 # One that has just been forked still has its parent's command line.
                 if kind is not None and time.time() - process.create_time() > _AGE_S:
                     self._known[process] = kind
+                    now_s = sum(process.cpu_times()[:2])
+                    self._cpu_s[process] = (self._cpu_s.get(process, (now_s, now_s))[0], now_s)
                     sample[f"{kind}_mb"] += round(process.memory_info().rss / 1e6, 1)
                     sample[f"{kind}_files"] += process.num_fds()
         if self._logs is not None:

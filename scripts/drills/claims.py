@@ -46,6 +46,7 @@ class Run:
         peaks_mb, left_mb: the most resident memory, and that at the end, by kind.
         recovered_s: seconds after the load until the model answered over both transports; None when it did not.
         log_bytes: by how much the logs without an end grew.
+        server_cpu_s: seconds of CPU that the server took, by kind.
         pings: seconds from the start and the exit code of `make ping`.
         others_cores: how many cores everything else on the machine took meanwhile.
     """
@@ -57,6 +58,7 @@ class Run:
     ended: dict[str, int] = field(default_factory=dict)
     peaks_mb: dict[str, float] = field(default_factory=dict)
     left_mb: dict[str, float] = field(default_factory=dict)
+    server_cpu_s: dict[str, float] = field(default_factory=dict)
     recovered_s: float | None = 0.0
     log_bytes: int = 0
     pings: list[tuple[float, int]] = field(default_factory=list)
@@ -134,6 +136,7 @@ class Pressed:
             "patient_slowest_s": max((one.taken_s for one in patient), default=0.0),
             "ended": self.ended(),
             "peaks_mb": self.peaks_mb(),
+            "server_cpu_s": [run.server_cpu_s for run in self.runs],
             "log_bytes": sum(run.log_bytes for run in self.runs),
             "others_cores": round(statistics.mean(run.others_cores for run in self.runs), 2),
             "raw": [run.plain() for run in self.runs],

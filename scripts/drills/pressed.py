@@ -114,6 +114,7 @@ def _run(served: Served, case: Case, act: Act) -> Run:
         ended=ended,
         peaks_mb=census.peaks_mb(),
         left_mb=census.left_mb(),
+        server_cpu_s=census.cpu_s(),
         recovered_s=recovered_s,
         log_bytes=max(0, _log_bytes(recovered or state) - before_bytes),
         pings=pings.codes,
@@ -158,5 +159,5 @@ def _line(run: Run) -> str:
     slowest = max((one.taken_s for one in run.answers if not one.patient), default=0.0)
     return (
         f"{plain['load']}, {small} small requests (slowest {slowest:g} s), ended {run.ended}, {run.load_s:g} s; "
-        f"others took {run.others_cores:g} cores"
+        f"CPU {run.server_cpu_s}, others took {run.others_cores:g} cores"
     )

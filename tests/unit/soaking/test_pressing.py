@@ -242,7 +242,8 @@ def test_figures_are_json_with_a_line_for_each_run(tmp_path: Path) -> None:
 
 def test_a_process_that_ends_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("crowding.processes._AGE_S", 0.0)
-    command = [sys.executable, "-c", "import sys; print(flush=True); sys.stdin.read()", "servekit.front"]
+    code = "import sys; print(flush=True); sys.stdin.readline(); sum(range(10**7)); print(flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", code, "servekit.front"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
         assert child.stdout is not None
         child.stdout.readline()
@@ -251,10 +252,18 @@ def test_a_process_that_ends_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None
         while len(census.samples) < 2:
             time.sleep(0.01)
         assert census.ended() == {"java": 0, "front": 0, "worker": 0}
+        assert child.stdin is not None
+        child.stdin.write(b"\n")
+        child.stdin.flush()
+        child.stdout.readline()
+        seen = len(census.samples)
+        while len(census.samples) < seen + 2:
+            time.sleep(0.01)
         child.communicate()
     census.stop()
     assert census.ended() == {"java": 0, "front": 1, "worker": 0}
     assert census.peaks_mb()["front"] > 1
+    assert census.cpu_s()["front"] > 0.02
     assert census.samples[0]["front_files"] >= 3
 
 
