@@ -94,15 +94,17 @@ def _run(served: Served, case: Case, act: Act) -> Run:
     beside.start()
     for watcher in (census, pings):
         watcher.start()
-    time.sleep(_BEFORE_S)
-    seen, taken_s, cpu_s = act(state)
-    begin = time.monotonic()
-    time.sleep(_AFTER_S)
-    recovered = served.answering(_RECOVERY_S)
-    recovered_s = None if recovered is None else round(time.monotonic() - begin - _AFTER_S, 1)
-    answers = beside.stop()
-    pings.stop()
-    census.stop()
+    try:
+        time.sleep(_BEFORE_S)
+        seen, taken_s, cpu_s = act(state)
+        begin = time.monotonic()
+        time.sleep(_AFTER_S)
+        recovered = served.answering(_RECOVERY_S)
+        recovered_s = None if recovered is None else round(time.monotonic() - begin - _AFTER_S, 1)
+    finally:
+        answers = beside.stop()
+        pings.stop()
+        census.stop()
     ended, others_cores = census.ended(), others.cores()
     if recovered is None:
         served.stop()
