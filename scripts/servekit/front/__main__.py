@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import resource
 import ssl
 import sys
@@ -17,6 +18,8 @@ from servekit.front.room import Rooms
 from servekit.front.settings import FrontSettings
 from servekit.front.web import Web
 
+_TRIM_S = 10.0
+
 
 async def serve(settings: FrontSettings) -> None:
     """Serves both ports until the process ends."""
@@ -28,8 +31,18 @@ async def serve(settings: FrontSettings) -> None:
     health = Health(settings, access)
     calls = await Calls(settings, access, rooms, health).start()
     async with await Web(settings, access, rooms, health).start(context):
+        trimming = asyncio.create_task(_give_memory_back())
         await health.watch()
+        trimming.cancel()
     await calls.stop(None)
+
+
+async def _give_memory_back() -> None:
+    """Gives the system what large bodies have left in the heap's gaps, where the C library can (glibc)."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    while trim is not None:
+        await asyncio.sleep(_TRIM_S)
+        trim(0)
 
 
 def main() -> None:

@@ -20,7 +20,6 @@ from llava_viewer.client.messages import messages
 from llava_wire.errors import RequestError
 from servekit.front import refusals
 from servekit.front.access import Access
-from servekit.front.conversation import BODY_S
 from servekit.front.health import Health
 from servekit.front.limits import CALLS, CONNECTIONS
 from servekit.front.room import SOON_S, NoRoom, Rooms
@@ -41,7 +40,11 @@ _CODES = {
     "overloaded": grpc.StatusCode.RESOURCE_EXHAUSTED,
     "unavailable": grpc.StatusCode.UNAVAILABLE,
 }
+MESSAGE_S = 30.0
+"""How long a message may take to arrive, from its turn on; gRPC does not tell how much of it is there."""
 _WINDOW_BYTES = 1 << 20
+_COPIES = 3
+"""Of a message in the front: as it came, taken apart, written anew."""
 _PIECES = 4
 
 
@@ -86,20 +89,24 @@ class Calls:
         await server.start()
         return server
 
-    async def call(self, method: str, requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:
+    async def call(self, method: str, context: Any) -> AsyncIterator[bytes]:
         """One call."""
         if method == _PING:
             yield await self._ping()
             return
+        refusal = None
         try:
-            async for reply in self._prediction(method, requests, context):
+            async for reply in self._prediction(method, context):
                 yield reply
         except RequestError as error:
-            await _refuse(context, error)
+            refusal = RequestError(error.code, error.field, error.message)
         except NoRoom:
-            await _refuse(context, refusals.full("requests"))
+            refusal = refusals.full("requests")
+        # Out here, and made anew: gRPC keeps what is raised for long, and with it the message in its traceback.
+        if refusal is not None:
+            await _refuse(context, refusal)
 
-    async def _prediction(self, method: str, requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:
+    async def _prediction(self, method: str, context: Any) -> AsyncIterator[bytes]:
         sent = [value for key, value in context.invocation_metadata() or () if str(key).lower() == "authorization"]
         name, inner = self._access.admitted(sent[0] if len(sent) == 1 else None)
         if name is None:
@@ -108,9 +115,9 @@ class Calls:
             raise refusals.stopping()
         async with contextlib.AsyncExitStack() as room:
             async with self._rooms.reading.taken(1, SOON_S):
-                message = await _first(requests)
+                message = await _message(context)
                 # Its size is known only now: whoever cannot be held does not keep the others from reading.
-                await room.enter_async_context(self._rooms.body(len(message), is_here=True))
+                await room.enter_async_context(self._rooms.body(_COPIES * len(message), is_here=True))
             message, model = _named(message, name)
             if self._health.is_silent(model):
                 raise refusals.silent()
@@ -178,22 +185,24 @@ class _Methods(grpc.GenericRpcHandler):
         if method not in (_PING, *_PREDICTIONS):
             return None
 
-        async def passed(requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:
-            async for reply in self._calls.call(method, requests, context):
+        async def passed(_: object, context: Any) -> AsyncIterator[bytes]:
+            async for reply in self._calls.call(method, context):
                 yield reply
 
         # As a stream of requests, since gRPC reads a single one before it asks anybody.
         return grpc.stream_stream_rpc_method_handler(passed)
 
 
-async def _first(requests: AsyncIterator[bytes]) -> bytes:
+async def _message(context: Any) -> bytes:
+    """The call's message. Read by itself: gRPC's iterator over messages keeps them until long after the call."""
     try:
-        async with asyncio.timeout(BODY_S):
-            async for request in requests:
-                return request
+        async with asyncio.timeout(MESSAGE_S):
+            message = await context.read()
     except TimeoutError:
-        raise refusals.too_slow(BODY_S) from None
-    raise refusals.not_a_message()
+        raise refusals.too_slow(MESSAGE_S) from None
+    if message is grpc.aio.EOF:
+        raise refusals.not_a_message()
+    return bytes(message)
 
 
 def _named(request: bytes, name: str) -> tuple[bytes, str]:

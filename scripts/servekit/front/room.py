@@ -19,7 +19,7 @@ PATIENCE_S = 20.0
 """How long a large request may wait for room before it is told to come again."""
 SOON_S = 3.0
 """The same for any request that waits for its turn among calls, not for bytes."""
-_READERS = 16
+_READERS = 24
 
 
 class NoRoom(Exception):
