@@ -17,12 +17,15 @@ from llava_server.checking import invalid
 from llava_server.request import GenerateRequest
 from llava_server.response import JSON_TYPE, NPZ_TYPE
 from llava_wire.errors import RequestError, nearest
+from llava_wire.multipart import MAX_PARTS, FormError, is_multipart, parts
 from llava_wire.question import json_values
 
 PROBE = "ready"
 """The one field of a request that asks nothing but whether the model answers."""
 PROBE_NAME = "x-llava-gaze-probe"
 """The header (over gRPC the input) that makes any request such a question, when it says "1"."""
+FORM_TYPE, FORM_HEADER = "application/x-llava-gaze-form", "x-llava-gaze-form"
+"""The type of a form that the front passes on as plain bytes, and the header with the form's own type."""
 FIELDS = ("image", "prompt", "options", "record")
 MAX_OPTIONS_BYTES = 4 << 20
 """The longest options as text; the 32 views of 4,096 pairs that are allowed take less."""
@@ -70,14 +73,14 @@ def read_request(
             "path",
             "got the explanations route, allowed /predictions/<model>; every prediction carries its attention",
         )
-    fields = _fields(row, head)
+    fields, from_json = _fields(row, head)
     if set(fields) == {PROBE}:
         return Probe()
     for name in fields:
         if name not in FIELDS:
             hint = nearest(str(name), FIELDS)
             raise RequestError("invalid", str(name)[:80], f"got an unknown field, allowed {list(FIELDS)}{hint}")
-    request = _with_format(_request(fields, from_json=fields is not row, arrived_s=arrived_s), head)
+    request = _with_format(_request(fields, from_json=from_json, arrived_s=arrived_s), head)
     if request.options.stream and not is_http(head):
         # The front end has no way to say which of its gRPC calls this is, and one of them dies of a second part.
         raise invalid("options.stream", True, "false over gRPC, where answers come whole; ask over HTTP")
@@ -107,14 +110,19 @@ def _request(fields: Mapping[str, Any], *, from_json: bool, arrived_s: float | N
     return GenerateRequest.build(picture, prompt, options, arrived_s=arrived_s)
 
 
-def _fields(row: Mapping[str, Any], head: Mapping[str, str]) -> Mapping[str, Any]:
-    """The named fields of a row: the row itself for gRPC and forms, the parsed body for JSON.
+def _fields(row: Mapping[str, Any], head: Mapping[str, str]) -> tuple[Mapping[str, Any], bool]:
+    """The named fields of a row, and whether they are JSON's: a form's parts, a JSON body's members, gRPC's row itself.
 
     The front end hands a body that it could not take apart over under the one name "body".
     """
-    kind = head.get("content-type", "").split(";")[0].strip().lower()[:80]
+    content_type = head.get("content-type", "")
+    if is_http(head) and content_type == FORM_TYPE:
+        content_type = head.get(FORM_HEADER, "")
+        if is_multipart(content_type):
+            return _form(content_type, bytes(row.get("body", b""))), False
+    kind = content_type.split(";")[0].strip().lower()[:80]
     if not is_http(head) or (kind == "multipart/form-data" and row and set(row) != {"body"}):
-        return row
+        return row, False
     body = row.get("body", b"")
     if kind == "multipart/form-data" or (not kind and not body):
         raise RequestError("bad_request", "body", f"got no readable parts, allowed image and prompt; {_FORM}")
@@ -128,7 +136,25 @@ def _fields(row: Mapping[str, Any], head: Mapping[str, str]) -> Mapping[str, Any
         )
     if "instances" in body or "inputs" in body:
         raise RequestError("bad_request", "body", f"got a KServe request, allowed {list(FIELDS)}; {_FORM}")
-    return body
+    return body, True
+
+
+def _form(content_type: str, body: bytes) -> dict[str, bytes]:
+    """The fields of a form that the front passed on as bytes."""
+    fields: dict[str, bytes] = {}
+    try:
+        for part in parts(content_type, body):
+            if part.name in fields:
+                raise FormError(f"two parts of the name {part.name[:80]!r}")
+            fields[part.name] = body[part.start : part.end]
+    except FormError as error:
+        reason = str(error) or f"more than {MAX_PARTS} parts"
+        raise RequestError(
+            "bad_request", "body", f"got a form with {reason}, allowed image and prompt; {_FORM}"
+        ) from None
+    if not fields:
+        raise RequestError("bad_request", "body", f"got no readable parts, allowed image and prompt; {_FORM}")
+    return fields
 
 
 def _file(value: Any, field: str, from_json: bool) -> Any:

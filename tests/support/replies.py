@@ -85,7 +85,13 @@ class HttpServer(_Server):
                 body = self.rfile.read(int(self.headers.get("content-length", 0)))
                 headers = {name.lower(): value for name, value in self.headers.items()}
                 model = self.path.removeprefix("/predictions/")
-                outer.seen.append(Seen(model, form_fields(headers.get("content-type", ""), body), headers))
+                outer.seen.append(
+                    Seen(
+                        model,
+                        form_fields(headers.get("x-llava-gaze-form") or headers.get("content-type", ""), body),
+                        headers,
+                    )
+                )
                 reply = outer.next_reply()
                 time.sleep(reply.delay_s)
                 if reply.lost_bytes < 0:

@@ -21,17 +21,21 @@ from servekit.front.health import Health
 from servekit.front.limits import CONNECTIONS
 from servekit.front.room import NoRoom, Rooms
 from servekit.front.settings import FrontSettings
-from servekit.front.shape import check_body
+from servekit.front.shape import check_body, is_form
 
 NAME_HEADER = "x-llava-gaze-key"
 """The name of a request's key, for the worker's log; an input of this name over gRPC."""
 PROBE_HEADER = "x-llava-gaze-probe"
 """Asks the worker whether it is there; only the front does."""
+FORM_HEADER = "x-llava-gaze-form"
+"""The content type of a form, whose bytes go on as `FORM_TYPE`."""
+FORM_TYPE = "application/x-llava-gaze-form"
 _BUFFER_BYTES = 65_536
 """What a connection may send before it is read; twice as much is held."""
 _NOT_FORWARDED = {
     b"host", b"authorization", b"connection", b"keep-alive", b"proxy-connection", b"upgrade", b"http2-settings",
     b"content-length", b"transfer-encoding", b"expect", b"te", b"trailer", NAME_HEADER.encode(), PROBE_HEADER.encode(),
+    FORM_HEADER.encode(),
 }  # fmt: skip
 _NOT_RETURNED = {b"connection", b"keep-alive", b"proxy-connection"}
 
@@ -117,8 +121,12 @@ class Web:
         async with self._rooms.body(limit if size is None else size):
             pieces = await client.body(limit)
             kinds = [value for key, value in head.headers if key == b"content-type"]
-            check_body(b", ".join(kinds).decode("latin-1"), b"".join(pieces))
+            kind = b", ".join(kinds).decode("latin-1")
+            check_body(kind, b"".join(pieces))
             headers = [(key, value) for key, value in head.headers if key not in _NOT_FORWARDED]
+            if is_form(kind):
+                headers = [(key, value) for key, value in headers if key != b"content-type"]
+                headers += [(b"Content-Type", FORM_TYPE.encode()), (FORM_HEADER.encode(), kind.encode("latin-1"))]
             headers += [(b"Authorization", f"Bearer {inner}".encode()), (NAME_HEADER.encode(), name.encode())]
             async with self._rooms.passage(sum(map(len, pieces))):
                 await self._pass(client, upstream.Ask(method, target, headers, pieces))
