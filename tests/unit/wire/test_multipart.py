@@ -90,7 +90,7 @@ def test_a_form_that_the_front_passed_on_is_read() -> None:
     head = {"content-type": FORM_TYPE, FORM_HEADER: kind}
     request = read_request({"body": bytearray(body)}, head)
     assert isinstance(request, GenerateRequest)
-    assert (request.picture, request.prompt, request.options.max_new_tokens) == (picture, "Où?", 3)
+    assert (request.image, request.prompt, request.options.max_new_tokens) == (picture, "Où?", 3)
     for row, headers, words in (
         ({"body": body}, {**head, FORM_HEADER: "multipart/form-data"}, "no boundary"),
         ({"body": form({"image": b"x"})[1]}, head, "before its first"),
