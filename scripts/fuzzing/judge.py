@@ -24,7 +24,6 @@ FRONT_END = frozenset(
         (404, "WorkflowNotFoundException"),
         (405, "MethodNotAllowedException"),
         (500, "ArrayIndexOutOfBoundsException"),
-        (500, "ErrorDataDecoderException"),
         (500, "StringIndexOutOfBoundsException"),
     }
 )
