@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from llava_server.checking import invalid
+from llava_server.options import KNOWN
 from llava_server.request import GenerateRequest
 from llava_server.response import JSON_TYPE, NPZ_TYPE
 from llava_wire.errors import RequestError, nearest
@@ -31,6 +32,7 @@ MAX_OPTIONS_BYTES = 4 << 20
 """The longest options as text; the 32 views of 4,096 pairs that are allowed take less."""
 MAX_JSON_VALUES = 1 << 19
 """The most that options or a JSON body may hold, as `json_values` counts it."""
+_MEANT = {"question": "prompt", "text": "prompt", "file": "image", "picture": "image", "photo": "image"}
 _SPACES = b" \t\n\r\v\f"
 _NPZ_NAMES = (NPZ_TYPE, "application/zip", "application/octet-stream")
 _FORM = (
@@ -78,13 +80,21 @@ def read_request(
         return Probe()
     for name in fields:
         if name not in FIELDS:
-            hint = nearest(str(name), FIELDS)
+            hint = _meant(str(name))
             raise RequestError("invalid", str(name)[:80], f"got an unknown field, allowed {list(FIELDS)}{hint}")
     request = _with_format(_request(fields, from_json=from_json, arrived_s=arrived_s), head)
     if request.options.stream and not is_http(head):
         # The front end has no way to say which of its gRPC calls this is, and one of them dies of a second part.
         raise invalid("options.stream", True, "false over gRPC, where answers come whole; ask over HTTP")
     return request
+
+
+def _meant(name: str) -> str:
+    """What an unknown field was probably meant to be."""
+    if name in KNOWN:
+        return f"; it is an option: send it inside `options`, as JSON such as {{{json.dumps(name)}: ...}}"
+    meant = _MEANT.get(name.lower())
+    return f"; did you mean {meant!r}?" if meant else nearest(name, FIELDS)
 
 
 def is_probe(row: Mapping[str, Any], head: Mapping[str, str]) -> bool:

@@ -40,6 +40,15 @@ def too_many(what: str, limit: int) -> RequestError:
     return RequestError("invalid", "body", f"got more than {limit} {what}, allowed at most so many; send fewer")
 
 
+def urlencoded() -> RequestError:
+    """A form of a kind in which no picture should be sent."""
+    words = (
+        "got 'application/x-www-form-urlencoded', allowed a form or JSON; POST multipart/form-data "
+        "(curl -F image=@FILE -F prompt=TEXT) or a JSON object with base64 in `image` to /predictions/<model>"
+    )
+    return RequestError("unsupported_media", "content-type", words)
+
+
 def bad_form(reason: str) -> RequestError:
     """A form that cannot be taken apart in one way only."""
     return RequestError("bad_request", "body", f"got a form with {reason}, allowed one as browsers and curl send it")

@@ -1,4 +1,4 @@
-"""The shape of a request's body, before TorchServe takes it apart: fields, parts and names are counted and bounded.
+"""The shape of a request's body, before anybody takes it apart: parts and inputs are counted and bounded.
 
 TorchServe's form decoders need seconds to minutes for millions of fields, outside any deadline (its netty is of 2020;
 CVE-2024-29025 is one of the reasons), and write large parts to disk. So forms pass them as plain bytes, and the worker
@@ -11,15 +11,14 @@ from llava_wire.multipart import MAX_PARTS, FormError, TooManyParts, is_multipar
 from servekit.front import refusals
 
 FIELDS = 64
-"""Fields of a form, parts of a multipart body, inputs of a gRPC message."""
-NAME_BYTES = 256
+"""Inputs of a gRPC message; `MAX_PARTS` are those of a form."""
 
 
 def check_body(content_type: str, body: bytes) -> None:
     """Checks a body of a content type.
 
     Raises:
-        RequestError: too many fields or parts, names that are too long, or a form that could be read in two ways.
+        RequestError: too many parts, or a form that could be read in two ways.
     """
     if is_multipart(content_type):
         try:
@@ -29,20 +28,11 @@ def check_body(content_type: str, body: bytes) -> None:
             raise refusals.too_many("parts", MAX_PARTS) from None
         except FormError as error:
             raise refusals.bad_form(str(error)) from None
-    elif is_form(content_type):
-        _check_form(body)
 
 
-def is_form(content_type: str) -> bool:
-    """Whether TorchServe would take a body of this type apart; it looks at the beginning only."""
-    return is_multipart(content_type) or content_type.strip().lower().startswith("application/x-www-form-urlencoded")
-
-
-def _check_form(body: bytes) -> None:
-    if body.count(b"&") >= FIELDS:
-        raise refusals.too_many("fields", FIELDS)
-    if any(len(field.partition(b"=")[0]) > NAME_BYTES for field in body.split(b"&")):
-        raise refusals.bad_form(f"a name of more than {NAME_BYTES} bytes")
+def is_urlencoded(content_type: str) -> bool:
+    """Whether TorchServe would take a body of this type apart field by field; it looks at the beginning only."""
+    return content_type.strip().lower().startswith("application/x-www-form-urlencoded")
 
 
 def check_message(message: bytes) -> None:

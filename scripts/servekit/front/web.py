@@ -13,6 +13,7 @@ import ssl
 import h11
 
 from llava_wire.errors import RequestError
+from llava_wire.multipart import is_multipart
 from servekit.front import refusals, upstream
 from servekit.front.access import Access
 from servekit.front.closing import close, linger
@@ -21,7 +22,7 @@ from servekit.front.health import Health
 from servekit.front.limits import CONNECTIONS
 from servekit.front.room import NoRoom, Rooms
 from servekit.front.settings import FrontSettings
-from servekit.front.shape import check_body, is_form
+from servekit.front.shape import check_body, is_urlencoded
 
 NAME_HEADER = "x-llava-gaze-key"
 """The name of a request's key, for the worker's log; an input of this name over gRPC."""
@@ -115,16 +116,17 @@ class Web:
         if model and self._health.is_silent(model):
             raise refusals.silent()
         limit = self._rooms.limits.request_bytes
+        kind = b", ".join(value for key, value in head.headers if key == b"content-type").decode("latin-1")
+        if is_urlencoded(kind):
+            raise refusals.urlencoded()
         size = client.announced()
         if size is not None and size > limit:
             raise refusals.too_large(limit)
         async with self._rooms.body(limit if size is None else size):
             pieces = await client.body(limit)
-            kinds = [value for key, value in head.headers if key == b"content-type"]
-            kind = b", ".join(kinds).decode("latin-1")
             check_body(kind, b"".join(pieces))
             headers = [(key, value) for key, value in head.headers if key not in _NOT_FORWARDED]
-            if is_form(kind):
+            if is_multipart(kind):
                 headers = [(key, value) for key, value in headers if key != b"content-type"]
                 headers += [(b"Content-Type", FORM_TYPE.encode()), (FORM_HEADER.encode(), kind.encode("latin-1"))]
             headers += [(b"Authorization", f"Bearer {inner}".encode()), (NAME_HEADER.encode(), name.encode())]

@@ -107,3 +107,15 @@ def test_a_form_that_the_front_passed_on_is_read() -> None:
         with pytest.raises(RequestError) as refused:
             read_request({"body": body}, {"content-type": FORM_TYPE, **other})
         assert refused.value.status == 415
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("question", "did you mean 'prompt'"), ("Picture", "did you mean 'image'"), ("layers", "inside `options`"),
+     ("promt", "did you mean 'prompt'")],
+)  # fmt: skip
+def test_names_that_are_none_say_what_was_meant(name: str, words: str) -> None:
+    kind, body = form({"image": b"x", name: b"y"})
+    with pytest.raises(RequestError, match=words) as refused:
+        read_request({"body": body}, {"content-type": FORM_TYPE, FORM_HEADER: kind})
+    assert (refused.value.status, refused.value.field) == (422, name)

@@ -217,14 +217,24 @@ def test_large_requests_wait_for_room_and_small_ones_pass(tmp_path: Path, monkey
     in_process(tmp_path, exchange, limits=limits)
 
 
-def test_forms_of_many_fields_do_not_arrive(tmp_path: Path) -> None:
+def test_forms_arrive_as_plain_bytes_or_not_at_all(tmp_path: Path) -> None:
     async def exchange(port: int, arrived: list[bytes]) -> None:
-        form = b"Content-Type: Application/X-www-form-urlencoded\r\n"
-        for body in (b"a&" * 100_000, b"x" * 100_000):
-            sent = HEAD + form + b"Content-Length: %d\r\n\r\n" % len(body) + body
-            got = await asyncio.to_thread(told, port, sent)
-            assert got.split(b" ")[1] in (b"400", b"422")
-            assert json.loads(got.partition(b"\r\n\r\n")[2])["error"]["field"] == "body"
+        part = b'--b\r\nContent-Disposition: form-data; name="n"\r\n\r\nx\r\n'
+        many, good = b"Multipart/form-data; boundary=b", part + b"--b--\r\n"
+
+        async def status(kind: bytes, body: bytes) -> bytes:
+            head = HEAD + b"X-Llava-Gaze-Form: y\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n" % (kind, len(body))
+            return (await asyncio.to_thread(told, port, head + body)).split(b" ")[1]
+
+        assert await status(many, part * 100 + b"--b--\r\n") == b"422"
+        assert await status(many, b"x" + good) == b"400"
+        assert await status(b"application/x-www-form-urlencoded", b"a&" * 100_000) == b"415"
         assert arrived == []
+        assert await status(many, good) == b"200"
+        head, _, body = arrived[0].partition(b"\r\n\r\n")
+        assert body == good
+        assert b"Content-Type: application/x-llava-gaze-form" in head
+        assert head.lower().count(b"x-llava-gaze-form: multipart/form-data; boundary=b") == 1
+        assert head.lower().count(b"x-llava-gaze-form:") == 1
 
     in_process(tmp_path, exchange)
