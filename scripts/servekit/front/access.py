@@ -23,13 +23,18 @@ class Access:
         self._keys = NamedKeys(Path(settings.keys) if settings.keys else None)
         self._drain = Path(settings.duty) / "drain.json"
         self._told = ""
+        self._inner: tuple[tuple[int, ...], str] = (), ""
 
     def inner_key(self) -> str:
         """The key that TorchServe asks for now; empty while it has none."""
         try:
-            return str(json.loads(self._key_file.read_text("utf-8"))["inference"]["key"])
+            seen = self._key_file.stat()
+            mark = (seen.st_mtime_ns, seen.st_size, seen.st_ino)
+            if mark != self._inner[0]:
+                self._inner = mark, str(json.loads(self._key_file.read_text("utf-8"))["inference"]["key"])
         except (OSError, ValueError, KeyError, TypeError):
-            return ""
+            self._inner = (), ""
+        return self._inner[1]
 
     def admitted(self, authorization: str | None) -> tuple[str | None, str]:
         """The name of a call's key, or None; and the inner key."""

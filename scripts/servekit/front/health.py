@@ -41,6 +41,7 @@ class Health:
         # By model: since when a probe is not answered, and when it last was not expected to be.
         self._asked: dict[str, float] = {}
         self._moved: dict[str, float] = {}
+        self._silent: frozenset[str] = frozenset()
 
     async def watch(self) -> None:
         """Asks, and writes down what is known, until the front ends."""
@@ -48,7 +49,10 @@ class Health:
         try:
             while True:
                 self._access.refresh()
-                idle = {beat.model for beat in read_beats(self._folder) if beat.is_idle}
+                beats = read_beats(self._folder)
+                fresh = {beat.model for beat in beats if beat.age_s <= FRESH_S}
+                self._silent = frozenset(beat.model for beat in beats) - fresh
+                idle = {beat.model for beat in beats if beat.is_idle}
                 for model in self._settings.models:
                     # Nobody can be reached that is not there, or loads: only an idle worker shows that nothing arrives.
                     if model not in idle:
@@ -79,8 +83,7 @@ class Health:
 
     def is_silent(self, model: str) -> bool:
         """Whether all workers of a model are there and show no sign of life: nobody would answer in time."""
-        ages = [beat.age_s for beat in read_beats(self._folder) if beat.model == model]
-        return bool(ages) and min(ages) > FRESH_S
+        return model in self._silent
 
     async def ping(self) -> tuple[int, dict[str, Any]]:
         """Status and body of a health check."""

@@ -15,6 +15,7 @@ import h11
 from servekit.front.closing import close
 
 PIECE_BYTES = 262_144
+_ONE_PACKET_BYTES = 65_536
 REPLY_S = 3600.0
 """No model's own time limit is longer; TorchServe ends its workers long before."""
 
@@ -66,8 +67,11 @@ async def _send(writer: asyncio.StreamWriter, ask: Ask) -> None:
     lines = [f"{ask.method} {ask.target} HTTP/1.1".encode("latin-1"), b"Host: front", b"Connection: close"]
     lines += [name + b": " + value for name, value in ask.headers]
     lines += [f"Content-Length: {size}".encode()] if size or ask.method not in ("GET", "HEAD") else []
-    writer.write(b"\r\n".join(lines) + b"\r\n\r\n")
-    for piece in ask.pieces:
+    head = b"\r\n".join(lines) + b"\r\n\r\n"
+    first, *rest = ask.pieces or (b"",)
+    # A small request in one packet.
+    writer.write(head + first if len(first) < _ONE_PACKET_BYTES else head)
+    for piece in rest if len(first) < _ONE_PACKET_BYTES else (first, *rest):
         writer.write(piece)
         await writer.drain()
 

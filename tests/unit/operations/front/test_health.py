@@ -91,10 +91,10 @@ def test_a_worker_without_a_heartbeat_is_named(tmp_path: Path) -> None:
         assert 39 < trouble["for_s"] < 60
         status, said = await health.ping()
         assert (status, said["status"]) == (503, "Unhealthy")
-        assert health.is_silent("m")
+        await until(lambda: health.is_silent("m"))
         assert not health.is_silent("other")
         beat(tmp_path / "duty", pid=os.getppid())
-        assert not health.is_silent("m"), "another worker answers"
+        await until(lambda: not health.is_silent("m"))  # another worker answers
         (tmp_path / "duty" / f"{os.getppid()}.beat").unlink()
         # One that is gone is TorchServe's to start again.
         (tmp_path / "duty" / f"{os.getpid()}.beat").unlink()
