@@ -117,7 +117,7 @@ class Calls:
             async with self._rooms.reading.taken(1, SOON_S):
                 message = await _message(context)
                 # Its size is known only now: whoever cannot be held does not keep the others from reading.
-                await room.enter_async_context(self._rooms.body(_COPIES * len(message), is_here=True))
+                await room.enter_async_context(self._rooms.body(len(message), copies=_COPIES, is_here=True))
             message, model = _named(message, name)
             if self._health.is_silent(model):
                 raise refusals.silent()

@@ -108,13 +108,13 @@ class Rooms:
         self._calls, self.reading = Room(CALLS), Room(_READERS)
 
     @contextlib.asynccontextmanager
-    async def body(self, size: int, *, is_here: bool = False) -> AsyncIterator[None]:
-        """Room in the front for a body of so many bytes; one that is here already cannot wait.
+    async def body(self, size: int, *, copies: int = 1, is_here: bool = False) -> AsyncIterator[None]:
+        """Room in the front for so many copies of a body of so many bytes; one that is here already cannot wait.
 
         Raises:
             NoRoom: there was none in time.
         """
-        async with self._held.taken(_counted(size), 0.0 if is_here else PATIENCE_S):
+        async with self._held.taken(copies * _counted(size), 0.0 if is_here else PATIENCE_S):
             yield
 
     @contextlib.asynccontextmanager

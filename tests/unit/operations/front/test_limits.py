@@ -7,7 +7,7 @@ import contextlib
 
 import pytest
 from servekit.front.limits import BASE_BYTES, CALLS, COPIES, SMALL_BYTES, Limits
-from servekit.front.room import NoRoom, Room
+from servekit.front.room import NoRoom, Room, Rooms
 from servekit.paths import CONFIG, Trouble
 from servekit.ports import read_properties
 
@@ -48,6 +48,19 @@ def test_the_shipped_properties_fit() -> None:
 def test_properties_that_do_not_fit(vmargs: str, size: int, words: str) -> None:
     with pytest.raises(Trouble, match=words):
         Limits.of({"max_request_size": str(size), "vmargs": vmargs}, 1)
+
+
+def test_a_small_body_needs_no_room_however_often_it_is_copied() -> None:
+    async def run() -> None:
+        rooms = Rooms(Limits(request_bytes=MIB, held_bytes=3 * MIB, passed_bytes=MIB))
+        async with rooms.body(MIB, copies=3, is_here=True):
+            async with rooms.body(SMALL_BYTES, copies=3, is_here=True):
+                pass
+            with pytest.raises(NoRoom):
+                async with rooms.body(SMALL_BYTES + 1, copies=3, is_here=True):
+                    pass
+
+    in_a_loop_of_its_own(run())
 
 
 def test_room_is_given_in_the_order_of_asking() -> None:
