@@ -13,12 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from llava_wire.errors import RequestError
-
-FOLDER_VARIABLE = "LLAVA_GAZE_DUTY"
-"""Environment variable with the folder; without it a worker is always on duty."""
-DRAIN = "drain.json"
-BUSY, PAST = ".busy", ".past"
-"""Marks of a worker, files named by its pid: it runs a batch; it has refused a request and finished that batch."""
+from llava_wire.inner import BUSY, DRAIN_FILE, DUTY_VARIABLE, PAST
 
 
 class Duty:
@@ -35,7 +30,7 @@ class Duty:
     @classmethod
     def from_environment(cls) -> Duty:
         """The duty of a worker that a server's start script made."""
-        folder = os.environ.get(FOLDER_VARIABLE)
+        folder = os.environ.get(DUTY_VARIABLE)
         return cls(Path(folder) if folder else None)
 
     @contextlib.contextmanager
@@ -57,7 +52,7 @@ class Duty:
         assert self._folder is not None
         if self._left is None:
             try:
-                self._left = int(json.loads((self._folder / DRAIN).read_text("utf-8"))["waiting"])
+                self._left = int(json.loads((self._folder / DRAIN_FILE).read_text("utf-8"))["waiting"])
             except (OSError, ValueError, KeyError, TypeError):
                 return size
         taken = min(size, self._left)

@@ -15,10 +15,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from llava_server.duty import FOLDER_VARIABLE
+from llava_wire.inner import BEAT, DUTY_VARIABLE
 
-BEAT = ".beat"
-"""The file's ending, behind the worker's pid."""
 PERIOD_S = 1.0
 """Seconds between two beats."""
 _PARTIAL = ".beat-partial"
@@ -41,7 +39,7 @@ class Heartbeat:
     @classmethod
     def from_environment(cls, model: str) -> Heartbeat:
         """The heartbeat of a worker that a server's start script made."""
-        folder = os.environ.get(FOLDER_VARIABLE)
+        folder = os.environ.get(DUTY_VARIABLE)
         return cls(Path(folder) if folder else None, model)
 
     def start(self) -> None:

@@ -18,15 +18,12 @@ from llava_server.options import KNOWN
 from llava_server.request import GenerateRequest
 from llava_server.response import JSON_TYPE, NPZ_TYPE
 from llava_wire.errors import RequestError, nearest
+from llava_wire.inner import FORM_HEADER, FORM_TYPE, PROBE_HEADER
 from llava_wire.multipart import MAX_PARTS, FormError, is_multipart, parts
 from llava_wire.question import json_values
 
 PROBE = "ready"
 """The one field of a request that asks nothing but whether the model answers."""
-PROBE_NAME = "x-llava-gaze-probe"
-"""The header (over gRPC the input) that makes any request such a question, when it says "1"."""
-FORM_TYPE, FORM_HEADER = "application/x-llava-gaze-form", "x-llava-gaze-form"
-"""The type of a form that the front passes on as plain bytes, and the header with the form's own type."""
 FIELDS = ("image", "prompt", "options", "record")
 MAX_OPTIONS_BYTES = 4 << 20
 """The longest options as text; the 32 views of 4,096 pairs that are allowed take less."""
@@ -46,7 +43,7 @@ class Probe:
     """A question whether the model answers: for health checks, and no request in anybody's figures.
 
     Args:
-        by_name: whether it was asked by `PROBE_NAME` and not by the one field `PROBE`; the replies differ.
+        by_name: whether it was asked by `PROBE_HEADER` and not by the one field `PROBE`; the replies differ.
         refused: why the worker is not ready, or None when it is.
     """
 
@@ -98,10 +95,10 @@ def _meant(name: str) -> str:
 
 
 def is_probe(row: Mapping[str, Any], head: Mapping[str, str]) -> bool:
-    """Whether a row asks by `PROBE_NAME` whether the model answers, whatever else it holds."""
+    """Whether a row asks by `PROBE_HEADER` whether the model answers, whatever else it holds."""
     if is_http(head):
-        return head.get(PROBE_NAME, "").strip() == "1"
-    return bool(row.get(PROBE_NAME) == b"1")
+        return head.get(PROBE_HEADER, "").strip() == "1"
+    return bool(row.get(PROBE_HEADER) == b"1")
 
 
 def _request(fields: Mapping[str, Any], *, from_json: bool, arrived_s: float | None) -> GenerateRequest:

@@ -15,10 +15,8 @@ from llava_server.incoming import Probe, is_http, is_probe, read_request
 from llava_server.journal import refusal
 from llava_server.request import GenerateRequest
 from llava_wire.errors import RequestError
+from llava_wire.inner import KEY_HEADER
 from llava_wire.record import Record
-
-KEY_NAME = "x-llava-gaze-key"
-"""Where the name of a request's key stands."""
 
 
 @dataclass(frozen=True)
@@ -110,9 +108,9 @@ class Item:
 def _without_key(row: Mapping[str, Any], head: Mapping[str, str]) -> tuple[Mapping[str, Any], str | None]:
     """The row without the name of its key, and the name: a header over HTTP, a field over gRPC."""
     if is_http(head):
-        return row, head.get(KEY_NAME)
-    name = row.get(KEY_NAME)
-    fields = {field: value for field, value in row.items() if field != KEY_NAME}
+        return row, head.get(KEY_HEADER)
+    name = row.get(KEY_HEADER)
+    fields = {field: value for field, value in row.items() if field != KEY_HEADER}
     return fields, bytes(name).decode("ascii", "replace") if isinstance(name, bytes | bytearray) else None
 
 

@@ -17,6 +17,8 @@ from drills.beside import RETRY_S, RIGHT, Answer
 
 BARE_LIMIT_S = 5.0
 """A small request is answered, or sent away with a time to come again, within this."""
+DIED = ("500", "507", "INTERNAL")
+"""TorchServe's words for a request whose worker died; allowed where the load itself ends workers."""
 PATIENT_LIMIT_S = RETRY_S
 PATIENT_SHARE = 0.95
 SILENCE_S = 60.0
@@ -86,6 +88,8 @@ class Pressed:
         ends: what each sender must come to.
         runs: what was measured.
         workers_end: how many workers a run may cost; the load's own deed may be one.
+        bare_limit_s: within this a small request is answered or sent away; longer only where the load's deed holds up
+            requests that a worker already has.
     """
 
     name: str
@@ -94,6 +98,7 @@ class Pressed:
     ends: Ends
     runs: list[Run] = field(default_factory=list)
     workers_end: int = 0
+    bare_limit_s: float = BARE_LIMIT_S
 
     def answers(self, *, patient: bool) -> list[Answer]:
         """The small requests of all runs."""
@@ -156,13 +161,18 @@ def failures(pressed: Pressed) -> list[str]:
         if ended.get(kind, 0) > most:
             found.append(f"{kind}: got {ended[kind]} that ended in {len(pressed.runs)} runs, allowed {most}")
     bare = pressed.answers(patient=False)
-    late = [one for one in bare if one.taken_s > BARE_LIMIT_S or not (one.word == RIGHT or turned_away(one.word))]
+    lost = DIED if pressed.workers_end else ()
+    late = [
+        one
+        for one in bare
+        if one.taken_s > pressed.bare_limit_s or not (one.word in (RIGHT, *lost) or turned_away(one.word))
+    ]
     if late:
         saw = ", ".join(f"{count} {word}" for word, count in Counter(one.word for one in late).most_common(4))
         found.append(
             f"small requests: got {len(late)} of {len(bare)} late or without an answer (slowest "
             f"{max(one.taken_s for one in late):g} s; {saw}), allowed an answer or 503 with Retry-After in "
-            f"{BARE_LIMIT_S:g} s"
+            f"{pressed.bare_limit_s:g} s"
         )
     asked = len(pressed.answers(patient=True))
     if pressed.within() < PATIENT_SHARE * asked:
@@ -170,9 +180,9 @@ def failures(pressed: Pressed) -> list[str]:
             f"with retries: got {pressed.within()} of {asked} answered in {PATIENT_LIMIT_S:g} s, allowed "
             f"{PATIENT_SHARE:.0%} or more"
         )
-    lost = [run for run in pressed.runs if run.recovered_s is None]
-    if lost:
-        found.append(f"afterwards: got {len(lost)} of {len(pressed.runs)} runs without an answer, allowed none")
+    silent = [run for run in pressed.runs if run.recovered_s is None]
+    if silent:
+        found.append(f"afterwards: got {len(silent)} of {len(pressed.runs)} runs without an answer, allowed none")
     if wrong := {word: count for word, count in pressed.load().items() if not _may_end(pressed.ends, word)}:
         saw = ", ".join(f"{count} {word}" for word, count in wrong.items())
         found.append(f"the load itself: got {saw}; allowed {_ENDS[pressed.ends]}")

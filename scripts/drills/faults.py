@@ -29,6 +29,7 @@ from servekit.state import ServerState, read_state
 from drills.console import flooded
 from drills.scene import Row, play
 from llava_viewer.client import Client, RequestError, StreamedToken
+from llava_wire.inner import BUSY
 from soaking.cases import Case, difference
 from soaking.watch import ready_pids
 
@@ -44,7 +45,7 @@ def worker_killed(state: ServerState, case: Case) -> Row:
         with ThreadPoolExecutor(2) as pool:
             asked = {way: pool.submit(_long_request, state, case, way) for way in ("HTTP", "gRPC")}
             busy = run_folder(state.name) / DUTY_FOLDER
-            _await(lambda: any(path.suffix == ".busy" for path in busy.iterdir()), 30)
+            _await(lambda: any(path.suffix == BUSY for path in busy.iterdir()), 30)
             time.sleep(0.3)
             _kill(ready_pids(state)[0])
             seen = [f"{way} {future.result()}" for way, future in asked.items()]

@@ -23,7 +23,7 @@ from crowding.processes import Census, Others
 from crowding.replies import Seen
 from crowding.served import Served
 from drills.beside import Beside
-from drills.claims import Pressed, Run
+from drills.claims import PATIENT_LIMIT_S, Pressed, Run
 from drills.generator import generator
 from soaking.cases import Case
 from soaking.watch import ready_pids, seconds_until_ready
@@ -79,7 +79,9 @@ def press_worker(model: str, case: Case, *, runs: int) -> Pressed:
                 os.kill(pid, signal.SIGCONT)
         return [], round(time.monotonic() - begin, 2), 0.0
 
-    pressed = Pressed("worker_stopped", "the worker stopped (SIGSTOP)", 1, "replies", workers_end=1)
+    pressed = Pressed(
+        "worker_stopped", "the worker stopped (SIGSTOP)", 1, "replies", workers_end=1, bare_limit_s=PATIENT_LIMIT_S
+    )
     with Served(f"drill-stopped-{os.getpid()}", model) as served:
         for number in range(runs):
             pressed.runs.append(_run(served, case, act))

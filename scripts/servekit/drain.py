@@ -12,11 +12,11 @@ from pathlib import Path
 
 import psutil
 
+from llava_wire.inner import BUSY, DRAIN_FILE, PAST
 from llava_wire.replacing import replacing
 from servekit.paths import Trouble, run_folder
 from servekit.state import ServerState, call, current_token, worker_states
 
-DUTY_VARIABLE = "LLAVA_GAZE_DUTY"
 DUTY_FOLDER = "duty"
 _SETTLE_S = 0.5
 """From a worker's last word to the last byte of a reply."""
@@ -29,7 +29,7 @@ def duty_folder(name: str) -> Path:
 
 def draining(name: str) -> bool:
     """Whether a server takes no requests any more because it is about to stop."""
-    return (duty_folder(name) / "drain.json").exists()
+    return (duty_folder(name) / DRAIN_FILE).exists()
 
 
 def drain_server(state: ServerState, grace_s: float) -> bool:
@@ -46,7 +46,7 @@ def drain_server(state: ServerState, grace_s: float) -> bool:
     # Read first: what a worker takes from the queue meanwhile only widens what is let in.
     waiting = sum(waiting_requests(state, model) for model in state.models)
     try:
-        with replacing(folder / "drain.json") as partial:
+        with replacing(folder / DRAIN_FILE) as partial:
             partial.write_text(json.dumps({"waiting": waiting}) + "\n", encoding="utf-8")
     except OSError:
         return False
@@ -61,10 +61,10 @@ def drain_server(state: ServerState, grace_s: float) -> bool:
 def _done(state: ServerState, model: str, folder: Path) -> bool:
     """Whether each worker of a model has refused something already, or the model is idle."""
     pids = [int(worker["pid"]) for worker in worker_states(state, model) if worker.get("status") == "READY"]
-    if pids and all((folder / f"{pid}.past").exists() for pid in pids):
+    if pids and all((folder / f"{pid}{PAST}").exists() for pid in pids):
         return True
     # By the marks, not by what the front end says of its workers: it says nothing to a key that is lost.
-    busy = any(psutil.pid_exists(int(mark.stem)) for mark in folder.glob("*.busy"))
+    busy = any(psutil.pid_exists(int(mark.stem)) for mark in folder.glob(f"*{BUSY}"))
     return not busy and waiting_requests(state, model) == 0
 
 

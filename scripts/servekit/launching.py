@@ -12,8 +12,9 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from llava_wire.inner import DUTY_VARIABLE
 from servekit import devices
-from servekit.drain import DUTY_FOLDER, DUTY_VARIABLE
+from servekit.drain import DUTY_FOLDER
 from servekit.java_files import is_plain, lay_out
 from servekit.paths import Trouble
 

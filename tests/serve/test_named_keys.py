@@ -15,15 +15,15 @@ import grpc
 import httpx
 import psutil
 import pytest
-from servekit.front.web import NAME_HEADER
 from servekit.paths import run_folder
 from servekit.server import ServerHandle, start_server
 from servekit.state import read_keys
 from servekit.tls import Tls
 
-from llava_server.item import KEY_NAME, Item
+from llava_server.item import Item
 from llava_viewer.client import Client, RequestError, StreamedToken
 from llava_wire import Record
+from llava_wire.inner import KEY_HEADER
 from support.asking import MODEL, Asker
 
 PROMPT = "What color is the square?"
@@ -111,7 +111,7 @@ def test_without_a_key_or_with_a_wrong_one_nothing_is_answered(
         {"Authorization": f"Basic {ALICE}"},
         {"Authorization": ALICE},
         {"X-Authorization": f"Bearer {ALICE}"},
-        {KEY_NAME: "alice"},
+        {KEY_HEADER: "alice"},
     ):
         assert httpx.post(url, files=form, headers=headers).status_code == 400
     twice = [("Authorization", "Bearer wrong"), ("Authorization", f"Bearer {ALICE}")]
@@ -185,11 +185,11 @@ def test_named_keys_do_not_open_management(gated: ServerHandle) -> None:
 @pytest.mark.serve
 def test_nobody_can_give_another_name(gated: ServerHandle, picture: bytes) -> None:
     url = f"{gated.state.http}/predictions/{MODEL}"
-    headers = {"Authorization": f"Bearer {BOB}", KEY_NAME: "alice", "Accept": "application/json"}
+    headers = {"Authorization": f"Bearer {BOB}", KEY_HEADER: "alice", "Accept": "application/json"}
     answer = httpx.post(url, files={"image": ("x", picture), "prompt": (None, PROMPT)}, headers=headers, timeout=60)
     assert logged(gated, answer.json()["run"]["request_id"])["key"] == "bob"
     asker = Asker(gated.state)
-    answered = asker.grpc_map({"image": picture, "prompt": PROMPT.encode(), NAME_HEADER: b"alice"}).record()
+    answered = asker.grpc_map({"image": picture, "prompt": PROMPT.encode(), KEY_HEADER: b"alice"}).record()
     assert logged(gated, answered.run["request_id"])["key"] == "server"
     asker.close()
 
@@ -258,15 +258,14 @@ def test_named_keys_outlive_a_server_and_go_with_tls(
 
 
 def test_names_of_keys_are_believed_from_the_front_alone() -> None:
-    head = {"host": "x", KEY_NAME: "alice"}
+    head = {"host": "x", KEY_HEADER: "alice"}
     fields = {"image": b"x", "prompt": b"What?"}
     for gated, name in ((True, "alice"), (False, None)):
         assert Item.read(0, "r", fields, head, on_duty=True, named_keys=gated).key == name
-    row = {**fields, KEY_NAME: bytearray(b"bob")}
+    row = {**fields, KEY_HEADER: bytearray(b"bob")}
     seen = Item.read(0, "r", row, {}, on_duty=True, named_keys=True)
     assert (seen.key, isinstance(seen.asked, RequestError)) == ("bob", False)
     assert seen.log_line(RequestError("internal", "", "x"), "json", with_prompt=False)["key"] == "bob"
     ungated = Item.read(0, "r", row, {}, on_duty=True)
     assert isinstance(ungated.asked, RequestError)
-    assert (ungated.key, ungated.asked.field) == (None, KEY_NAME)
-    assert KEY_NAME == NAME_HEADER
+    assert (ungated.key, ungated.asked.field) == (None, KEY_HEADER)

@@ -11,8 +11,9 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
+import uvloop
 from servekit.front.access import Access
 from servekit.front.health import Health
 from servekit.front.keeper import Keeper
@@ -26,6 +27,7 @@ ALICE = "alice-key-0123456789"
 LIMITS = Limits(request_bytes=20 << 20, held_bytes=160 << 20, passed_bytes=80 << 20)
 HEAD = f"POST /predictions/m HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {ALICE}\r\n".encode()
 
+_T = TypeVar("_T")
 Exchange = Callable[[int, list[bytes]], Awaitable[None]]
 
 
@@ -85,10 +87,10 @@ def told(port: int, sent: bytes, *, ended: bool = True) -> bytes:
     return got
 
 
-def in_a_loop_of_its_own(coroutine: Coroutine[Any, Any, None]) -> None:
+def in_a_loop_of_its_own(coroutine: Coroutine[Any, Any, _T]) -> _T:
     """Runs it in another thread: browser tests of the same process leave a running loop in this one."""
     with ThreadPoolExecutor(1) as pool:
-        pool.submit(asyncio.run, coroutine).result()
+        return pool.submit(uvloop.run, coroutine).result()
 
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"

@@ -10,6 +10,8 @@ import ssl
 import sys
 from pathlib import Path
 
+import uvloop
+
 from servekit.front.access import Access
 from servekit.front.calls import Calls
 from servekit.front.health import Health
@@ -55,7 +57,7 @@ def main() -> None:
             resource.RLIMIT_NOFILE, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard)
         )
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(serve(FrontSettings.read(Path(sys.argv[1]))))
+        uvloop.run(serve(FrontSettings.read(Path(sys.argv[1]))))
 
 
 if __name__ == "__main__":

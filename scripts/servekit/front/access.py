@@ -8,9 +8,11 @@ stay closed to other users of the machine.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
+from llava_wire.inner import DRAIN_FILE
 from servekit.front.settings import FrontSettings
 from servekit.named_keys import NamedKeys
 
@@ -21,14 +23,14 @@ class Access:
     def __init__(self, settings: FrontSettings) -> None:
         self._key_file = Path(settings.key_file)
         self._keys = NamedKeys(Path(settings.keys) if settings.keys else None)
-        self._drain = Path(settings.duty) / "drain.json"
+        self._drain = Path(settings.duty) / DRAIN_FILE
         self._told = ""
         self._inner: tuple[tuple[int, ...], str] = (), ""
 
     def inner_key(self) -> str:
         """The key that TorchServe asks for now; empty while it has none."""
         try:
-            seen = self._key_file.stat()
+            seen = os.stat(self._key_file)
             mark = (seen.st_mtime_ns, seen.st_size, seen.st_ino)
             if mark != self._inner[0]:
                 self._inner = mark, str(json.loads(self._key_file.read_text("utf-8"))["inference"]["key"])
@@ -45,7 +47,7 @@ class Access:
 
     def stopping(self) -> bool:
         """Whether the server takes nothing in any more."""
-        return self._drain.exists()
+        return os.path.exists(self._drain)
 
     def refresh(self) -> None:
         """Looks at the file of keys also while nobody calls: how long it has been bad counts from then."""

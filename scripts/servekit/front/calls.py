@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +19,18 @@ import grpc
 
 from llava_viewer.client.messages import messages
 from llava_wire.errors import RequestError
+from llava_wire.inner import KEY_HEADER, PROBE_HEADER
 from servekit.front import refusals
 from servekit.front.access import Access
 from servekit.front.health import Health
 from servekit.front.limits import CALLS, CONNECTIONS
-from servekit.front.room import SOON_S, NoRoom, Rooms
+from servekit.front.room import Hold, NoRoom, Rooms
 from servekit.front.settings import FrontSettings
 from servekit.front.shape import check_message
 from servekit.front.upstream import REPLY_S
-from servekit.front.web import NAME_HEADER, PROBE_HEADER
 
 _SERVICE = "/org.pytorch.serve.grpc.inference.InferenceAPIsService/"
-_PING, _PREDICTIONS = f"{_SERVICE}Ping", (f"{_SERVICE}Predictions", f"{_SERVICE}StreamPredictions")
+_PING, _PREDICTIONS, _STREAM = (f"{_SERVICE}{name}" for name in ("Ping", "Predictions", "StreamPredictions"))
 _REFUSED = "Token Authorization failed. Token either incorrect, expired, or not provided correctly"
 """TorchServe's own words, so that clients need to know one refusal only."""
 _CODES = {
@@ -48,6 +49,15 @@ _COPIES = 3
 _PIECES = 4
 
 
+@dataclass(frozen=True)
+class _Entry:
+    """What goes with a message to TorchServe: its model, its metadata, and what it holds until the reply."""
+
+    model: str
+    metadata: tuple[tuple[str, str], ...]
+    hold: Hold
+
+
 class Calls:
     """The gRPC side of a front."""
 
@@ -57,6 +67,7 @@ class Calls:
         self._rooms = rooms
         self._health = health
         self._tasks: set[asyncio.Task[None]] = set()
+        self._calls: set[Any] = set()
         self._passed: Any = None
 
     async def start(self) -> Any:
@@ -89,81 +100,99 @@ class Calls:
         await server.start()
         return server
 
-    async def call(self, method: str, context: Any) -> AsyncIterator[bytes]:
-        """One call."""
+    async def one(self, method: str, context: Any) -> bytes:
+        """A call with one reply."""
         if method == _PING:
-            yield await self._ping()
-            return
-        refusal = None
-        try:
-            async for reply in self._prediction(method, context):
-                yield reply
-        except RequestError as error:
-            refusal = RequestError(error.code, error.field, error.message)
-        except NoRoom:
-            refusal = refusals.full("requests")
-        # Out here, and made anew: gRPC keeps what is raised for long, and with it the message in its traceback.
-        if refusal is not None:
-            await _refuse(context, refusal)
+            return await self._ping()
+        async with _refusals(context):
+            message, entry = await self._taken(context)
+            return await self._followed(self._passed.unary_unary(method), message, entry)
+        raise AssertionError("a refusal ends the call")
 
-    async def _prediction(self, method: str, context: Any) -> AsyncIterator[bytes]:
+    async def many(self, method: str, context: Any) -> AsyncIterator[bytes]:
+        """A call with a stream of replies."""
+        async with _refusals(context):
+            message, entry = await self._taken(context)
+            replies: asyncio.Queue[bytes | BaseException | None] = asyncio.Queue(_PIECES)
+            gone = asyncio.Event()
+            task = asyncio.create_task(self._pass_many(method, message, entry, replies, gone))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+            del message
+            try:
+                while (reply := await replies.get()) is not None:
+                    if isinstance(reply, BaseException):
+                        raise reply
+                    yield reply
+            finally:
+                gone.set()
+                while not replies.empty():
+                    replies.get_nowait()
+
+    async def _taken(self, context: Any) -> tuple[bytes, _Entry]:
+        """A call's message as TorchServe gets it, with room for it in TorchServe.
+
+        Raises:
+            RequestError, NoRoom: it is refused.
+        """
         sent = [value for key, value in context.invocation_metadata() or () if str(key).lower() == "authorization"]
         name, inner = self._access.admitted(sent[0] if len(sent) == 1 else None)
         if name is None:
             raise refusals.no_key()
         if self._access.stopping():
             raise refusals.stopping()
-        async with contextlib.AsyncExitStack() as room:
-            async with self._rooms.reading.taken(1, SOON_S):
+        with Hold() as hold:
+            with Hold() as turn:
+                await self._rooms.reading(turn)
                 message = await _message(context)
                 # Its size is known only now: whoever cannot be held does not keep the others from reading.
-                await room.enter_async_context(self._rooms.body(len(message), copies=_COPIES, is_here=True))
+                await self._rooms.body(hold, len(message), copies=_COPIES, is_here=True)
             message, model = _named(message, name)
             if self._health.is_silent(model):
                 raise refusals.silent()
-            await room.enter_async_context(self._rooms.passage(len(message)))
-            replies: asyncio.Queue[bytes | BaseException | None] = asyncio.Queue(_PIECES)
-            gone = asyncio.Event()
-            task = asyncio.create_task(self._pass(method, message, inner, model, replies, gone, room.pop_all()))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-        del message
-        try:
-            while (reply := await replies.get()) is not None:
-                if isinstance(reply, grpc.aio.AioRpcError):
-                    await context.abort(reply.code(), reply.details() or "")
-                if isinstance(reply, BaseException):
-                    raise reply
-                yield reply
-        finally:
-            gone.set()
-            while not replies.empty():
-                replies.get_nowait()
+            await self._rooms.passage(hold, len(message))
+            return message, _Entry(model, (("authorization", f"Bearer {inner}"),), hold.handed_on())
 
-    async def _pass(
+    async def _followed(self, pass_on: Any, message: bytes, entry: _Entry) -> bytes:
+        """The reply to a message that TorchServe keeps to the end, even when nobody waits for it any more."""
+        passed = pass_on(message, metadata=entry.metadata, timeout=REPLY_S)
+        ended = asyncio.get_running_loop().create_future()
+
+        def end(_: object) -> None:
+            entry.hold.give_back()
+            self._calls.discard(passed)
+            if not ended.done():
+                ended.set_result(None)
+
+        self._calls.add(passed)
+        passed.add_done_callback(end)
+        await ended
+        try:
+            reply = bytes(await passed)
+        except grpc.aio.AioRpcError as error:
+            raise _as_refusal(error) from None
+        self._health.moved(entry.model)
+        return reply
+
+    async def _pass_many(
         self,
         method: str,
         message: bytes,
-        inner: str,
-        model: str,
+        entry: _Entry,
         replies: asyncio.Queue[bytes | BaseException | None],
         gone: asyncio.Event,
-        room: contextlib.AsyncExitStack,
     ) -> None:
-        """Follows a call to its end, whoever still listens; then its room is free again."""
         last: BaseException | None = None
-        async with room:
-            passed = self._passed.unary_stream(method)(
-                message, metadata=(("authorization", f"Bearer {inner}"),), timeout=REPLY_S
-            )
+        with entry.hold:
+            passed = self._passed.unary_stream(method)(message, metadata=entry.metadata, timeout=REPLY_S)
             del message
             try:
                 async for reply in passed:
-                    self._health.moved(model)
+                    self._health.moved(entry.model)
                     if not gone.is_set():
                         await replies.put(reply)
             except grpc.aio.AioRpcError as error:
-                last = refusals.gone() if error.code() is grpc.StatusCode.UNAVAILABLE and _no_place(error) else error
+                last = _as_refusal(error)
         if not gone.is_set():
             await replies.put(last)
 
@@ -182,15 +211,18 @@ class _Methods(grpc.GenericRpcHandler):
     def service(self, details: Any) -> Any:
         """The handler of a method; None for one that there is not."""
         method = str(details.method)
-        if method not in (_PING, *_PREDICTIONS):
-            return None
 
-        async def passed(_: object, context: Any) -> AsyncIterator[bytes]:
-            async for reply in self._calls.call(method, context):
+        async def one(_: object, context: Any) -> bytes:
+            return await self._calls.one(method, context)
+
+        async def many(_: object, context: Any) -> AsyncIterator[bytes]:
+            async for reply in self._calls.many(method, context):
                 yield reply
 
-        # As a stream of requests, since gRPC reads a single one before it asks anybody.
-        return grpc.stream_stream_rpc_method_handler(passed)
+        # As streams of requests, since gRPC reads a single one before it asks anybody.
+        if method in (_PING, _PREDICTIONS):
+            return grpc.stream_unary_rpc_method_handler(one)
+        return grpc.stream_stream_rpc_method_handler(many) if method == _STREAM else None
 
 
 async def _message(context: Any) -> bytes:
@@ -224,13 +256,42 @@ def _named(request: bytes, name: str) -> tuple[bytes, str]:
         raise refusals.not_a_message() from None
     message.DiscardUnknownFields()
     message.input.pop(PROBE_HEADER, None)
-    message.input[NAME_HEADER] = name.encode()
+    message.input[KEY_HEADER] = name.encode()
     return bytes(message.SerializeToString()), str(message.model_name)
 
 
-def _no_place(error: grpc.aio.AioRpcError) -> bool:
-    """Whether nobody listened, as against a reply of TorchServe with this code."""
-    return "failed to connect" in (error.details() or "").lower()
+def _as_refusal(error: grpc.aio.AioRpcError) -> BaseException:
+    """What the caller gets to know: TorchServe's own reply with this code, or that nobody listens."""
+    if error.code() is grpc.StatusCode.UNAVAILABLE and "failed to connect" in (error.details() or "").lower():
+        return refusals.gone()
+    return _Passed(error.code(), error.details() or "")
+
+
+class _Passed(Exception):
+    """An error of TorchServe's own, without the call that it came from: gRPC keeps what is raised for long."""
+
+    def __init__(self, code: grpc.StatusCode, details: str) -> None:
+        super().__init__(details)
+        self.code, self.details = code, details
+
+
+@contextlib.asynccontextmanager
+async def _refusals(context: Any) -> AsyncIterator[None]:
+    """Ends a call that is refused within the block."""
+    passed, refusal = None, None
+    try:
+        yield
+    except _Passed as error:
+        passed = error.code, error.details
+    except RequestError as error:
+        refusal = RequestError(error.code, error.field, error.message)
+    except NoRoom:
+        refusal = refusals.full("requests")
+    # Out here, and made anew: gRPC keeps what is raised for long, and with it the message in its traceback.
+    if passed is not None:
+        await context.abort(*passed)
+    if refusal is not None:
+        await _refuse(context, refusal)
 
 
 async def _refuse(context: Any, error: RequestError) -> None:

@@ -37,6 +37,7 @@ class Conversation:
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=_HEAD_BYTES)
         self._is_lost = False
         self._is_head = False
+        self._unsent = b""
 
     async def head(self) -> h11.Request | None:
         """The next request's head; None when the client leaves, or lets its time pass, before it began one.
@@ -99,7 +100,9 @@ class Conversation:
         """Begins a reply."""
         self._ends = asyncio.get_running_loop().time() + BODY_S
         self._taken = 0
-        self._write(h11.Response(status_code=status, headers=list(headers)))
+        self._unsent = self._http.send(h11.Response(status_code=status, headers=list(headers))) or b""
+        # With the first piece in one packet, unless that one keeps the head waiting.
+        asyncio.get_running_loop().call_soon(self._flush)
 
     async def reply_piece(self, data: bytes) -> None:
         """Sends a piece; to a client that left, or takes too long, nothing is sent any more."""
@@ -159,6 +162,12 @@ class Conversation:
                 self._http.receive_data(await self.reader.read(_PIECE_BYTES))
 
     def _write(self, event: Any) -> None:
-        data = self._http.send(event)
+        data = self._unsent + (self._http.send(event) or b"")
+        self._unsent = b""
         if data and not self._is_lost:
             self.writer.write(data)
+
+    def _flush(self) -> None:
+        if self._unsent and not self._is_lost:
+            self.writer.write(self._unsent)
+        self._unsent = b""

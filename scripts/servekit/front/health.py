@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from llava_wire.inner import PROBE_HEADER
 from servekit.front import upstream
 from servekit.front.access import Access
 from servekit.front.heartbeats import FRESH_S, read_beats
@@ -23,7 +24,7 @@ IDLE_S = 15.0
 """A probe that is not answered in this time while no worker is busy shows that requests do not arrive."""
 _PROBE_S = 5.0
 _WATCH_S = 1.0
-_PROBE = (b"x-llava-gaze-probe", b"1")
+_PROBE = (PROBE_HEADER.encode(), b"1")
 
 
 class Health:
@@ -38,6 +39,7 @@ class Health:
         self._settings = settings
         self._access = access
         self._folder = Path(settings.duty)
+        self._upstream = upstream.Upstream(settings.host, settings.inner_http)
         # By model: since when a probe is not answered, and when it last was not expected to be.
         self._asked: dict[str, float] = {}
         self._moved: dict[str, float] = {}
@@ -123,7 +125,7 @@ class Health:
                 body.extend(data)
 
         try:
-            await upstream.exchange(self._settings.host, self._settings.inner_http, ask, on_head, on_piece)
+            await self._upstream.exchange(ask, on_head, on_piece)
             return got[0], json.loads(bytes(body) or b"null")
         except (upstream.Gone, IndexError):
             return 0, None

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import psutil
 
+from llava_wire.inner import BEAT
+
 FRESH_S = 10.0
 """A worker whose heartbeat is older than this may be stopped."""
 
@@ -38,7 +40,7 @@ class Beat:
 def read_beats(folder: Path) -> list[Beat]:
     """The heartbeats of workers that are there; what cannot be read is none."""
     beats = []
-    for path in folder.glob("*.beat"):
+    for path in folder.glob(f"*{BEAT}"):
         try:
             said = json.loads(path.read_text("utf-8"))
             age_s = max(0.0, time.time() - path.stat().st_mtime)

@@ -13,6 +13,8 @@ from servekit.front.settings import FrontSettings
 from servekit.state import ServerState
 
 FRONT_MODULE = "servekit.front"
+SETTINGS_FILE = "front.json"
+"""In the scratch folder."""
 SILENT_S = 30.0
 """A front that has written nothing about its health for so long is ended and started again."""
 
@@ -21,7 +23,7 @@ class Keeper:
     """One server's front, started at once; whoever stops the server ends it (its command names the scratch folder)."""
 
     def __init__(self, settings: FrontSettings, state: ServerState) -> None:
-        self._path = Path(state.scratch) / "front.json"
+        self._path = Path(state.scratch) / SETTINGS_FILE
         self._log = Path(state.logs) / "front.log"
         self._health = Path(settings.duty) / HEALTH_FILE
         settings.write(self._path)

@@ -8,9 +8,7 @@ little does not stand in line behind large pictures.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import deque
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 from servekit.front.limits import CALLS, SMALL_BYTES, Limits
@@ -74,22 +72,43 @@ class Room:
         self.left += amount
         self._next()
 
-    @contextlib.asynccontextmanager
-    async def taken(self, amount: int, patience_s: float = 0.0) -> AsyncIterator[None]:
-        """Takes an amount for the length of the block."""
-        await self.take(amount, patience_s)
-        try:
-            yield
-        finally:
-            if amount > 0:
-                self.give(amount)
-
     def _next(self) -> None:
         while self._waiting and self._waiting[0][0] <= self.left:
             amount, turn = self._waiting.popleft()
             if not turn.done():
                 self.left -= amount
                 turn.set_result(None)
+
+
+class Hold:
+    """What one request has taken of rooms; given back at the end of the block, or with `give_back`."""
+
+    def __init__(self) -> None:
+        self._taken: list[tuple[Room, int]] = []
+
+    async def take(self, room: Room, amount: int, patience_s: float = 0.0) -> None:
+        """Takes more, as `Room.take` does."""
+        if amount > 0:
+            await room.take(amount, patience_s)
+            self._taken.append((room, amount))
+
+    def give_back(self) -> None:
+        """Gives all of it back, once."""
+        while self._taken:
+            room, amount = self._taken.pop()
+            room.give(amount)
+
+    def handed_on(self) -> Hold:
+        """The same in other hands, which now have to give it back."""
+        other = Hold()
+        self._taken, other._taken = other._taken, self._taken
+        return other
+
+    def __enter__(self) -> Hold:
+        return self
+
+    def __exit__(self, kind: object, value: object, traceback: object) -> None:
+        self.give_back()
 
 
 @dataclass
@@ -100,32 +119,32 @@ class Rooms:
     _held: Room = field(init=False)
     _passed: Room = field(init=False)
     _calls: Room = field(init=False)
-    reading: Room = field(init=False)
-    """Messages of unknown size that arrive at the same time, over gRPC."""
+    _reading: Room = field(init=False)
 
     def __post_init__(self) -> None:
         self._held, self._passed = Room(self.limits.held_bytes), Room(self.limits.passed_bytes)
-        self._calls, self.reading = Room(CALLS), Room(_READERS)
+        self._calls, self._reading = Room(CALLS), Room(_READERS)
 
-    @contextlib.asynccontextmanager
-    async def body(self, size: int, *, copies: int = 1, is_here: bool = False) -> AsyncIterator[None]:
+    async def reading(self, hold: Hold) -> None:
+        """A turn to read a message of unknown size, over gRPC; raises NoRoom when none came in time."""
+        await hold.take(self._reading, 1, SOON_S)
+
+    async def body(self, hold: Hold, size: int, *, copies: int = 1, is_here: bool = False) -> None:
         """Room in the front for so many copies of a body of so many bytes; one that is here already cannot wait.
 
         Raises:
             NoRoom: there was none in time.
         """
-        async with self._held.taken(copies * _counted(size), 0.0 if is_here else PATIENCE_S):
-            yield
+        await hold.take(self._held, copies * _counted(size), 0.0 if is_here else PATIENCE_S)
 
-    @contextlib.asynccontextmanager
-    async def passage(self, size: int) -> AsyncIterator[None]:
+    async def passage(self, hold: Hold, size: int) -> None:
         """Room in TorchServe for a request of so many bytes.
 
         Raises:
             NoRoom: there was none in time.
         """
-        async with self._passed.taken(_counted(size), PATIENCE_S), self._calls.taken(1, SOON_S):
-            yield
+        await hold.take(self._passed, _counted(size), PATIENCE_S)
+        await hold.take(self._calls, 1, SOON_S)
 
 
 def _counted(size: int) -> int:

@@ -13,6 +13,7 @@ import ssl
 import h11
 
 from llava_wire.errors import RequestError
+from llava_wire.inner import FORM_HEADER, FORM_TYPE, KEY_HEADER, PROBE_HEADER
 from llava_wire.multipart import is_multipart
 from servekit.front import refusals, upstream
 from servekit.front.access import Access
@@ -20,22 +21,15 @@ from servekit.front.closing import close, linger
 from servekit.front.conversation import Conversation
 from servekit.front.health import Health
 from servekit.front.limits import CONNECTIONS
-from servekit.front.room import NoRoom, Rooms
+from servekit.front.room import Hold, NoRoom, Rooms
 from servekit.front.settings import FrontSettings
 from servekit.front.shape import check_body, is_urlencoded
 
-NAME_HEADER = "x-llava-gaze-key"
-"""The name of a request's key, for the worker's log; an input of this name over gRPC."""
-PROBE_HEADER = "x-llava-gaze-probe"
-"""Asks the worker whether it is there; only the front does."""
-FORM_HEADER = "x-llava-gaze-form"
-"""The content type of a form, whose bytes go on as `FORM_TYPE`."""
-FORM_TYPE = "application/x-llava-gaze-form"
 _BUFFER_BYTES = 65_536
 """What a connection may send before it is read; twice as much is held."""
 _NOT_FORWARDED = {
     b"host", b"authorization", b"connection", b"keep-alive", b"proxy-connection", b"upgrade", b"http2-settings",
-    b"content-length", b"transfer-encoding", b"expect", b"te", b"trailer", NAME_HEADER.encode(), PROBE_HEADER.encode(),
+    b"content-length", b"transfer-encoding", b"expect", b"te", b"trailer", KEY_HEADER.encode(), PROBE_HEADER.encode(),
     FORM_HEADER.encode(),
 }  # fmt: skip
 _NOT_RETURNED = {b"connection", b"keep-alive", b"proxy-connection"}
@@ -49,6 +43,7 @@ class Web:
         self._access = access
         self._rooms = rooms
         self._health = health
+        self._upstream = upstream.Upstream(settings.host, settings.inner_http)
         self._connections: set[asyncio.Task[None]] = set()
 
     async def start(self, context: ssl.SSLContext | None) -> asyncio.Server:
@@ -122,16 +117,17 @@ class Web:
         size = client.announced()
         if size is not None and size > limit:
             raise refusals.too_large(limit)
-        async with self._rooms.body(limit if size is None else size):
+        with Hold() as hold:
+            await self._rooms.body(hold, limit if size is None else size)
             pieces = await client.body(limit)
             check_body(kind, b"".join(pieces))
             headers = [(key, value) for key, value in head.headers if key not in _NOT_FORWARDED]
             if is_multipart(kind):
                 headers = [(key, value) for key, value in headers if key != b"content-type"]
                 headers += [(b"Content-Type", FORM_TYPE.encode()), (FORM_HEADER.encode(), kind.encode("latin-1"))]
-            headers += [(b"Authorization", f"Bearer {inner}".encode()), (NAME_HEADER.encode(), name.encode())]
-            async with self._rooms.passage(sum(map(len, pieces))):
-                await self._pass(client, upstream.Ask(method, target, headers, pieces))
+            headers += [(b"Authorization", f"Bearer {inner}".encode()), (KEY_HEADER.encode(), name.encode())]
+            await self._rooms.passage(hold, sum(map(len, pieces)))
+            await self._pass(client, upstream.Ask(method, target, headers, pieces))
 
     async def _pass(self, client: Conversation, ask: upstream.Ask) -> None:
         async def on_head(status: int, headers: upstream.Headers) -> None:
@@ -141,7 +137,7 @@ class Web:
             kept += [(b"Retry-After", b"%d" % refusals.RETRY_S)] if status == 503 else []
             await client.reply_head(status, kept)
 
-        await upstream.exchange(self._settings.host, self._settings.inner_http, ask, on_head, client.reply_piece)
+        await self._upstream.exchange(ask, on_head, client.reply_piece)
         await client.reply_end()
 
     async def _ping(self, client: Conversation) -> None:

@@ -97,6 +97,16 @@ def test_a_deed_may_cost_its_worker_and_no_more() -> None:
     assert "worker: got 4" in failures(of(*[run(ended={"java": 0, "front": 0, "worker": 2})] * 2, workers_end=1))[0]
 
 
+def test_what_a_stopped_worker_has_may_wait_for_another_or_die_with_it() -> None:
+    one = run(answers=[answer(taken_s=17), answer("507", 12), *[answer(patient=True)] * 20])
+    stopped = of(one, workers_end=1)
+    stopped.bare_limit_s = 30.0
+    assert failures(stopped) == []
+    stopped.bare_limit_s = 15.0
+    assert "allowed an answer or 503 with Retry-After in 15 s" in failures(stopped)[0]
+    assert "1 507" in failures(of(one))[0]
+
+
 def test_ping_may_say_ready_while_somebody_is_answered() -> None:
     seen = [answer(at_s=1.0), answer(at_s=50.0), answer("no reply", 30, at_s=70.0)]
     assert untrue_pings(seen, [(60.0, 0), (100.0, 0), (115.0, 1)]) == 0

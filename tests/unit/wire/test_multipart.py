@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llava_server.incoming import FORM_HEADER, FORM_TYPE, read_request
+from llava_server.incoming import read_request
 from llava_server.request import GenerateRequest
 from llava_viewer.client.form import form
 from llava_wire.errors import RequestError
+from llava_wire.inner import FORM_HEADER, FORM_TYPE
 from llava_wire.multipart import MAX_PARTS, FormError, TooManyParts, parts
 from support.pictures import scene_bytes
 

@@ -9,11 +9,11 @@ import grpc
 import httpx
 import pytest
 from servekit.front.settings import FrontSettings
-from servekit.front.web import NAME_HEADER, PROBE_HEADER
 
 from llava_viewer.client import Client, RequestError
 from llava_viewer.client.messages import PREDICTIONS, messages
 from llava_wire import encode
+from llava_wire.inner import KEY_HEADER, PROBE_HEADER
 from support.fronts import ALICE, running, settings_for
 from support.replies import GrpcServer, HttpServer, Reply
 from support.synthetic import make_record
@@ -71,7 +71,7 @@ def test_requests_pass_with_the_inner_key_and_the_name(
                 assert server.seen[-1].headers["authorization"] == "Bearer inner"
             # The other keys of a request are what they were.
             assert server.seen[-1].fields["prompt"] == b"what?"
-            name = server.seen[-1].headers.get(NAME_HEADER) or server.seen[-1].fields[NAME_HEADER].decode()
+            name = server.seen[-1].headers.get(KEY_HEADER) or server.seen[-1].fields[KEY_HEADER].decode()
             assert name == "alice"
 
 
@@ -110,16 +110,17 @@ def test_connections_are_kept_and_the_inner_key_stays_inside(front: FrontSetting
     # In chunks.
     assert httpx.post(url, content=iter([b"x", b"y"]), headers=headers).status_code == 200
     # Names, probes and keys that a client sends along do not go through.
-    sent = {**headers, NAME_HEADER: "root", PROBE_HEADER: "1", "Connection": "keep-alive, authorization"}
+    sent = {**headers, KEY_HEADER: "root", PROBE_HEADER: "1", "Connection": "keep-alive, authorization"}
     assert httpx.post(url, content=b"x", headers=sent).status_code == 200
     seen = http_server.seen[-1].headers
-    assert (seen[NAME_HEADER], seen["authorization"], seen["connection"]) == ("alice", "Bearer inner", "close")
+    assert (seen[KEY_HEADER], seen["authorization"]) == ("alice", "Bearer inner")
+    assert "connection" not in seen
     assert PROBE_HEADER not in seen
 
 
 def test_grpc_messages_carry_the_name_of_their_key_alone(front: FrontSettings, grpc_server: GrpcServer) -> None:
     """Also when the client leaves a field open, into which something appended would fall."""
-    fields = {"image": b"x", NAME_HEADER: b"bob", PROBE_HEADER: b"1"}
+    fields = {"image": b"x", KEY_HEADER: b"bob", PROBE_HEADER: b"1"}
     own = messages().PredictionsRequest(model_name="m", input=fields).SerializeToString()
     metadata = (("authorization", f"Bearer {ALICE}"),)
     grpc_server.reply = Reply(b"answer")
@@ -128,7 +129,7 @@ def test_grpc_messages_carry_the_name_of_their_key_alone(front: FrontSettings, g
         # A field that nobody knows, whole.
         for message in (own, own + b"\x7a\x03abc"):
             call(message, metadata=metadata, timeout=30)
-            assert grpc_server.seen[-1].fields == {"image": b"x", NAME_HEADER: b"alice"}
+            assert grpc_server.seen[-1].fields == {"image": b"x", KEY_HEADER: b"alice"}
         seen = len(grpc_server.seen)
         for damaged in (b"\x7a\x29", b"\x1a", b"\xff\xff\xff", b"\x0a\x02\xff\xff", b"\x7b" * 40_000):
             with pytest.raises(grpc.RpcError) as refused:

@@ -7,7 +7,7 @@ import contextlib
 
 import pytest
 from servekit.front.limits import BASE_BYTES, CALLS, COPIES, SMALL_BYTES, Limits
-from servekit.front.room import NoRoom, Room, Rooms
+from servekit.front.room import Hold, NoRoom, Room, Rooms
 from servekit.paths import CONFIG, Trouble
 from servekit.ports import read_properties
 
@@ -53,12 +53,16 @@ def test_properties_that_do_not_fit(vmargs: str, size: int, words: str) -> None:
 def test_a_small_body_needs_no_room_however_often_it_is_copied() -> None:
     async def run() -> None:
         rooms = Rooms(Limits(request_bytes=MIB, held_bytes=3 * MIB, passed_bytes=MIB))
-        async with rooms.body(MIB, copies=3, is_here=True):
-            async with rooms.body(SMALL_BYTES, copies=3, is_here=True):
-                pass
+        with Hold() as hold:
+            await rooms.body(hold, MIB, copies=3, is_here=True)
+            await rooms.body(hold, SMALL_BYTES, copies=3, is_here=True)
             with pytest.raises(NoRoom):
-                async with rooms.body(SMALL_BYTES + 1, copies=3, is_here=True):
-                    pass
+                await rooms.body(hold, SMALL_BYTES + 1, copies=3, is_here=True)
+            kept = hold.handed_on()
+        with pytest.raises(NoRoom):
+            await rooms.body(Hold(), MIB, copies=3, is_here=True)
+        kept.give_back()
+        await rooms.body(Hold(), MIB, copies=3, is_here=True)
 
     in_a_loop_of_its_own(run())
 
@@ -68,7 +72,8 @@ def test_room_is_given_in_the_order_of_asking() -> None:
         room, order = Room(10), list[int]()
 
         async def ask(number: int, amount: int, patience_s: float = 5.0) -> None:
-            async with room.taken(amount, patience_s):
+            with Hold() as hold:
+                await hold.take(room, amount, patience_s)
                 order.append(number)
                 await asyncio.sleep(0.01)
 

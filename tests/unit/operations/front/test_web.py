@@ -12,8 +12,8 @@ from servekit.front import closing, conversation
 from servekit.front import room as room_module
 from servekit.front import web as web_module
 from servekit.front.limits import Limits
-from servekit.front.web import NAME_HEADER
 
+from llava_wire.inner import KEY_HEADER
 from support.fronts import ALICE, HEAD, in_process, told
 
 BROKEN = [
@@ -82,7 +82,7 @@ def test_two_requests_behind_each_other_are_two_with_keys_of_their_own(tmp_path:
         got = await asyncio.to_thread(told, port, first + first.replace(ALICE.encode(), b"someone else's"))
         assert (got.count(b"HTTP/1.1 200 "), got.count(b"HTTP/1.1 400 ")) == (1, 1)
         assert len(arrived) == 3
-        names = [one.lower().partition(NAME_HEADER.encode() + b": ")[2].partition(b"\r\n")[0] for one in arrived]
+        names = [one.lower().partition(KEY_HEADER.encode() + b": ")[2].partition(b"\r\n")[0] for one in arrived]
         assert names == [b"alice", b"server", b"alice"]
 
     in_process(tmp_path, exchange)
