@@ -5,9 +5,11 @@ Flow: `Reply` -> `HttpServer` or `GrpcServer` on a free port -> `seen`, the requ
 
 from __future__ import annotations
 
+import contextlib
 import email
 import email.policy
 import json
+import socket
 import threading
 import time
 from concurrent import futures
@@ -77,6 +79,7 @@ class HttpServer(_Server):
 
     def __enter__(self) -> HttpServer:
         outer = self
+        self._connections: list[socket.socket] = []
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
@@ -117,6 +120,10 @@ class HttpServer(_Server):
             def handle_error(self, *_: object) -> None:
                 """A client that hung up first is part of the tests."""
 
+            def process_request(self, request: Any, address: Any) -> None:
+                outer._connections.append(request)
+                super().process_request(request, address)
+
         self._server = Server(("127.0.0.1", 0), Handler)
         self.address = f"http://127.0.0.1:{self._server.server_address[1]}"
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
@@ -125,6 +132,9 @@ class HttpServer(_Server):
     def __exit__(self, *_: object) -> None:
         self._server.shutdown()
         self._server.server_close()
+        for connection in self._connections:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
 
 class GrpcServer(_Server):
