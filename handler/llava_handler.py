@@ -17,16 +17,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from llava_server.duty import Duty
+from llava_server.answer.builder import JSON_TYPE, to_response
+from llava_server.answer.stream import LINES_TYPE, StreamedToken, line
+from llava_server.ask.request import GenerateRequest
 from llava_server.engine import Engine
-from llava_server.figures import KINDS, Figure, of_batch
-from llava_server.heartbeat import Heartbeat
-from llava_server.incoming import Probe
-from llava_server.item import Item
-from llava_server.journal import elapsed_ms, note, refusal
-from llava_server.request import GenerateRequest
-from llava_server.response import JSON_TYPE, to_response
-from llava_server.stream import LINES_TYPE, StreamedToken, line
+from llava_server.front.duty import Duty
+from llava_server.front.heartbeat import Heartbeat
+from llava_server.front.incoming import Probe
+from llava_server.front.item import Item
+from llava_server.front.journal import elapsed_ms, note, refusal
+from llava_server.front.metrics import KINDS, Figure, of_batch
 from llava_wire.errors import RequestError
 from llava_wire.record import Record
 

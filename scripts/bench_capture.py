@@ -23,7 +23,7 @@ from bench.results import FOLDER, Figure, Result, machine, read, write
 from bench.text_model import text_model
 from bench.timing import ANSWER_STEPS, Series, decode_pairs, prefill_pairs
 from bench.ways import BASE, ways
-from llava_server.capture import register
+from llava_server.attend.capture import register
 
 PHASES = {
     "decode": "one decode step",

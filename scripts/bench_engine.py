@@ -23,9 +23,9 @@ from transformers import LlavaForConditionalGeneration
 
 from bench.intervals import median, paired_ratio
 from bench.results import FOLDER, Figure, Result, machine, write
+from llava_server.ask.request import GenerateRequest
 from llava_server.engine import Engine
-from llava_server.locate import locate
-from llava_server.request import GenerateRequest
+from llava_server.load.locate import locate
 from llava_wire import Record
 from shapes.scenes import make_scene
 

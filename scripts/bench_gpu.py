@@ -25,8 +25,8 @@ from bench.results import FOLDER, Figure, Result, machine, write
 from bench.whole_runs import Timings, copy_bandwidth, decoding_weight_bytes, measure, roomy_settings, runners
 from gpukit.findings import Journal
 from llava_server.engine import Engine
-from llava_server.loading import prepare
-from llava_server.static import compiled_decoder
+from llava_server.load.loading import prepare
+from llava_server.run.static import compiled_decoder
 
 NAME = "llava-1.5-7b"
 STORE = Path(__file__).resolve().parents[1] / "model_store"

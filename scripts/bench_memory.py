@@ -19,7 +19,7 @@ from bench.footprint import Footprint, footprint
 from bench.results import FOLDER, Figure, Result, machine, write
 from bench.text_model import text_model
 from bench.ways import BASE, ways
-from llava_server.capture import register
+from llava_server.attend.capture import register
 
 STEPS = 64
 REFERENCE = "eager"

@@ -18,7 +18,7 @@ from bench.operations import operations
 from bench.results import FOLDER, Figure, Result, machine, write
 from bench.text_model import PromptCache, text_model
 from bench.ways import BASE, Answer, ways
-from llava_server.capture import register
+from llava_server.attend.capture import register
 
 LAYERS, HEADS, PROMPT = 6, 4, 616
 

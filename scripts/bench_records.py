@@ -22,12 +22,12 @@ import torch
 from bench.intervals import median
 from bench.random_llava import published, random_llava, shrunk
 from bench.results import FOLDER, Figure, Result, machine, write
+from llava_server.ask.request import GenerateRequest
+from llava_server.ask.settings import ModelSettings
 from llava_server.engine import Engine
-from llava_server.request import GenerateRequest
-from llava_server.settings import ModelSettings
 from llava_viewer.render import render_report
 from llava_wire import Record, encode
-from llava_wire.quantize import PRECISIONS
+from llava_wire.codes.quantize import PRECISIONS
 from llava_wire.schema import REDUCTIONS
 from shapes.scenes import make_scene
 

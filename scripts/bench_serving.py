@@ -30,8 +30,8 @@ from servekit.server import ServerHandle, start_server
 
 from bench.intervals import median, paired_ratio
 from bench.results import FOLDER, Figure, Result, machine, write
+from llava_server.ask.request import GenerateRequest
 from llava_server.engine import Engine
-from llava_server.request import GenerateRequest
 from llava_viewer.client import Client
 from llava_wire import Record
 from shapes.scenes import make_scene

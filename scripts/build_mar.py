@@ -28,7 +28,7 @@ from servekit.cli import parser, run, say
 from servekit.models import EMBEDDED, as_trouble, locate_model, read_model_yaml
 from servekit.paths import HANDLER_ROOT, MODEL_STORE, Trouble, archive, shown, writing
 
-from llava_server.checkpoint import check_checkpoint, check_files
+from llava_server.load.checkpoint import check_checkpoint, check_files
 from llava_wire.replacing import replacing
 
 PACKAGES = ("llava_wire", "llava_server")

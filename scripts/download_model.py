@@ -18,8 +18,8 @@ from servekit.cli import parser, run, say
 from servekit.models import as_trouble, locate_model
 from servekit.paths import Trouble, shown
 
-from llava_server.checkpoint import check_checkpoint, check_configuration
-from llava_server.settings import ModelSettings
+from llava_server.ask.settings import ModelSettings
+from llava_server.load.checkpoint import check_checkpoint, check_configuration
 from llava_wire.replacing import replacing
 
 PATTERNS = ("*.json", "*.safetensors", "*.model", "*.jinja", "*.txt", "LICENSE*", "README.md")

@@ -15,16 +15,16 @@ from typing import Any
 
 import torch
 
-from llava_server.checkpoint import check_checkpoint, check_configuration
-from llava_server.estimate import Extent, advice, response_limit, sized
-from llava_server.loading import facts_of
-from llava_server.locate import locate
-from llava_server.memory import device_memory, device_of
-from llava_server.options import parse_options
-from llava_server.plan import ModelFacts, Plan, make_plan
-from llava_server.settings import ModelSettings, SettingsError
-from llava_server.static import buffer_bytes
-from llava_server.weights import devices_of, weight_bytes
+from llava_server.ask.options import parse_options
+from llava_server.ask.plan import ModelFacts, Plan, make_plan
+from llava_server.ask.settings import ModelSettings, SettingsError
+from llava_server.fit.estimate import Extent, advice, response_limit, sized
+from llava_server.load.checkpoint import check_checkpoint, check_configuration
+from llava_server.load.facts import facts_of
+from llava_server.load.locate import locate
+from llava_server.load.memory import device_memory, device_of
+from llava_server.load.weights import devices_of, weight_bytes
+from llava_server.run.static import buffer_bytes
 from llava_wire import RequestError
 
 STORE = Path(__file__).resolve().parents[1] / "model_store"

@@ -23,8 +23,8 @@ from PIL import Image
 from servekit.cli import parser, run, say
 from servekit.paths import ROOT, Trouble, shown
 
+from llava_server.ask.request import GenerateRequest
 from llava_server.engine import Engine
-from llava_server.request import GenerateRequest
 from llava_viewer import export
 from llava_viewer.compare import Pick, render_compare
 from llava_viewer.index import write_index

@@ -18,23 +18,23 @@ from typing import Any
 
 import torch
 
-from llava_server import estimate as sizes
-from llava_server.batch import BatchItem, BatchRun
-from llava_server.batching import Waiting, split
-from llava_server.beams import beam_search
-from llava_server.generate import Progress, generate, steps_of
-from llava_server.loading import LoadedModel, load, prepare
-from llava_server.locate import locate
-from llava_server.memory import device_of, is_out_of_memory, release
-from llava_server.prepare import Prepared, Preparer, late
-from llava_server.replay import replay
-from llava_server.request import GenerateRequest
-from llava_server.response import RecordBuilder
-from llava_server.room import Room
-from llava_server.selftest import with_self_test
-from llava_server.settings import ModelSettings
-from llava_server.static import StaticDecoder, compiled_decoder
-from llava_server.stream import StreamBuilder, StreamedToken
+from llava_server.answer.builder import RecordBuilder
+from llava_server.answer.stream import StreamBuilder, StreamedToken
+from llava_server.ask.request import GenerateRequest
+from llava_server.ask.settings import ModelSettings
+from llava_server.check.selftest import with_self_test
+from llava_server.fit import estimate as sizes
+from llava_server.fit.room import Room
+from llava_server.load.loading import LoadedModel, load, prepare
+from llava_server.load.locate import locate
+from llava_server.load.memory import device_of, is_out_of_memory, release
+from llava_server.run.batch import BatchItem, BatchRun
+from llava_server.run.batching import Waiting, split
+from llava_server.run.beams import beam_search
+from llava_server.run.generate import Progress, generate, steps_of
+from llava_server.run.prepare import Prepared, Preparer, late
+from llava_server.run.replay import replay
+from llava_server.run.static import StaticDecoder, compiled_decoder
 from llava_wire.errors import RequestError
 from llava_wire.record import Record
 
@@ -43,7 +43,7 @@ class Engine:
     """A loaded model that answers requests with records; usable from several threads, which take turns.
 
     Args:
-        loaded: model and processor, from `llava_server.loading`.
+        loaded: model and processor, from `llava_server.load.loading`.
         settings: limits, default views, head sets, provenance.
         static: static buffers for decoding, or None to decode on a growing cache alone.
     """

@@ -6,7 +6,8 @@ Flow: numpy arrays + plain facts -> `Record` -> bytes -> `Record` again. docs/wi
 from llava_wire.container import decode
 from llava_wire.errors import RecordError, RequestError
 from llava_wire.geometry import Geometry
-from llava_wire.record import Record, View
+from llava_wire.record import Record
+from llava_wire.view import View
 from llava_wire.writing import encode
 
 __all__ = ["Geometry", "Record", "RecordError", "RequestError", "View", "decode", "encode"]

@@ -7,16 +7,13 @@ rows of a mean). `ordinary_rows` alone decides what a mean over an answer takes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from llava_wire.schema import SHARE_NAMES
-
-if TYPE_CHECKING:
-    from llava_wire.record import Record, View
-    from llava_wire.schema import Query, Token
+from llava_wire.schema import SHARE_NAMES, Facts, Query, Token
+from llava_wire.view import View
 
 
 def choose_maps(
@@ -69,7 +66,7 @@ def chosen_slots(view: View, layer: int | None = None, head: int | None = None) 
     return slots
 
 
-def rows_of(record: Record, view: View, token: int | None, kind: Literal["answer", "prompt"] = "answer") -> list[int]:
+def rows_of(facts: Facts, view: View, token: int | None, kind: Literal["answer", "prompt"] = "answer") -> list[int]:
     """The rows of a view's query axis that show one token, or the whole answer.
 
     Args:
@@ -85,7 +82,7 @@ def rows_of(record: Record, view: View, token: int | None, kind: Literal["answer
                 f"token: got {token}, allowed none in view {view.name!r}; it holds one map for the whole answer"
             )
         return [0]
-    queries = record.queries
+    queries = facts.queries
     if token is not None:
         found = [i for i, query in enumerate(queries) if query.kind == kind and query.token == token]
         if not found:
@@ -96,7 +93,7 @@ def rows_of(record: Record, view: View, token: int | None, kind: Literal["answer
                 "ask for more steps, or for question rows"
             )
         return found
-    return ordinary_rows(queries, record.tokens)
+    return ordinary_rows(queries, facts.tokens)
 
 
 def ordinary_rows(queries: Sequence[Query], tokens: Sequence[Token]) -> list[int]:
@@ -110,9 +107,9 @@ def ordinary_rows(queries: Sequence[Query], tokens: Sequence[Token]) -> list[int
     return ordinary or answered or list(range(len(queries)))
 
 
-def mean_image_share(record: Record, view: View) -> float:
+def mean_image_share(facts: Facts, view: View) -> float:
     """The image share of a view: the mean over its layers and heads and over `ordinary_rows`; 0 for a view of none."""
     part = view.shares[..., SHARE_NAMES.index("image")]
     if "query" in view.axes:
-        part = part[ordinary_rows(record.queries, record.tokens)]
+        part = part[ordinary_rows(facts.queries, facts.tokens)]
     return float(part.mean(dtype=np.float64)) if part.size else 0.0

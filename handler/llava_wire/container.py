@@ -17,17 +17,18 @@ from typing import Any
 
 import numpy as np
 
-from llava_wire import limits
-from llava_wire.bounded_json import check_plain, read_object
-from llava_wire.checks import TOLERANCE, check_facts, check_rects, check_view
+from llava_wire.codes.quantize import DTYPES, READABLE
 from llava_wire.errors import RecordError, beginning
 from llava_wire.geometry import Geometry
-from llava_wire.quantize import DTYPES, READABLE
-from llava_wire.question import QuestionLimits, trimmed
-from llava_wire.record import Record, View
+from llava_wire.record import Record
 from llava_wire.schema import FORMAT, SHARE_NAMES, VERSION, Facts, ViewFacts, from_plain, mismatch
+from llava_wire.untrusted import limits
+from llava_wire.untrusted.bounded_json import check_plain, read_object
+from llava_wire.untrusted.checks import TOLERANCE, check_facts, check_rects, check_view
+from llava_wire.untrusted.question import QuestionLimits, trimmed
+from llava_wire.untrusted.zipped import Budget, Members, member, opened
+from llava_wire.view import View
 from llava_wire.writing import PICTURE_NAME
-from llava_wire.zipped import Budget, Members, member, opened
 
 _NPY_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 _ALTERNATIVE = re.compile(r"alternatives/[1-9][0-9]{0,3}\.npz")

@@ -8,21 +8,18 @@ from __future__ import annotations
 
 from functools import cache
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Any, Protocol
-
-if TYPE_CHECKING:
-    from llava_wire.record import Record
+from typing import Any, Protocol
 
 GROUP = "llava_gaze.display"
 
 
 class Display(Protocol):
-    """What the module behind an entry point of `GROUP` offers."""
+    """What the module behind an entry point of `GROUP` offers; `record` is a `llava_wire.record.Record`."""
 
-    def overlay(self, record: Record, token: int | None, **how: Any) -> Any:
+    def overlay(self, record: Any, token: int | None, **how: Any) -> Any:
         """One map on the picture, as a Pillow image."""
 
-    def html(self, record: Record) -> str:
+    def html(self, record: Any) -> str:
         """The record as HTML for a notebook's output."""
 
 

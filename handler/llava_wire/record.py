@@ -14,41 +14,8 @@ import numpy.typing as npt
 from llava_wire.choose import choose_maps, rows_of
 from llava_wire.display import GROUP, display
 from llava_wire.geometry import Geometry
-from llava_wire.quantize import dequantise
-from llava_wire.schema import Facts, Query, Token, ViewFacts
-
-
-@dataclass(frozen=True)
-class View:
-    """One selection of layers and heads with its maps.
-
-    Args:
-        facts: what was selected and how it is stored.
-        stored: maps [(query), (layer), (head) or (layer_head), row, col] in the stored precision; `facts.axes` names
-            the axes; `maps_float` decodes them. Maps are absolute attention: the sum of a decoded map is its image
-            share, to within 1e-3 for "sqrt-u8", 1e-5 for float32.
-        scales: [...] float32, one per map, without the row and col axes.
-        shares: [..., 4] float32, how each row splits over bos, image, prompt text and answer text; sums to 1.
-    """
-
-    facts: ViewFacts
-    stored: npt.NDArray[np.generic]
-    scales: npt.NDArray[np.float32]
-    shares: npt.NDArray[np.float32]
-
-    @property
-    def name(self) -> str:
-        """The view's name, unique in its record."""
-        return self.facts.name
-
-    @property
-    def axes(self) -> tuple[str, ...]:
-        """Names of the axes of the maps."""
-        return self.facts.axes
-
-    def maps_float(self) -> npt.NDArray[np.float32]:
-        """The decoded maps, float32, same shape as `stored`."""
-        return dequantise(self.stored, self.scales, self.facts.encoding)
+from llava_wire.schema import Facts, Query, Token
+from llava_wire.view import View
 
 
 @dataclass(frozen=True, repr=False)
@@ -116,7 +83,7 @@ class Record:
         """
         chosen = self.view(view)
         maps, _ = choose_maps(chosen, layer, head)
-        return maps[rows_of(self, chosen, token, kind)].mean(axis=0, dtype=np.float32)
+        return maps[rows_of(self.facts, chosen, token, kind)].mean(axis=0, dtype=np.float32)
 
     def overlay(self, token: int | None = None, **how: Any) -> Any:
         """One map on the picture as a Pillow image; `llava_viewer.notebook.overlay` tells the further arguments.

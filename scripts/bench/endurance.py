@@ -16,8 +16,8 @@ from typing import Any
 import psutil
 import torch
 
+from llava_server.ask.request import GenerateRequest
 from llava_server.engine import Engine
-from llava_server.request import GenerateRequest
 from llava_wire import Record, encode
 from shapes.scenes import make_scene
 

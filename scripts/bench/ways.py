@@ -15,10 +15,10 @@ import torch
 from transformers import DynamicCache, LlamaForCausalLM
 
 from bench.text_model import TEXT_TOKENS
-from llava_server.capture import CAPTURE_ATTENTION, QueryCapture
-from llava_server.plan import ViewPlan
-from llava_server.reduce import reduced_views
-from llava_server.rows import RowLayout
+from llava_server.ask.plan import ViewPlan
+from llava_server.attend.capture import CAPTURE_ATTENTION, QueryCapture
+from llava_server.attend.reduce import reduced_views
+from llava_server.attend.rows import RowLayout
 
 BASE = "plain"
 _IMAGE_START = 5

@@ -17,10 +17,10 @@ from typing import Any
 import torch
 from PIL import Image
 
-from llava_server.capture import CAPTURE_ATTENTION
+from llava_server.ask.request import GenerateRequest
+from llava_server.ask.settings import Limits, ModelSettings
+from llava_server.attend.capture import CAPTURE_ATTENTION
 from llava_server.engine import Engine
-from llava_server.request import GenerateRequest
-from llava_server.settings import Limits, ModelSettings
 from llava_wire import Record
 from shapes.scenes import make_scene
 

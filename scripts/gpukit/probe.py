@@ -19,17 +19,17 @@ from bench.random_llava import random_llava
 from bench.whole_runs import QUESTION, copy_bandwidth, decoding_weight_bytes, drawn_scene, roomy_settings
 from gpukit.findings import Journal
 from gpukit.measuring import Stopwatch
-from llava_server.batch import BatchItem, captured_layers, captured_positions, pad
-from llava_server.capture import QueryCapture
+from llava_server.answer.builder import RecordBuilder, to_response
+from llava_server.answer.stream import StreamBuilder
+from llava_server.ask.request import GenerateRequest
+from llava_server.attend.capture import QueryCapture
 from llava_server.engine import Engine
-from llava_server.generate import generate, prefill, steps_of
-from llava_server.loading import prepare
-from llava_server.prepare import Prepared, Preparer
-from llava_server.request import GenerateRequest
-from llava_server.response import RecordBuilder, to_response
-from llava_server.room import Room
-from llava_server.static import StaticDecoder
-from llava_server.stream import StreamBuilder
+from llava_server.fit.room import Room
+from llava_server.load.loading import prepare
+from llava_server.run.batch import BatchItem, captured_layers, captured_positions, pad
+from llava_server.run.generate import generate, prefill, steps_of
+from llava_server.run.prepare import Prepared, Preparer
+from llava_server.run.static import StaticDecoder
 
 NAME = "llava-1.5-7b"
 STORE = Path(__file__).resolve().parents[2] / "model_store"

@@ -1,7 +1,7 @@
 """Lets a server finish what it has accepted before it is stopped; TorchServe's own stop resets it.
 
-Flow: how many requests wait -> `drain.json` for the workers (`llava_server.duty`), which refuse what comes later with
-503 -> every worker past what was accepted, or idle with nothing waiting -> the server may be stopped.
+Flow: how many requests wait -> `drain.json` for the workers (`llava_server.front.duty`), which refuse what comes
+later with 503 -> every worker past what was accepted, or idle with nothing waiting -> the server may be stopped.
 """
 
 from __future__ import annotations

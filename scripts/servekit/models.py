@@ -1,7 +1,7 @@
 """A model of this checkout: its YAML, where its weights lie, what its archive says.
 
-Flow: a model's name -> YAML -> `llava_server.locate` -> `llava_server.checkpoint`, which decide; their refusals become
-`Trouble` word for word, so that every script says the same.
+Flow: a model's name -> YAML -> `llava_server.load.locate` -> `llava_server.load.checkpoint`, which decide; their
+refusals become `Trouble` word for word, so that every script says the same.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Any
 
 import yaml
 
-from llava_server.checkpoint import check_files
-from llava_server.locate import Located, locate
-from llava_server.settings import ModelSettings, SettingsError, read_document
+from llava_server.ask.settings import ModelSettings, SettingsError, read_document
+from llava_server.load.checkpoint import check_files
+from llava_server.load.locate import Located, locate
 from servekit.paths import Trouble, model_yaml, shown
 
 ARCHIVED_SETTINGS = "model-config.yaml"

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from servekit.paths import MODEL_STORE
 
+from llava_server.ask.request import GenerateRequest
 from llava_server.engine import Engine
-from llava_server.request import GenerateRequest
 from llava_wire import Record, encode
 from llava_wire.errors import RequestError
 from shapes.questions import ask

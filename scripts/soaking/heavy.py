@@ -21,8 +21,8 @@ from servekit.state import ServerState
 
 from crowding import bodies
 from crowding.sockets import post
+from llava_server.ask.request import GenerateRequest
 from llava_server.engine import Engine
-from llava_server.request import GenerateRequest
 from llava_viewer.client import Client
 from llava_viewer.client.auth import bearer
 from llava_viewer.client.errors import from_http, raise_handler_error

@@ -8,10 +8,10 @@ import torch
 from transformers import AutoProcessor, LlavaConfig, LlavaForConditionalGeneration
 
 from integration.conftest import STORE
+from llava_server.ask.request import GenerateRequest
+from llava_server.ask.settings import ModelSettings
 from llava_server.engine import Engine
-from llava_server.request import GenerateRequest
-from llava_server.settings import ModelSettings
-from llava_server.static import StaticDecoder
+from llava_server.run.static import StaticDecoder
 from llava_wire import Record, RequestError
 from support.pictures import scene_bytes
 from support.published import CONFIGS, write_files

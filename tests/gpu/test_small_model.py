@@ -10,10 +10,10 @@ from transformers import LlavaForConditionalGeneration
 
 from integration.conftest import STORE
 from integration.reference import toolkit_reduction
+from llava_server.ask.request import GenerateRequest
 from llava_server.engine import Engine
-from llava_server.images import prepare_image
-from llava_server.request import GenerateRequest
-from llava_server.static import StaticDecoder
+from llava_server.read.images import prepare_image
+from llava_server.run.static import StaticDecoder
 from support.pictures import scene_bytes
 
 PROMPTS = ["Describe the image.", "What colour is the square?", "Is there a red circle in the image?"]

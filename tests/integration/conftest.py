@@ -11,9 +11,9 @@ import pytest
 import torch
 from transformers import AutoProcessor, LlavaForConditionalGeneration
 
+from llava_server.ask.settings import ModelSettings
 from llava_server.engine import Engine
-from llava_server.settings import ModelSettings
-from llava_server.static import StaticDecoder
+from llava_server.run.static import StaticDecoder
 from support.pictures import scene_bytes
 
 # The small model is all overhead: threads that wait for each other cost more than they give.

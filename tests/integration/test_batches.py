@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from llava_server import prepare
+from llava_server.ask.request import GenerateRequest
 from llava_server.engine import Engine
-from llava_server.request import GenerateRequest
+from llava_server.run import prepare
 from llava_wire import Record, RequestError, encode
 from support.pictures import scene_bytes
 

@@ -10,9 +10,9 @@ import torch
 from transformers import GenerationConfig
 
 from integration.reference import processor_inputs
+from llava_server.ask.request import GenerateRequest
+from llava_server.ask.settings import ModelSettings
 from llava_server.engine import Engine
-from llava_server.request import GenerateRequest
-from llava_server.settings import ModelSettings
 from llava_wire import Record
 from support.families import WORKING, tiny_llava
 

@@ -8,8 +8,8 @@ import re
 import demo
 import pytest
 
+from llava_server.ask.request import GenerateRequest
 from llava_server.engine import Engine
-from llava_server.request import GenerateRequest
 from llava_wire import Record
 from shapes.questions import ask
 from support.examples import DOCUMENTS, questions_of

@@ -9,8 +9,8 @@ from transformers import LlavaForConditionalGeneration
 
 from integration.conftest import STORE
 from integration.reference import eager_run, processor_inputs, toolkit_reduction
+from llava_server.ask.request import GenerateRequest
 from llava_server.engine import Engine
-from llava_server.request import GenerateRequest
 from llava_wire import Record, RequestError
 from support.adversarial import sum_errors
 

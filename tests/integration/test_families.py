@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from integration.reference import processor_inputs
+from llava_server.ask.request import GenerateRequest
+from llava_server.ask.settings import ModelSettings, SettingsError
 from llava_server.engine import Engine
-from llava_server.request import GenerateRequest
-from llava_server.settings import ModelSettings, SettingsError
 from llava_wire import Record
 from support.families import REFUSED, WORKING, tiny_llava
 
@@ -76,7 +76,7 @@ def test_attention_of_another_kind_is_refused_at_load(family: str) -> None:
 
 def test_a_sink_is_found_in_the_rows_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the check of what a layer hands over, the comparison still finds it."""
-    monkeypatch.setattr("llava_server.selftest._KNOWN", frozenset({"s_aux", "dropout", "scaling", "position_ids",
+    monkeypatch.setattr("llava_server.check.selftest._KNOWN", frozenset({"s_aux", "dropout", "scaling", "position_ids",
         "sliding_window", "use_cache"}))  # fmt: skip
     with pytest.raises(SettingsError, match=r"self-test: got rows that differ by 0\.\d+ from the model's own eager"):
         Engine.from_model(*tiny_llava(REFUSED["gpt-oss, sinks"]), ModelSettings(name="tiny"))
@@ -94,7 +94,7 @@ def test_keys_that_are_forgotten_end_the_run(pictures: list[bytes]) -> None:
     """A cache that drops keys, whatever its layers are called, is noticed in the run itself."""
     from transformers import DynamicCache
 
-    import llava_server.generate as generate
+    import llava_server.run.generate as generate
 
     engine = Engine.from_model(*tiny_llava(WORKING["mistral, window"]), ModelSettings(name="tiny"))
     text = engine.loaded.model.config.get_text_config(decoder=True)

@@ -12,9 +12,9 @@ from PIL import Image
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 
-from llava_server.images import prepare_image, preprocess_of
-from llava_server.picture_file import open_picture
-from llava_server.settings import Limits
+from llava_server.ask.settings import Limits
+from llava_server.read.images import prepare_image, preprocess_of
+from llava_server.read.picture_file import open_picture
 
 PATCH = 14
 PLAIN = {"do_normalize": False, "do_rescale": True}

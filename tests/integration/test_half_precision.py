@@ -9,8 +9,8 @@ from transformers import LlavaForConditionalGeneration
 
 from integration.conftest import STORE, on_static_buffers
 from integration.reference import processor_inputs
+from llava_server.ask.request import GenerateRequest
 from llava_server.engine import Engine
-from llava_server.request import GenerateRequest
 from llava_wire import Record, RequestError
 
 PROMPTS = ["Describe the image.", "What colour is the square?", "Is there a red circle in the image?"]

@@ -15,12 +15,12 @@ import pytest
 import torch
 
 from llava_server import engine as engine_module
-from llava_server import prepare as prepare_module
+from llava_server.ask.request import GenerateRequest
+from llava_server.ask.settings import SettingsError
 from llava_server.engine import Engine
-from llava_server.generate import generate
-from llava_server.memory import DeviceMemory
-from llava_server.request import GenerateRequest
-from llava_server.settings import SettingsError
+from llava_server.load.memory import DeviceMemory
+from llava_server.run import prepare as prepare_module
+from llava_server.run.generate import generate
 from llava_wire import Record, RequestError, encode
 from support.pictures import scene_bytes
 
@@ -102,7 +102,7 @@ def test_another_error_is_not_hidden(engine: Engine, monkeypatch):
 def test_what_the_device_does_not_have_is_refused_before_anything_runs(engine: Engine, monkeypatch):
     needed = engine.estimate(requests()[0]).device_bytes
     poor = DeviceMemory("cpu", 10 * needed, needed - 1, "cgroup limit")
-    monkeypatch.setattr("llava_server.room.device_memory", lambda _: poor)
+    monkeypatch.setattr("llava_server.fit.room.device_memory", lambda _: poor)
     monkeypatch.setattr(engine_module, "generate", lambda *_: pytest.fail("nothing may be generated"))
     [refusal, *_] = engine.run(requests())
     assert refusal.status == 507
@@ -112,14 +112,14 @@ def test_what_the_device_does_not_have_is_refused_before_anything_runs(engine: E
 def test_a_batch_is_split_to_what_the_device_has(engine: Engine, monkeypatch):
     needed = engine.estimate(requests()[0]).device_bytes
     monkeypatch.setattr(
-        "llava_server.room.device_memory", lambda _: DeviceMemory("cpu", 9 * needed, 2 * needed, "free memory")
+        "llava_server.fit.room.device_memory", lambda _: DeviceMemory("cpu", 9 * needed, 2 * needed, "free memory")
     )
     assert [record.run["batch_size"] for record in engine.run(requests())] == [2, 2, 1]
 
 
 def test_weights_that_do_not_fit_are_refused_at_load_with_both_numbers(monkeypatch):
     monkeypatch.setattr(
-        "llava_server.weights.device_memory", lambda _: DeviceMemory("cpu", 9000, 5000, "address space limit")
+        "llava_server.load.weights.device_memory", lambda _: DeviceMemory("cpu", 9000, 5000, "address space limit")
     )
     with pytest.raises(SettingsError, match=r"got \d+ bytes in float32, allowed 5000 available of 9000"):
         Engine.load(ROOT / "model_store" / "llava-shapes", device="cpu")

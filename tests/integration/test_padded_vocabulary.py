@@ -9,9 +9,9 @@ import pytest
 import torch
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 
+from llava_server.ask.request import GenerateRequest
+from llava_server.ask.settings import ModelSettings, SettingsError
 from llava_server.engine import Engine
-from llava_server.request import GenerateRequest
-from llava_server.settings import ModelSettings, SettingsError
 from llava_wire import Record, RequestError, decode, encode
 from support.pictures import scene_bytes
 from support.processors import processor_of

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 
 from integration.conftest import STORE
-from llava_server import capture
+from llava_server.ask.request import GenerateRequest
+from llava_server.attend import capture
 from llava_server.engine import Engine
-from llava_server.request import GenerateRequest
 from llava_wire import Record
 
 PROMPTS = ["Describe the image.", "What colour is the square?", "Is there a red circle in the image?"]

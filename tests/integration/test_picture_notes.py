@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from llava_server.request import GenerateRequest
+from llava_server.ask.request import GenerateRequest
 from llava_viewer.picture import check_picture, prepare_picture
 from llava_viewer.render import render_report
 from llava_wire import decode, encode

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from integration.reference import processor_inputs
+from llava_server.ask.request import GenerateRequest
 from llava_server.engine import Engine
-from llava_server.prompt import PromptEncoder
-from llava_server.request import GenerateRequest
+from llava_server.read.prompt import PromptEncoder
 from llava_wire import Record, RequestError
 from support.pictures import scene_bytes
 

@@ -13,11 +13,11 @@ from transformers import AutoProcessor, LlavaConfig, LlavaForConditionalGenerati
 
 from integration.conftest import STORE
 from integration.reference import eager_run
+from llava_server.ask.request import GenerateRequest
+from llava_server.ask.settings import ModelSettings, SettingsError
 from llava_server.engine import Engine
-from llava_server.loading import load
-from llava_server.prompt import PromptEncoder
-from llava_server.request import GenerateRequest
-from llava_server.settings import ModelSettings, SettingsError
+from llava_server.load.loading import load
+from llava_server.read.prompt import PromptEncoder
 from llava_wire import Record, RequestError
 from support.pictures import scene_bytes
 from support.published import CONFIGS, write_checkpoint
@@ -127,7 +127,7 @@ def test_what_cannot_fit_is_refused_before_generation_with_numbers_and_advice(en
 
 
 def test_the_estimate_bounds_what_a_run_really_takes(engine):
-    from llava_server.response import to_response
+    from llava_server.answer.builder import to_response
 
     for options in (
         {},

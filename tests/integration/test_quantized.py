@@ -11,12 +11,12 @@ import torch
 from transformers import LlavaConfig
 
 from integration.conftest import STORE
-from llava_server import weights
+from llava_server.ask.request import GenerateRequest
+from llava_server.ask.settings import ModelSettings, SettingsError
 from llava_server.engine import Engine
-from llava_server.memory import DeviceMemory
-from llava_server.request import GenerateRequest
-from llava_server.settings import ModelSettings, SettingsError
-from llava_server.weights import check_weights, weight_bytes
+from llava_server.load import weights
+from llava_server.load.memory import DeviceMemory
+from llava_server.load.weights import check_weights, weight_bytes
 from llava_wire import Record, decode, encode
 from support.pictures import scene_bytes
 from support.published import CONFIGS

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from integration.reference import eager_run
+from llava_server.ask.request import GenerateRequest
+from llava_server.ask.settings import SettingsError
 from llava_server.engine import Engine
-from llava_server.memory import DeviceMemory
-from llava_server.request import GenerateRequest
-from llava_server.settings import SettingsError
-from llava_server.static import StaticDecoder, buffer_bytes, compiled_decoder
+from llava_server.load.memory import DeviceMemory
+from llava_server.run.static import StaticDecoder, buffer_bytes, compiled_decoder
 from llava_wire import Record
 
 PROMPTS = ["Describe the image.", "What colour is the square?", "Is there a red circle in the image?"]
@@ -126,7 +126,7 @@ def test_compile_in_the_settings_builds_warmed_buckets(engine, monkeypatch):
 def test_buffers_that_do_not_fit_are_refused_at_load_with_both_numbers(engine, monkeypatch):
     settings = replace(engine.settings, compile=True)
     few = DeviceMemory("cpu", 1 << 30, 1000, "free memory")
-    monkeypatch.setattr("llava_server.static.device_memory", lambda _: few)
+    monkeypatch.setattr("llava_server.run.static.device_memory", lambda _: few)
     with pytest.raises(SettingsError, match=r"handler.compile: got buffers of \d+ bytes, allowed 1000 available"):
         compiled_decoder(engine.loaded, settings)
 
@@ -135,7 +135,7 @@ def test_without_a_compiler_the_settings_say_what_to_do(engine, monkeypatch):
     def missing(*_: object) -> None:
         raise torch._inductor.exc.InvalidCxxCompiler
 
-    monkeypatch.setattr("llava_server.static.StaticDecoder.warm_up", missing)
+    monkeypatch.setattr("llava_server.run.static.StaticDecoder.warm_up", missing)
     with pytest.raises(SettingsError, match=r"handler.compile: got true without a C\+\+ compiler.*install g\+\+"):
         compiled_decoder(engine.loaded, replace(engine.settings, compile=True))
 
@@ -154,7 +154,7 @@ def test_decoders_of_one_process_compile_all_their_buckets(engine, monkeypatch):
 @pytest.mark.parametrize(("batches", "extra"), [((1,), (128,)), ((1, 4), (24,)), ((2,), (64, 128))])
 def test_the_self_test_tries_every_bucket(engine: Engine, batches: tuple[int, ...], extra: tuple[int, ...]) -> None:
     """A step whose logits are all nought must be found, whatever the buckets are."""
-    from llava_server.selftest import self_test
+    from llava_server.check.selftest import self_test
 
     decoder = StaticDecoder(engine.loaded, batches, extra, compiled=False)
     assert self_test(engine.loaded, decoder)["result"] == "passed"

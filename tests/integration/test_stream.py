@@ -9,11 +9,11 @@ import time
 import numpy as np
 import pytest
 
+from llava_server.answer.stream import StreamedToken, line
+from llava_server.ask.request import GenerateRequest
 from llava_server.engine import Engine
-from llava_server.request import GenerateRequest
-from llava_server.stream import StreamedToken, line
 from llava_wire import Record, RequestError, decode, encode
-from llava_wire.quantize import dequantise
+from llava_wire.codes.quantize import dequantise
 
 PROMPT = "Describe the image."
 VIEWS = [

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from llava_server.ask.request import GenerateRequest
 from llava_server.engine import Engine
-from llava_server.request import GenerateRequest
 from llava_wire import Record
 from shapes.pointing import Naming, naming_tokens, peaks_inside, scene_interval, share_of
 from shapes.scenes import Scene

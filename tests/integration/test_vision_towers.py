@@ -15,9 +15,9 @@ import transformers as tf
 from PIL import Image
 
 from integration.test_families import asked
+from llava_server.ask.settings import ModelSettings, SettingsError
 from llava_server.engine import Engine
-from llava_server.settings import ModelSettings, SettingsError
-from llava_server.vision import patch_grid
+from llava_server.load.vision import patch_grid
 from support.families import STORE, WORKING, tiny_llava
 
 SIDE, PATCH = 94, 12  # no multiple: the last 10 px of a row and of a column belong to no patch

@@ -18,7 +18,7 @@ import pytest
 from serve import describe
 from servekit.paths import ROOT
 
-from llava_server.figures import KINDS, STAGES
+from llava_server.front.metrics import KINDS, STAGES
 from llava_viewer.cli import main
 from llava_viewer.client import Client
 from llava_viewer.picture import check_picture, prepare_picture

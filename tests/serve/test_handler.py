@@ -15,11 +15,11 @@ import torch
 
 import llava_handler
 from llava_handler import LlavaHandler
-from llava_server import journal
-from llava_server.duty import Duty
-from llava_server.figures import KINDS
-from llava_server.heartbeat import Heartbeat
-from llava_server.request import GenerateRequest
+from llava_server.ask.request import GenerateRequest
+from llava_server.front import journal
+from llava_server.front.duty import Duty
+from llava_server.front.heartbeat import Heartbeat
+from llava_server.front.metrics import KINDS
 from llava_wire import Record, RequestError, decode
 from support.context import Context
 from support.synthetic import make_record

@@ -17,8 +17,8 @@ import pytest
 from servekit.paths import MODEL_STORE, run_folder
 from servekit.server import start_server
 
+from llava_server.ask.request import GenerateRequest
 from llava_server.engine import Engine
-from llava_server.request import GenerateRequest
 from llava_viewer.client import Client, RequestError
 from llava_wire import Record
 from soaking.cases import difference

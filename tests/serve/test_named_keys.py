@@ -20,7 +20,7 @@ from servekit.server import ServerHandle, start_server
 from servekit.state import read_keys
 from servekit.tls import Tls
 
-from llava_server.item import Item
+from llava_server.front.item import Item
 from llava_viewer.client import Client, RequestError, StreamedToken
 from llava_wire import Record
 from llava_wire.inner import KEY_HEADER

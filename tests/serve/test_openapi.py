@@ -15,7 +15,7 @@ import pytest
 from fuzzing.judge import FRONT_END
 from hypothesis import HealthCheck, Phase, given, settings
 
-from llava_server.options import KNOWN
+from llava_server.ask.options import KNOWN
 from llava_wire import encode
 from support.asking import MODEL, Asker
 

@@ -14,10 +14,10 @@ import psutil
 import torch
 from transformers import AutoProcessor, LlavaConfig, LlavaForConditionalGeneration
 
-from llava_server import room
+from llava_server.ask.request import GenerateRequest
 from llava_server.engine import Engine
-from llava_server.memory import DeviceMemory
-from llava_server.request import GenerateRequest
+from llava_server.fit import room
+from llava_server.load.memory import DeviceMemory
 from llava_wire import Record, RequestError
 from support.pictures import scene_bytes
 

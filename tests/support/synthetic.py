@@ -12,10 +12,11 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image as PillowImage
 
+from llava_wire.codes.quantize import ENCODINGS, quantise
 from llava_wire.geometry import Preprocess
-from llava_wire.quantize import ENCODINGS, quantise
-from llava_wire.record import Record, View
+from llava_wire.record import Record
 from llava_wire.schema import Candidate, Facts, Image, Model, Prompt, Query, Token, ViewFacts
+from llava_wire.view import View
 
 WORDS = ("A", " red", " circle", ",", " next", " to", " a", " blue", " sq", "uare", ".")
 

@@ -59,7 +59,9 @@ def _summary(record: Record) -> tuple[Fact, ...]:
     image = record.facts.image
     return (
         Fact("answer", wording.count(written, "token")),
-        Fact("attention on the image", f"{wording.percent(mean_image_share(record, first))} (view “{first.name}”)"),
+        Fact(
+            "attention on the image", f"{wording.percent(mean_image_share(record.facts, first))} (view “{first.name}”)"
+        ),
         Fact("picture", f"{image.width_px} × {image.height_px} px"),
         Fact("patches", f"{record.geometry.rows} × {record.geometry.cols}"),
         Fact("causal effect", "not tested"),

@@ -18,8 +18,9 @@ from llava_viewer.heatmap import coding_error, data_uri, grey_png, to_grey
 from llava_viewer.selection import reduction_text, selection_text, slot_names
 from llava_viewer.view_model import Frame, Patch, Segment, Slot, ViewPanel
 from llava_wire.choose import mean_image_share, ordinary_rows
-from llava_wire.quantize import ENCODINGS
-from llava_wire.record import Record, View
+from llava_wire.codes.quantize import ENCODINGS
+from llava_wire.record import Record
+from llava_wire.view import View
 
 MAX_STATIC_FRAMES = 480
 """A view whose single maps are more than this has them in an atlas, which needs the page's script."""
@@ -92,7 +93,7 @@ def build_panel(record: Record, view: View, index: int, keys: Sequence[str], gri
         pairs=" ".join(f"{layer}.{head}" for layer, head in facts.pairs) if several else "",
         selection=selection_text(facts, record.facts.model),
         reduction=reduction_text(facts),
-        mean_share=wording.percent(mean_image_share(record, view)),
+        mean_share=wording.percent(mean_image_share(record.facts, view)),
         has_rows=has_rows,
         error=wording.exact(facts.error_bound + _page_error(view, maps)),
         slots=tuple(slots),

@@ -18,14 +18,14 @@ import numpy.typing as npt
 from PIL import Image as PillowImage
 
 from llava_viewer import colormap
+from llava_wire.codes.quantize import quantise
 from llava_wire.geometry import Geometry
-from llava_wire.quantize import quantise
 
 Rect = tuple[float, float, float, float]
 
 
 def to_grey(maps: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
-    """Maps as 8-bit grey, each against its own maximum, coded as `llava_wire.quantize` writes them.
+    """Maps as 8-bit grey, each against its own maximum, coded as `llava_wire.codes.quantize` writes them.
 
     Args:
         maps: [..., row, col] float32, absolute attention (the sum of a map is its image share).

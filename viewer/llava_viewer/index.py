@@ -31,10 +31,11 @@ from llava_viewer.rows import answer_rows, first_row
 from llava_viewer.styles import static_text
 from llava_viewer.text import visible
 from llava_wire.choose import mean_image_share
+from llava_wire.codes.quantize import dequantise
 from llava_wire.container import decode, read_file
 from llava_wire.errors import RecordError
-from llava_wire.quantize import dequantise
-from llava_wire.record import Record, View
+from llava_wire.record import Record
+from llava_wire.view import View
 
 THUMB_SIDE_PX = 320
 _TEXT_CHARS = 4000
@@ -167,7 +168,7 @@ def _listed(folder: Path, name: str, entry: Entry) -> Listed:
 
 def _entry(stamp: str, record: Record) -> Entry:
     view = next(iter(record.views.values()))
-    share = mean_image_share(record, view)
+    share = mean_image_share(record.facts, view)
     written = sum(not token.special for token in record.tokens)
     thumb, label = _thumb(record)
     geometry = record.geometry

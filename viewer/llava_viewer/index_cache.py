@@ -12,8 +12,8 @@ from pathlib import Path
 
 from llava_viewer.files import written
 from llava_viewer.version import package_version
-from llava_wire.bounded_json import read_object
 from llava_wire.container import read_file
+from llava_wire.untrusted.bounded_json import read_object
 
 CACHE_NAME = "index.cache.json"
 THUMB_KIND = "image/webp"

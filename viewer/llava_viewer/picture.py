@@ -14,11 +14,11 @@ from collections.abc import Iterator
 from PIL import Image as PillowImage
 from PIL import features
 
-from llava_wire.jpeg import scan_refusal
-from llava_wire.phones import AVIF, HEIF
-from llava_wire.picture_kinds import FORMATS, PictureFile, UnsupportedPictureError, undecodable
+from llava_wire.pictures.jpeg import scan_refusal
+from llava_wire.pictures.kinds import FORMATS, PictureFile, UnsupportedPictureError, undecodable
+from llava_wire.pictures.phones import AVIF, HEIF
+from llava_wire.pictures.upright import bomb_pixels, damage_of, read_upright, size_refusal
 from llava_wire.record import Record
-from llava_wire.upright import bomb_pixels, damage_of, read_upright, size_refusal
 
 MAX_PIXELS = 80_000_000
 _CARRIED = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")

@@ -12,8 +12,9 @@ from llava_viewer.pieces import prompt_texts
 from llava_viewer.text import token_label
 from llava_viewer.view_model import LEVELS, Candidate, Row
 from llava_wire.choose import ordinary_rows
-from llava_wire.record import Record, View
+from llava_wire.record import Record
 from llava_wire.schema import Token
+from llava_wire.view import View
 
 _LONGEST_WORD = 60
 

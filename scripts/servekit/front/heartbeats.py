@@ -1,4 +1,4 @@
-"""The workers' heartbeats: files that each worker writes every second into the duty folder (`llava_server.duty`)."""
+"""The workers' heartbeats: files that each worker writes every second (`llava_server.front.heartbeat`)."""
 
 from __future__ import annotations
 

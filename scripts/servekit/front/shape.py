@@ -2,7 +2,7 @@
 
 TorchServe's form decoders need seconds to minutes for millions of fields, outside any deadline (its netty is of 2020;
 CVE-2024-29025 is one of the reasons), and write large parts to disk. So forms pass them as plain bytes, and the worker
-takes them apart (`llava_server.incoming`); here they are counted, so that nobody waits for what will be refused.
+takes them apart (`llava_server.front.incoming`); here they are counted, so that nobody waits for what will be refused.
 """
 
 from __future__ import annotations

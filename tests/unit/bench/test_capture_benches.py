@@ -18,7 +18,7 @@ from bench.results import read
 from bench.text_model import PromptCache, text_model
 from bench.timing import Series
 from bench.ways import Answer, ways
-from llava_server.capture import register
+from llava_server.attend.capture import register
 
 PROMPT, SHAPE = 160, "64x4x2"
 

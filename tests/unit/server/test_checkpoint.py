@@ -16,9 +16,9 @@ import torch
 from servekit import paths
 from transformers import AutoProcessor, LlavaForConditionalGeneration
 
-from llava_server.checkpoint import check_checkpoint, check_files
+from llava_server.ask.settings import ModelSettings, SettingsError
 from llava_server.engine import Engine
-from llava_server.settings import ModelSettings, SettingsError
+from llava_server.load.checkpoint import check_checkpoint, check_files
 from support.published import write_checkpoint
 
 ROOT = Path(__file__).resolve().parents[3]

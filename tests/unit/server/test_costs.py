@@ -19,13 +19,14 @@ from typing import Any
 import pytest
 from PIL import Image as PillowImage
 
-from llava_server import incoming, picture_file
-from llava_server.checking import MAX_INTEGER
-from llava_server.incoming import MAX_JSON_VALUES, MAX_OPTIONS_BYTES, Probe, read_request
-from llava_server.picture_file import open_picture
-from llava_server.picture_parts import MAX_BLOCKS, MAX_PARTS, MAX_RUN_BYTES, MAX_SEGMENTS, MAX_STRIPS
-from llava_server.request import MAX_PROMPT_CHARS, RECORD_LIMITS, GenerateRequest
-from llava_server.settings import Limits
+from llava_server.ask.checking import MAX_INTEGER
+from llava_server.ask.request import MAX_PROMPT_CHARS, RECORD_LIMITS, GenerateRequest
+from llava_server.ask.settings import Limits
+from llava_server.front import incoming
+from llava_server.front.incoming import MAX_JSON_VALUES, MAX_OPTIONS_BYTES, Probe, read_request
+from llava_server.read import picture_file
+from llava_server.read.picture_file import open_picture
+from llava_server.read.picture_parts import MAX_BLOCKS, MAX_PARTS, MAX_RUN_BYTES, MAX_SEGMENTS, MAX_STRIPS
 from llava_wire import RequestError, container, encode
 from support.synthetic import make_record
 
@@ -92,7 +93,7 @@ def test_numbers_of_many_digits(digits: int) -> None:
 
 @pytest.mark.parametrize("sign", [" ", "a", "\u200b"])
 def test_a_prompt_is_measured_before_it_is_read(sign: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("llava_server.request.shows_nothing", lambda text: pytest.fail("read"))
+    monkeypatch.setattr("llava_server.ask.request.shows_nothing", lambda text: pytest.fail("read"))
     row = {"image": b"x", "prompt": (sign * (MAX_PROMPT_CHARS + 1)).encode()}
     error = refused(lambda: read_request(row, {}))
     assert (error.status, error.field) == (413, "prompt")

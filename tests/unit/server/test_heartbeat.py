@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from llava_server import heartbeat
-from llava_server.heartbeat import Heartbeat
+from llava_server.front import heartbeat
+from llava_server.front.heartbeat import Heartbeat
 
 
 @pytest.fixture

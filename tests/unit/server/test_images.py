@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-from llava_server.images import prepare_image, preprocess_of
-from llava_server.picture_file import open_picture
-from llava_server.settings import Limits, SettingsError
+from llava_server.ask.settings import Limits, SettingsError
+from llava_server.read.images import prepare_image, preprocess_of
+from llava_server.read.picture_file import open_picture
 from llava_wire import RequestError
 from support.pictures import encoded, scene
 

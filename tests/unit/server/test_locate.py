@@ -22,9 +22,9 @@ from servekit import models, paths
 
 from llava_handler import LlavaHandler
 from llava_server import engine
+from llava_server.ask.settings import SettingsError
 from llava_server.engine import Engine
-from llava_server.locate import locate
-from llava_server.settings import SettingsError
+from llava_server.load.locate import locate
 
 STORE = Path(__file__).resolve().parents[3] / "model_store"
 

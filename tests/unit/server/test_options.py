@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from llava_server.options import KNOWN, Options, parse_options
-from llava_server.plan import ModelFacts, make_plan
-from llava_server.request import GenerateRequest
-from llava_server.settings import Limits, ModelSettings, SettingsError
+from llava_server.ask.options import KNOWN, Options, parse_options
+from llava_server.ask.plan import ModelFacts, make_plan
+from llava_server.ask.request import GenerateRequest
+from llava_server.ask.settings import Limits, ModelSettings, SettingsError
 from llava_wire import RequestError
 
 FACTS = ModelFacts(layers=4, heads=8, kv_heads=8, head_dim=16, rows=8, cols=8, context=512, cache_bytes_per_value=4)

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
-from llava_server import apart
-from llava_server.picture_file import open_picture
-from llava_server.settings import Limits
+from llava_server.ask.settings import Limits
+from llava_server.read import apart
+from llava_server.read.picture_file import open_picture
 from llava_viewer.picture import PictureError, prepare_picture
 from llava_viewer.picture import open_picture as clients
 from llava_wire import RequestError
-from llava_wire.phones import brands, phone_format
-from llava_wire.picture_kinds import UnsupportedPictureError
+from llava_wire.pictures.kinds import UnsupportedPictureError
+from llava_wire.pictures.phones import brands, phone_format
 from support.pictures import phone, scene
 
 LIMITS = Limits()
@@ -87,7 +87,7 @@ def test_limits_hold_before_it_is_decoded_and_lies_are_bounded(fmt: str, monkeyp
     assert opened_or_refusal(lying(large, 4_000_000)) in (413, 422)
     # What declares 64 x 64 px gets what those take and little more; libheif compares both sizes by itself.
     spare = {"AVIF": 4, "HEIF": 32}[fmt] << 20
-    less = f"import answer; import llava_server.apart as a; a._SPARE_BYTES = {spare};"
+    less = f"import answer; import llava_server.read.apart as a; a._SPARE_BYTES = {spare};"
     monkeypatch.setattr(apart, "_START", apart._START.replace("import answer;", less))
     assert opened_or_refusal(small) == (64, 64)
     assert opened_or_refusal(large) == (1800, 1800)

@@ -15,11 +15,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from llava_server.picture_file import open_picture
-from llava_server.settings import Limits
+from llava_server.ask.settings import Limits
+from llava_server.read.picture_file import open_picture
 from llava_viewer.picture import PictureError, prepare_picture
 from llava_wire import RequestError
-from llava_wire.phones import brands, phone_format
+from llava_wire.pictures.phones import brands, phone_format
 from support.pictures import encoded, phone, png, scene, strip, tiff
 
 LIMITS = Limits()

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
-from llava_server.picture_file import open_picture
-from llava_server.settings import Limits
+from llava_server.ask.settings import Limits
+from llava_server.read.picture_file import open_picture
 from llava_viewer.picture import PictureError, prepare_picture
 from llava_viewer.picture import open_picture as clients
 from llava_wire import RequestError

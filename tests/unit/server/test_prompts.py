@@ -12,8 +12,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from llava_server.prompt import EncodedPrompt, PromptEncoder
-from llava_server.settings import SettingsError
+from llava_server.ask.settings import SettingsError
+from llava_server.read.prompt import EncodedPrompt, PromptEncoder
 from llava_wire import RequestError
 from support.processors import IMAGE_TOKENS, TEMPLATES, processor_of
 

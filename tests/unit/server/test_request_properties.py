@@ -9,11 +9,11 @@ from typing import Any
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from llava_server.incoming import FIELDS, read_request
-from llava_server.options import KNOWN, parse_options
-from llava_server.plan import ModelFacts, make_plan
-from llava_server.request import GenerateRequest
-from llava_server.settings import ModelSettings
+from llava_server.ask.options import KNOWN, parse_options
+from llava_server.ask.plan import ModelFacts, make_plan
+from llava_server.ask.request import GenerateRequest
+from llava_server.ask.settings import ModelSettings
+from llava_server.front.incoming import FIELDS, read_request
 from llava_wire import RequestError, encode
 from llava_wire.errors import STATUSES
 from support.synthetic import make_record

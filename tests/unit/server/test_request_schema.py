@@ -15,9 +15,9 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from llava_server.incoming import Probe, read_request
-from llava_server.options import DECODING, KNOWN
-from llava_server.request import GenerateRequest
+from llava_server.ask.options import DECODING, KNOWN
+from llava_server.ask.request import GenerateRequest
+from llava_server.front.incoming import Probe, read_request
 from llava_wire import RequestError, encode
 from support.synthetic import make_record
 

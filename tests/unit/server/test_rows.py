@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from llava_server import rows as rows_module
-from llava_server.plan import ViewPlan
-from llava_server.reduce import ViewReducer, to_host
-from llava_server.rows import RowLayout, attention_rows
+from llava_server.ask.plan import ViewPlan
+from llava_server.attend import rows as rows_module
+from llava_server.attend.reduce import ViewReducer, to_host
+from llava_server.attend.rows import RowLayout, attention_rows
 
 
 def softmax_rows(queries, keys, scaling, layout, groups):

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from llava_server.incoming import read_request
-from llava_server.options import parse_options
-from llava_server.request import RECORD_LIMITS, GenerateRequest
+from llava_server.ask.options import parse_options
+from llava_server.ask.request import RECORD_LIMITS, GenerateRequest
+from llava_server.front.incoming import read_request
 from llava_wire import RequestError, encode
 from support.synthetic import make_record
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llava_server.plaintext import special_ids
-from llava_server.tokens import AnswerReader, TextReader, Vocabulary, prompt_texts
+from llava_server.answer.tokens import AnswerReader, TextReader, Vocabulary, prompt_texts
+from llava_server.read.plaintext import special_ids
 from support.processors import tokenizer_of
 
 KINDS = ("shapes", "stand-in", "llama", "llama-class", "bytes")

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 from transformers.image_transforms import convert_to_rgb
 
-from llava_server.images import prepare_image, preprocess_of
-from llava_server.picture_file import open_picture
-from llava_server.settings import Limits
+from llava_server.ask.settings import Limits
+from llava_server.read.images import prepare_image, preprocess_of
+from llava_server.read.picture_file import open_picture
 from llava_viewer.picture import open_picture as clients
 from llava_viewer.picture import prepare_picture
 from support.pictures import encoded, png, scene

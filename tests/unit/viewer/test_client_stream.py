@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from llava_server.stream import StreamedToken as SentToken
-from llava_server.stream import line
+from llava_server.answer.stream import StreamedToken as SentToken
+from llava_server.answer.stream import line
 from llava_viewer.client import Client, RecordError, RequestError, StreamedToken
 from llava_viewer.client import retry as client_retry
 from llava_viewer.client.stream import read_stream

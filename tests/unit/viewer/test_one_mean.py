@@ -64,7 +64,7 @@ def test_one_rule_everywhere(name: str, view: str) -> None:
     share = float(chosen.shares[taken][..., 1].mean())
     maps = chosen.maps_float()
     heat = maps.reshape(len(maps), -1, *maps.shape[-2:])[taken].mean((0, 1))
-    assert mean_image_share(record, chosen) == pytest.approx(share)
+    assert mean_image_share(record.facts, chosen) == pytest.approx(share)
     assert np.allclose(record.map(view=view), heat, atol=1e-7)
     panel = next(one for one in build_report(record).views if one.name == view)
     assert panel.mean_share == panel.slots[0].mean_share == percent(share)

@@ -162,8 +162,10 @@ def test_other_pictures_are_not() -> None:
 
 
 def test_the_server_computes_the_same_pixels() -> None:
-    picture_file = pytest.importorskip("llava_server.picture_file", reason="the server's packages are not installed")
-    settings = pytest.importorskip("llava_server.settings")
+    picture_file = pytest.importorskip(
+        "llava_server.read.picture_file", reason="the server's packages are not installed"
+    )
+    settings = pytest.importorskip("llava_server.ask.settings")
     limits = settings.Limits()
     for name, make in {**FILES, **TURNED}.items():
         data = make()

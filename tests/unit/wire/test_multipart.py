@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llava_server.incoming import read_request
-from llava_server.request import GenerateRequest
+from llava_server.ask.request import GenerateRequest
+from llava_server.front.incoming import read_request
 from llava_viewer.client.form import form
 from llava_wire.errors import RequestError
 from llava_wire.inner import FORM_HEADER, FORM_TYPE

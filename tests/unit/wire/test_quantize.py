@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from llava_wire.quantize import ENCODINGS, PRECISIONS, dequantise, quantise
+from llava_wire.codes.quantize import ENCODINGS, PRECISIONS, dequantise, quantise
 from support.adversarial import adversarial_maps, sum_errors
 
 SHARES = st.one_of(

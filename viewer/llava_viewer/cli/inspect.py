@@ -11,8 +11,9 @@ from typing import Any
 from llava_viewer.cli.console import one_line, quoted, size
 from llava_viewer.wording import check_name, check_text
 from llava_wire.choose import mean_image_share
-from llava_wire.record import Record, View
+from llava_wire.record import Record
 from llava_wire.schema import SHARE_NAMES, VERSION, to_plain
+from llava_wire.view import View
 
 
 def summary(record: Record, name: str, count_bytes: int) -> dict[str, Any]:
@@ -115,7 +116,7 @@ def _view_facts(record: Record, view: View) -> dict[str, Any]:
         **to_plain(view.facts),
         "shape": list(view.stored.shape),
         "bytes": int(view.stored.nbytes + view.scales.nbytes + view.shares.nbytes),
-        "image_share": mean_image_share(record, view),
+        "image_share": mean_image_share(record.facts, view),
     }
 
 

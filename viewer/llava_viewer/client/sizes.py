@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from llava_wire.quantize import BYTES_PER_VALUE
+from llava_wire.codes.quantize import BYTES_PER_VALUE
 
 READY_BYTES = 1 << 20
 """For the answer to "are you ready", and for any refusal."""

@@ -18,9 +18,9 @@ import numpy.typing as npt
 
 from llava_viewer.client.errors import broken_off
 from llava_viewer.client.transport import DEFAULT_REPLY_BYTES
+from llava_wire.codes.quantize import DTYPES, READABLE, dequantise
 from llava_wire.container import decode
 from llava_wire.errors import RecordError, RequestError
-from llava_wire.quantize import DTYPES, READABLE, dequantise
 from llava_wire.record import Record
 from llava_wire.schema import SHARE_NAMES, Token, from_plain
 

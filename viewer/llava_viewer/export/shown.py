@@ -18,7 +18,8 @@ from llava_viewer.rows import answer_rows, first_row, question_rows
 from llava_viewer.selection import reduction_text, selection_text
 from llava_viewer.view_model import Row
 from llava_wire.choose import choose_maps, chosen_slots, ordinary_rows
-from llava_wire.record import Record, View
+from llava_wire.record import Record
+from llava_wire.view import View
 
 MODES = ("heat", "spotlight", "map")
 SCALES = ("token", "shared")

@@ -25,7 +25,8 @@ from llava_viewer.pieces import prompt_texts
 from llava_viewer.provenance import flatten
 from llava_viewer.rows import own_text
 from llava_viewer.text import token_label, visible
-from llava_wire.record import Record, View
+from llava_wire.record import Record
+from llava_wire.view import View
 
 MIN_SIDE_PX = 336
 """Small pictures are enlarged by whole numbers until their shorter side has this length, so that captions fit."""

@@ -1,0 +1,1 @@
+"""A finished run to a record, whole or in parts."""

@@ -1,0 +1,90 @@
+"""An answer as it is produced: one line per token with its maps, then the record.
+
+Flow: `Progress` of a running batch of one -> the row that predicted the token -> views reduced and stored as in the
+record -> `StreamedToken` -> one line of JSON; the last line carries the finished record.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from llava_server.answer.builder import RecordBuilder, reply_of
+from llava_server.run.batch import BatchItem
+from llava_server.run.generate import Progress
+from llava_wire.errors import RequestError
+from llava_wire.record import Record
+from llava_wire.schema import Token, to_plain
+from llava_wire.view import View
+
+LINES_TYPE = "application/x-ndjson"
+
+
+@dataclass(frozen=True)
+class StreamedToken:
+    """One token of an answer that is still being written.
+
+    Args:
+        step: the step that predicted it; 0 is the prefill.
+        token: as it will be in the record.
+        views: by name, the token's row of each view as the record will hold it, without the query axis; empty when the
+            request names steps and this is none of them.
+    """
+
+    step: int
+    token: Token
+    views: dict[str, View]
+
+
+class StreamBuilder:
+    """Makes the streamed tokens of one request."""
+
+    def __init__(self, builder: RecordBuilder, item: BatchItem) -> None:
+        self._builder = builder
+        self._item = item
+        self._reader = builder.reader()
+
+    def token(self, progress: Progress) -> StreamedToken:
+        """The token that the last step produced.
+
+        Raises:
+            RequestError: "internal", when the step's numbers are not finite.
+        """
+        options, step = self._item.plan.options, progress.step
+        token = self._reader.add(*progress.log.latest(0))
+        wanted = options.rows != "prompt" and (options.steps == "all" or step in options.steps)
+        views = self._builder.row_views(self._item, progress, step) if wanted else {}
+        return StreamedToken(step, token, views)
+
+
+def line(part: StreamedToken | Record | RequestError) -> bytes:
+    """One part of a stream as a line of JSON, line break included.
+
+    A token's line has `type` "token", `step`, `token` and `views`; each view its `axes`, `dtype`, `shape`, `encoding`,
+    `scales`, `shares` and `maps_base64` (C order, little-endian). The last line has `type` "record" and the members of
+    a JSON reply, or `error`.
+    """
+    if isinstance(part, StreamedToken):
+        views = {name: _view(view) for name, view in part.views.items()}
+        content: dict[str, Any] = {"type": "token", "step": part.step, "token": to_plain(part.token), "views": views}
+    elif isinstance(part, Record):
+        content = {"type": "record", **reply_of(part)}
+    else:
+        content = {"type": "error", **part.to_body()}
+    return json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode() + b"\n"
+
+
+def _view(view: View) -> dict[str, Any]:
+    return {
+        "axes": list(view.axes),
+        "dtype": view.stored.dtype.str,
+        "shape": list(view.stored.shape),
+        "encoding": view.facts.encoding,
+        "scales": np.asarray(view.scales).tolist(),
+        "shares": np.asarray(view.shares).tolist(),
+        "maps_base64": base64.b64encode(np.ascontiguousarray(view.stored).tobytes()).decode("ascii"),
+    }

@@ -1,0 +1,208 @@
+"""A request meets a model: every layer, head and limit resolved to numbers.
+
+Flow: `Options` + `ModelFacts` + `ModelSettings` -> `Plan`, or a `RequestError` that names the field.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from llava_server.ask.checking import invalid
+from llava_server.ask.options import Options, ViewSpec
+from llava_server.ask.settings import ModelSettings
+from llava_wire.errors import RequestError, nearest
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """The shape of a model: text layers, query heads, key-value heads, head size, patch grid, context length.
+
+    `lead_tokens` are image tokens before the patches that stand for no place on the picture (a class token).
+    `token_bytes` and `picture_bytes` bound what prefill holds at one time per prompt token and per picture,
+    `score_bytes` what the scores of one token of a given answer take.
+    """
+
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    rows: int
+    cols: int
+    context: int
+    cache_bytes_per_value: int
+    token_bytes: int = 0
+    picture_bytes: int = 0
+    score_bytes: int = 0
+    lead_tokens: int = 0
+
+    @property
+    def image_tokens(self) -> int:
+        """Patches of one picture."""
+        return self.rows * self.cols
+
+    @property
+    def picture_tokens(self) -> int:
+        """Tokens that one picture takes in the prompt: its patches and what comes before them."""
+        return self.lead_tokens + self.image_tokens
+
+
+@dataclass(frozen=True)
+class ViewPlan:
+    """One view with its selection in numbers.
+
+    Args:
+        layers, heads: the grid, or both empty and
+        pairs: the (layer, head) list.
+        head_set: the name that `pairs` came from, or "".
+    """
+
+    name: str
+    reduction: Literal["none", "heads", "layers_heads", "all"]
+    layers: tuple[int, ...]
+    heads: tuple[int, ...]
+    pairs: tuple[tuple[int, int], ...] = ()
+    head_set: str = ""
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """Names of the axes of this view's maps."""
+        kept: tuple[str, ...] = ()
+        if self.reduction == "none":
+            kept = ("layer_head",) if self.pairs else ("layer", "head")
+        elif self.reduction == "heads":
+            kept = ("layer",)
+        return (*(() if self.reduction == "all" else ("query",)), *kept, "row", "col")
+
+    @property
+    def maps_per_query(self) -> int:
+        """Maps that one query contributes to the record."""
+        if self.reduction == "none":
+            return len(self.pairs) or len(self.layers) * len(self.heads)
+        return len(self.layers) if self.reduction == "heads" else 1
+
+    @property
+    def cells(self) -> dict[int, tuple[int, ...]]:
+        """The heads that this view reads in each layer."""
+        if not self.pairs:
+            return dict.fromkeys(self.layers, self.heads)
+        by_layer: dict[int, tuple[int, ...]] = {}
+        for layer, head in self.pairs:
+            by_layer[layer] = (*by_layer.get(layer, ()), head)
+        return by_layer
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything a batch needs to know about one request's capture and decoding."""
+
+    options: Options
+    views: tuple[ViewPlan, ...]
+    deadline_ms: int
+
+    @property
+    def cells(self) -> dict[int, tuple[int, ...]]:
+        """The union over views: layer -> heads, ascending."""
+        return cells_of(self.views)
+
+
+def cells_of(views: Iterable[ViewPlan]) -> dict[int, tuple[int, ...]]:
+    """The heads that any of the views reads in each layer: layer -> heads, ascending."""
+    union: dict[int, set[int]] = {}
+    for view in views:
+        for layer, heads in view.cells.items():
+            union.setdefault(layer, set()).update(heads)
+    return {layer: tuple(sorted(heads)) for layer, heads in sorted(union.items())}
+
+
+def make_plan(options: Options, facts: ModelFacts, settings: ModelSettings) -> Plan:
+    """Resolves options against a model.
+
+    Raises:
+        RequestError: "invalid", for layers, heads, head sets or limits that the model does not have.
+    """
+    limit = settings.limits.max_new_tokens
+    if options.max_new_tokens > limit:
+        raise invalid("options.max_new_tokens", options.max_new_tokens, f"1 to {limit} for {settings.name}")
+    for name in ("num_beams", "num_return_sequences"):
+        most = settings.limits.max_sequences
+        if getattr(options, name) > most:
+            raise invalid(f"options.{name}", getattr(options, name), f"1 to {most} for {settings.name}")
+    if options.steps != "all" and options.steps[-1] >= options.max_new_tokens:
+        allowed = f"0-based steps below max_new_tokens ({options.max_new_tokens}); raise max_new_tokens or drop it"
+        raise invalid("options.steps", options.steps[-1], allowed)
+    ceiling = settings.limits.deadline_ms
+    if options.deadline_ms is not None and options.deadline_ms > ceiling:
+        raise invalid("options.deadline_ms", options.deadline_ms, f"1 to {ceiling} for {settings.name}")
+    specs = options.views or settings.default_views
+    views = []
+    for index, spec in enumerate(specs):
+        field = "options" if spec.name == "selection" and len(specs) == 1 else f"options.views[{index}]"
+        if options.rows == "prompt" and spec.reduction == "all":
+            raise invalid(f"{field}.reduction", "all", 'a mean over answer steps only with rows "answer" or "both"')
+        views.append(_resolve(spec, facts, settings, field))
+    if options.stream:
+        _check_stream(options, specs)
+    return Plan(options, tuple(views), options.deadline_ms or ceiling)
+
+
+def _check_stream(options: Options, specs: Sequence[ViewSpec]) -> None:
+    """A stream shows each token's maps as it is produced; what exists only afterwards cannot be part of it."""
+    for spec in specs:
+        if spec.reduction == "all":
+            allowed = 'false with reduction "all", which is known only at the end; choose "layers_heads"'
+            raise invalid("options.stream", True, allowed)
+    if options.num_beams > 1 or options.num_return_sequences > 1:
+        raise invalid("options.stream", True, "false with beams or several sequences; leave one of them out")
+
+
+def _resolve(spec: ViewSpec, facts: ModelFacts, settings: ModelSettings, field: str) -> ViewPlan:
+    layers, heads, pairs, head_set = spec.layers, spec.heads, spec.pairs, ""
+    if layers is None and heads is None and not pairs:
+        # Only a reduction was named: it applies to the selection that the model shows first.
+        first = settings.default_views[0]
+        layers, heads, pairs = first.layers, first.heads, first.pairs
+        if spec.reduction == "heads" and (pairs or (isinstance(heads, str) and heads != "all")):
+            raise invalid(
+                f"{field}.reduction", "heads", "it with layers and heads; the model's default view is a head set"
+            )
+    if isinstance(heads, str) and heads != "all":
+        if heads not in settings.head_sets:
+            known = ["all", *settings.head_sets]
+            raise invalid(f"{field}.heads", heads, f"one of {known} or a list{nearest(heads, known)}")
+        head_set, pairs = heads, settings.head_sets[heads]
+    if pairs:
+        for i, (layer, head) in enumerate(pairs):
+            _check(layer, facts.layers, "layer", f"{field}.heads[{i}][0]", settings)
+            _check(head, facts.heads, "head", f"{field}.heads[{i}][1]", settings)
+        return ViewPlan(spec.name, _reduction(spec), (), (), pairs, head_set)
+    return ViewPlan(
+        spec.name,
+        _reduction(spec),
+        _expand(layers, facts.layers, "layer", f"{field}.layers", settings),
+        _expand(heads if not isinstance(heads, str) else "all", facts.heads, "head", f"{field}.heads", settings),
+    )
+
+
+def _reduction(spec: ViewSpec) -> Literal["none", "heads", "layers_heads", "all"]:
+    return spec.reduction  # type: ignore[return-value]
+
+
+def _expand(
+    given: str | tuple[int, ...] | None, count: int, what: str, field: str, settings: ModelSettings
+) -> tuple[int, ...]:
+    if given is None or isinstance(given, str):
+        return tuple(range(count))
+    for i, index in enumerate(given):
+        _check(index, count, what, f"{field}[{i}]", settings)
+    return given
+
+
+def _check(index: int, count: int, what: str, field: str, settings: ModelSettings) -> None:
+    if index >= count:
+        raise RequestError(
+            "invalid",
+            field,
+            f"got {index}, allowed 0 to {count - 1}: {settings.name} has {count} {what}s, counted from 0",
+        )

@@ -1,0 +1,1 @@
+"""Whether the maps of a loaded model are right."""

@@ -1,0 +1,1 @@
+"""What requests take, and whether the device has it."""

@@ -1,0 +1,277 @@
+"""What lies in a folder of weights, from names, JSON and the first bytes of files alone: no weights, no torch.
+
+Flow: folder -> pointers of git-lfs, adapters -> config.json and the kind of model that it states -> weight files, all
+of them whole -> tokenizer and processor files -> the configuration. What is no checkpoint that can be served is named
+for what it is, with the way to make one of it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from llava_server.ask.settings import SettingsError
+
+MODEL_TYPE = "llava"
+"""The architecture that the engine runs, as config.json states it."""
+GUIDE = "see docs/operations.md, Other layouts"
+_POINTER = b"version https://git-lfs"
+_LARGEST_HEADER_BYTES = 100_000_000
+"""What the safetensors library itself allows."""
+_OTHER_WEIGHTS = (".bin", ".pt", ".pth", ".ckpt", ".gguf", ".h5", ".msgpack")
+
+
+def read_folder(folder: Path, cure: str) -> dict[str, Any]:
+    """Checks the files of a checkpoint by name, form and size.
+
+    Args:
+        folder: of config.json, weights, tokenizer and processor files.
+        cure: what to do when files are missing.
+
+    Returns:
+        the content of config.json.
+
+    Raises:
+        SettingsError: for the first thing that is wrong.
+    """
+    if not folder.is_dir():
+        raise SettingsError(f"got no folder {folder}, allowed a checkpoint folder; {cure}")
+    names = sorted(path.name for path in folder.iterdir())
+    pointers = [name for name in names if _is_pointer(folder / name)]
+    if pointers:
+        raise SettingsError(
+            f"got git-lfs pointers in place of {_some(pointers)} in {folder}, allowed the files themselves; "
+            "run in it: git lfs pull"
+        )
+    dangling = [name for name in names if not (folder / name).exists()]
+    if dangling:
+        raise SettingsError(f"got links to nothing for {_some(dangling)} in {folder}, allowed files; {cure}")
+    config = read_configuration(folder, cure)
+    _check_weights(folder, names, config, cure)
+    _check_processor_files(folder, names, cure)
+    return config
+
+
+def read_configuration(folder: Path, cure: str) -> dict[str, Any]:
+    """The content of config.json, when it describes a model of the kind that is served.
+
+    Raises:
+        SettingsError: naming the kind that the folder holds instead.
+    """
+    adapter = folder / "adapter_config.json"
+    if adapter.is_file() or any(folder.glob("adapter_model.*")):
+        base = read_json(adapter, cure).get("base_model_name_or_path") if adapter.is_file() else None
+        raise SettingsError(
+            f"got an adapter (LoRA, PEFT) for the base {base or 'that it was trained on'!r} in {folder}, allowed "
+            f"whole weights; merge it into its base and serve the result, {GUIDE}"
+        )
+    path = folder / "config.json"
+    if not path.is_file():
+        raise SettingsError(_without_configuration(folder, cure))
+    config = read_json(path, cure)
+    kind = config.get("model_type")
+    own = [key for key in ("mm_vision_tower", "mm_projector_type", "mm_hidden_size") if key in config]
+    if own and "vision_config" not in config:
+        raise SettingsError(
+            f"got the layout of LLaVA's own code ({own[0]}: {config[own[0]]!r} in config.json) in {folder}, allowed "
+            f"that of llava-hf (text_config and vision_config); take the converted one from llava-hf, or convert it, "
+            f"{GUIDE}"
+        )
+    if kind != MODEL_TYPE:
+        raise SettingsError(
+            f"config.model_type: got {kind!r}, {_described(config)}, allowed {MODEL_TYPE!r} (LLaVA-1.5 and its like); "
+            "choose another checkpoint"
+        )
+    for part in ("text_config", "vision_config"):
+        if not isinstance(config.get(part), dict):
+            raise SettingsError(
+                f"config.{part}: got none in {path}, allowed the text and the vision model's configuration, since a "
+                f"default would be another model; {GUIDE}"
+            )
+    if "quantization_config" in config:
+        method = dict(config["quantization_config"] or {}).get("quant_method")
+        raise SettingsError(
+            f"config.quantization_config: got weights that were quantised before ({method}), allowed whole ones, since "
+            "estimates and records would take them for whole; take what they were made from, and set "
+            "handler.quantization: 8bit or 4bit"
+        )
+    return config
+
+
+def read_json(path: Path, cure: str) -> dict[str, Any]:
+    """A JSON object from a file.
+
+    Raises:
+        SettingsError: for a file that is none, and says what it is where that can be seen.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        if _is_pointer(path):
+            raise SettingsError(
+                f"got a git-lfs pointer in place of {path}, allowed the file itself; run beside it: git lfs pull"
+            ) from error
+        raise SettingsError(
+            f"got {path.name} that is no JSON ({error}), allowed the file as published; {cure}"
+        ) from error
+    if not isinstance(content, dict):
+        raise SettingsError(f"got {path.name} with a {type(content).__name__}, allowed a JSON object; {cure}")
+    return content
+
+
+def weight_files(folder: Path, config: Mapping[str, Any], cure: str) -> list[Path]:
+    """The files that transformers reads the weights from, there or not; none when there is no weight file at all."""
+    stated = config.get("transformers_weights")
+    if stated:
+        first = folder / str(stated)
+    else:
+        first = folder / "model.safetensors"
+        first = first if first.is_file() else folder / "model.safetensors.index.json"
+    if not first.is_file():
+        return [first] if stated else []
+    if first.suffix != ".json":
+        return [first]
+    index = read_json(first, cure)
+    shards = index.get("weight_map")
+    if not isinstance(shards, dict) or not shards or not all(isinstance(name, str) for name in shards.values()):
+        raise SettingsError(f"got {first.name} without a weight_map, allowed names of weights and their files; {cure}")
+    if not isinstance(index.get("metadata"), dict):
+        raise SettingsError(
+            f"got {first.name} without metadata, allowed an object, which transformers reads; add "
+            f'"metadata": {{}} to it, or {cure}'
+        )
+    # By the text and not by where links lead: a download's files may be links into a cache.
+    outside = sorted({name for name in shards.values() if name != Path(name).name or name in ("", "..")})
+    if outside:
+        raise SettingsError(
+            f"got {first.name} that names {_some([repr(name) for name in outside])}, allowed files beside it; move "
+            f"them into {folder} and name them without folders, or {cure}"
+        )
+    return [folder / name for name in sorted(set(shards.values()))]
+
+
+def _check_weights(folder: Path, names: list[str], config: Mapping[str, Any], cure: str) -> None:
+    files = weight_files(folder, config, cure)
+    if not files:
+        raise SettingsError(_without_weights(folder, names, cure))
+    missing = [path.name for path in files if not path.is_file()]
+    if missing:
+        raise SettingsError(
+            f"got {len(files) - len(missing)} of {len(files)} weight files in {folder}, without {_some(missing)}: an "
+            f"incomplete download; allowed all that its index names; {cure}"
+        )
+    for path in files:
+        found = path.stat().st_size
+        stated = _stated_bytes(path)
+        if stated is None:
+            raise SettingsError(f"got {path.name} that is no safetensors file ({found} bytes), allowed one; {cure}")
+        if stated != found:
+            raise SettingsError(
+                f"got {found} bytes of {path.name}, allowed the {stated} that its head states: an incomplete or "
+                f"damaged download; delete it and {cure}"
+            )
+
+
+def _check_processor_files(folder: Path, names: list[str], cure: str) -> None:
+    held = set(names)
+    tokenizers = ({"tokenizer.json"}, {"tokenizer.model"}, {"vocab.json", "merges.txt"})
+    if not any(files <= held for files in tokenizers):
+        raise SettingsError(f"got no tokenizer in {folder}, allowed tokenizer.json beside the weights; {cure}")
+    if "tokenizer_config.json" not in held:
+        raise SettingsError(
+            f"got no tokenizer_config.json in {folder}, allowed it beside the weights: it says which tokens are "
+            f"special; {cure}"
+        )
+    nested = "processor_config.json" in held and "image_processor" in read_json(folder / "processor_config.json", cure)
+    if not nested and "preprocessor_config.json" not in held:
+        raise SettingsError(
+            f"got no image processor in {folder}, allowed preprocessor_config.json (or processor_config.json with "
+            f"image_processor) beside the weights; {cure}"
+        )
+
+
+def _without_configuration(folder: Path, cure: str) -> str:
+    inner = [
+        str(path.parent.relative_to(folder))
+        for path in (*folder.glob("*/config.json"), *folder.glob("*/*/config.json"))
+    ]
+    if inner:
+        there = _some(sorted(inner))
+        return f"got no config.json in {folder}, but in its {there}; allowed a checkpoint folder; name that one"
+    names = sorted(path.name for path in folder.iterdir())
+    if "mm_projector.bin" in names:
+        return (
+            f"got the projector of LLaVA's own code alone (mm_projector.bin) in {folder}, allowed a whole checkpoint; "
+            f"convert it with its text and vision model, {GUIDE}"
+        )
+    if any(name.endswith(".gguf") for name in names) or "params.json" in names:
+        return _without_weights(folder, names, cure)
+    return f"got none in {folder} (no config.json), allowed a checkpoint folder; {cure}"
+
+
+def _without_weights(folder: Path, names: list[str], cure: str) -> str:
+    """Why a folder without weights that transformers would find has none."""
+    shards = [name for name in names if re.fullmatch(r"model-\d+-of-\d+\.safetensors", name)]
+    others = [name for name in names if name.endswith(".safetensors")]
+    foreign = [name for name in names if name.endswith(_OTHER_WEIGHTS)]
+    if shards:
+        return f"got {_some(shards)} without model.safetensors.index.json in {folder}, allowed both; {cure}"
+    if others:
+        return (
+            f"got {_some(others)} in {folder}, allowed model.safetensors, or model.safetensors.index.json and the "
+            "files that it names; rename it if it is the whole model"
+        )
+    if any(name.endswith(".gguf") for name in foreign):
+        return (
+            f"got {_some(foreign)} in {folder}, weights for llama.cpp, allowed *.safetensors; take the checkpoint that "
+            "they were made from"
+        )
+    if foreign:
+        return f"got {_some(foreign)} in {folder}, pickled weights, allowed *.safetensors; convert them, {GUIDE}"
+    if any(name.endswith((".partial", ".incomplete")) for name in names):
+        return f"got an incomplete download in {folder}, allowed *.safetensors; {cure}"
+    return f"got no weights in {folder} beside its config.json, allowed *.safetensors; {cure}"
+
+
+def _described(config: Mapping[str, Any]) -> str:
+    """The kind of a model that is not served, from what its configuration holds."""
+    vision = any("vision" in key for key in config)
+    if vision and any(key in config for key in ("text_config", "vocab_size")):
+        return "another model that reads pictures"
+    if vision or "image_size" in config:
+        return "a vision model alone"
+    return "a model of text alone" if "vocab_size" in config else "no model that answers questions about pictures"
+
+
+def _stated_bytes(path: Path) -> int | None:
+    """The size of a safetensors file by its own head; None when it has none."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if size < 10 or length > min(size - 8, _LARGEST_HEADER_BYTES):
+            return None
+        try:
+            head = json.loads(file.read(length))
+            return 8 + length + max((end for end in _ends(head)), default=0)
+        except (ValueError, TypeError, KeyError, IndexError, AttributeError):
+            return None
+
+
+def _ends(head: Mapping[str, Any]) -> Iterator[int]:
+    for name, tensor in head.items():
+        if name != "__metadata__":
+            yield int(tensor["data_offsets"][1])
+
+
+def _is_pointer(path: Path) -> bool:
+    if not path.is_file() or path.stat().st_size > 1024:
+        return False
+    with path.open("rb") as file:
+        return file.read(len(_POINTER)) == _POINTER
+
+
+def _some(names: list[str], most: int = 4) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -1,0 +1,134 @@
+"""What the vision side of a checkpoint makes of a picture: how many tokens, which of them are patches, at which size.
+
+Flow: configuration -> the vision tower on the meta device (shapes without memory) -> `PatchGrid`; grid and image
+processor -> refused when the processor makes pictures that the tower does not take. Needs no weights.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from PIL import Image
+from transformers import AutoConfig, AutoModel
+
+from llava_server.ask.settings import SettingsError
+from llava_server.read.images import preprocess_of, processed_size
+from llava_wire.geometry import Preprocess
+
+_TRIAL_SIZES = ((64, 48), (45, 80), (57, 57))
+
+
+@dataclass(frozen=True)
+class PatchGrid:
+    """The tokens of one picture.
+
+    Args:
+        rows, cols: the grid of patches, in the order of the tokens.
+        lead: tokens before them that stand for no place on the picture.
+        side_px: width and height of the processed picture.
+    """
+
+    rows: int
+    cols: int
+    lead: int
+    side_px: int
+
+
+def patch_grid(config: Any) -> PatchGrid:
+    """The grid that a checkpoint's vision tower makes, seen by running its first layer without weights.
+
+    Args:
+        config: a LlavaConfig.
+
+    Raises:
+        SettingsError: when its tokens are not one grid of patches, with at most a class token before it.
+    """
+    layers = config.vision_feature_layer
+    states = getattr(config.vision_config, "num_hidden_layers", 0) + 1
+    # transformers takes a single 0 for none.
+    if layers == 0 or not all(-states <= layer < states for layer in ([layers] if isinstance(layers, int) else layers)):
+        raise SettingsError(
+            f"config.vision_feature_layer: got {layers!r}, allowed {-states} to {states - 1}, as the vision tower has "
+            f"{states - 1} layers, and no single 0"
+        )
+    return _grid_of(config.vision_config.to_json_string(), config.vision_feature_select_strategy)
+
+
+@functools.lru_cache(maxsize=8)
+def _grid_of(vision_json: str, strategy: str) -> PatchGrid:
+    values = json.loads(vision_json)
+    vision = AutoConfig.for_model(values.pop("model_type"), **values)
+    side, patch = getattr(vision, "image_size", None), getattr(vision, "patch_size", None)
+    if not isinstance(side, int) or not isinstance(patch, int) or not 0 < patch <= side:
+        raise SettingsError(
+            f"config.vision_config: got image_size {side!r} and patch_size {patch!r}, allowed whole numbers of px; "
+            f"this vision tower ({vision.model_type}) has no fixed grid"
+        )
+    vision.num_hidden_layers = 1  # more layers make no other number of tokens
+    try:
+        with torch.device("meta"):
+            tower = AutoModel.from_config(vision).eval()
+            tokens = tower(torch.empty(1, 3, side, side)).last_hidden_state.shape[1]
+    except Exception as error:
+        raise SettingsError(
+            f"config.vision_config: got a {vision.model_type} tower that fails on a picture of {side} x {side} px "
+            f"({str(error)[:120]}), allowed one that makes a grid of patches"
+        ) from error
+    patches = (side // patch) ** 2
+    kept = tokens - 1 if strategy == "default" else tokens
+    has_class_token = any(name.rpartition(".")[2] in ("class_embedding", "cls_token") for name in _names(tower))
+    if kept == patches or (kept == patches + 1 and has_class_token):
+        return PatchGrid(side // patch, side // patch, kept - patches, side)
+    cure = "set vision_feature_select_strategy to full" if tokens == patches else "this tower's tokens are no such grid"
+    raise SettingsError(
+        f"config.vision_feature_select_strategy: got {strategy!r}, which keeps {kept} of the {tokens} tokens of a "
+        f"{vision.model_type} tower, allowed its {patches} patches; {cure}"
+    )
+
+
+def check_processor(config: Any, image_processor: Any) -> Preprocess:
+    """Refuses an image processor whose pictures the vision tower does not take, by running it on a few.
+
+    Args:
+        config: a LlavaConfig.
+        image_processor: the checkpoint's.
+
+    Returns:
+        its settings that move pixels.
+
+    Raises:
+        SettingsError: with both sizes.
+    """
+    grid = patch_grid(config)
+    preprocess = preprocess_of(image_processor, config.vision_config.patch_size)
+    for width, height in _TRIAL_SIZES:
+        picture = Image.new("RGB", (width, height), (90, 120, 150))
+        try:
+            made = tuple(image_processor(images=[picture], return_tensors="pt")["pixel_values"].shape)
+        except Exception as error:
+            raise SettingsError(
+                f"image processor: got {str(error)[:120]!r} for a picture of {width} x {height} px, allowed pixel "
+                "values; correct preprocessor_config.json"
+            ) from error
+        if made != (1, 3, grid.side_px, grid.side_px):
+            wanted = [1, 3, grid.side_px, grid.side_px]
+            raise SettingsError(
+                f"image processor: got pixel values of {list(made)} for a picture of {width} x {height} px, allowed "
+                f"{wanted}, which the vision tower takes (config.vision_config.image_size); "
+                "preprocessor_config.json belongs to another model, or names another crop_size"
+            )
+        plan = preprocess.plan(width, height)
+        if processed_size(plan) != made[2:] or (plan.rows, plan.cols) != (grid.rows, grid.cols):
+            raise SettingsError(
+                f"image processor: got pictures of {made[2:]} px by steps that this project reads as "
+                f"{processed_size(plan)} px, allowed resize, centre crop and pad to a square"
+            )
+    return preprocess
+
+
+def _names(tower: torch.nn.Module) -> list[str]:
+    return [name for name, _ in tower.named_parameters()]

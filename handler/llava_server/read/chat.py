@@ -1,0 +1,107 @@
+"""A model's chat template around a question: rendered for the very text, and taken off again.
+
+Flow: question -> the processor's template -> `Chat` (what stands before, the question as the template has it, what
+stands after); a whole prompt in the template's form -> the question inside it.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import Any
+
+from llava_server.ask.checking import invalid
+from llava_server.ask.settings import SettingsError
+
+_PROBES = ("1a2", "3b4")
+"""Two questions without a letter in common at either end, so that what their prompts share is the template's own."""
+
+
+@dataclass(frozen=True)
+class Chat:
+    """One rendered prompt: the template's own text before and after, and the question as it stands between."""
+
+    before: str
+    question: str
+    after: str
+
+    @property
+    def text(self) -> str:
+        """The whole prompt."""
+        return self.before + self.question + self.after
+
+
+class ChatTemplate:
+    """The chat template of one processor, with one picture and one question.
+
+    Args:
+        processor: has a `chat_template`.
+        image_text: the token that stands for the picture.
+
+    Raises:
+        SettingsError: when the template cannot hold one picture and one question.
+    """
+
+    def __init__(self, processor: Any, image_text: str) -> None:
+        self._processor = processor
+        self._image_text = image_text
+        self._bos: str = processor.tokenizer.bos_token or ""
+        try:
+            first, second = map(self._apply, _PROBES)
+        except Exception as error:
+            raise SettingsError(
+                f"chat template: got {type(error).__name__}: {error}, allowed one that takes a picture and a text"
+            ) from error
+        if first == second or (first + second).count(image_text) != 2:
+            raise SettingsError(f"chat template: got {first!r:.120}, allowed the text and {image_text} once each")
+
+    def around(self) -> tuple[str, str]:
+        """The template's own text before and after a question, as of now: templates may write the date."""
+        first, second = map(self._apply, _PROBES)
+        return _shared(first, second), _shared(first[::-1], second[::-1])[::-1]
+
+    def render(self, question: str, around: tuple[str, str]) -> Chat:
+        """The prompt for a question, exactly as the processor renders it; templates may trim or rewrite the question.
+
+        Args:
+            question: the user's text.
+            around: what `around` gave just now.
+
+        Raises:
+            RequestError: "invalid" for a question that the template refuses, or whose place in the prompt is not clear.
+        """
+        before, after = around
+        try:
+            whole = self._apply(question)
+        except Exception as error:
+            raise invalid("prompt", question, f"text that the model's chat template takes ({error})") from error
+        if len(whole) < len(before) + len(after) or not (whole.startswith(before) and whole.endswith(after)):
+            allowed = 'text that the chat template leaves in its place; send the whole prompt with template: "raw"'
+            raise invalid("prompt", question, allowed)
+        return Chat(before, whole[len(before) : len(whole) - len(after)], after)
+
+    def question_in(self, text: str, around: tuple[str, str]) -> str | None:
+        """The question of a text that is a whole prompt in this template's form, or None for any other text.
+
+        White space at either end and a beginning-of-sequence token, which the tokenizer adds by itself, are nobody's.
+        """
+        whole = text.strip().removeprefix(self._bos).strip()
+        head, tail = around[0].removeprefix(self._bos).lstrip(), around[1].rstrip()
+        if len(whole) < len(head) + len(tail) or not (whole.startswith(head) and whole.endswith(tail)):
+            return None
+        question = whole[len(head) : len(whole) - len(tail)]
+        same = self.render(question, around).text.removeprefix(self._bos).strip() == whole
+        return question if same else None
+
+    def _apply(self, question: str) -> str:
+        content = [{"type": "image"}, {"type": "text", "text": question}]
+        rendered: str = self._processor.apply_chat_template(
+            [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
+        )
+        return rendered
+
+
+def _shared(first: str, second: str) -> str:
+    """What two texts have in common at their beginning."""
+    same = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(first, second, strict=False))
+    return "".join(char for char, _ in same)

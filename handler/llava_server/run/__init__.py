@@ -1,0 +1,1 @@
+"""Prepared requests to finished runs: batches, decoding, replay, search."""

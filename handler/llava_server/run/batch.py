@@ -1,0 +1,169 @@
+"""One batch before and after it ran: requests ready to run, their padded form, what each of them produced.
+
+Flow: `BatchItem`s -> `pad` -> `PaddedBatch` -> a decoder -> `BatchRun` with one `Decoded` per item.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+
+from llava_server.ask.plan import Plan
+from llava_server.attend.capture import QueryCapture
+from llava_server.attend.rows import RowLayout
+from llava_server.read.images import PreparedImage
+from llava_server.read.prompt import EncodedPrompt
+
+FinishReason = Literal["stop", "length", "deadline"]
+
+
+@dataclass(frozen=True)
+class BatchItem:
+    """One answer to produce.
+
+    Args:
+        image, prompt, plan: picture, question and what is asked for.
+        deadline_s: the `time.monotonic()` at which it must stop.
+        seed: of its own random numbers; None when it does not sample.
+        sequence: its number among the sequences of its request.
+        answer: the answer's ids when they are given (a replay), else empty.
+        finish_reason: why a given answer ended.
+        sampling: how a given answer was chosen, when that is known from its record.
+    """
+
+    image: PreparedImage
+    prompt: EncodedPrompt
+    plan: Plan
+    deadline_s: float
+    seed: int | None = None
+    sequence: int = 0
+    answer: tuple[int, ...] = ()
+    finish_reason: FinishReason = "stop"
+    sampling: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What one item of a batch produced.
+
+    Args:
+        ids: the answer's token ids, the end of sequence included.
+        logprobs: natural log probability of each, from raw logits.
+        top_ids, top_logprobs: [token][5], most probable first.
+        finish_reason: "stop", "length" or "deadline".
+        pad: padding positions before its prompt.
+    """
+
+    ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    top_ids: tuple[tuple[int, ...], ...]
+    top_logprobs: tuple[tuple[float, ...], ...]
+    finish_reason: FinishReason
+    pad: int
+
+
+@dataclass(frozen=True)
+class BatchRun:
+    """A finished batch.
+
+    Args:
+        decoded: one per item.
+        keys: per text layer [batch or more, kv head, padded key, head_dim], the cached keys; not copied, so a run on
+            static buffers is only valid until the next one.
+        capture: the queries of its rows.
+        decoder: "dynamic", "static", "compiled" or "replay".
+        prefill_ms, decode_ms: wall-clock time.
+    """
+
+    decoded: tuple[Decoded, ...]
+    keys: tuple[torch.Tensor, ...]
+    capture: QueryCapture
+    decoder: str
+    prefill_ms: float
+    decode_ms: float
+
+
+@dataclass(frozen=True)
+class PaddedBatch:
+    """Prompts (and given answers) padded on the left.
+
+    Args:
+        input_ids, attention_mask, position_ids: [batch, length] int64.
+        pixels: [batch, 3, H, W].
+        image_mask: [batch, length] bool, where the pictures go; an answer may hold the image token as a word.
+        pads: padding positions before each item's prompt.
+    """
+
+    input_ids: torch.Tensor
+    attention_mask: torch.Tensor
+    position_ids: torch.Tensor
+    image_mask: torch.Tensor
+    pixels: torch.Tensor
+    pads: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """Items."""
+        return self.input_ids.shape[0]
+
+    @property
+    def length(self) -> int:
+        """Padded positions."""
+        return self.input_ids.shape[1]
+
+
+def pad(items: Sequence[BatchItem], pad_id: int, device: torch.device, dtype: torch.dtype) -> PaddedBatch:
+    """Pads a batch on the left; an item with a given answer carries all of it but its last token, as decoding would."""
+    sequences = [(*item.prompt.ids, *item.answer[:-1]) for item in items]
+    longest = max(len(ids) for ids in sequences)
+    pads = tuple(longest - len(ids) for ids in sequences)
+    rows = [[pad_id] * before + list(ids) for before, ids in zip(pads, sequences, strict=True)]
+    masks = [[0] * before + [1] * (longest - before) for before in pads]
+    attention_mask = torch.tensor(masks, device=device)
+    image_mask = torch.zeros((len(items), longest), dtype=torch.bool)
+    for row, before, item in zip(image_mask, pads, items, strict=True):
+        end = before + item.prompt.image_start + item.prompt.image_count
+        row[before + item.prompt.picture_start : end] = True
+    return PaddedBatch(
+        input_ids=torch.tensor(rows, device=device),
+        attention_mask=attention_mask,
+        position_ids=(attention_mask.cumsum(-1) - 1).clamp(min=0),
+        image_mask=image_mask.to(device),
+        pixels=torch.cat([item.image.pixels for item in items]).to(device=device, dtype=dtype),
+        pads=pads,
+    )
+
+
+def layout_of(item: BatchItem, pad: int, positions: Sequence[int], bos_id: int | None) -> RowLayout:
+    """Where an item's tokens lie, for rows at `positions`, which are counted without the `pad` positions before it."""
+    return RowLayout(
+        pad=pad,
+        prompt_length=len(item.prompt.ids),
+        has_bos=item.prompt.ids[0] == bos_id,
+        image_start=item.prompt.image_start,
+        image_count=item.prompt.image_count,
+        positions=torch.tensor(positions, dtype=torch.int64),
+    )
+
+
+def captured_positions(items: Sequence[BatchItem], batch: PaddedBatch) -> torch.Tensor:
+    """[batch, P] padded positions whose queries the prefill must keep, the last one repeated to fill.
+
+    They are the rows that predict the answer's first token (all of a given answer's tokens), and the question's
+    tokens where prompt rows are asked for.
+    """
+    rows = []
+    for item, before in zip(items, batch.pads, strict=True):
+        last = before + len(item.prompt.ids) - 1
+        question = item.prompt.question if item.plan.options.rows != "answer" else ()
+        rows.append([*range(last, last + max(len(item.answer), 1)), *(before + position for position in question)])
+    width = max(len(row) for row in rows)
+    return torch.tensor([row + [row[-1]] * (width - len(row)) for row in rows])
+
+
+def captured_layers(items: Sequence[BatchItem]) -> frozenset[int]:
+    """The text layers that any view of the batch reads."""
+    return frozenset(layer for item in items for layer in item.plan.cells)

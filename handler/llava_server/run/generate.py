@@ -1,0 +1,200 @@
+"""The decoding loop of one batch, with the capture on.
+
+Flow: padded batch -> prefill -> decode steps (greedy or sampled per item; growing cache, or static buffers where a
+bucket fits) until every item has finished -> tokens, log probabilities, cached keys, captured queries. `steps_of` shows
+each token as it comes, `generate` is the same in one go.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from transformers import DynamicCache
+
+from llava_server.attend.capture import QueryCapture
+from llava_server.load.choosing import processors
+from llava_server.load.loading import LoadedModel
+from llava_server.run.batch import BatchItem, BatchRun, PaddedBatch, captured_layers, captured_positions, pad
+from llava_server.run.decoded import TokenLog
+from llava_server.run.sampling import Sampler
+from llava_server.run.static import StaticDecoder
+
+
+class Steps(Protocol):
+    """What runs the decode steps of one batch after its prefill."""
+
+    name: str
+
+    def step(self, ids: torch.Tensor) -> torch.Tensor:
+        """Raw logits [batch, vocab] float32 after the tokens `ids` [batch] int64."""
+
+    def keys(self) -> tuple[torch.Tensor, ...]:
+        """The cached keys per layer so far; the batch's capture has the queries of all steps so far."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A batch after one more token of every item.
+
+    Args:
+        step: the step that predicted it; 0 is the prefill.
+        log: the tokens so far.
+        capture: the queries so far.
+        keys: gives the cached keys per layer so far.
+        pads: padding positions before each prompt.
+    """
+
+    step: int
+    log: TokenLog
+    capture: QueryCapture
+    keys: Callable[[], tuple[torch.Tensor, ...]]
+    pads: tuple[int, ...]
+
+
+def generate(
+    loaded: LoadedModel,
+    items: Sequence[BatchItem],
+    static: StaticDecoder | None = None,
+    given: Sequence[Sequence[int]] = (),
+) -> BatchRun:
+    """Runs one batch.
+
+    Args:
+        loaded: model and processor.
+        items: at least one.
+        static: static buffers, used when the batch fits one of their buckets.
+        given: tokens to take instead of choosing any, one answer per item, each as long as its max_new_tokens.
+
+    Returns:
+        the run; greedy tokens are those of plain sdpa generation on the same padded batch.
+    """
+    running = steps_of(loaded, items, static, given)
+    while True:
+        try:
+            next(running)
+        except StopIteration as finished:
+            run: BatchRun = finished.value
+            return run
+
+
+@torch.inference_mode()
+def steps_of(
+    loaded: LoadedModel,
+    items: Sequence[BatchItem],
+    static: StaticDecoder | None = None,
+    given: Sequence[Sequence[int]] = (),
+) -> Generator[Progress, None, BatchRun]:
+    """Runs one batch as `generate` does, and yields after every token; closing it early stops the model."""
+    started = time.perf_counter()
+    batch = pad(items, loaded.pad_id, loaded.device, loaded.model.dtype)
+    new_tokens = max(item.plan.options.max_new_tokens for item in items)
+    samplers = [_sampler(loaded, item) for item in items]
+    log = TokenLog(items, batch.pads, loaded.eos_ids)
+    capture = QueryCapture(captured_positions(items, batch), batch.length, captured_layers(items))
+    logits, cache = prefill(loaded, batch, capture)
+    chosen = _given(given, 0, loaded) if given else _choose(samplers, logits[:, -1])
+    finished = log.add(logits[:, -1], chosen)
+    prefill_ms = (time.perf_counter() - started) * 1000
+    steps: Steps = _GrowingSteps(loaded, batch, cache, capture)
+    if static is not None and not finished:
+        steps = static.begin(batch, cache, capture, new_tokens) or steps
+    # What the steps do not hold themselves, such as a cache that was copied into static buffers, is free from here.
+    del cache, logits
+    step = 0
+    yield Progress(step, log, capture, steps.keys, batch.pads)
+    while not finished:
+        if any(log.reasons):
+            done = torch.tensor([reason is not None for reason in log.reasons], device=loaded.device)
+            chosen = torch.where(done, loaded.pad_id, chosen)
+        step_logits = steps.step(chosen)
+        step += 1
+        chosen = _given(given, step, loaded) if given else _choose(samplers, step_logits)
+        finished = log.add(step_logits, chosen)
+        yield Progress(step, log, capture, steps.keys, batch.pads)
+    decoded = log.finish()
+    decode_ms = (time.perf_counter() - started) * 1000 - prefill_ms
+    return BatchRun(decoded, steps.keys(), capture, steps.name, prefill_ms, decode_ms)
+
+
+def prefill(
+    loaded: LoadedModel, batch: PaddedBatch, capture: QueryCapture, last: int = 1
+) -> tuple[torch.Tensor, DynamicCache]:
+    """Runs all padded positions at once.
+
+    Returns:
+        raw logits [batch, last, vocab] float32 of the last positions, and the filled cache.
+    """
+    # Without a configuration: a cache that was told of windows drops keys, and rows are made of all of them.
+    cache = DynamicCache()
+    # As LlavaModel.forward does, which would want a picture for an image token in a given answer too.
+    words = loaded.model.get_input_embeddings()(batch.input_ids)  # [batch, length, width]
+    pictures = loaded.model.model.get_image_features(pixel_values=batch.pixels, return_dict=True).pooler_output
+    features = torch.cat(pictures).to(words.device, words.dtype)  # [batch * image tokens, width]
+    logits = loaded.model(
+        inputs_embeds=words.masked_scatter(batch.image_mask[..., None].to(words.device), features),
+        position_ids=batch.position_ids,
+        attention_mask=batch.attention_mask,
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=last,
+        query_capture=capture,
+    ).logits
+    capture.check_keys([layer.keys for layer in cache.layers])
+    return logits.to(device=loaded.device, dtype=torch.float32), cache
+
+
+class _GrowingSteps:
+    """Decode steps on transformers' growing cache; any batch size and length."""
+
+    name = "dynamic"
+
+    def __init__(self, loaded: LoadedModel, batch: PaddedBatch, cache: DynamicCache, capture: QueryCapture) -> None:
+        self._loaded = loaded
+        self._cache = cache
+        self._capture = capture
+        self._mask = batch.attention_mask
+        self._positions = batch.position_ids[:, -1:]
+
+    def step(self, ids: torch.Tensor) -> torch.Tensor:
+        self._mask = torch.cat([self._mask, self._mask.new_ones((len(ids), 1))], dim=1)
+        self._positions = self._positions + 1
+        logits = self._loaded.model(
+            input_ids=ids[:, None],
+            position_ids=self._positions,
+            attention_mask=self._mask,
+            past_key_values=self._cache,
+            use_cache=True,
+            logits_to_keep=1,
+            query_capture=self._capture,
+        ).logits[:, -1]
+        return logits.to(device=self._loaded.device, dtype=torch.float32)
+
+    def keys(self) -> tuple[torch.Tensor, ...]:
+        keys = tuple(layer.keys for layer in self._cache.layers)
+        self._capture.check_keys(keys)
+        return keys
+
+
+def _choose(samplers: Sequence[Sampler], logits: torch.Tensor) -> torch.Tensor:
+    """[batch] int64: one argmax for the plain rows, one choice of its own for each other row."""
+    chosen = logits.argmax(-1)
+    for i, sampler in enumerate(samplers):
+        if not sampler.plain:
+            chosen[i] = sampler.choose(logits[i : i + 1])[0]
+    return chosen
+
+
+def _sampler(loaded: LoadedModel, item: BatchItem) -> Sampler:
+    prompt, options = item.prompt.ids, item.plan.options
+    changes = processors(loaded.model, loaded.choosing, options, len(prompt), loaded.eos_ids)
+    return Sampler(item.seed, loaded.device, changes, prompt)
+
+
+def _given(answers: Sequence[Sequence[int]], step: int, loaded: LoadedModel) -> torch.Tensor:
+    """[batch] int64: each answer's token at one step, padding behind its end."""
+    ids = [answer[step] if step < len(answer) else loaded.pad_id for answer in answers]
+    return torch.tensor(ids, device=loaded.device)

@@ -1,0 +1,1 @@
+"""Maps as codes of one byte, and back."""

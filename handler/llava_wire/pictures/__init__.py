@@ -1,0 +1,1 @@
+"""What a picture file is, and the one rule for its pixels."""

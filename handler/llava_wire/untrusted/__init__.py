@@ -1,0 +1,1 @@
+"""A stranger's record: how much of everything, checked before it costs."""

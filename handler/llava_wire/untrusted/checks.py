@@ -1,0 +1,185 @@
+"""What types cannot check of a record's facts: counts within limits, numbers in range, indices that point somewhere.
+
+Flow: `Facts`, `ViewFacts`, `Geometry` -> the first thing that does not fit as a `RecordError`, or nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from llava_wire.geometry import Geometry
+from llava_wire.schema import Facts, Prompt, Query, Token, ViewFacts, mismatch
+from llava_wire.untrusted import limits
+from llava_wire.untrusted.bounded_json import check_plain
+
+TOLERANCE = 1e-3
+"""How far rounding may carry a share, a probability or a log probability over its bounds."""
+_GRID_AXES = {
+    "none": ("query", "layer", "head", "row", "col"),
+    "heads": ("query", "layer", "row", "col"),
+    "layers_heads": ("query", "row", "col"),
+    "all": ("row", "col"),
+}
+_PAIR_AXES = {
+    "none": ("query", "layer_head", "row", "col"),
+    "layers_heads": ("query", "row", "col"),
+    "all": ("row", "col"),
+}
+_FARTHEST_PX = 2.0**31
+
+
+def check_facts(facts: Facts) -> None:
+    """Checks record.json's facts against the limits and each other.
+
+    Raises:
+        RecordError: reason "invalid", naming the first fact that does not fit.
+    """
+    _check_prompt(facts.prompt)
+    image, model = facts.image, facts.model
+    for name, size in (("width_px", image.width_px), ("height_px", image.height_px)):
+        _within(f"record.json.image.{name}", size, 1, limits.MAX_SIDE_PX)
+    _within("record.json.image: pixels", image.width_px * image.height_px, 1, limits.MAX_PICTURE_PIXELS)
+    _within("record.json.model.layers", model.layers, 1, limits.MAX_LAYERS)
+    _within("record.json.model.heads", model.heads, 1, limits.MAX_LAYERS)
+    for name in ("name", "source", "revision", "dtype", "attention", "device"):
+        _short(f"record.json.model.{name}", getattr(model, name))
+    for name in ("sha256", "pixels_sha256"):
+        _short(f"record.json.image.{name}", getattr(image, name))
+    _within("record.json.notes: notes", len(facts.notes), 0, limits.MAX_NOTES)
+    for i, note in enumerate(facts.notes):
+        for name in ("code", "field", "text"):
+            _short(f"record.json.notes[{i}].{name}", getattr(note, name))
+    for name in ("sampling", "software", "checks"):
+        check_plain(getattr(facts, name), f"record.json.{name}")
+    _check_tokens(facts.tokens)
+    _check_queries(facts.queries, len(facts.tokens), len(facts.prompt.ids))
+
+
+def check_view(view: ViewFacts, path: str, facts: Facts) -> None:
+    """Checks what a view says of itself.
+
+    Raises:
+        RecordError: reason "invalid".
+    """
+    for name in ("name", "head_set"):
+        _short(f"{path}.{name}", getattr(view, name))
+    axes = (_PAIR_AXES if view.pairs else _GRID_AXES).get(view.reduction)
+    if view.axes != axes:
+        raise mismatch(f"{path}.axes", list(view.axes), f"{list(axes or ())} for reduction {view.reduction!r}")
+    if view.pairs:
+        if view.layers or view.heads:
+            raise mismatch(f"{path}.layers", list(view.layers), "none beside pairs")
+        _each_once(f"{path}.pairs", view.pairs)
+        _each_below(f"{path}.pairs", [pair[0] for pair in view.pairs], facts.model.layers)
+        _each_below(f"{path}.pairs", [pair[1] for pair in view.pairs], facts.model.heads)
+    else:
+        model = facts.model
+        for name, chosen, count in (("layers", view.layers, model.layers), ("heads", view.heads, model.heads)):
+            if not chosen:
+                raise mismatch(f"{path}.{name}", list(chosen), "one or more")
+            _each_once(f"{path}.{name}", chosen)
+            _each_below(f"{path}.{name}", chosen, count)
+    _each_once(f"{path}.steps", view.steps)
+    _each_below(f"{path}.steps", view.steps, len(facts.tokens))
+    if not 0 <= view.error_bound <= 1:
+        raise mismatch(f"{path}.error_bound", view.error_bound, "0 to 1")
+
+
+def check_rects(geometry: Geometry, facts: Facts) -> npt.NDArray[np.float64]:
+    """The rectangles [rows, cols, 4] of a geometry that fits the prompt.
+
+    Raises:
+        RecordError: reason "invalid".
+    """
+    if geometry.rows * geometry.cols != facts.prompt.image_count:
+        grid = f"{geometry.rows} x {geometry.cols} patches"
+        raise mismatch("record.json.geometry", grid, f"{facts.prompt.image_count}, one per image token")
+    try:
+        rects = geometry.patch_rects()
+    except OverflowError:
+        rects = np.full((1, 1, 4), np.inf)
+    if not np.abs(rects).max() <= _FARTHEST_PX:
+        raise mismatch("record.json.geometry.steps", "patches far outside", "patches within 2^31 px of the picture")
+    return rects
+
+
+def _check_prompt(prompt: Prompt) -> None:
+    count = len(prompt.ids)
+    _within("record.json.prompt.ids: ids", count, 0, limits.MAX_PROMPT_IDS)
+    _within("record.json.prompt.ids", min(prompt.ids, default=0), 0, limits.MAX_INTEGER)
+    if len(prompt.pieces) != count:
+        raise mismatch("record.json.prompt.pieces", len(prompt.pieces), f"{count} pieces, one per id")
+    if prompt.texts and len(prompt.texts) != count:
+        raise mismatch("record.json.prompt.texts", len(prompt.texts), f"{count} texts, one per id")
+    for name, texts in (("pieces", prompt.pieces), ("texts", prompt.texts)):
+        _short(f"record.json.prompt.{name}", max(texts, key=len, default=""))
+        _within(f"record.json.prompt.{name}: characters", sum(map(len, texts)), 0, limits.MAX_PROMPT_CHARS)
+    if not (prompt.image_start >= 0 and 0 <= prompt.image_count <= count - prompt.image_start):
+        found = (prompt.image_start, prompt.image_count)
+        raise mismatch("record.json.prompt.image_start", found, f"image tokens inside the {count} ids")
+
+
+def _check_tokens(tokens: Sequence[Token]) -> None:
+    _within("record.json.tokens: tokens", len(tokens), 0, limits.MAX_TOKENS)
+    chars = 0
+    for i, token in enumerate(tokens):
+        # Names are built for what is wrong only: a record holds thousands of these numbers.
+        if max(token.logprob, *(one.logprob for one in token.top), -math.inf) > TOLERANCE:
+            numbers = {"": token.logprob} | {f".top[{rank}]": one.logprob for rank, one in enumerate(token.top)}
+            place, wrong = next(item for item in numbers.items() if item[1] > TOLERANCE)
+            raise mismatch(f"record.json.tokens[{i}]{place}.logprob", wrong, "the log of a probability, 0 or less")
+        if len(token.top) > limits.MAX_CANDIDATES:
+            raise mismatch(f"record.json.tokens[{i}].top", len(token.top), f"up to {limits.MAX_CANDIDATES} candidates")
+        if min(token.id, *(one.id for one in token.top), 0) < 0:
+            raise mismatch(f"record.json.tokens[{i}].id", token.id, "0 or more, and so of its candidates")
+        texts = (token.piece, token.text, *(one.text for one in token.top))
+        _short(f"record.json.tokens[{i}]", max(texts, key=len))
+        chars += sum(map(len, texts))
+    _within("record.json.tokens: characters", chars, 0, limits.MAX_TOKEN_CHARS)
+
+
+def _check_queries(queries: Sequence[Query], tokens: int, ids: int) -> None:
+    seen: set[tuple[str, int]] = set()
+    asked = False
+    for i, query in enumerate(queries):
+        path = f"record.json.queries[{i}]"
+        answer = query.kind == "answer"
+        count = tokens if answer else ids
+        if not 0 <= query.token < count:
+            raise mismatch(f"{path}.token", query.token, f"0..{count - 1}")
+        step, position = (query.token, ids - 1 + query.token) if answer else (0, query.token)
+        if query.step != step:
+            raise mismatch(f"{path}.step", query.step, f"{step} for {query.kind} token {query.token}")
+        if query.position != position:
+            raise mismatch(f"{path}.position", query.position, f"{position} for {query.kind} token {query.token}")
+        if (query.kind, query.token) in seen:
+            raise mismatch(path, f"{query.kind} token {query.token} twice", "each row once")
+        if answer and asked:
+            raise mismatch(path, "an answer row after question rows", "answer rows first")
+        seen.add((query.kind, query.token))
+        asked = asked or not answer
+
+
+def _within(path: str, number: int, least: int, most: int) -> None:
+    if not least <= number <= most:
+        raise mismatch(path, number, f"{least} to {most}")
+
+
+def _short(path: str, text: str) -> None:
+    if len(text) > limits.MAX_PIECE_CHARS:
+        raise mismatch(path, f"{len(text)} characters", f"up to {limits.MAX_PIECE_CHARS}")
+
+
+def _each_once(path: str, values: Sequence[object]) -> None:
+    if len(set(values)) != len(values):
+        raise mismatch(path, list(values), "each once")
+
+
+def _each_below(path: str, values: Sequence[int], count: int) -> None:
+    wrong = next((value for value in values if not 0 <= value < count), None)
+    if wrong is not None:
+        raise mismatch(path, wrong, f"0..{count - 1}")
