@@ -19,13 +19,13 @@ from typing import Any
 import grpc
 from build_mar import build
 from servekit.cli import run, say
-from servekit.front.keeper import SETTINGS_FILE
 from servekit.front.settings import FrontSettings
 from servekit.server import start_server
+from servekit.watch.keeper import SETTINGS_FILE
 
 from bench.intervals import median
 from bench.results import FOLDER, Figure, Result, machine, write
-from llava_viewer.client.messages import PREDICTIONS, messages
+from llava_viewer.client.transport.messages import PREDICTIONS, messages
 
 MODEL = "llava-shapes"
 WAYS = ("HTTP", "gRPC")

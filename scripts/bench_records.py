@@ -25,7 +25,7 @@ from bench.results import FOLDER, Figure, Result, machine, write
 from llava_server.ask.request import GenerateRequest
 from llava_server.ask.settings import ModelSettings
 from llava_server.engine import Engine
-from llava_viewer.render import render_report
+from llava_viewer.pages.report import render_report
 from llava_wire import Record, encode
 from llava_wire.codes.quantize import PRECISIONS
 from llava_wire.schema import REDUCTIONS

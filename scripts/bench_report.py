@@ -96,7 +96,7 @@ def _measure(browser: str, count: int, views: int, arguments: argparse.Namespace
     """One report of `count` tokens with `views` views of 24 x 24 patches."""
     from playwright.sync_api import sync_playwright
 
-    from llava_viewer.render import render_report
+    from llava_viewer.pages.report import render_report
     from support.synthetic import make_record
 
     words = tuple(f" word{number}" for number in range(count))

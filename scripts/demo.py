@@ -19,8 +19,8 @@ from servekit.paths import ROOT, Trouble, shown
 from servekit.server import start_server
 
 from llava_viewer.client import Client
-from llava_viewer.index import write_index
-from llava_viewer.render import render_report
+from llava_viewer.pages.index import write_index
+from llava_viewer.pages.report import render_report
 from llava_wire import Record, encode
 from shapes.questions import Question, ask
 from shapes.scenes import Orientation, Scene, make_scene

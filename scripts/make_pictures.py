@@ -26,10 +26,10 @@ from servekit.paths import ROOT, Trouble, shown
 from llava_server.ask.request import GenerateRequest
 from llava_server.engine import Engine
 from llava_viewer import export
-from llava_viewer.compare import Pick, render_compare
-from llava_viewer.index import write_index
-from llava_viewer.picture import prepare_picture
-from llava_viewer.render import render_report
+from llava_viewer.look.picture import prepare_picture
+from llava_viewer.pages.compare import Pick, render_compare
+from llava_viewer.pages.index import write_index
+from llava_viewer.pages.report import render_report
 from llava_wire import Record, encode
 
 IMAGES = ROOT / "docs" / "images"

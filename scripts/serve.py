@@ -16,15 +16,15 @@ from pathlib import Path
 
 from build_mar import build
 from servekit import causes
-from servekit.background import LetGo, detached
 from servekit.cli import parser, run, say
 from servekit.drain import drain_server
-from servekit.notify import READY, STOPPING, notify
 from servekit.paths import Trouble, run_folder, shown
 from servekit.ports import read_properties, resolve_ports
 from servekit.server import DEFAULT_NAME, ServerHandle, start_server, stop_server
 from servekit.state import ServerState, own_state
 from servekit.tls import Tls
+from servekit.watch.background import LetGo, detached
+from servekit.watch.notify import READY, STOPPING, notify
 
 _MOST_CRASHES = 5
 _CRASH_WINDOW_S = 600.0

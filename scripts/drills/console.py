@@ -12,10 +12,10 @@ import time
 from pathlib import Path
 
 import grpc
+from servekit.java.trimming import MOST_BYTES
 from servekit.paths import Trouble, run_folder
 from servekit.ports import read_properties
 from servekit.state import ServerState, current_token
-from servekit.trimming import MOST_BYTES
 
 _STRANGERS, _NESTED = 500, 200
 _PREDICTIONS = "/org.pytorch.serve.grpc.inference.InferenceAPIsService/Predictions"

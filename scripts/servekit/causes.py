@@ -40,7 +40,7 @@ def ending(code: int | None, logs: Path, *, was_ready: bool = False) -> str:
     """What ended TorchServe.
 
     Args:
-        code: the exit code of its process (`servekit.java_process`): Java's, 128 + N for signal N, negative when that
+        code: the exit code of its process (`servekit.java.process`): Java's, 128 + N for signal N, negative when that
             process itself was killed; None while it is not known.
         was_ready: whether it ended later than at its start.
     """

@@ -15,10 +15,10 @@ from pathlib import Path
 from llava_wire.inner import DUTY_VARIABLE
 from servekit import devices
 from servekit.drain import DUTY_FOLDER
-from servekit.java_files import is_plain, lay_out
+from servekit.java.files import is_plain, lay_out
 from servekit.paths import Trouble
 
-_JAVA_PROCESS = Path(__file__).with_name("java_process.py")
+_JAVA_PROCESS = Path(__file__).with_name("java") / "process.py"
 
 NAMED_KEYS_VARIABLE = "LLAVA_GAZE_NAMED_KEYS"
 """Tells the workers that the names of keys come from the front and may be believed."""
@@ -79,7 +79,7 @@ def launch(
     command = [sys.executable, "-P", str(_JAVA_PROCESS), "ts.model_server", "--start", "--foreground", "--ncs"]
     command += ["--log-config", str(log_config), "--ts-config", str(config), "--model-store", str(store)]
     command += ["--models", *(f"{model}={model}.mar" for model in models)]
-    # For appending: what is trimmed meanwhile (`servekit.trimming`) must not leave a hole.
+    # For appending: what is trimmed meanwhile (`servekit.java.trimming`) must not leave a hole.
     with (folder / "logs" / "console.log").open("ab") as console:
         return subprocess.Popen(
             command,

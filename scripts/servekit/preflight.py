@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from servekit import devices
-from servekit.java import Java, find_java
+from servekit.java.find import Java, find_java
 from servekit.models import check_archive, read_archive
 from servekit.paths import MODEL_STORE, ROOT, Trouble
 from servekit.ports import Ports, read_properties, require_free, resolve_ports

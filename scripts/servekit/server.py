@@ -22,17 +22,17 @@ import psutil
 from llava_wire.machine import this_machine
 from servekit import causes, preflight
 from servekit.drain import duty_folder
-from servekit.front.keeper import FRONT_MODULE, Keeper
 from servekit.front.settings import FrontSettings
-from servekit.java_files import java_options, write_properties
+from servekit.java.files import java_options, write_properties
+from servekit.java.trimming import trim_own
 from servekit.launching import NAMED_KEYS_VARIABLE, launch, scratch_folder
 from servekit.named_keys import read_keys_file
 from servekit.paths import METRICS_CONFIG, MODEL_STORE, RUN_ROOT, Trouble, run_folder, shown, writing
 from servekit.ports import Ports, behind, listening, with_ports
 from servekit.state import ServerState, java_running, keep_keys_fresh, only_start, own_state, worker_states
 from servekit.tls import Tls
-from servekit.trimming import trim_own
-from servekit.watchdog import Watchdog
+from servekit.watch.keeper import FRONT_MODULE, Keeper
+from servekit.watch.watchdog import Watchdog
 
 GRACE_S = 20.0
 _BEAT_S = 1.0

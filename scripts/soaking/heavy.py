@@ -26,7 +26,7 @@ from llava_server.engine import Engine
 from llava_viewer.client import Client
 from llava_viewer.client.auth import bearer
 from llava_viewer.client.errors import from_http, raise_handler_error
-from llava_viewer.client.transport import Transport
+from llava_viewer.client.protocol import Transport
 from llava_wire import decode, encode
 from llava_wire.errors import RequestError
 from soaking.cases import Case

@@ -21,9 +21,9 @@ from servekit.state import ServerState
 from llava_viewer.client import Client, StreamedToken
 from llava_viewer.client.auth import bearer
 from llava_viewer.client.errors import from_http, raise_handler_error
-from llava_viewer.client.grpc import GrpcTransport
-from llava_viewer.client.http import HttpTransport
-from llava_viewer.client.transport import Transport
+from llava_viewer.client.protocol import Transport
+from llava_viewer.client.transport.grpc import GrpcTransport
+from llava_viewer.client.transport.http import HttpTransport
 from llava_wire import Record, decode
 from llava_wire.errors import RecordError, RequestError
 from soaking.cases import LARGEST_DIFFERENCE, Case, difference, shortened_difference

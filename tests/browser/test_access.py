@@ -12,9 +12,9 @@ import pytest
 from browser.test_report_page import choose, settle
 from PIL import Image as PillowImage
 
-from llava_viewer.compare import Pick, render_compare
-from llava_viewer.index import write_index
-from llava_viewer.render import render_report
+from llava_viewer.pages.compare import Pick, render_compare
+from llava_viewer.pages.index import write_index
+from llava_viewer.pages.report import render_report
 from llava_wire import encode
 from support.synthetic import make_record
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from llava_viewer.compare import Pick, render_compare
-from llava_viewer.wording import percent
+from llava_viewer.look.wording import percent
+from llava_viewer.pages.compare import Pick, render_compare
 from llava_wire.record import Record
 from support.golden import HOSTILE, hostile_record
 from support.pixels import decoded

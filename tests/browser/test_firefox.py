@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from llava_viewer import colormap
-from llava_viewer.compare import Pick, render_compare
-from llava_viewer.index import write_index
-from llava_viewer.render import render_report
+from llava_viewer.look import colormap
+from llava_viewer.pages.compare import Pick, render_compare
+from llava_viewer.pages.index import write_index
+from llava_viewer.pages.report import render_report
 from llava_wire import encode
 from support.marionette import Firefox
 from support.synthetic import make_record

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from llava_viewer.index import write_index
-from llava_viewer.render import render_report
+from llava_viewer.pages.index import write_index
+from llava_viewer.pages.report import render_report
 from llava_wire import encode
 from support.golden import hostile_record
 from support.synthetic import make_record

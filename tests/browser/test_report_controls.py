@@ -16,8 +16,8 @@ import pytest
 from browser.test_report_page import choose, settle, shown_maps
 from PIL import Image as PillowImage
 
-from llava_viewer import frames
-from llava_viewer.render import render_report
+from llava_viewer.look import frames
+from llava_viewer.pages.report import render_report
 from llava_wire.record import Record
 from llava_wire.schema import Query
 from support.golden import hostile_record

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
-from llava_viewer import colormap
-from llava_viewer.render import render_report
+from llava_viewer.look import colormap
+from llava_viewer.pages.report import render_report
 from llava_wire.record import Record
 from support.golden import hostile_record
 from support.synthetic import make_record

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from llava_server.ask.request import GenerateRequest
-from llava_viewer.picture import check_picture, prepare_picture
-from llava_viewer.render import render_report
+from llava_viewer.look.picture import check_picture, prepare_picture
+from llava_viewer.pages.report import render_report
 from llava_wire import decode, encode
 from support.pictures import encoded, scene
 

@@ -12,7 +12,7 @@ from transformers import LlavaForConditionalGeneration
 from integration.conftest import STORE
 from integration.reference import processor_inputs
 from llava_server.ask.request import GenerateRequest
-from llava_viewer.picture import prepare_picture
+from llava_viewer.look.picture import prepare_picture
 from llava_wire import Record, RequestError, decode, encode
 
 PROMPTS = ["Describe the image.", "What colour is the square?", "Is there a red circle in the image?"]

@@ -21,7 +21,7 @@ from servekit.paths import ROOT
 from llava_server.front.metrics import KINDS, STAGES
 from llava_viewer.cli import main
 from llava_viewer.client import Client
-from llava_viewer.picture import check_picture, prepare_picture
+from llava_viewer.look.picture import check_picture, prepare_picture
 from llava_wire import decode, encode
 from support.asking import MODEL, NPZ, Asker
 from support.pictures import phone, scene

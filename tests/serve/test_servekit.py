@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 import serve
-from servekit import causes, devices, java, models, paths, ports, preflight, server, state
+from servekit import causes, devices, models, paths, ports, preflight, server, state
+from servekit.java import find as java
 from servekit.paths import ROOT, Trouble
 
 from llava_viewer.client import local

@@ -16,12 +16,12 @@ from typing import Any, NamedTuple, TypeVar
 import uvloop
 from servekit.front.access import Access
 from servekit.front.health import Health
-from servekit.front.keeper import Keeper
 from servekit.front.limits import Limits
 from servekit.front.room import Rooms
 from servekit.front.settings import FrontSettings
 from servekit.front.web import Web
 from servekit.ports import _free_ports
+from servekit.watch.keeper import Keeper
 
 ALICE = "alice-key-0123456789"
 LIMITS = Limits(request_bytes=20 << 20, held_bytes=160 << 20, passed_bytes=80 << 20)

@@ -18,11 +18,11 @@ from tempfile import TemporaryDirectory
 from PIL import Image as PillowImage
 
 from llava_viewer import export
-from llava_viewer.compare import Pick, render_compare
 from llava_viewer.export.svg import svg_text
-from llava_viewer.index import write_index
-from llava_viewer.render import render_report
-from llava_viewer.styles import compact, script_text, static_text
+from llava_viewer.pages.compare import Pick, render_compare
+from llava_viewer.pages.index import write_index
+from llava_viewer.pages.report import render_report
+from llava_viewer.pages.styles import compact, script_text, static_text
 from llava_viewer.version import package_version
 from llava_wire.record import Record
 from llava_wire.schema import Candidate, Query, Token

@@ -19,7 +19,7 @@ from typing import Any
 
 import grpc
 
-from llava_viewer.client.messages import PREDICTIONS, messages
+from llava_viewer.client.transport.messages import PREDICTIONS, messages
 
 
 @dataclass

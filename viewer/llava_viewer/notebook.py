@@ -14,8 +14,8 @@ from llava_viewer.export.drawing import MARGIN, Drawing
 from llava_viewer.export.figure import Frame, figure, stage_marks
 from llava_viewer.export.raster import paint
 from llava_viewer.export.shown import Look, show
-from llava_viewer.heatmap import data_uri
-from llava_viewer.render import ReportTooLargeError, render_report
+from llava_viewer.look.heatmap import data_uri
+from llava_viewer.pages.report import ReportTooLargeError, render_report
 from llava_wire.record import Record
 
 _HEIGHT_PX = 860

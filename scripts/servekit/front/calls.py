@@ -17,7 +17,7 @@ from typing import Any
 
 import grpc
 
-from llava_viewer.client.messages import messages
+from llava_viewer.client.transport.messages import messages
 from llava_wire.errors import RequestError
 from llava_wire.inner import KEY_HEADER, PROBE_HEADER
 from servekit.front import refusals

@@ -1,7 +1,7 @@
 """Whether the workers answer, asked for real: probes through TorchServe every few seconds, and the workers' heartbeats.
 
 Flow: `Health.watch` sends a probe to each model and reads the heartbeats -> `troubles` -> `ping` for clients, and
-health.json for whoever started the server, who ends what does not answer (`servekit.watchdog`).
+health.json for whoever started the server, who ends what does not answer (`servekit.watch.watchdog`).
 TorchServe itself says READY of a worker that was stopped, and of one that it can send nothing to any more.
 """
 

@@ -7,8 +7,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from servekit.java import find_java
-from servekit.java_files import is_plain, java_options, lay_out, write_properties
+from servekit.java.files import is_plain, java_options, lay_out, write_properties
+from servekit.java.find import find_java
 from servekit.paths import Trouble
 from servekit.preflight import require_readable_paths
 

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 import serve
-from servekit import causes, notify, paths
+from servekit import causes, paths
 from servekit.paths import Trouble
 from servekit.ports import Ports
+from servekit.watch import notify
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 
 import pytest
+from servekit.java.trimming import LEFT_OUT, MOST_BYTES, trim, trim_own
 from servekit.launching import _JAVA_PROCESS
-from servekit.trimming import LEFT_OUT, MOST_BYTES, trim, trim_own
 
 
 def _lines(first: int, last: int) -> bytes:

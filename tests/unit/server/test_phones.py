@@ -13,8 +13,8 @@ from PIL import Image, features
 from llava_server.ask.settings import Limits
 from llava_server.read import apart
 from llava_server.read.picture_file import open_picture
-from llava_viewer.picture import PictureError, prepare_picture
-from llava_viewer.picture import open_picture as clients
+from llava_viewer.look.picture import PictureError, prepare_picture
+from llava_viewer.look.picture import open_picture as clients
 from llava_wire import RequestError
 from llava_wire.pictures.kinds import UnsupportedPictureError
 from llava_wire.pictures.phones import brands, phone_format

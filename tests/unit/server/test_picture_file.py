@@ -17,7 +17,7 @@ from PIL import Image, ImageOps
 
 from llava_server.ask.settings import Limits
 from llava_server.read.picture_file import open_picture
-from llava_viewer.picture import PictureError, prepare_picture
+from llava_viewer.look.picture import PictureError, prepare_picture
 from llava_wire import RequestError
 from llava_wire.pictures.phones import brands, phone_format
 from support.pictures import encoded, phone, png, scene, strip, tiff

@@ -14,8 +14,8 @@ from PIL import Image, PngImagePlugin
 
 from llava_server.ask.settings import Limits
 from llava_server.read.picture_file import open_picture
-from llava_viewer.picture import PictureError, prepare_picture
-from llava_viewer.picture import open_picture as clients
+from llava_viewer.look.picture import PictureError, prepare_picture
+from llava_viewer.look.picture import open_picture as clients
 from llava_wire import RequestError
 from support.pictures import chunk, encoded, png, scene, strip, tiff
 

@@ -13,8 +13,8 @@ from transformers.image_transforms import convert_to_rgb
 from llava_server.ask.settings import Limits
 from llava_server.read.images import prepare_image, preprocess_of
 from llava_server.read.picture_file import open_picture
-from llava_viewer.picture import open_picture as clients
-from llava_viewer.picture import prepare_picture
+from llava_viewer.look.picture import open_picture as clients
+from llava_viewer.look.picture import prepare_picture
 from support.pictures import encoded, png, scene
 
 LIMITS = Limits()

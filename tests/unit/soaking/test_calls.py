@@ -11,7 +11,7 @@ import pytest
 
 from crowding.calls import Calls
 from crowding.messages import SERVICE
-from llava_viewer.client.messages import messages
+from llava_viewer.client.transport.messages import messages
 
 ENDED = threading.Event()
 

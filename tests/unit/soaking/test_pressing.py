@@ -28,7 +28,7 @@ from crowding.sockets import Connection, post, send_all
 from drills.beside import Answer
 from drills.claims import LOG_BYTES, Pressed, Run, failures, untrue_pings
 from drills.table import load_table
-from llava_viewer.client.messages import messages
+from llava_viewer.client.transport.messages import messages
 from llava_wire import decode, encode
 from support.synthetic import make_record
 

@@ -15,11 +15,11 @@ from PIL import Image as PillowImage
 
 from llava_viewer import export, files
 from llava_viewer.cli import main
-from llava_viewer.compare import Pick, render_compare
 from llava_viewer.export import show
 from llava_viewer.files import kind_of, written
-from llava_viewer.index import write_index
-from llava_viewer.render import render_report
+from llava_viewer.pages.compare import Pick, render_compare
+from llava_viewer.pages.index import write_index
+from llava_viewer.pages.report import render_report
 from llava_wire import decode, encode
 from support.replies import HttpServer, Reply
 from support.synthetic import make_picture, make_record

@@ -111,7 +111,7 @@ def test_a_key_cannot_smuggle_headers(key: str) -> None:
 def test_a_missing_package_names_the_extra(
     package: str, make: Callable[[], Client], extra: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from llava_viewer.client import messages
+    from llava_viewer.client.transport import messages
 
     messages.messages.cache_clear()
     monkeypatch.setitem(sys.modules, package, None)

@@ -19,9 +19,9 @@ from llava_viewer.cli import main
 from llava_viewer.client import Client, RequestError, ServerUnreachable
 from llava_viewer.client import retry as client_retry
 from llava_viewer.client.errors import ServerBusy
-from llava_viewer.client.form import unpacked
 from llava_viewer.client.retry import Patience
 from llava_viewer.client.sizes import reply_bytes
+from llava_viewer.client.transport.form import unpacked
 from llava_viewer.client.waiting import seconds_named
 from llava_wire import encode
 from support.replies import GrpcServer, HttpServer, Reply

@@ -11,7 +11,7 @@ import grpc
 import pytest
 
 from llava_viewer.client import Client, RecordError, RequestError
-from llava_viewer.picture import prepare_picture
+from llava_viewer.look.picture import prepare_picture
 from llava_wire import decode, encode
 from support.replies import GrpcServer, HttpServer, Reply
 from support.synthetic import make_picture, make_record

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from llava_viewer.client.messages import PREDICTIONS, messages
+from llava_viewer.client.transport.messages import PREDICTIONS, messages
 
 ROOT = Path(__file__).parents[3]
 

@@ -15,7 +15,7 @@ from llava_server.answer.stream import StreamedToken as SentToken
 from llava_server.answer.stream import line
 from llava_viewer.client import Client, RecordError, RequestError, StreamedToken
 from llava_viewer.client import retry as client_retry
-from llava_viewer.client.stream import read_stream
+from llava_viewer.client.transport.stream import read_stream
 from llava_wire import Record, View
 from support.replies import GrpcServer, HttpServer, Reply
 from support.synthetic import make_picture, make_record

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from llava_viewer import colormap
+from llava_viewer.look import colormap
 
 
 @pytest.mark.parametrize(

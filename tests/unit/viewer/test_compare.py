@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from llava_viewer.cli import main
-from llava_viewer.compare import CompareError, Pick, build_comparison, check_comparable, render_compare
-from llava_viewer.heatmap import to_grey
+from llava_viewer.look.heatmap import to_grey
+from llava_viewer.pages.compare import CompareError, Pick, build_comparison, check_comparable, render_compare
 from llava_wire import Record, encode
 from support.golden import HOSTILE, hostile_record
 from support.pixels import decoded

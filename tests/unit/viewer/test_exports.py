@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
-from llava_viewer import colormap, export
+from llava_viewer import export
 from llava_viewer.cli import main
 from llava_viewer.export import fonts
 from llava_viewer.export.svg import svg_text
+from llava_viewer.look import colormap
 from llava_wire import Record, encode
 from support.golden import HOSTILE, hostile_record
 from support.synthetic import make_record

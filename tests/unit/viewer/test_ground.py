@@ -7,9 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from llava_viewer.assemble import build_report
 from llava_viewer.cli import main
-from llava_viewer.compare import Pick, render_compare
 from llava_viewer.export import (
     Look,
     contact_sheet,
@@ -20,7 +18,9 @@ from llava_viewer.export import (
     write_png,
     write_svg,
 )
-from llava_viewer.index import write_index
+from llava_viewer.pages.assemble import build_report
+from llava_viewer.pages.compare import Pick, render_compare
+from llava_viewer.pages.index import write_index
 from llava_wire import encode
 from llava_wire.record import Record
 from support.synthetic import make_record

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
-from llava_viewer import heatmap
+from llava_viewer.look import heatmap
 from llava_wire.geometry import Preprocess
 
 

@@ -15,10 +15,10 @@ from PIL import Image as PillowImage
 from llava_viewer import export
 from llava_viewer.cli import main
 from llava_viewer.files import written
-from llava_viewer.heatmap import enlarged
-from llava_viewer.photo import ground
-from llava_viewer.picture import PictureError, open_picture
-from llava_viewer.render import ReportTooLargeError, render_report
+from llava_viewer.look.heatmap import enlarged
+from llava_viewer.look.photo import ground
+from llava_viewer.look.picture import PictureError, open_picture
+from llava_viewer.pages.report import ReportTooLargeError, render_report
 from llava_wire import decode, encode
 from llava_wire.replacing import replacing
 from support.synthetic import make_record
@@ -204,7 +204,7 @@ def test_many_maps_are_asked_for(tmp_path: Path, capsys: Captured) -> None:
 
 
 def test_a_report_that_cannot_fit_is_refused_before_it_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("llava_viewer.render.build_report", lambda *_, **__: pytest.fail("made"))
-    monkeypatch.setattr("llava_viewer.render.MAX_VALUES", 100)
+    monkeypatch.setattr("llava_viewer.pages.report.build_report", lambda *_, **__: pytest.fail("made"))
+    monkeypatch.setattr("llava_viewer.pages.report.MAX_VALUES", 100)
     with pytest.raises(ReportTooLargeError, match="allowed 100 in 500000;"):
         render_report(make_record(reductions=("layers_heads",)))

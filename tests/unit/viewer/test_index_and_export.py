@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
-from llava_viewer import index
 from llava_viewer.export import export_overlays, write_text_log
-from llava_viewer.index import write_index
-from llava_viewer.render import render_report
+from llava_viewer.pages import index
+from llava_viewer.pages.index import write_index
+from llava_viewer.pages.report import render_report
 from llava_wire import Record, decode, encode
 from support.golden import HOSTILE, hostile_record
 from support.synthetic import make_record

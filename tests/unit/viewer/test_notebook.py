@@ -8,8 +8,9 @@ import re
 import numpy as np
 import pytest
 
-from llava_viewer import colormap, notebook
-from llava_viewer.render import ReportTooLargeError, render_report
+from llava_viewer import notebook
+from llava_viewer.look import colormap
+from llava_viewer.pages.report import ReportTooLargeError, render_report
 from llava_wire import Record, display, record
 from support.golden import HOSTILE, hostile_record
 from support.synthetic import make_record

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from llava_viewer import export
-from llava_viewer.assemble import build_report
 from llava_viewer.cli.inspect import summary
-from llava_viewer.compare import Pick, build_comparison
-from llava_viewer.rows import answer_rows, first_row, question_rows
-from llava_viewer.wording import percent
+from llava_viewer.look.rows import answer_rows, first_row, question_rows
+from llava_viewer.look.wording import percent
+from llava_viewer.pages.assemble import build_report
+from llava_viewer.pages.compare import Pick, build_comparison
 from llava_wire import Record
 from llava_wire.choose import mean_image_share, ordinary_rows
 from llava_wire.schema import Query

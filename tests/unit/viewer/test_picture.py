@@ -12,7 +12,7 @@ import pytest
 from PIL import Image as PillowImage
 from PIL import ImageCms, ImageOps, PngImagePlugin
 
-from llava_viewer.picture import PictureError, check_picture, prepare_picture
+from llava_viewer.look.picture import PictureError, check_picture, prepare_picture
 from llava_wire.record import Record
 from support.synthetic import make_picture, make_record
 

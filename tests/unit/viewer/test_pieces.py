@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from llava_viewer.export import file_names, show, write_csv, write_npz
-from llava_viewer.pieces import prompt_texts
-from llava_viewer.render import render_report
-from llava_viewer.rows import question_rows
+from llava_viewer.look.pieces import prompt_texts
+from llava_viewer.look.rows import question_rows
+from llava_viewer.pages.report import render_report
 from llava_wire.record import Record
 from llava_wire.schema import Query
 from support.synthetic import make_record

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
-from llava_viewer import render
-from llava_viewer.render import ReportTooLargeError, render_report, report_size_note
+from llava_viewer.pages import report as render
+from llava_viewer.pages.report import ReportTooLargeError, render_report, report_size_note
 from llava_wire import decode
 from support.golden import GOLDEN, HOSTILE, PAGES, RECORDS, golden_text, hostile_record
 from support.synthetic import make_record

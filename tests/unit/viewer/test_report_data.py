@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
-from llava_viewer import frames
-from llava_viewer.assemble import build_report
-from llava_viewer.wording import NBSP
+from llava_viewer.look import frames
+from llava_viewer.look.wording import NBSP
+from llava_viewer.pages.assemble import build_report
 from llava_wire.geometry import Preprocess
 from llava_wire.record import Record
 from llava_wire.schema import Query

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from llava_viewer import text, wording
+from llava_viewer.look import text, wording
 
 
 @pytest.mark.parametrize(

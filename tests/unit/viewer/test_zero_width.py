@@ -10,12 +10,12 @@ import pytest
 
 from llava_viewer.cli import main
 from llava_viewer.cli.console import printable, quoted
-from llava_viewer.compare import Pick, render_compare
 from llava_viewer.export import figure, file_names, show
 from llava_viewer.export.drawing import Text
 from llava_viewer.export.svg import svg_text
-from llava_viewer.index import write_index
-from llava_viewer.render import render_report
+from llava_viewer.pages.compare import Pick, render_compare
+from llava_viewer.pages.index import write_index
+from llava_viewer.pages.report import render_report
 from llava_wire import encode
 from llava_wire.record import Record
 from support.synthetic import make_record

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from llava_server.ask.request import GenerateRequest
 from llava_server.front.incoming import read_request
-from llava_viewer.client.form import form
+from llava_viewer.client.transport.form import form
 from llava_wire.errors import RequestError
 from llava_wire.inner import FORM_HEADER, FORM_TYPE
 from llava_wire.multipart import MAX_PARTS, FormError, TooManyParts, parts

@@ -10,7 +10,7 @@ import pytest
 
 from llava_viewer.cli.commands import _give
 from llava_viewer.cli.inspect import summary, summary_text
-from llava_viewer.render import render_report
+from llava_viewer.pages.report import render_report
 from llava_wire import decode, encode
 from llava_wire.record import Record
 from llava_wire.schema import Note
@@ -65,7 +65,7 @@ def test_a_report_says_when_nothing_was_recorded() -> None:
 
 
 def test_a_comparison_says_whose_note_it_is(noted: Record) -> None:
-    from llava_viewer.compare import Pick, render_compare
+    from llava_viewer.pages.compare import Pick, render_compare
 
     page = render_compare([Pick(make_record(), "a"), Pick(noted, "b")])
     assert f"B: {NOTE.text}" in page

@@ -145,8 +145,8 @@ def render(arguments: argparse.Namespace) -> None:
 
 def index(arguments: argparse.Namespace) -> None:
     """Lists a folder's runs in one page."""
-    from llava_viewer.index import INDEX_NAME, records_of, write_index
-    from llava_viewer.index_cache import CACHE_NAME
+    from llava_viewer.pages.index import INDEX_NAME, records_of, write_index
+    from llava_viewer.pages.index_cache import CACHE_NAME
 
     if not arguments.folder.is_dir():
         code = errno.ENOTDIR if arguments.folder.exists() else errno.ENOENT
@@ -171,7 +171,7 @@ def inspect(arguments: argparse.Namespace) -> None:
 def _report(
     record: Record, *, picture: tuple[str, bytes] | None, embed_image: bool, notes: tuple[str, ...]
 ) -> bytes:  # fmt: skip
-    from llava_viewer.render import render_report, report_size_note
+    from llava_viewer.pages.report import render_report, report_size_note
 
     html = render_report(record, picture=picture, embed_image=embed_image, notes=notes)
     note = report_size_note(html)

@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def compare(arguments: argparse.Namespace) -> None:
     """Renders the comparison."""
-    from llava_viewer.compare import Pick, render_compare
+    from llava_viewer.pages.compare import Pick, render_compare
 
     outputs = Outputs([path for path, _ in arguments.runs], force=arguments.force)
     outputs.claim("--output", arguments.output, COMPARISON, own=arguments.output == _DEFAULT)

@@ -8,7 +8,7 @@ import sys
 import unicodedata
 from pathlib import Path
 
-from llava_viewer.text import UNSEEN, hidden_in
+from llava_viewer.look.text import UNSEEN, hidden_in
 
 _JSON_ESCAPED = re.compile(
     f"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff{UNSEEN}]|\r(?!\n)"

@@ -17,7 +17,7 @@ from llava_viewer.cli.console import UsageError, print_path, say
 from llava_viewer.cli.files import picture_of, read_record
 from llava_viewer.cli.outputs import Outputs, add_force
 from llava_viewer.cli.selection import indices
-from llava_viewer.colormap import DEFAULT_PALETTE, PALETTES
+from llava_viewer.look.colormap import DEFAULT_PALETTE, PALETTES
 from llava_wire.record import Record
 
 if TYPE_CHECKING:

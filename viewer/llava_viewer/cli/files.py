@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from llava_viewer.cli.console import one_line, say
-from llava_viewer.picture import PictureError, check_picture, prepare_picture
+from llava_viewer.look.picture import PictureError, check_picture, prepare_picture
 from llava_wire.container import decode, read_file
 from llava_wire.record import Record
 

@@ -9,7 +9,7 @@ import math
 from typing import Any
 
 from llava_viewer.cli.console import one_line, quoted, size
-from llava_viewer.wording import check_name, check_text
+from llava_viewer.look.wording import check_name, check_text
 from llava_wire.choose import mean_image_share
 from llava_wire.record import Record
 from llava_wire.schema import SHARE_NAMES, VERSION, to_plain

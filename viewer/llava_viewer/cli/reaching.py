@@ -16,8 +16,8 @@ from llava_viewer.client.address import DEFAULT_TARGET, DEFAULT_URL, shown, spli
 from llava_viewer.client.auth import Token, or_key_file
 from llava_viewer.client.base import Client
 from llava_viewer.client.local import VARIABLE, choose_model, find_server, server_at
+from llava_viewer.client.protocol import DEFAULT_REPLY_BYTES, DEFAULT_TIMEOUT_S
 from llava_viewer.client.retry import DEFAULT_RETRY_S
-from llava_viewer.client.transport import DEFAULT_REPLY_BYTES, DEFAULT_TIMEOUT_S
 
 _MOST_REPLY_MIB = 256
 """No larger record is read."""

@@ -5,7 +5,7 @@ Flow: picture + question + options -> transport -> reply bytes -> typed error or
 
 from llava_viewer.client.base import Client
 from llava_viewer.client.errors import ServerUnreachable
-from llava_viewer.client.stream import StreamedToken
+from llava_viewer.client.transport.stream import StreamedToken
 from llava_wire.errors import RecordError, RequestError
 
 __all__ = ["Client", "RecordError", "RequestError", "ServerUnreachable", "StreamedToken"]

@@ -14,7 +14,7 @@ from typing import Any
 
 from llava_viewer.client.connection import Connection
 from llava_viewer.client.fields import question_fields, replay_fields, with_picture
-from llava_viewer.client.stream import StreamedToken, read_stream
+from llava_viewer.client.transport.stream import StreamedToken, read_stream
 from llava_wire.container import decode
 from llava_wire.errors import RequestError
 from llava_wire.record import Record

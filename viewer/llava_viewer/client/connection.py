@@ -21,9 +21,9 @@ from llava_viewer.client.errors import (
     with_served,
 )
 from llava_viewer.client.local import choose_model, require_server
+from llava_viewer.client.protocol import DEFAULT_REPLY_BYTES, DEFAULT_TIMEOUT_S, Transport
 from llava_viewer.client.retry import DEFAULT_RETRY_S, Patience, patiently
 from llava_viewer.client.sizes import READY_BYTES, reply_bytes
-from llava_viewer.client.transport import DEFAULT_REPLY_BYTES, DEFAULT_TIMEOUT_S, Transport
 from llava_wire.errors import RecordError, RequestError
 
 Result = TypeVar("Result")
@@ -84,7 +84,7 @@ class Connection:
             ValueError: for something that is not an http or https address, or names another model than `model`.
             ImportError: without httpcore2.
         """
-        from llava_viewer.client.http import HttpTransport
+        from llava_viewer.client.transport.http import HttpTransport
 
         address, named = split_url(url)
         if model and named and model != named:
@@ -122,7 +122,7 @@ class Connection:
             ValueError: for something that is not HOST:PORT.
             ImportError: without grpcio or protobuf.
         """
-        from llava_viewer.client.grpc import GrpcTransport
+        from llava_viewer.client.transport.grpc import GrpcTransport
 
         model = model or DEFAULT_MODEL
         transport = GrpcTransport(target, model, token, tls, ca_file)

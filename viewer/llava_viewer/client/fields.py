@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from llava_viewer.picture import PictureError, prepare_picture
+from llava_viewer.look.picture import PictureError, prepare_picture
 from llava_wire import encode
 from llava_wire.errors import RequestError
 from llava_wire.record import Record

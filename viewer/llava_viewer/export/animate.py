@@ -10,14 +10,14 @@ from pathlib import Path
 
 from PIL import Image as PillowImage
 
-from llava_viewer import wording
 from llava_viewer.export.drawing import DIM, INK, MM, Box, Drawing, Mark, Text
 from llava_viewer.export.figure import SMALL_PT, fit, legend, stage_marks
 from llava_viewer.export.fonts import cut, width, wrap
 from llava_viewer.export.raster import paint
 from llava_viewer.export.shown import Item, Shown
 from llava_viewer.files import MARK, png_mark, written
-from llava_viewer.text import direction
+from llava_viewer.look import wording
+from llava_viewer.look.text import direction
 
 FRAME_MS = 700
 LAST_MS = 2500

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image as PillowImage
 
-from llava_viewer import colormap, wording
 from llava_viewer.export.drawing import DIM, LINE, MM, WARN, Box, Cells, Drawing, Hatch, Mark, Photo, Ramp, Text
 from llava_viewer.export.fonts import cut, width, wrap
 from llava_viewer.export.shown import Item, Shown
-from llava_viewer.frames import LOW_IMAGE_SHARE
-from llava_viewer.heatmap import Rect, grid_rect
-from llava_viewer.photo import MAX_SIDE_PX
-from llava_viewer.stage import picture_boxes
+from llava_viewer.look import colormap, wording
+from llava_viewer.look.frames import LOW_IMAGE_SHARE
+from llava_viewer.look.heatmap import Rect, grid_rect
+from llava_viewer.look.photo import MAX_SIDE_PX
+from llava_viewer.look.stage import picture_boxes
 from llava_wire.geometry import Geometry
 
 NAME_PT, NOTE_PT, SMALL_PT = 10.0, 7.0, 6.2

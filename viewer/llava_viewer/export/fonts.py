@@ -12,7 +12,7 @@ from importlib.resources import files
 
 from PIL import ImageFont
 
-from llava_viewer.text import visible
+from llava_viewer.look.text import visible
 
 _OTHER_SCRIPTS = "DejaVuSans.ttf"
 _MEASURE = 100.0

@@ -12,8 +12,8 @@ import numpy as np
 
 from llava_viewer.export.shown import Item, Shown
 from llava_viewer.files import COLUMNS, written
-from llava_viewer.pieces import prompt_texts
-from llava_viewer.rows import own_text
+from llava_viewer.look.pieces import prompt_texts
+from llava_viewer.look.rows import own_text
 from llava_wire.schema import SHARE_NAMES
 
 MAX_LINES, MANY_LINES = 20_000_000, 500_000

@@ -12,8 +12,8 @@ from PIL import ImageDraw
 from llava_viewer.export.drawing import MARGIN, Box, Cells, Drawing, Hatch, Mark, Photo, Ramp, Text
 from llava_viewer.export.fonts import font_for
 from llava_viewer.files import PNG_LEVEL, png_mark, written
-from llava_viewer.heatmap import enlarged
-from llava_viewer.text import visible
+from llava_viewer.look.heatmap import enlarged
+from llava_viewer.look.text import visible
 
 _HATCH_PT = 4.0
 _FINER = 4

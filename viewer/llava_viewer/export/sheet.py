@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import math
 
-from llava_viewer import wording
 from llava_viewer.export.drawing import DIM, MM, Drawing, Mark, Photo, Text
 from llava_viewer.export.figure import CREED, SMALL_PT, fit, legend, stage_marks
 from llava_viewer.export.fonts import cut, wrap
 from llava_viewer.export.shown import Item, Shown
+from llava_viewer.look import wording
 
 CELL_MM = 32.0
 GAP_PT = 8.0

@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image as PillowImage
 
-from llava_viewer import colormap, wording
-from llava_viewer.photo import ground, paled
-from llava_viewer.rows import answer_rows, first_row, question_rows
-from llava_viewer.selection import reduction_text, selection_text
-from llava_viewer.view_model import Row
+from llava_viewer.look import colormap, wording
+from llava_viewer.look.photo import ground, paled
+from llava_viewer.look.rows import answer_rows, first_row, question_rows
+from llava_viewer.look.selection import reduction_text, selection_text
+from llava_viewer.look.view_model import Row
 from llava_wire.choose import choose_maps, chosen_slots, ordinary_rows
 from llava_wire.record import Record
 from llava_wire.view import View

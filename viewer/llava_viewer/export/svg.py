@@ -17,9 +17,9 @@ from PIL import Image as PillowImage
 from llava_viewer.export.drawing import MARGIN, Box, Cells, Drawing, Hatch, Photo, Ramp, Text
 from llava_viewer.export.fonts import width
 from llava_viewer.files import SVG_MARK, written
-from llava_viewer.heatmap import data_uri
-from llava_viewer.photo import shrink
-from llava_viewer.text import direction, visible
+from llava_viewer.look.heatmap import data_uri
+from llava_viewer.look.photo import shrink
+from llava_viewer.look.text import direction, visible
 
 _FAMILY = "'Source Sans 3', 'Source Sans Pro', 'Helvetica Neue', Helvetica, Arial, 'DejaVu Sans', sans-serif"
 """In quotes: a bare name with a word that begins with a digit makes readers drop the list and take a serif font."""

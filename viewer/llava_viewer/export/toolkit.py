@@ -15,16 +15,16 @@ from pathlib import Path
 from PIL import Image as PillowImage
 from PIL import ImageDraw
 
-from llava_viewer import colormap, wording
 from llava_viewer.export.fonts import cut, font_for
 from llava_viewer.files import LOG_HEAD, PNG_LEVEL, png_mark, written
-from llava_viewer.frames import split_view
-from llava_viewer.heatmap import overlay
-from llava_viewer.photo import ground
-from llava_viewer.pieces import prompt_texts
-from llava_viewer.provenance import flatten
-from llava_viewer.rows import own_text
-from llava_viewer.text import token_label, visible
+from llava_viewer.look import colormap, wording
+from llava_viewer.look.frames import split_view
+from llava_viewer.look.heatmap import overlay
+from llava_viewer.look.photo import ground
+from llava_viewer.look.pieces import prompt_texts
+from llava_viewer.look.provenance import flatten
+from llava_viewer.look.rows import own_text
+from llava_viewer.look.text import token_label, visible
 from llava_wire.record import Record
 from llava_wire.view import View
 

@@ -11,7 +11,7 @@ import pytest
 from servekit.front.settings import FrontSettings
 
 from llava_viewer.client import Client, RequestError
-from llava_viewer.client.messages import PREDICTIONS, messages
+from llava_viewer.client.transport.messages import PREDICTIONS, messages
 from llava_wire import encode
 from llava_wire.inner import KEY_HEADER, PROBE_HEADER
 from support.fronts import ALICE, running, settings_for

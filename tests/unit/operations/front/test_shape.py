@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from servekit.front.shape import FIELDS, check_body, check_message, is_urlencoded
 
-from llava_viewer.client.messages import messages
+from llava_viewer.client.transport.messages import messages
 from llava_wire.errors import RequestError
 
 

@@ -15,15 +15,15 @@ from functools import cache
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from llava_viewer import colormap
-from llava_viewer.assemble import build_report
-from llava_viewer.atlas import packed
-from llava_viewer.frames import MAX_STATIC_FRAMES, SHARE_PARTS
-from llava_viewer.styles import plain_css, report_css, report_script, script_text
-from llava_viewer.text import visible
+from llava_viewer.look import colormap
+from llava_viewer.look.atlas import packed
+from llava_viewer.look.frames import MAX_STATIC_FRAMES, SHARE_PARTS
+from llava_viewer.look.text import visible
+from llava_viewer.look.view_model import Report
+from llava_viewer.look.wording import size
+from llava_viewer.pages.assemble import build_report
+from llava_viewer.pages.styles import plain_css, report_css, report_script, script_text
 from llava_viewer.version import package_version
-from llava_viewer.view_model import Report
-from llava_viewer.wording import size
 from llava_wire.record import Record
 
 WARN_BYTES = 5_000_000

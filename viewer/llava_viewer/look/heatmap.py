@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image as PillowImage
 
-from llava_viewer import colormap
+from llava_viewer.look import colormap
 from llava_wire.codes.quantize import quantise
 from llava_wire.geometry import Geometry
 

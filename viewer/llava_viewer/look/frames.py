@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from llava_viewer import wording
-from llava_viewer.atlas import build_atlas
-from llava_viewer.heatmap import coding_error, data_uri, grey_png, to_grey
-from llava_viewer.selection import reduction_text, selection_text, slot_names
-from llava_viewer.view_model import Frame, Patch, Segment, Slot, ViewPanel
+from llava_viewer.look import wording
+from llava_viewer.look.atlas import build_atlas
+from llava_viewer.look.heatmap import coding_error, data_uri, grey_png, to_grey
+from llava_viewer.look.selection import reduction_text, selection_text, slot_names
+from llava_viewer.look.view_model import Frame, Patch, Segment, Slot, ViewPanel
 from llava_wire.choose import mean_image_share, ordinary_rows
 from llava_wire.codes.quantize import ENCODINGS
 from llava_wire.record import Record

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from llava_viewer import wording
-from llava_viewer.selection import reduction_text, selection_text
-from llava_viewer.view_model import Fact, FactGroup, Stage
+from llava_viewer.look import wording
+from llava_viewer.look.selection import reduction_text, selection_text
+from llava_viewer.look.view_model import Fact, FactGroup, Stage
 from llava_wire.geometry import Step
 from llava_wire.record import Record
 

@@ -1,14 +1,14 @@
 """What a comparison shows, as frozen dataclasses with the numbers already formatted.
 
-Flow: `Pick`s -> `llava_viewer.compare` -> `Comparison` -> compare.html.j2. A run has choices (the whole answer, then
-its tokens), one map each; a difference belongs to a run and the first one.
+Flow: `Pick`s -> `llava_viewer.pages.compare` -> `Comparison` -> compare.html.j2. A run has choices (the whole
+answer, then its tokens), one map each; a difference belongs to a run and the first one.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from llava_viewer.view_model import Stage
+from llava_viewer.look.view_model import Stage
 
 WHOLE_KEY = "all"
 

@@ -18,7 +18,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from llava_viewer.client.errors import reply_too_large, timed_out
-from llava_viewer.client.transport import CONNECT_TIMEOUT_S
+from llava_viewer.client.protocol import CONNECT_TIMEOUT_S
 
 _HEAD_BYTES = 64 << 10
 _WRITE_BYTES = 1 << 20

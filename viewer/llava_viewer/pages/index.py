@@ -21,15 +21,15 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image as PillowImage
 
-from llava_viewer import colormap, wording
 from llava_viewer.files import written
-from llava_viewer.heatmap import data_uri, overlay
-from llava_viewer.index_cache import THUMB_KIND, Entry, read_cache, write_cache
-from llava_viewer.photo import ground
-from llava_viewer.render import page
-from llava_viewer.rows import answer_rows, first_row
-from llava_viewer.styles import static_text
-from llava_viewer.text import visible
+from llava_viewer.look import colormap, wording
+from llava_viewer.look.heatmap import data_uri, overlay
+from llava_viewer.look.photo import ground
+from llava_viewer.look.rows import answer_rows, first_row
+from llava_viewer.look.text import visible
+from llava_viewer.pages.index_cache import THUMB_KIND, Entry, read_cache, write_cache
+from llava_viewer.pages.report import page
+from llava_viewer.pages.styles import static_text
 from llava_wire.choose import mean_image_share
 from llava_wire.codes.quantize import dequantise
 from llava_wire.container import decode, read_file

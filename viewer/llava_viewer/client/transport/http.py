@@ -19,9 +19,9 @@ from urllib.parse import quote, unquote, urlsplit
 from llava_viewer.client.address import LOOPBACK, checked_host, shown
 from llava_viewer.client.auth import Token, bearer
 from llava_viewer.client.errors import ServerUnreachable, broken_off, from_http, missing_package, timed_out
-from llava_viewer.client.exchange import Backend, Exchange
-from llava_viewer.client.form import form, unpacked
-from llava_viewer.client.transport import DEFAULT_REPLY_BYTES
+from llava_viewer.client.protocol import DEFAULT_REPLY_BYTES
+from llava_viewer.client.transport.exchange import Backend, Exchange
+from llava_viewer.client.transport.form import form, unpacked
 from llava_wire.errors import RequestError
 
 JSON = "application/json"

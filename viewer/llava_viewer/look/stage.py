@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from llava_viewer import wording
-from llava_viewer.heatmap import Rect, grid_rect
-from llava_viewer.view_model import Area, Stage
+from llava_viewer.look import wording
+from llava_viewer.look.heatmap import Rect, grid_rect
+from llava_viewer.look.view_model import Area, Stage
 from llava_wire.geometry import Geometry
 
 _SCREEN_PX = 800

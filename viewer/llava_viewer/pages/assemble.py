@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from llava_viewer import text, wording
-from llava_viewer.frames import Grid, build_panel
-from llava_viewer.photo import Photo, prepare
-from llava_viewer.picture import PictureError
-from llava_viewer.provenance import fact_groups
-from llava_viewer.rows import answer_rows, first_row, question_rows, row_keys
-from llava_viewer.stage import build_stage
-from llava_viewer.view_model import Fact, Report
+from llava_viewer.look import text, wording
+from llava_viewer.look.frames import Grid, build_panel
+from llava_viewer.look.photo import Photo, prepare
+from llava_viewer.look.picture import PictureError
+from llava_viewer.look.provenance import fact_groups
+from llava_viewer.look.rows import answer_rows, first_row, question_rows, row_keys
+from llava_viewer.look.stage import build_stage
+from llava_viewer.look.view_model import Fact, Report
 from llava_wire.choose import mean_image_share
 from llava_wire.record import Record
 

@@ -1,7 +1,7 @@
 """What a report shows, as frozen dataclasses with the numbers already formatted; templates hold no arithmetic.
 
-Flow: `Record` -> `llava_viewer.assemble` -> `Report` -> templates. A report has rows (tokens that can be chosen) and
-views; a view has one or more slots (one map per row each); a frame is one map of one row in one slot.
+Flow: `Record` -> `llava_viewer.pages.assemble` -> `Report` -> templates. A report has rows (tokens that can be
+chosen) and views; a view has one or more slots (one map per row each); a frame is one map of one row in one slot.
 """
 
 from __future__ import annotations

@@ -24,8 +24,8 @@ _BEAT_S = 0.5
 def main() -> int:
     """Runs TorchServe's launcher; the exit code is Java's, 128 + N when signal N ended it, 1 when it never began."""
     # Last, so that no name in there stands in for an installed package.
-    sys.path.append(str(Path(__file__).resolve().parents[1]))
-    from servekit.trimming import trim
+    sys.path.append(str(Path(__file__).resolve().parents[2]))
+    from servekit.java.trimming import trim
 
     def keep_short() -> None:
         while True:

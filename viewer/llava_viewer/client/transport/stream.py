@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from llava_viewer.client.errors import broken_off
-from llava_viewer.client.transport import DEFAULT_REPLY_BYTES
+from llava_viewer.client.protocol import DEFAULT_REPLY_BYTES
 from llava_wire.codes.quantize import DTYPES, READABLE, dequantise
 from llava_wire.container import decode
 from llava_wire.errors import RecordError, RequestError

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from llava_viewer.heatmap import to_grey
-from llava_viewer.view_model import Atlas, Block
+from llava_viewer.look.heatmap import to_grey
+from llava_viewer.look.view_model import Atlas, Block
 
 
 def build_atlas(

@@ -12,9 +12,9 @@ import re
 from collections.abc import Iterable
 from importlib.resources import files
 
-from llava_viewer.colormap import PALETTES
-from llava_viewer.compare_model import Comparison
-from llava_viewer.view_model import LEVELS, Report
+from llava_viewer.look.colormap import PALETTES
+from llava_viewer.look.view_model import LEVELS, Report
+from llava_viewer.pages.compare_model import Comparison
 
 SCRIPTS = (
     "wording", "data", "png", "palette", "facts", "choice", "stage", "readout", "gallery", "layers", "compare",

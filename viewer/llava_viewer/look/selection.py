@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 
-from llava_viewer.wording import ranges
+from llava_viewer.look.wording import ranges
 from llava_wire.schema import Model, ViewFacts
 
 _MOST_PAIRS = 6

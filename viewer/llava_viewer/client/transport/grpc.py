@@ -14,8 +14,8 @@ from typing import Any
 from llava_viewer.client.address import LOOPBACK, shown
 from llava_viewer.client.auth import Token, bearer
 from llava_viewer.client.errors import from_grpc, missing_package, reply_too_large
-from llava_viewer.client.messages import PREDICTIONS, messages
-from llava_viewer.client.transport import DEFAULT_REPLY_BYTES
+from llava_viewer.client.protocol import DEFAULT_REPLY_BYTES
+from llava_viewer.client.transport.messages import PREDICTIONS, messages
 from llava_wire.errors import RecordError, RequestError
 
 _MESSAGE_BYTES = 64

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image as PillowImage
 
-from llava_viewer.heatmap import data_uri
-from llava_viewer.picture import PictureError, open_picture
+from llava_viewer.look.heatmap import data_uri
+from llava_viewer.look.picture import PictureError, open_picture
 from llava_wire.record import Record
 
 MAX_SIDE_PX = 1600

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from llava_viewer import wording
-from llava_viewer.pieces import prompt_texts
-from llava_viewer.text import token_label
-from llava_viewer.view_model import LEVELS, Candidate, Row
+from llava_viewer.look import wording
+from llava_viewer.look.pieces import prompt_texts
+from llava_viewer.look.text import token_label
+from llava_viewer.look.view_model import LEVELS, Candidate, Row
 from llava_wire.choose import ordinary_rows
 from llava_wire.record import Record
 from llava_wire.schema import Token

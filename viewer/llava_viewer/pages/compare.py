@@ -13,17 +13,17 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from llava_viewer import colormap, wording
-from llava_viewer.compare_model import WHOLE_KEY, Choice, Comparison, Contrast, Difference, Run
 from llava_viewer.export.shown import Shown, show
-from llava_viewer.frames import LOW_IMAGE_SHARE
-from llava_viewer.heatmap import coding_error, data_uri, grey_png, to_grey
-from llava_viewer.photo import prepare
-from llava_viewer.picture import PictureError
-from llava_viewer.render import MAX_BYTES, ReportTooLargeError, page
-from llava_viewer.stage import build_stage
-from llava_viewer.styles import plain_compare_css, script_text, static_text
-from llava_viewer.text import direction
+from llava_viewer.look import colormap, wording
+from llava_viewer.look.frames import LOW_IMAGE_SHARE
+from llava_viewer.look.heatmap import coding_error, data_uri, grey_png, to_grey
+from llava_viewer.look.photo import prepare
+from llava_viewer.look.picture import PictureError
+from llava_viewer.look.stage import build_stage
+from llava_viewer.look.text import direction
+from llava_viewer.pages.compare_model import WHOLE_KEY, Choice, Comparison, Contrast, Difference, Run
+from llava_viewer.pages.report import MAX_BYTES, ReportTooLargeError, page
+from llava_viewer.pages.styles import plain_compare_css, script_text, static_text
 from llava_wire.record import Record
 
 LETTERS = "abcd"

@@ -1,0 +1,1 @@
+"""TorchServe's Java: found, its files, its process, its memory given back."""

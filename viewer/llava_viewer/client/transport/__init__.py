@@ -1,0 +1,1 @@
+"""One exchange with a server over HTTP or gRPC, bounded in time and bytes."""

@@ -1,0 +1,1 @@
+"""What all pages and figures share, one rule each: words, colours, maps on a picture, rows, views."""

@@ -1,0 +1,1 @@
+"""Static HTML: the report of a record, the comparison of several, the index of a folder."""
