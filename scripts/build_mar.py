@@ -29,7 +29,7 @@ from servekit.models import EMBEDDED, as_trouble, locate_model, read_model_yaml
 from servekit.paths import HANDLER_ROOT, MODEL_STORE, Trouble, archive, shown, writing
 
 from llava_server.load.checkpoint import check_checkpoint, check_files
-from llava_wire.replacing import replacing
+from llava_wire.system.replacing import replacing
 
 PACKAGES = ("llava_wire", "llava_server")
 ENTRY = "llava_handler.py"

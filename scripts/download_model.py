@@ -20,7 +20,7 @@ from servekit.paths import Trouble, shown
 
 from llava_server.ask.settings import ModelSettings
 from llava_server.load.checkpoint import check_checkpoint, check_configuration
-from llava_wire.replacing import replacing
+from llava_wire.system.replacing import replacing
 
 PATTERNS = ("*.json", "*.safetensors", "*.model", "*.jinja", "*.txt", "LICENSE*", "README.md")
 """What a checkpoint of the published layout needs; other formats of the same weights stay where they are."""

@@ -17,12 +17,12 @@ from typing import Any
 
 import numpy as np
 
+from llava_wire import limits
 from llava_wire.codes.quantize import DTYPES, READABLE
 from llava_wire.errors import RecordError, beginning
 from llava_wire.geometry import Geometry
 from llava_wire.record import Record
 from llava_wire.schema import FORMAT, SHARE_NAMES, VERSION, Facts, ViewFacts, from_plain, mismatch
-from llava_wire.untrusted import limits
 from llava_wire.untrusted.bounded_json import check_plain, read_object
 from llava_wire.untrusted.checks import TOLERANCE, check_facts, check_rects, check_view
 from llava_wire.untrusted.question import QuestionLimits, trimmed

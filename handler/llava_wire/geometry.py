@@ -14,8 +14,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from llava_wire.limits import MAX_GRID_SIDE, MAX_SIDE_PX
 from llava_wire.schema import from_plain, mismatch
-from llava_wire.untrusted.limits import MAX_GRID_SIDE, MAX_SIDE_PX
 
 MAX_STEPS = 100
 Rect = tuple[float, float, float, float]

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from llava_wire.errors import RecordError, beginning
-from llava_wire.untrusted.limits import MAX_INTEGER, MAX_TEXT_CHARS
+from llava_wire.limits import MAX_INTEGER, MAX_TEXT_CHARS
 
 FORMAT = "llava-gaze-record"
 VERSION = 1

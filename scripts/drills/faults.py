@@ -29,7 +29,7 @@ from servekit.state import ServerState, read_state
 from drills.console import flooded
 from drills.scene import Row, play
 from llava_viewer.client import Client, RequestError, StreamedToken
-from llava_wire.inner import BUSY
+from llava_wire.system.inner import BUSY
 from soaking.cases import Case, difference
 from soaking.watch import ready_pids
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import psutil
 
-from llava_wire.inner import BUSY, DRAIN_FILE, PAST
-from llava_wire.replacing import replacing
+from llava_wire.system.inner import BUSY, DRAIN_FILE, PAST
+from llava_wire.system.replacing import replacing
 from servekit.paths import Trouble, run_folder
 from servekit.state import ServerState, call, current_token, worker_states
 

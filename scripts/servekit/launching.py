@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from llava_wire.inner import DUTY_VARIABLE
+from llava_wire.system.inner import DUTY_VARIABLE
 from servekit import devices
 from servekit.drain import DUTY_FOLDER
 from servekit.java.files import is_plain, lay_out

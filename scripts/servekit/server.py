@@ -19,7 +19,7 @@ from types import TracebackType
 
 import psutil
 
-from llava_wire.machine import this_machine
+from llava_wire.system.machine import this_machine
 from servekit import causes, preflight
 from servekit.drain import duty_folder
 from servekit.front.settings import FrontSettings

@@ -21,8 +21,8 @@ from typing import Any
 
 import psutil
 
-from llava_wire.machine import Machine, Whereabouts, this_machine, whereabouts
-from llava_wire.replacing import replacing
+from llava_wire.system.machine import Machine, Whereabouts, this_machine, whereabouts
+from llava_wire.system.replacing import replacing
 from servekit.paths import RUN_ROOT, Trouble, run_folder, shown
 
 JAVA_CLASS = "org.pytorch.serve.ModelServer"

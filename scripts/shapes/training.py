@@ -18,7 +18,7 @@ from torch import nn
 from transformers import LlavaForConditionalGeneration, LlavaProcessor, PreTrainedTokenizerFast
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-from llava_wire.replacing import replacing
+from llava_wire.system.replacing import replacing
 from shapes.dataset import Scenes, load_scenes, make_scenes, normaliser, save_scenes
 from shapes.model import build_model, build_processor
 from shapes.stages import AnswerStage, Stage, StageSettings, VisionStage

@@ -23,7 +23,7 @@ from servekit.tls import Tls
 from llava_server.front.item import Item
 from llava_viewer.client import Client, RequestError, StreamedToken
 from llava_wire import Record
-from llava_wire.inner import KEY_HEADER
+from llava_wire.system.inner import KEY_HEADER
 from support.asking import MODEL, Asker
 
 PROMPT = "What color is the square?"

@@ -21,7 +21,7 @@ from servekit.java import find as java
 from servekit.paths import ROOT, Trouble
 
 from llava_viewer.client import local
-from llava_wire.machine import this_machine
+from llava_wire.system.machine import this_machine
 
 
 def _fake_java(folder: Path, version: str) -> Path:

@@ -15,9 +15,9 @@ from pathlib import Path
 
 from PIL.PngImagePlugin import PngInfo
 
-from llava_wire.replacing import replacing
+from llava_wire.limits import MAX_DIRECTORY_BYTES
 from llava_wire.schema import FORMAT
-from llava_wire.untrusted.limits import MAX_DIRECTORY_BYTES
+from llava_wire.system.replacing import replacing
 from llava_wire.untrusted.zipped import ZIP_ERRORS, directory_bytes
 
 RECORD, NUMBERS, REPLY, CACHE = "a record", "exported numbers", "a server's reply", "an index's cache"

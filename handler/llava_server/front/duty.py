@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from llava_wire.errors import RequestError
-from llava_wire.inner import BUSY, DRAIN_FILE, DUTY_VARIABLE, PAST
+from llava_wire.system.inner import BUSY, DRAIN_FILE, DUTY_VARIABLE, PAST
 
 
 class Duty:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from llava_wire.inner import BEAT, DUTY_VARIABLE
+from llava_wire.system.inner import BEAT, DUTY_VARIABLE
 
 PERIOD_S = 1.0
 """Seconds between two beats."""

@@ -18,8 +18,8 @@ from llava_server.ask.checking import invalid
 from llava_server.ask.options import KNOWN
 from llava_server.ask.request import GenerateRequest
 from llava_wire.errors import RequestError, nearest
-from llava_wire.inner import FORM_HEADER, FORM_TYPE, PROBE_HEADER
-from llava_wire.multipart import MAX_PARTS, FormError, is_multipart, parts
+from llava_wire.system.inner import FORM_HEADER, FORM_TYPE, PROBE_HEADER
+from llava_wire.system.multipart import MAX_PARTS, FormError, is_multipart, parts
 from llava_wire.untrusted.question import json_values
 
 PROBE = "ready"

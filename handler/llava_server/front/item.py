@@ -15,8 +15,8 @@ from llava_server.front.incoming import Probe, is_http, is_probe, read_request
 from llava_server.front.journal import refusal
 from llava_server.front.metrics import Figure, of_request
 from llava_wire.errors import RequestError
-from llava_wire.inner import KEY_HEADER
 from llava_wire.record import Record
+from llava_wire.system.inner import KEY_HEADER
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import math
 from typing import Any
 
 from llava_wire.errors import RecordError, beginning
-from llava_wire.untrusted.limits import MAX_DEPTH, MAX_JSON_VALUES, MAX_NUMBER_CHARS, MAX_PIECE_CHARS, MAX_PLAIN_VALUES
+from llava_wire.limits import MAX_DEPTH, MAX_JSON_VALUES, MAX_NUMBER_CHARS, MAX_PIECE_CHARS, MAX_PLAIN_VALUES
 from llava_wire.untrusted.question import json_values
 
 

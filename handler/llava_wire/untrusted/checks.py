@@ -11,9 +11,9 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from llava_wire import limits
 from llava_wire.geometry import Geometry
 from llava_wire.schema import Facts, Prompt, Query, Token, ViewFacts, mismatch
-from llava_wire.untrusted import limits
 from llava_wire.untrusted.bounded_json import check_plain
 
 TOLERANCE = 1e-3

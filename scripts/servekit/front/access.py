@@ -12,7 +12,7 @@ import os
 import sys
 from pathlib import Path
 
-from llava_wire.inner import DRAIN_FILE
+from llava_wire.system.inner import DRAIN_FILE
 from servekit.front.settings import FrontSettings
 from servekit.named_keys import NamedKeys
 

@@ -19,7 +19,7 @@ import grpc
 
 from llava_viewer.client.transport.messages import messages
 from llava_wire.errors import RequestError
-from llava_wire.inner import KEY_HEADER, PROBE_HEADER
+from llava_wire.system.inner import KEY_HEADER, PROBE_HEADER
 from servekit.front import refusals
 from servekit.front.access import Access
 from servekit.front.health import Health

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from llava_wire.inner import PROBE_HEADER
+from llava_wire.system.inner import PROBE_HEADER
 from servekit.front import upstream
 from servekit.front.access import Access
 from servekit.front.heartbeats import FRESH_S, read_beats

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-from llava_wire.inner import BEAT
+from llava_wire.system.inner import BEAT
 
 FRESH_S = 10.0
 """A worker whose heartbeat is older than this may be stopped."""

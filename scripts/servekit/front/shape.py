@@ -7,7 +7,7 @@ takes them apart (`llava_server.front.incoming`); here they are counted, so that
 
 from __future__ import annotations
 
-from llava_wire.multipart import MAX_PARTS, FormError, TooManyParts, is_multipart, parts
+from llava_wire.system.multipart import MAX_PARTS, FormError, TooManyParts, is_multipart, parts
 from servekit.front import refusals
 
 FIELDS = 64

@@ -13,8 +13,8 @@ import ssl
 import h11
 
 from llava_wire.errors import RequestError
-from llava_wire.inner import FORM_HEADER, FORM_TYPE, KEY_HEADER, PROBE_HEADER
-from llava_wire.multipart import is_multipart
+from llava_wire.system.inner import FORM_HEADER, FORM_TYPE, KEY_HEADER, PROBE_HEADER
+from llava_wire.system.multipart import is_multipart
 from servekit.front import refusals, upstream
 from servekit.front.access import Access
 from servekit.front.closing import close, linger

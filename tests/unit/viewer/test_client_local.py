@@ -17,7 +17,7 @@ from llava_viewer.cli import main
 from llava_viewer.client import Client, RequestError, local
 from llava_viewer.client.address import place, split_url
 from llava_wire import encode
-from llava_wire.machine import Machine, this_machine, whereabouts
+from llava_wire.system.machine import Machine, this_machine, whereabouts
 from support.replies import GrpcServer, HttpServer, Reply
 from support.synthetic import make_picture, make_record
 

@@ -20,7 +20,7 @@ from llava_viewer.look.photo import ground
 from llava_viewer.look.picture import PictureError, open_picture
 from llava_viewer.pages.report import ReportTooLargeError, render_report
 from llava_wire import decode, encode
-from llava_wire.replacing import replacing
+from llava_wire.system.replacing import replacing
 from support.synthetic import make_record
 
 SOUND = Path(__file__).parents[2] / "data" / "records" / "v1" / "sqrt-u8-four-reductions.npz"

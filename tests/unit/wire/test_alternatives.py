@@ -75,7 +75,7 @@ def test_alternatives_inflate_to_no_more_than_the_rest_leaves(monkeypatch: pytes
     data = encode(TOGETHER)
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         outer = sum(info.file_size for info in archive.infolist())
-    monkeypatch.setattr("llava_wire.untrusted.limits.MAX_INFLATED_BYTES", outer + 1000)
+    monkeypatch.setattr("llava_wire.limits.MAX_INFLATED_BYTES", outer + 1000)
     with pytest.raises(RecordError) as caught:
         decode(data)
     assert caught.value.reason == "too_large"

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from llava_wire import RecordError, container, decode, encode
-from llava_wire.untrusted import limits
+from llava_wire import RecordError, container, decode, encode, limits
 from support.archives import members_of, npy, packed, reason_of, small, with_json
 
 

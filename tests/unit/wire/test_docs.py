@@ -10,12 +10,11 @@ import numpy as np
 import pytest
 
 from llava_server.ask.options import KNOWN
-from llava_wire import decode, writing
+from llava_wire import decode, limits, writing
 from llava_wire.codes.quantize import ENCODINGS
 from llava_wire.errors import STATUSES
 from llava_wire.geometry import MAX_STEPS
 from llava_wire.schema import Facts, Image, Model, Prompt, Query, Token, ViewFacts
-from llava_wire.untrusted import limits
 
 yaml = pytest.importorskip("yaml", reason="PyYAML is not installed")
 

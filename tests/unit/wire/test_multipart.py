@@ -11,8 +11,8 @@ from llava_server.ask.request import GenerateRequest
 from llava_server.front.incoming import read_request
 from llava_viewer.client.transport.form import form
 from llava_wire.errors import RequestError
-from llava_wire.inner import FORM_HEADER, FORM_TYPE
-from llava_wire.multipart import MAX_PARTS, FormError, TooManyParts, parts
+from llava_wire.system.inner import FORM_HEADER, FORM_TYPE
+from llava_wire.system.multipart import MAX_PARTS, FormError, TooManyParts, parts
 from support.pictures import scene_bytes
 
 NAMES = st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs")), min_size=1, max_size=12)

@@ -13,7 +13,7 @@ from pathlib import Path
 from llava_viewer.client.address import DEFAULT_MODEL, place
 from llava_viewer.client.state_files import read_json
 from llava_wire.errors import RequestError
-from llava_wire.machine import Machine, whereabouts
+from llava_wire.system.machine import Machine, whereabouts
 
 VARIABLE = "LLAVA_GAZE_SERVER"
 """Environment variable with a server's name, or with the path of its run folder where that is in another checkout."""

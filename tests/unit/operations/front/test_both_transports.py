@@ -13,7 +13,7 @@ from servekit.front.settings import FrontSettings
 from llava_viewer.client import Client, RequestError
 from llava_viewer.client.transport.messages import PREDICTIONS, messages
 from llava_wire import encode
-from llava_wire.inner import KEY_HEADER, PROBE_HEADER
+from llava_wire.system.inner import KEY_HEADER, PROBE_HEADER
 from support.fronts import ALICE, running, settings_for
 from support.replies import GrpcServer, HttpServer, Reply
 from support.synthetic import make_record

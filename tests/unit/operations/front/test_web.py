@@ -13,7 +13,7 @@ from servekit.front import room as room_module
 from servekit.front import web as web_module
 from servekit.front.limits import Limits
 
-from llava_wire.inner import KEY_HEADER
+from llava_wire.system.inner import KEY_HEADER
 from support.fronts import ALICE, HEAD, in_process, told
 
 BROKEN = [

@@ -1,0 +1,1 @@
+"""What server and client share besides records: names, forms, files, the machine."""
