@@ -31,7 +31,7 @@ from servekit.paths import HANDLER_ROOT, MODEL_STORE, Trouble, archive, shown, w
 from llava_server.load.checkpoint import check_checkpoint, check_files
 from llava_wire.system.replacing import replacing
 
-PACKAGES = ("llava_wire", "llava_server")
+PACKAGES = ("llava_wire", "llava_doors", "llava_server")
 ENTRY = "llava_handler.py"
 STAMP = "build.json"
 _DESCRIBING = (".json", ".jinja", ".model", ".txt")

@@ -1,0 +1,1 @@
+"""What others may add, one file each: methods of looking, families of models. Importing it needs no torch."""

@@ -1,0 +1,1 @@
+"""Families of models; each module has a `DECLARATION` and the class that it names."""

@@ -1,0 +1,1 @@
+"""Methods of looking; each module has a `DECLARATION` and the class that it names."""
