@@ -24,7 +24,15 @@ def test_root_holds_one_entry_and_uniquely_named_packages(built_archive: Path) -
         names = archive.namelist()
         settings = yaml.safe_load(archive.read("model-config.yaml"))
     roots = {name.split("/")[0] for name in names}
-    expected = {"MAR-INF", "build.json", "llava_handler.py", "llava_server", "llava_wire", "model-config.yaml"}
+    expected = {
+        "MAR-INF",
+        "build.json",
+        "llava_doors",
+        "llava_handler.py",
+        "llava_server",
+        "llava_wire",
+        "model-config.yaml",
+    }
     assert roots == expected | {"weights"}
     assert not {root.removesuffix(".py") for root in roots} & SHADOWED
     assert not [name for name in names if "__pycache__" in name or name.endswith((".pyc", ".md", ".log"))]
