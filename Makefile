@@ -87,7 +87,7 @@ report: $(READY) ## Render the run file RUN=run.npz as HTML
 	$(BIN)/llava-viewer render '$(RUN)' $(ARGS)
 
 demo-model: $(READY) ## Train the small model again into out/llava-shapes (one to two hours on a CPU core)
-	$(PY) scripts/train_demo_model.py --out out/llava-shapes $(ARGS)
+	$(PY) -m shapes.train --out out/llava-shapes $(ARGS)
 
 ##@ Check
 test: $(READY) ## Run the tests that this machine can run, but for the long ones (ARGS=-n0: in one process)
@@ -103,19 +103,19 @@ test-gpu: $(READY) ## Run the tests that need a GPU
 
 gpu: $(READY) ## Measure on a GPU for minutes: the schedule's run RUN=1, 2, 3 or extra
 	@test -n '$(RUN)' || { echo 'error: RUN: got nothing, allowed 1, 2, 3 or extra; run: make gpu RUN=1' >&2; exit 2; }
-	$(PY) scripts/gpu_schedule.py '$(RUN)' $(ARGS)
+	$(PY) -m bench.gpu.schedule '$(RUN)' $(ARGS)
 
 bench: $(READY) ## Measure speed and sizes into docs/benchmarks (QUICK=1: fewer runs, into out/benchmarks)
-	$(PY) scripts/bench_all.py $(if $(QUICK),--quick) $(ARGS)
+	$(PY) -m bench.all $(if $(QUICK),--quick) $(ARGS)
 
 soak: $(READY) ## Keep a server under mixed fire for MINUTES and judge every answer
-	$(PY) scripts/soak.py --minutes $(MINUTES) --out $(if $(filter 60,$(MINUTES)),docs/benchmarks,out/benchmarks)/soak.json $(ARGS)
+	$(PY) -m stress.soak --minutes $(MINUTES) --out $(if $(filter 60,$(MINUTES)),docs/benchmarks,out/benchmarks)/soak.json $(ARGS)
 
 fuzz: $(READY) ## Fire REQUESTS hostile requests at a server and judge every reply
-	$(PY) scripts/fuzz.py --requests $(REQUESTS) --out $(if $(filter 20000,$(REQUESTS)),docs/benchmarks,out/benchmarks)/fuzz.json $(ARGS)
+	$(PY) -m stress.fuzz --requests $(REQUESTS) --out $(if $(filter 20000,$(REQUESTS)),docs/benchmarks,out/benchmarks)/fuzz.json $(ARGS)
 
 drill: $(READY) ## Break a server in every known way, press it with every load, and judge what clients see
-	$(PY) scripts/fault_drill.py $(if $(ARGS),$(ARGS),--write)
+	$(PY) -m stress.drill $(if $(ARGS),$(ARGS),--write)
 
 lint: $(READY) ## Check style, imports and types
 	$(BIN)/ruff check $(CODE)
@@ -128,16 +128,16 @@ typecheck: $(READY) ## Check types only
 
 ##@ Keep
 golden: $(READY) ## Write the golden files of the tests anew
-	$(PY) scripts/make_golden.py $(ARGS)
+	$(PY) -m upkeep.make_golden $(ARGS)
 
 pictures: $(READY) ## Take the pictures of docs/images anew (needs Chromium)
-	$(PY) scripts/make_pictures.py $(ARGS)
+	$(PY) -m upkeep.make_pictures $(ARGS)
 
 dependencies: $(READY) ## List every pinned package with its licence anew
-	$(PY) scripts/list_dependencies.py $(ARGS)
+	$(PY) -m upkeep.list_dependencies $(ARGS)
 
 protos: $(READY) ## Take the gRPC description anew from TorchServe's jar
-	$(PY) scripts/build_protos.py $(ARGS)
+	$(PY) -m upkeep.build_protos $(ARGS)
 
 clean: ## Stop servers; remove archives, outputs and caches (.venv and weights stay)
 	@for state in .run/*/server.json; do \

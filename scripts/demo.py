@@ -6,11 +6,7 @@ demo-out -> index.html -> stop -> the index as a file:// link on stdout.
 
 from __future__ import annotations
 
-import io
-import random
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from build_mar import build
@@ -22,45 +18,7 @@ from llava_viewer.client import Client
 from llava_viewer.pages.index import write_index
 from llava_viewer.pages.report import render_report
 from llava_wire import Record, encode
-from shapes.questions import Question, ask
-from shapes.scenes import Orientation, Scene, make_scene
-
-MODEL = "llava-shapes"
-SEED = "demo"
-"""A word: training and evaluation draw from numbers, so that no scene here was seen in training."""
-SIDE_PX = 384
-_ORIENTATIONS: tuple[Orientation, ...] = ("landscape", "portrait", "square")
-_KINDS = ("describe", "colour-of", "exists-yes", "exists-no", "describe", "colour-of", "shape-of", "where", "describe")
-
-
-@dataclass(frozen=True)
-class Task:
-    """One question about one picture, and the way it is sent."""
-
-    name: str
-    transport: str
-    scene: Scene
-    question: Question
-
-
-def tasks() -> Iterator[Task]:
-    """Nine scenes, three of each orientation, with alternating ways to the server."""
-    rng = random.Random(SEED)
-    for number, kind in enumerate(_KINDS):
-        orientation = _ORIENTATIONS[number % len(_ORIENTATIONS)]
-        question = None
-        while question is None:
-            scene = make_scene(rng, orientation, SIDE_PX)
-            question = ask(rng, scene.layout, kind)
-        transport = "grpc" if number % 2 else "http"
-        yield Task(f"{number + 1:02}-{kind}-{orientation}", transport, scene, question)
-
-
-def picture(scene: Scene) -> bytes:
-    """The scene as the bytes of a PNG file."""
-    buffer = io.BytesIO()
-    scene.image.save(buffer, "PNG")
-    return buffer.getvalue()
+from shapes.demo_tasks import KINDS, MODEL, picture, tasks
 
 
 def ask_all(folder: Path) -> int:
@@ -105,7 +63,7 @@ def main() -> int:
     say(f"{shown(archive)}: {'built' if built else 'unchanged'}")
     right = ask_all(folder)
     index = write_index(folder)
-    say(f"{right} of {len(_KINDS)} right; {time.monotonic() - begin:.0f} s; open:")
+    say(f"{right} of {len(KINDS)} right; {time.monotonic() - begin:.0f} s; open:")
     if not index.is_file():
         raise Trouble(f"index: got none at {shown(index)}, allowed a written page; run it again")
     print(index.resolve().as_uri())

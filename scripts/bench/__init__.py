@@ -1,1 +1,4 @@
-"""What the bench_*.py scripts share: intervals, results files, random text models, ways of capturing, the table."""
+"""Benchmarks, one module each, run as `python -m bench.serving`; `all` runs them, `table` renders docs/benchmarks.
+
+Flow: a driver -> `parts` (what they share) -> docs/benchmarks/*.json -> `table`. `gpu` is for minutes of a GPU.
+"""

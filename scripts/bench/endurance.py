@@ -1,138 +1,107 @@
-"""Many requests in a row through one engine, with other options every time, watching memory and compilation.
+"""Sends 1,000 requests in a row through one engine, and reports how memory and the number of compilations develop.
 
-Flow: seeded random requests -> `Engine.run` in groups -> resident memory and compiled graphs after each group.
+Flow: engine (compiled where a C++ compiler is) -> 1,000 requests with changing options -> resident memory after each
+group -> slope in KB per request after the warm-up, graphs compiled after it -> docs/benchmarks/endurance.json.
+Example: python -m bench.endurance --requests 1000
 """
 
 from __future__ import annotations
 
-import gc
-import io
-import random
-from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import argparse
+import shutil
+import sys
+from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
+import yaml
+from servekit.paths import MODEL_STORE
 
-from llava_server.ask.request import GenerateRequest
+from bench.parts.endurance import Watch, endure
+from bench.parts.intervals import slope
+from bench.parts.results import FOLDER, Figure, Result, machine, write
 from llava_server.engine import Engine
-from llava_wire import Record, encode
-from shapes.scenes import make_scene
-
-QUESTIONS = (
-    "Describe the image.",
-    "What colour is the square?",
-    "Is there a red circle in the image?",
-    "How many shapes are there?",
-    "Which shape is on the left, and what is to the right of it?",
-)
-_REDUCTIONS = ("none", "heads", "layers_heads", "all")
-_SIDES_PX = (96, 192, 320, 480)
 
 
-@dataclass
-class Watch:
-    """What was seen.
+def figures(seen: Watch, warm_up: int) -> list[Figure]:
+    """The rows of the table.
 
     Args:
-        requests, resident_bytes, graphs: one entry per group: requests so far, resident memory, graphs compiled so far.
-        graphs_before: graphs compiled before the first request.
-        refused: answers shorter than the steps that were asked for.
-        options: how often each option was used.
+        seen: what was watched.
+        warm_up: requests that do not count: allocators and caches fill up.
     """
+    after = [i for i, done in enumerate(seen.requests) if done >= warm_up]
+    requests = [seen.requests[i] for i in after]
+    kilobytes = [seen.resident_bytes[i] / 1024 for i in after]
+    total = (kilobytes[-1] - kilobytes[0]) / 1024
+    return [
+        Figure("requests, with other options every time", seen.requests[-1], ""),
+        Figure.of(
+            "resident memory after the warm-up",
+            slope(requests, kilobytes),
+            "KB per request",
+            note=f"{total:+.1f} MB from request {requests[0]} to {requests[-1]}",
+        ),
+        Figure("resident memory at the end", kilobytes[-1] / 1024, "MB"),
+        Figure(
+            "graphs compiled after loading",
+            seen.graphs[-1] - seen.graphs_before,
+            "",
+            at_most=0,
+            note=f"{seen.graphs_before} while loading",
+        ),
+    ]
 
-    requests: list[int] = field(default_factory=list)
-    resident_bytes: list[int] = field(default_factory=list)
-    graphs: list[int] = field(default_factory=list)
-    graphs_before: int = 0
-    refused: int = 0
-    options: Counter[str] = field(default_factory=Counter)
 
+def main(arguments: list[str] | None = None) -> int:
+    """Exit 0 when measured; 2 for bad arguments."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "model", nargs="?", default="llava-shapes", help="a model of model_store (default llava-shapes)"
+    )
+    parser.add_argument("--requests", type=int, default=1000)
+    parser.add_argument("--warm-up", type=int, default=300, help="requests before memory counts (default %(default)s)")
+    parser.add_argument("--no-compile", action="store_true", help="decode on the growing cache alone")
+    parser.add_argument("--out", type=Path, help="results file (default: docs/benchmarks/endurance.json)")
+    given = parser.parse_args(arguments)
+    if given.requests < given.warm_up + 100:
+        print(f"error: --requests: got {given.requests}, allowed {given.warm_up + 100} or more", file=sys.stderr)
+        return 2
+    compiled = not given.no_compile and shutil.which("g++") is not None
+    content = yaml.safe_load((MODEL_STORE / f"{given.model}.yaml").read_text(encoding="utf-8"))
+    section: dict[str, Any] = content["handler"]
+    engine = Engine.load(MODEL_STORE / given.model, settings={**section, "compile": compiled}, device="cpu")
+    torch.set_num_threads(1)
 
-def random_options(rng: random.Random, layers: int, heads: int) -> dict[str, Any]:
-    """Options of one request: other views, reductions, precisions, rows, lengths and decoding every time."""
-    options: dict[str, Any] = {
-        "max_new_tokens": rng.choice((4, 8, 16, 24, 48)),
-        "precision": rng.choice(("uint8", "float16", "float32")),
-        "rows": rng.choice(("answer", "answer", "prompt", "both")),
+    def progress(seen: Watch) -> None:
+        print(
+            f"{seen.requests[-1]} requests, {seen.resident_bytes[-1] >> 20} MB, {seen.graphs[-1]} graphs",
+            file=sys.stderr,
+            end="\r",
+        )
+
+    seen = endure(engine, given.requests, progress)
+    print(file=sys.stderr)
+    rows = figures(seen, given.warm_up)
+    for row in rows:
+        interval = "" if row.low is None else f"[{row.low:.3f}, {row.high:.3f}]"
+        print(f"{row.name:<44} {row.value:10.3f} {row.unit:<16} {interval} {row.note}")
+    what = (
+        "Views, reductions, precisions, rows, steps, sampling, beams, several sequences, lengths, questions, picture "
+        f"sizes and batch sizes change with every request; decoding is {'compiled' if compiled else 'not compiled'}."
+    )
+    settings = {"model": given.model, "requests": given.requests, "warm_up": given.warm_up, "compiled": compiled}
+    raw: dict[str, Any] = {
+        "requests": seen.requests,
+        "resident_bytes": seen.resident_bytes,
+        "graphs": seen.graphs,
+        "options": dict(sorted(seen.options.items())),
+        "shorter_than_its_steps": seen.refused,
     }
-    reductions = ("none", "heads", "layers_heads") if options["rows"] == "prompt" else _REDUCTIONS
-    choice = rng.random()
-    if choice < 0.4:
-        options["views"] = [
-            {
-                "name": f"view {i}",
-                "layers": sorted(rng.sample(range(layers), rng.randint(1, layers))),
-                "heads": sorted(rng.sample(range(heads), rng.randint(1, heads))),
-                "reduction": rng.choice(reductions),
-            }
-            for i in range(rng.randint(1, 3))
-        ]
-    elif choice < 0.6:
-        options["heads"] = [[rng.randrange(layers), head] for head in rng.sample(range(heads), 3)]
-        options["reduction"] = rng.choice(("none", "layers_heads"))
-    elif choice < 0.8:
-        options |= {"layers": "all", "heads": "all", "reduction": rng.choice(reductions)}
-    decoding = rng.random()
-    if decoding < 0.3:
-        options |= {"temperature": rng.choice((0.5, 1.0)), "top_p": 0.9, "seed": rng.randrange(1 << 30)}
-    elif decoding < 0.4:
-        options["num_beams"] = rng.randint(2, 4)
-    elif decoding < 0.5:
-        options |= {"temperature": 0.8, "num_return_sequences": rng.randint(2, 3)}
-    if rng.random() < 0.2 and options["rows"] != "prompt":
-        options["steps"] = sorted(rng.sample(range(4), 2))
-    return options
+    path = given.out or FOLDER / "endurance.json"
+    write(path, Result(f"{given.requests:,} requests in a row: {given.model}", what, machine(), settings, rows, raw))
+    return 0
 
 
-def endure(engine: Engine, count: int, watch: Callable[[Watch], None] | None = None) -> Watch:
-    """Runs `count` requests in groups of 1 to 6; every answer is encoded as it would be for a client.
-
-    Args:
-        engine: the engine.
-        count: requests in all.
-        watch: called after each group.
-
-    Raises:
-        RuntimeError: when a request is refused for another reason than its answer being shorter than its steps.
-    """
-    rng, seen, facts = random.Random(0), Watch(graphs_before=compiled_graphs()), engine.loaded.facts
-    process, done = psutil.Process(), 0
-    while done < count:
-        group = []
-        for _ in range(min(rng.randint(1, 6), count - done)):
-            options = random_options(rng, facts.layers, facts.heads)
-            seen.options.update(f"{key}={value}" for key, value in options.items() if isinstance(value, str))
-            seen.options.update(key for key, value in options.items() if not isinstance(value, str))
-            group.append(GenerateRequest.build(_picture(rng), rng.choice(QUESTIONS), options))
-        for result in engine.run(group):
-            if isinstance(result, Record):
-                encode(result)
-            elif result.field == "options.steps":
-                seen.refused += 1
-            else:
-                raise RuntimeError(f"endurance: {result}")
-        done += len(group)
-        gc.collect()
-        seen.requests.append(done)
-        seen.resident_bytes.append(process.memory_info().rss)
-        seen.graphs.append(compiled_graphs())
-        if watch:
-            watch(seen)
-    return seen
-
-
-def compiled_graphs() -> int:
-    """Graphs that torch.compile has made in this process."""
-    return int(torch._dynamo.utils.counters["stats"]["unique_graphs"])
-
-
-def _picture(rng: random.Random) -> bytes:
-    orientation = rng.choice(("square", "landscape", "portrait"))
-    image = make_scene(rng, orientation).image
-    side = rng.choice(_SIDES_PX)
-    buffer = io.BytesIO()
-    image.resize((side, side * image.height // image.width)).save(buffer, rng.choice(("PNG", "JPEG")))
-    return buffer.getvalue()
+if __name__ == "__main__":
+    sys.exit(main())

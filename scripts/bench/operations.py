@@ -1,49 +1,88 @@
-"""How many kernels a piece of work launches.
+"""Counts the operations that capture adds: per layer of a decode step, and per layer once an answer has finished.
 
-Flow: callable -> the profiler's kernels and copies (GPU), or the ATen operations that are dispatched, without those
-that only describe memory or reserve it (CPU) -> operation -> count.
+Flow: a small random text model (counts do not depend on widths) -> operations of one step and of `finish` in every way
+-> differences to plain sdpa -> a results file.
+Example: python -m bench.operations --device cuda
 """
 
 from __future__ import annotations
 
+import argparse
+import sys
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from pathlib import Path
 
 import torch
-from torch.autograd import DeviceType
-from torch.profiler import ProfilerActivity, profile
-from torch.utils._python_dispatch import TorchDispatchMode
+
+from bench.parts.operations import operations
+from bench.parts.results import FOLDER, Figure, Result, machine, write
+from bench.parts.text_model import PromptCache, text_model
+from bench.parts.ways import BASE, Answer, ways
+from llava_server.attend.capture import register
+
+LAYERS, HEADS, PROMPT = 6, 4, 616
 
 
-class _Counter(TorchDispatchMode):
-    """Counts what reaches the dispatcher; views return an alias of an argument that they do not write to."""
+def count(device: torch.device) -> tuple[dict[str, Counter[str]], dict[str, Counter[str]]]:
+    """Operations of one decode step, and of finishing an answer, per way."""
+    model = text_model(f"256x{HEADS}x{LAYERS}", torch.bfloat16, device)
+    filled = PromptCache(model, PROMPT - 1)
+    steps, finishes = {}, {}
+    for key, way in ways(LAYERS, HEADS).items():
+        if way.question:
+            continue
+        answer = Answer(model, way, PROMPT, filled.start())
+        place = PROMPT - 1
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.seen: Counter[str] = Counter()
+        def step(answer: Answer = answer) -> None:
+            nonlocal place
+            answer.forward(torch.tensor([[3]]).to(device), torch.tensor([[place]]).to(device))
+            if place >= PROMPT:
+                answer.stepped(place)
+            place += 1
 
-    def __torch_dispatch__(
-        self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        aliases = [returned.alias_info for returned in func._schema.returns]
-        describes = bool(aliases) and all(alias is not None and not alias.is_write for alias in aliases)
-        name = func._schema.name.removeprefix("aten::")
-        if not describes and not name.startswith(("empty", "new_empty", "_unsafe_view", "detach")):
-            self.seen[name] += 1
-        return func(*args, **(kwargs or {}))
+        answer.attach()
+        step()  # the prompt's last token
+        steps[key] = operations(step, device)
+        answer.detach()
+        finishes[key] = operations(answer.finish, device)
+    return steps, finishes
 
 
 @torch.no_grad()
-def operations(call: Callable[[], object], device: torch.device) -> Counter[str]:
-    """Counts the third of three calls, after two that warm up; not for use under inference_mode."""
-    for _ in range(2):
-        call()
-    if device.type == "cuda":
-        with profile(activities=[ProfilerActivity.CUDA]) as run:
-            call()
-            torch.cuda.synchronize()
-        return Counter(event.name for event in run.events() if event.device_type == DeviceType.CUDA)
-    with _Counter() as counter:
-        call()
-    return counter.seen
+def main(arguments: list[str] | None = None) -> int:
+    """Exit 0 when counted."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cpu", help="cpu or cuda (default %(default)s)")
+    parser.add_argument("--out", type=Path, help="results file (default: docs/benchmarks/operations.json)")
+    given = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    register()
+    steps, finishes = count(torch.device(given.device))
+    titles = {key: way.title for key, way in ways(LAYERS, HEADS).items()}
+    rows = []
+    for key, counted in steps.items():
+        if key == BASE:
+            rows.append(Figure(f"{titles[key]}: one decode step", counted.total() / LAYERS, "per layer"))
+            continue
+        added = (counted.total() - steps[BASE].total()) / LAYERS
+        rows.append(Figure(f"{titles[key]}: added to a decode step", added, "per layer"))
+        if finishes[key]:
+            once = finishes[key].total() / LAYERS
+            rows.append(Figure(f"{titles[key]}: once per answer", once, "per layer", note="for all its tokens at once"))
+    for row in rows:
+        print(f"{row.name:<76} {row.value:8.2f} {row.unit}")
+    what = (
+        "Operations that do work: kernels and copies on a GPU; on the CPU those that reach PyTorch's dispatcher, "
+        "without views and reservations."
+    )
+    raw = {f"step, {key}": dict(counted) for key, counted in steps.items()}
+    raw |= {f"once per answer, {key}": dict(counted) for key, counted in finishes.items() if counted}
+    name = "operations.json" if given.device == "cpu" else f"{given.device}-operations.json"
+    result = Result("Operations added by capture", what, machine(given.device), {"layers": LAYERS}, rows, raw)
+    write(given.out or FOLDER / name, result)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 HANDLER_ROOT = ROOT / "handler"
+SCRIPTS = ROOT / "scripts"
 MODEL_STORE = ROOT / "model_store"
 RUN_ROOT = ROOT / ".run"
 CONFIG = ROOT / "config.properties"
@@ -25,6 +27,17 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 class Trouble(Exception):
     """Something that the user can mend; the message is one line: what was found, what is needed, what to do."""
+
+
+def with_sources(env: Mapping[str, str], *further: str) -> dict[str, str]:
+    """An environment in which another Python finds this checkout's modules, whether they are installed or not.
+
+    Args:
+        env: the environment to begin with.
+        further: more folders of the checkout, such as "tests".
+    """
+    folders = (SCRIPTS, ROOT / "viewer", HANDLER_ROOT, *(ROOT / name for name in further))
+    return {**env, "PYTHONPATH": os.pathsep.join(map(str, folders))}
 
 
 def model_names() -> list[str]:

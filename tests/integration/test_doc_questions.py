@@ -5,17 +5,17 @@ from __future__ import annotations
 import random
 import re
 
-import demo
 import pytest
 
 from llava_server.ask.request import GenerateRequest
 from llava_server.engine import Engine
 from llava_wire import Record
+from shapes import demo_tasks
 from shapes.questions import ask
 from support.examples import DOCUMENTS, questions_of
 
 TEXTS = {path.name: path.read_text("utf-8") for path in DOCUMENTS}
-TASKS = {task.name: task for task in demo.tasks()}
+TASKS = {task.name: task for task in demo_tasks.tasks()}
 ASKED = sorted({(name, *pair) for name, text in TEXTS.items() for pair in questions_of(text)})
 
 
@@ -31,7 +31,7 @@ def right_answer(picture: str, question: str) -> str:
 
 @pytest.mark.parametrize(("document", "picture", "question"), ASKED)
 def test_the_question_fits_its_picture(engine: Engine, document: str, picture: str, question: str) -> None:
-    request = GenerateRequest.build(demo.picture(TASKS[picture].scene), question, {})
+    request = GenerateRequest.build(demo_tasks.picture(TASKS[picture].scene), question, {})
     [record] = engine.run([request])
     assert isinstance(record, Record)
     assert record.answer == right_answer(picture, question), document

@@ -5,8 +5,8 @@ from __future__ import annotations
 import gc
 import random
 
-from bench.endurance import compiled_graphs, endure, random_options
-from bench.footprint import tensor_bytes
+from bench.parts.endurance import compiled_graphs, endure, random_options
+from bench.parts.footprint import tensor_bytes
 
 
 def test_nothing_stays_behind(static_engine):

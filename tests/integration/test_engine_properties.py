@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fuzzing import pictures
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from llava_server.ask.request import GenerateRequest
 from llava_server.engine import Engine
 from llava_wire import Record, RequestError, decode, encode
+from stress.fuzzing import pictures
 
 LAYERS = st.just("all") | st.lists(st.integers(0, 3), min_size=1, max_size=4, unique=True)
 HEADS = st.just("all") | st.lists(st.integers(0, 7), min_size=1, max_size=4, unique=True)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from llava_handler import LlavaHandler
 from llava_server.engine import Engine
 from llava_wire import Record, decode, encode
-from soaking.cases import difference
+from stress.soaking.cases import difference
 from support.context import Context
 from support.pictures import encoded, scene, scene_bytes
 

@@ -12,10 +12,11 @@ import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import demo
 import pytest
+from servekit.paths import MODEL_STORE
 from servekit.state import current_token
 
+from shapes import demo_tasks
 from support.asking import Asker
 from support.examples import DOCUMENTS, Example, examples_of, shown, shown_python
 
@@ -46,9 +47,9 @@ def folder(asker: Asker, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A reader's folder after `make demo` and `make serve`."""
     root = tmp_path_factory.mktemp("reader")
     (root / "demo-out").mkdir()
-    for task in demo.tasks():
-        (root / "demo-out" / f"{task.name}.png").write_bytes(demo.picture(task.scene))
-    (root / "model_store").symlink_to(demo.ROOT / "model_store")
+    for task in demo_tasks.tasks():
+        (root / "demo-out" / f"{task.name}.png").write_bytes(demo_tasks.picture(task.scene))
+    (root / "model_store").symlink_to(MODEL_STORE)
     (root / ".run" / "default").mkdir(parents=True)
     (root / ".run" / "default" / "key_file.json").symlink_to(asker.state.key_file)
     programs = {

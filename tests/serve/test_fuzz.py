@@ -8,13 +8,13 @@ import socket
 from pathlib import Path
 
 import pytest
-from fuzz import fuzz
-from fuzzing.judge import judge
-from fuzzing.senders import Reply, Sender
-from fuzzing.shots import WAYS, Gun, Shot
 
-from crowding.messages import message
 from llava_wire import encode
+from stress.crowding.messages import message
+from stress.fuzz import fuzz
+from stress.fuzzing.judge import judge
+from stress.fuzzing.senders import Reply, Sender
+from stress.fuzzing.shots import WAYS, Gun, Shot
 from support.asking import MODEL, Asker
 from support.synthetic import make_record
 
@@ -99,7 +99,7 @@ def test_the_judge_knows_a_fault(reply: Reply, says: str) -> None:
 
 
 def test_a_hang_is_noticed(asker: Asker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fuzzing.senders.TIMEOUT_S", 0.0001)
+    monkeypatch.setattr("stress.fuzzing.senders.TIMEOUT_S", 0.0001)
     sender = Sender(asker.state)
     parts = [("image", b"x"), ("prompt", b"x")]
     method = "/org.pytorch.serve.grpc.inference.InferenceAPIsService/Predictions"

@@ -21,7 +21,7 @@ from llava_server.ask.request import GenerateRequest
 from llava_server.engine import Engine
 from llava_viewer.client import Client, RequestError
 from llava_wire import Record
-from soaking.cases import difference
+from stress.soaking.cases import difference
 from support.asking import MODEL, Asker, a_quarter_ms
 from support.pictures import scene_bytes
 

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fuzzing.judge import FRONT_END
 from hypothesis import HealthCheck, Phase, given, settings
 
 from llava_server.ask.options import KNOWN
 from llava_wire import encode
+from stress.fuzzing.judge import FRONT_END
 from support.asking import MODEL, Asker
 
 schemathesis = pytest.importorskip("schemathesis", reason="schemathesis is not installed")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import re
 import shutil
 import subprocess
@@ -13,14 +14,19 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 DESIGN = (ROOT / "docs" / "design.md").read_text("utf-8")
-HOUSES = {"llava_wire": "handler", "llava_doors": "handler", "llava_server": "handler", "llava_viewer": "viewer"}
+HOUSES = {
+    **dict.fromkeys(("llava_wire", "llava_doors", "llava_server"), "handler"),
+    "llava_viewer": "viewer",
+    **dict.fromkeys(("servekit", "shapes", "bench", "stress", "upkeep"), "scripts"),
+}
+VERBS = sorted((ROOT / "scripts").glob("*.py"))
 MOST_MODULES = 14
 MOST_LINES = 320
 
 
 def modules() -> dict[str, Path]:
-    """Every module of the houses by its dotted name; packages by theirs."""
-    found = {}
+    """Every module of the houses by its dotted name; packages by theirs; the verbs of scripts."""
+    found = {path.stem: path for path in VERBS}
     for house, root in HOUSES.items():
         for path in sorted((ROOT / root / house).rglob("*.py")):
             parts = path.relative_to(ROOT / root).with_suffix("").parts
@@ -56,7 +62,19 @@ def test_no_circle_of_imports() -> None:
     assert circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}, "e": set()})
 
 
+def test_every_folder_of_scripts_is_a_house() -> None:
+    there = {path.name for path in (ROOT / "scripts").iterdir() if path.is_dir() and path.name != "__pycache__"}
+    assert there == {house for house, root in HOUSES.items() if root == "scripts"}
+    named = {*HOUSES, *(path.stem for path in VERBS)}
+    assert not named & set(sys.stdlib_module_names)
+    for name in named:
+        found = importlib.util.find_spec(name)
+        assert found is not None, name
+        assert Path(found.origin or "").is_relative_to(ROOT), f"{name}: {found.origin} stands before it"
+
+
 def test_folders_and_files_of_a_size_to_read() -> None:
+    assert len(VERBS) <= MOST_MODULES
     for house, root in HOUSES.items():
         for folder in {path.parent for path in (ROOT / root / house).rglob("*.py")}:
             names = [path.name for path in folder.glob("*.py") if not path.name.startswith("__")]
@@ -69,7 +87,7 @@ def test_folders_and_files_of_a_size_to_read() -> None:
 def test_the_rooms_are_those_of_the_design() -> None:
     rows = re.findall(r"^\| `([\w/]+)` \| ((?:`\w+`,? ?)+) \|", DESIGN, re.MULTILINE)
     listed = {room: set(re.findall(r"`(\w+)`", names)) for room, names in rows}
-    there: dict[str, set[str]] = {}
+    there: dict[str, set[str]] = {"scripts": {path.stem for path in VERBS}}
     for house, root in HOUSES.items():
         for path in (ROOT / root / house).rglob("*.py"):
             if not path.name.startswith("__"):
@@ -95,7 +113,10 @@ def linted(command: str, root: Path) -> subprocess.CompletedProcess[str]:
         text=True,
         timeout=300,
         cwd=root,
-        env={"PYTHONPATH": f"{root / 'handler'}:{root / 'viewer'}", "PATH": str(Path(command).parent)},
+        env={
+            "PYTHONPATH": f"{root / 'handler'}:{root / 'viewer'}:{root / 'scripts'}",
+            "PATH": str(Path(command).parent),
+        },
     )
 
 
@@ -116,9 +137,19 @@ def test_imports_that_run_upward_break_a_contract(lint: str, tmp_path: Path) -> 
             "The client's modules import downward only",
         ),
         "viewer/llava_viewer/files.py": ("llava_server.engine", "The viewer never imports the server"),
+        "scripts/servekit/java/files.py": (
+            "servekit.watch.notify",
+            "The modules of a server's life import downward only",
+        ),
+        "scripts/servekit/tls.py": ("bench.table", "The rooms of scripts import downward only"),
+        "scripts/servekit/ports.py": ("build_mar", "A server's life and the shapes need no verb"),
+        "scripts/upkeep/make_golden.py": ("demo", "Programs need one verb"),
+        "scripts/bench/parts/timing.py": ("bench.gpu.findings", "The benchmarks import downward only"),
+        "scripts/stress/crowding/calls.py": ("stress.soaking.cases", "The stress programs import downward only"),
+        "handler/llava_server/engine.py": ("servekit.paths", "What is served and what is installed knows nothing"),
         "handler/llava_wire/limits.py": ("torch", "The wire format needs the standard library and numpy only"),
     }
-    for folder in ("handler", "viewer"):
+    for folder in ("handler", "viewer", "scripts"):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
     for file, (module, _) in upward.items():
         path = tmp_path / file

@@ -7,17 +7,15 @@ import io
 import json
 import types
 
-import bench_capture
-import bench_memory
-import bench_operations
 import pytest
 import torch
 
-from bench.footprint import footprint
-from bench.results import read
-from bench.text_model import PromptCache, text_model
-from bench.timing import Series
-from bench.ways import Answer, ways
+from bench import capture, memory, operations
+from bench.parts.footprint import footprint
+from bench.parts.results import read
+from bench.parts.text_model import PromptCache, text_model
+from bench.parts.timing import Series
+from bench.parts.ways import Answer, ways
 from llava_server.attend.capture import register
 
 PROMPT, SHAPE = 160, "64x4x2"
@@ -59,10 +57,10 @@ def test_every_way_sees_the_same_attention(model):
 def test_timing_writes_pairs_and_adds_to_them(phase, tmp_path):
     words = [phase, "--shape", SHAPE, "--prompt", str(PROMPT), "--pairs", "5", "--out", str(tmp_path / "a.json")]
     threads = torch.get_num_threads()
-    assert bench_capture.main(words) == 0
+    assert capture.main(words) == 0
     first = read(tmp_path / "a.json")
-    assert bench_capture.main([*words, "--ways", "default", "--add"]) == 0
-    assert bench_capture.main([*words, "--prompt", "161", "--add"]) == 2
+    assert capture.main([*words, "--ways", "default", "--add"]) == 0
+    assert capture.main([*words, "--prompt", "161", "--add"]) == 2
     torch.set_num_threads(threads)
     second = read(tmp_path / "a.json")
     assert {way: len(pairs["way"]) for way, pairs in first.raw.items()}.keys() == second.raw.keys()
@@ -75,16 +73,16 @@ def test_timing_writes_pairs_and_adds_to_them(phase, tmp_path):
 
 def test_figures_have_a_target_where_one_is_set_and_an_interval_where_there_are_enough_pairs():
     steps = Series(base=[1.0] * 8, way=[1.01] * 8, afterwards=[0.64])
-    [plain, row] = bench_capture.figures("decode", {"default": steps}, {"default": "d", "plain": "p"}, 616)
+    [plain, row] = capture.figures("decode", {"default": steps}, {"default": "d", "plain": "p"}, 616)
     assert (plain.name, plain.unit, plain.value) == ("p", "ms", 1000)
     assert (row.value, row.at_most, row.met) == (pytest.approx(1.02), 1.02, True)
     two = {"unreduced": Series([1.0] * 4, [1.02] * 4), "eager": Series([1.0] * 2, [1.5] * 2)}
     titles = dict.fromkeys(("plain", "unreduced", "eager"), "")
-    _, ours, eager = bench_capture.figures("prefill", two, titles, 2920)
+    _, ours, eager = capture.figures("prefill", two, titles, 2920)
     assert (ours.at_most, ours.met) == (1.03, True)
     assert (eager.at_least, eager.met, eager.low, eager.high) == (3.5, False, None, None)
     assert "too few for an interval" in eager.note
-    _, ours, eager = bench_capture.figures("prefill", two, titles, 616)
+    _, ours, eager = capture.figures("prefill", two, titles, 616)
     assert ours.met is eager.met is None
 
 
@@ -105,9 +103,9 @@ def test_footprints_count_what_is_kept(model):
 @pytest.mark.parametrize("own", [False, pytest.param(True, marks=pytest.mark.long)])
 def test_memory_is_measured_in_processes_of_their_own(tmp_path, monkeypatch, own):
     if not own:
-        monkeypatch.setattr(bench_memory, "subprocess", types.SimpleNamespace(run=in_this_process, PIPE=None))
+        monkeypatch.setattr(memory, "subprocess", types.SimpleNamespace(run=in_this_process, PIPE=None))
     words = ["--shape", SHAPE, "--prompt", str(PROMPT), "--steps", "4", "--ways", "plain", "reduced"]
-    assert bench_memory.main([*words, "--out", str(tmp_path / "m.json")]) == 0
+    assert memory.main([*words, "--out", str(tmp_path / "m.json")]) == 0
     result = read(tmp_path / "m.json")
     assert result.raw["reduced"]["retained"] < result.raw["eager"]["retained"] / 50
     assert result.raw["plain"]["retained"] == 0
@@ -117,12 +115,12 @@ def in_this_process(words: list[str], **_: object) -> types.SimpleNamespace:
     """What a process of its own would print, without its start."""
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
-        code = bench_memory.main(words[2:])
+        code = memory.main(words[3:])
     return types.SimpleNamespace(returncode=code, stdout=printed.getvalue())
 
 
 def test_capture_adds_one_operation_to_each_layer_of_a_step(tmp_path):
-    assert bench_operations.main(["--out", str(tmp_path / "o.json")]) == 0
+    assert operations.main(["--out", str(tmp_path / "o.json")]) == 0
     figures = {row["name"]: row["value"] for row in json.loads((tmp_path / "o.json").read_text())["figures"]}
     added = {name: value for name, value in figures.items() if name.startswith("capture") and "added" in name}
     assert added.pop("capture registered, idle: added to a decode step") == 0

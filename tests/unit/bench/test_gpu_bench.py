@@ -6,13 +6,13 @@ import shutil
 import time
 import types
 
-import bench_gpu
 import pytest
 import torch
 
-from bench.random_llava import published, rehearsal
-from bench.whole_runs import OUT_OF_TIME, Runner, Timings, copy_bandwidth, measure
-from gpukit.findings import Journal, read_findings
+from bench.gpu import answers
+from bench.gpu.findings import Journal, read_findings
+from bench.parts.random_llava import published, rehearsal
+from bench.parts.whole_runs import OUT_OF_TIME, Runner, Timings, copy_bandwidth, measure
 
 
 @pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.long)])
@@ -22,7 +22,7 @@ def test_every_way_is_timed_at_every_batch_size(compiled, tmp_path):
     batches = [1] if compiled else [1, 2]
     config = rehearsal(published("llava-1.5-7b"))
     kept: list[int] = []
-    rows, raw = bench_gpu.run(
+    rows, raw = answers.run(
         config,
         torch.device("cpu"),
         torch.float32,
@@ -35,7 +35,7 @@ def test_every_way_is_timed_at_every_batch_size(compiled, tmp_path):
     )
     ways = ["plain sdpa", "engine, default views", "engine, everything unreduced", "eager, output_attentions=True"]
     if compiled:
-        ways += ["plain sdpa, compiled", bench_gpu.COMPILED, "engine compiled, everything unreduced"]
+        ways += ["plain sdpa, compiled", answers.COMPILED, "engine compiled, everything unreduced"]
     for batch in batches:
         for way in ways:
             timings = raw[f"batch {batch}, {way}"]
@@ -48,13 +48,13 @@ def test_every_way_is_timed_at_every_batch_size(compiled, tmp_path):
     names = [row.name for row in rows]
     assert names[0].startswith("floor")
     assert sum("first token" in name for name in names) == len(ways) * len(batches)
-    assert any(row.at_least == bench_gpu.EAGER_GOAL for row in rows) == compiled
+    assert any(row.at_least == answers.EAGER_GOAL for row in rows) == compiled
 
 
 def test_time_per_token_is_what_the_longer_answer_adds():
     timings = Timings(short=[1.0, 1.1], long=[1.5, 1.7])
-    assert bench_gpu.per_token(timings, 10) == pytest.approx([50.0, 60.0])
-    rows = bench_gpu.figures(1, {bench_gpu.COMPILED: timings}, {"eager": "out of memory"}, 50.0, 10)
+    assert answers.per_token(timings, 10) == pytest.approx([50.0, 60.0])
+    rows = answers.figures(1, {answers.COMPILED: timings}, {"eager": "out of memory"}, 50.0, 10)
     assert [row.note for row in rows if row.value != row.value] == ["out of memory"]
     assert [row.met for row in rows if row.at_most] == [True]
 
@@ -72,7 +72,7 @@ def test_when_time_is_up_no_round_is_begun_and_the_rest_is_said_to_be_left_out()
 
 
 def test_a_rehearsal_is_no_published_figure(capsys):
-    assert bench_gpu.main(["--device", "cpu"]) == 2
+    assert answers.main(["--device", "cpu"]) == 2
     assert "--out" in capsys.readouterr().err
 
 
@@ -82,5 +82,5 @@ def test_bandwidth_counts_both_directions():
 
 def test_without_a_gpu_it_says_so(capsys, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert bench_gpu.main([]) == 2
+    assert answers.main([]) == 2
     assert "PyTorch sees none here" in capsys.readouterr().err

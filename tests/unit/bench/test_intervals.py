@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bench.intervals import median, paired_ratio, slope
+from bench.parts.intervals import median, paired_ratio, slope
 
 
 def test_a_median_lies_in_its_interval_and_narrows_with_more_numbers():

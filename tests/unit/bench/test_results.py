@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from bench_table import main
 
-from bench.intervals import Interval
-from bench.results import FOLDER, Figure, Result, machine, read, write
-from bench.table import number, render
+from bench.parts.intervals import Interval
+from bench.parts.results import FOLDER, Figure, Result, machine, read, write
+from bench.parts.table import number, render
+from bench.table import main
 
 MACHINE = {"cpu": "Some CPU", "capability": "AVX2", "cores": 4, "threads": 1, "torch": "2.0"}
 

@@ -9,16 +9,16 @@ import sys
 import time
 from pathlib import Path
 
-import gpu_probe
 import pytest
+from servekit.paths import SCRIPTS
 
-from gpukit.findings import Journal, OutOfTime, limited, read_findings
+from bench.gpu import probe
+from bench.gpu.findings import Journal, OutOfTime, limited, read_findings
 
-SCRIPTS = Path(gpu_probe.__file__).parent
 LATER = """
 import sys, time
 from pathlib import Path
-from gpukit.findings import Journal
+from bench.gpu.findings import Journal
 journal = Journal(Path(sys.argv[1]), part="x")
 journal.note("first", ms=1.23456789)
 journal.note("second")
@@ -71,7 +71,7 @@ def test_parts_stand_for_themselves(tmp_path: Path) -> None:
         ("slow", 0.2, lambda: time.sleep(20)),
         ("good", 5.0, lambda: ran.append("good")),
     ]
-    assert gpu_probe.take(parts, journal, time.perf_counter() + 60) == 2
+    assert probe.take(parts, journal, time.perf_counter() + 60) == 2
     assert ran == ["good"]
     told = [one["what"] for one in read_findings(path)]
     assert told == ["broken: failed", "slow: cut off", "done"]
@@ -82,6 +82,6 @@ def test_without_time_left_parts_are_left_out_and_say_so(tmp_path: Path) -> None
     path = tmp_path / "findings.jsonl"
     ran: list[str] = []
     parts = [(name, 5.0, lambda name=name: ran.append(name)) for name in ("a", "b")]
-    assert gpu_probe.take(parts, Journal(path, quiet=True), time.perf_counter() - 1) == 2
+    assert probe.take(parts, Journal(path, quiet=True), time.perf_counter() - 1) == 2
     assert ran == []
     assert [one["what"] for one in read_findings(path)] == ["a: left out", "b: left out", "done"]

@@ -8,9 +8,9 @@ import tarfile
 import zipfile
 from pathlib import Path
 
-import install_server_bundle
-import make_server_bundle
 import pytest
+
+from upkeep import install_server_bundle, make_server_bundle
 
 VERSION = 'openjdk version "17.0.9"'
 

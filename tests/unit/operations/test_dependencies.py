@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 
-from list_dependencies import PAGE, needed_by, page, pinned
 from packaging.utils import canonicalize_name
+
+from upkeep.list_dependencies import PAGE, needed_by, page, pinned
 
 
 def test_the_page_is_what_the_metadata_says() -> None:
-    assert page() == PAGE.read_text("utf-8"), "run: python scripts/list_dependencies.py"
+    assert page() == PAGE.read_text("utf-8"), "run: python -m upkeep.list_dependencies"
 
 
 def test_everything_that_an_installation_brings_is_pinned() -> None:

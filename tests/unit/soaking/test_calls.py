@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 import pytest
 
-from crowding.calls import Calls
-from crowding.messages import SERVICE
 from llava_viewer.client.transport.messages import messages
+from stress.crowding.calls import Calls
+from stress.crowding.messages import SERVICE
 
 ENDED = threading.Event()
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
-from fault_drill import FIGURES, PAGE
 
-from drills.scene import _recovered
-from drills.table import replaced, table
+from stress.drill import FIGURES, PAGE
+from stress.drills.scene import _recovered
+from stress.drills.table import replaced, table
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from llava_wire import Record, RequestError
-from soaking.cases import Case, difference, shortened_difference
-from soaking.ledger import HUNG, WRONG, Ledger
-from soaking.senders import failed, judged
+from stress.soaking.cases import Case, difference, shortened_difference
+from stress.soaking.ledger import HUNG, WRONG, Ledger
+from stress.soaking.senders import failed, judged
 from support.synthetic import make_record
 
 TRUTH = make_record(words=("A", " red", " dot"), reductions=("layers_heads", "none"), with_picture=False)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 
 import pytest
-from soak import failures
 
-from soaking.memory import growth, levels
+from stress.soak import failures
+from stress.soaking.memory import growth, levels
 
 HOUR = [30.0 * number for number in range(121)]
 

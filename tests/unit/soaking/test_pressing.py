@@ -18,18 +18,18 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
-from fault_drill import _write
 
-from crowding import bodies
-from crowding.loads import LOADS
-from crowding.processes import Census, Others, kind_of
-from crowding.replies import Seen, grpc_word, http_word, message_word, turned_away
-from crowding.sockets import Connection, post, send_all
-from drills.beside import Answer
-from drills.claims import LOG_BYTES, Pressed, Run, failures, untrue_pings
-from drills.table import load_table
 from llava_viewer.client.transport.messages import messages
 from llava_wire import decode, encode
+from stress.crowding import bodies
+from stress.crowding.loads import LOADS
+from stress.crowding.processes import Census, Others, kind_of
+from stress.crowding.replies import Seen, grpc_word, http_word, message_word, turned_away
+from stress.crowding.sockets import Connection, post, send_all
+from stress.drill import _write
+from stress.drills.beside import Answer
+from stress.drills.claims import LOG_BYTES, Pressed, Run, failures, untrue_pings
+from stress.drills.table import load_table
 from support.synthetic import make_record
 
 
@@ -251,7 +251,7 @@ def test_figures_are_json_with_a_line_for_each_run(tmp_path: Path) -> None:
 
 
 def test_a_process_that_ends_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("crowding.processes._AGE_S", 0.0)
+    monkeypatch.setattr("stress.crowding.processes._AGE_S", 0.0)
     code = "import sys; print(flush=True); sys.stdin.readline(); sum(range(10**7)); print(flush=True); sys.stdin.read()"
     command = [sys.executable, "-c", code, "servekit.front"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:

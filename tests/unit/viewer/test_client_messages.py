@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import subprocess
 import sys
 from importlib import resources
 from pathlib import Path
 
 import pytest
+from servekit.paths import with_sources
 
 from llava_viewer.client.transport.messages import PREDICTIONS, messages
 
@@ -37,7 +39,8 @@ def test_the_files_are_the_installed_servers() -> None:
         if importlib.util.find_spec(package) is None:
             pytest.skip(f"{package} is not installed")
     done = subprocess.run(
-        [sys.executable, str(ROOT / "scripts" / "build_protos.py"), "--check"],
+        [sys.executable, "-m", "upkeep.build_protos", "--check"],
+        env=with_sources(os.environ),
         check=False,
         capture_output=True,
         text=True,

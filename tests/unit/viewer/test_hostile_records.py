@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fuzzing.records import Maker
 from PIL import Image as PillowImage
 
 from llava_viewer import export
@@ -21,6 +20,7 @@ from llava_viewer.look.picture import PictureError, open_picture
 from llava_viewer.pages.report import ReportTooLargeError, render_report
 from llava_wire import decode, encode
 from llava_wire.system.replacing import replacing
+from stress.fuzzing.records import Maker
 from support.synthetic import make_record
 
 SOUND = Path(__file__).parents[2] / "data" / "records" / "v1" / "sqrt-u8-four-reductions.npz"

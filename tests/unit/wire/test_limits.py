@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fuzzing.records import FAMILIES, HEAVY, Maker
 
 from llava_wire import RecordError, decode, encode, limits
 from llava_wire.container import read_file
 from llava_wire.geometry import Geometry, Step
+from stress.fuzzing.records import FAMILIES, HEAVY, Maker
 from support.archives import members_of, npy, packed, reason_of, small, with_json
 from support.synthetic import make_record
 

@@ -1,5 +1,0 @@
-"""Crowds and heavy requests, made lightly: what drills, soak and fuzz press a server with.
-
-Flow: `bodies` (bytes made once) -> `loads` (who sends which of them, and how many) -> `sockets` and `calls` (many
-connections at once, in a process of their own: `python -m crowding`) -> `replies` (one word for each).
-"""
