@@ -6,6 +6,7 @@ Flow: models, folders, properties, environment -> a clean environment and an exp
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -19,6 +20,7 @@ from servekit.java.files import is_plain, lay_out
 from servekit.paths import Trouble
 
 _JAVA_PROCESS = Path(__file__).with_name("java") / "process.py"
+_WORKER_PATH = Path(__file__).with_name("java") / "worker_path.py"
 
 NAMED_KEYS_VARIABLE = "LLAVA_GAZE_NAMED_KEYS"
 """Tells the workers that the names of keys come from the front and may be believed."""
@@ -41,6 +43,14 @@ def scratch_folder() -> Path:
     )
 
 
+def worker_path(scratch: Path) -> Path:
+    """A folder for PYTHONPATH that keeps a checkout's scripts out of workers (`servekit.java.worker_path`)."""
+    folder = scratch / "path"
+    folder.mkdir()
+    shutil.copyfile(_WORKER_PATH, folder / "sitecustomize.py")
+    return folder
+
+
 def launch(
     models: Sequence[str],
     store: Path,
@@ -59,10 +69,10 @@ def launch(
         env: the environment; what would change TorchServe or the archive's packages is taken out.
     """
     clean = {key: value for key, value in devices.sanitised(env).items() if not key.startswith("TS_")}
-    # PYTHONPATH would let the checkout's packages stand in for the archive's.
-    clean.pop("PYTHONPATH", None)
     log_config, logs = lay_out(scratch, folder / "logs")
     clean |= {
+        # Nothing else: a checkout's packages would stand in for the archive's.
+        "PYTHONPATH": str(worker_path(scratch)),
         # Java knows paths by the locale's encoding: with "C" a path with other letters than ASCII's is none.
         "LC_ALL": "C.UTF-8",
         "JAVA_HOME": str(java_home),

@@ -23,6 +23,14 @@ from support.starting import NAME, SERVE, gone, processes
 pytestmark = [pytest.mark.serve, pytest.mark.usefixtures("nothing_left")]
 
 
+def test_a_worker_finds_the_archive_and_no_script_of_the_checkout(asker: Asker) -> None:
+    worker = psutil.Process(asker.workers()[0][1])
+    look = "import importlib.util as u; print([n for n in ('llava_handler', 'servekit', 'bench') if u.find_spec(n)])"
+    command = [worker.exe(), "-P", "-c", look]
+    done = subprocess.run(command, env=worker.environ(), capture_output=True, text=True, check=True, cwd=worker.cwd())
+    assert done.stdout == "['llava_handler']\n", done.stdout + done.stderr
+
+
 def test_background_beside_another_server_and_stop(asker: Asker, picture: bytes) -> None:
     command = [*SERVE, "llava-shapes", "--background", "--ports", "auto", "--name", NAME]
     started = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
