@@ -17,7 +17,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers: nothing is ever fetch
 import torch
 import transformers
 
-from shapes.figures import choose_heads, controls, exact_match, pointing_game
+from shapes.metrics import choose_heads, controls, exact_match, pointing_game
 from shapes.sightings import Witness, held_out
 
 VALIDATION_SEED = 20_777

@@ -47,7 +47,7 @@ class Stage(Protocol):
         """Everything with weights, by the name it has in a checkpoint."""
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
-        """The loss of a step (scalar, float32) and figures for the log."""
+        """The loss of a step (scalar, float32) and metrics for the log."""
 
 
 Normalise = Callable[[np.ndarray], Tensor]
@@ -89,8 +89,8 @@ class VisionStage:
         placed = functional.smooth_l1_loss(guesses[2][thing], centres[thing], beta=0.1)
         right = (guesses[0].argmax(-1) == colours) & (guesses[1].argmax(-1) == shapes)
         error = (guesses[2][thing].detach() - centres[thing]).abs().mean() / 2  # targets span -1..1
-        figures = {"object patches right": float(right[thing].float().mean()), "centre error of the side": float(error)}
-        return (named * weight).sum() / weight.sum() + 2 * placed, figures
+        metrics = {"object patches right": float(right[thing].float().mean()), "centre error of the side": float(error)}
+        return (named * weight).sum() / weight.sum() + 2 * placed, metrics
 
 
 class AnswerStage:
@@ -138,11 +138,11 @@ class AnswerStage:
         logits, targets = self._model.lm_head(hidden[:, :-1][kept]), targets[kept]
         loss = (functional.cross_entropy(logits, targets, reduction="none") * self._weights[targets]).mean()
         right = logits.argmax(-1) == targets
-        figures = {
+        metrics = {
             "names right": float(right[self._names[targets]].float().mean()),
             "yes/no right": float(right[self._verdicts[targets]].float().mean()),
         }
-        return loss, figures
+        return loss, metrics
 
 
 def patch_targets(pictures: Pictures) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

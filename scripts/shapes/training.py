@@ -79,12 +79,12 @@ def run_stage(stage: Stage, work: Path, say: Say) -> None:
     for step in range(first, settings.steps):
         for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate * group["factor"] * _rate(step, settings)
-        loss, figures = stage.loss(step)
+        loss, metrics = stage.loss(step)
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, _LARGEST_GRADIENT)
         optimizer.step()
-        recent = [*recent[1 - _LOG_EVERY :], {"loss": loss.item(), **figures}]
+        recent = [*recent[1 - _LOG_EVERY :], {"loss": loss.item(), **metrics}]
         done = step + 1
         if done % _LOG_EVERY == 0 or done == settings.steps:
             means = "  ".join(f"{name} {np.nanmean([row[name] for row in recent]):.4f}" for name in recent[0])

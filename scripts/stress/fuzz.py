@@ -31,7 +31,7 @@ from stress.crowding.processes import Census
 from stress.crowding.served import Served
 from stress.fuzzing.judge import Verdict, judge
 from stress.fuzzing.senders import Sender
-from stress.fuzzing.shots import Gun, Shot
+from stress.fuzzing.shots import Shot, ShotMaker
 from stress.soaking.cases import Case, difference, good_cases
 from stress.soaking.memory import growth, levels
 
@@ -44,12 +44,12 @@ class Range:
 
     Args:
         state: the server.
-        gun: makes the shots.
+        maker: makes the shots.
         good: cases with their truths; one is asked every `every` shots.
     """
 
-    def __init__(self, state: ServerState, gun: Gun, good: Sequence[Case], every: int) -> None:
-        self._state, self._gun, self._good, self._every = state, gun, good, every
+    def __init__(self, state: ServerState, maker: ShotMaker, good: Sequence[Case], every: int) -> None:
+        self._state, self._maker, self._good, self._every = state, maker, good, every
         self._lock = threading.Lock()
         self._local = threading.local()
         self._senders: list[Sender] = []
@@ -73,7 +73,7 @@ class Range:
             client.close()
 
     def _one(self, number: int) -> None:
-        shot = self._gun.shot(number)
+        shot = self._maker.shot(number)
         sender = self._mine()
         reply = sender.send(shot)
         self._note(shot.way, judge(shot, reply), f"shot {number}")
@@ -137,9 +137,9 @@ def fuzz(
     """Fires the shots and gives the figures; the processes below `root` (this one by default) are the server's."""
     good = [case for case in good_cases(seed, 16) if case.name != "long"]
     truth = next(case.truth for case in good if case.truth is not None)
-    gun = Gun(seed, MODEL, encode(truth))
+    maker = ShotMaker(seed, MODEL, encode(truth))
     before, deaths_before, begin = workers(state), deaths(state), time.monotonic()
-    shooting = Range(state, gun, good, every)
+    shooting = Range(state, maker, good, every)
     order = list(range(first, first + count))
     random.Random(f"order {seed}").shuffle(order)
     census = Census(root or os.getpid(), every_s=2.0)
@@ -169,7 +169,7 @@ def fuzz(
 def again(state: ServerState, seed: int, number: int) -> Shot:
     """Fires one shot and prints what it was and what came back."""
     truth = next(case.truth for case in good_cases(seed, 1) if case.truth is not None)
-    shot = Gun(seed, MODEL, encode(truth)).shot(number)
+    shot = ShotMaker(seed, MODEL, encode(truth)).shot(number)
     sender = Sender(state)
     reply = sender.send(shot)
     sender.close()

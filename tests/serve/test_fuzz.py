@@ -14,7 +14,7 @@ from stress.crowding.messages import message
 from stress.fuzz import fuzz
 from stress.fuzzing.judge import judge
 from stress.fuzzing.senders import Reply, Sender
-from stress.fuzzing.shots import WAYS, Gun, Shot
+from stress.fuzzing.shots import WAYS, Shot, ShotMaker
 from support.asking import MODEL, Asker
 from support.synthetic import make_record
 
@@ -57,7 +57,7 @@ def test_no_log_carries_control_characters_of_strangers(asker: Asker, picture: b
 
 def test_a_shot_is_the_same_every_time() -> None:
     record = encode(make_record(with_picture=False))
-    first, second = (Gun(3, MODEL, record) for _ in range(2))
+    first, second = (ShotMaker(3, MODEL, record) for _ in range(2))
     for number in range(300):
         assert first.shot(number) == second.shot(number)
     assert len({first.shot(number).body for number in range(300)}) > 200

@@ -87,7 +87,7 @@ class Shot:
     key: bool = True
 
 
-class Gun:
+class ShotMaker:
     """Makes the shots of one seed.
 
     Args:

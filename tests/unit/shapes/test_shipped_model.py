@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from shapes.figures import exact_match, pointing_game
+from shapes.metrics import exact_match, pointing_game
 from shapes.sightings import Witness, held_out
 
 STORE = Path(__file__).parents[3] / "model_store"

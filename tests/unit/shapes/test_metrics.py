@@ -5,7 +5,7 @@ import random
 import numpy as np
 import pytest
 
-from shapes.figures import GROUPS, choose_heads, controls, exact_match, pointing_game
+from shapes.metrics import GROUPS, choose_heads, controls, exact_match, pointing_game
 from shapes.pointing import Naming
 from shapes.questions import ask_all
 from shapes.scenes import make_scene

@@ -1,7 +1,0 @@
-"""The schedule is rehearsed on small models, where threads that wait for each other cost more than they give."""
-
-from __future__ import annotations
-
-import torch
-
-torch.set_num_threads(1)
