@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from shapes.pointing import Share, share_of
+from llava_eval.statistics import Share, share_of
 from shapes.questions import KINDS
 from shapes.sightings import READINGS, Answer, Sighting
 

@@ -4,16 +4,15 @@ numpy only, so that any record can be judged, whoever made it. Row t of attentio
 Rectangles are float64 [rows, columns, 4], (x0, y0, x1, y1) per patch in pixels of the original picture, like boxes.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
+from llava_eval.metrics.pointing_game import peak_share
+from llava_eval.truth import as_truth, centres_inside
 from shapes.scenes import COLOURS, SHAPES, Box, SceneObject
-
-_NORMAL_95 = 1.959963984540054
 
 Role = Literal["colour", "shape"]
 
@@ -28,65 +27,6 @@ class Naming:
     role: Role
     index: int
     asked: bool
-
-
-@dataclass(frozen=True)
-class Share:
-    """`hits` of `count`, with the 95 % interval of Wilson."""
-
-    hits: int
-    count: int
-
-    @property
-    def value(self) -> float:
-        return self.hits / self.count
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        return wilson(self.hits, self.count)
-
-    def as_json(self) -> dict[str, float | int | list[float]]:
-        return {
-            "value": round(self.value, 4),
-            "n": self.count,
-            "interval_95": [round(bound, 4) for bound in self.interval],
-        }
-
-
-def share_of(hits: Sequence[bool] | np.ndarray) -> Share:
-    """hits [n] bool -> how many of how many."""
-    return Share(int(np.sum(hits)), len(hits))
-
-
-def wilson(hits: int, count: int) -> tuple[float, float]:
-    """The 95 % score interval of a proportion; sound near 0 and 1, where hits / count plus or minus is not."""
-    if count < 1 or not 0 <= hits <= count:
-        raise ValueError(f"{hits} hits of {count} is no proportion")
-    share, squared = hits / count, _NORMAL_95**2
-    centre = (share + squared / (2 * count)) / (1 + squared / count)
-    spread = _NORMAL_95 / (1 + squared / count) * math.sqrt(share * (1 - share) / count + squared / (4 * count**2))
-    # At the ends the bound is exact, but rounding would leave it a hair off.
-    return (0.0 if hits == 0 else centre - spread), (1.0 if hits == count else centre + spread)
-
-
-def scene_interval(hits: Sequence[bool] | np.ndarray, scenes: Sequence[int]) -> tuple[float, float]:
-    """The 95 % interval of the share of hits, when hits of one scene are not independent of each other.
-
-    Args:
-        hits: [n] bool.
-        scenes: [n], the scene of each; equal numbers are one scene.
-
-    Returns:
-        low and high, from the spread of whole scenes about the share (the linearised ratio of sums).
-    """
-    found, groups = np.asarray(hits, np.float64), np.unique(np.asarray(scenes), return_inverse=True)[1]
-    count = int(groups.max()) + 1
-    if count < 2:
-        raise ValueError(f"scenes: got {count}, allowed 2 or more: one scene has no spread")
-    share = found.mean()
-    apart = np.bincount(groups, found - share)
-    spread = _NORMAL_95 * math.sqrt(count / (count - 1) * float((apart**2).sum())) / len(found)
-    return float(max(0.0, share - spread)), float(min(1.0, share + spread))
 
 
 def naming_tokens(tokens: Sequence[str], objects: Sequence[SceneObject], question: str = "") -> list[Naming]:
@@ -125,18 +65,10 @@ def centre_crop_rectangles(width_px: int, height_px: int, grid: int) -> np.ndarr
     return np.stack([left, top, right, bottom], axis=-1)
 
 
-def centres_inside(rectangles: np.ndarray, box: Box) -> np.ndarray:
-    """[rows, columns] bool: which patches have their centre in the box."""
-    x = (rectangles[..., 0] + rectangles[..., 2]) / 2
-    y = (rectangles[..., 1] + rectangles[..., 3]) / 2
-    x0, y0, x1, y1 = box
-    return (x0 <= x) & (x <= x1) & (y0 <= y) & (y <= y1)
-
-
 def peaks_inside(maps: np.ndarray, rectangles: np.ndarray, box: Box) -> np.ndarray:
-    """maps [..., rows, columns], any float -> [...] bool: does the strongest patch (the first, of equals) have its
-    centre in the box."""
+    """maps [..., rows, columns], any float -> [...] bool: does the strongest patch have its centre in the box. Patches
+    that tie must all have."""
     if maps.shape[-2:] != rectangles.shape[:2]:
         raise ValueError(f"maps of {maps.shape[-2:]} patches, rectangles of {rectangles.shape[:2]}")
-    flat = maps.reshape(*maps.shape[:-2], -1)
-    return centres_inside(rectangles, box).ravel()[flat.argmax(-1)]
+    inside = centres_inside(rectangles, as_truth([box]))
+    return peak_share(maps.reshape(*maps.shape[:-2], -1), inside.ravel()) == 1

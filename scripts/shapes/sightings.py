@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from shapes.pointing import Naming, centre_crop_rectangles, centres_inside, naming_tokens, peaks_inside
+from llava_eval.truth import as_truth, centres_inside
+from shapes.pointing import Naming, centre_crop_rectangles, naming_tokens, peaks_inside
 from shapes.questions import Question, ask_all
 from shapes.scenes import Scene, make_scene
 
@@ -147,7 +148,7 @@ class Witness:
                     mean,
                     right.sum((-1, -2)),
                     peaks_inside(right, strange, stranger.objects[naming.index % len(stranger.objects)].box),
-                    float(centres_inside(rectangles, box).mean()),
+                    float(centres_inside(rectangles, as_truth([box])).mean()),
                     1 / len(objects),
                 )
             )

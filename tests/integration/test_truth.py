@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from llava_eval.statistics import cluster_interval, share_of
 from llava_server.ask.request import GenerateRequest
 from llava_server.engine import Engine
 from llava_wire import Record
-from shapes.pointing import Naming, naming_tokens, peaks_inside, scene_interval, share_of
+from shapes.pointing import Naming, naming_tokens, peaks_inside
 from shapes.scenes import Scene
 from shapes.sightings import Item, held_out
 
@@ -111,7 +112,7 @@ def _sightings(item: Item, record: Record) -> list[Seen]:
 
 def show(name: str, hits: list[bool], scenes: list[int]) -> float:
     """The share of hits, printed with its interval by whole scenes: words of one scene are not independent."""
-    low, high = scene_interval(hits, scenes)
+    low, high = cluster_interval(hits, scenes)
     value = share_of(hits).value
     print(f"{name:<60} {value:.3f}  n={len(hits)}  95 % by scenes [{low:.3f}, {high:.3f}]")
     assert low <= value <= high

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from llava_eval.truth import as_truth, centres_inside
 from shapes.dataset import load_scenes, make_scenes, normaliser, patch_labels, save_scenes, seen_pixels
 from shapes.model import GRID, SEEN_SIDE_PX
-from shapes.pointing import centre_crop_rectangles, centres_inside
+from shapes.pointing import centre_crop_rectangles
 from shapes.scenes import make_scene
 
 
@@ -46,7 +47,7 @@ def test_labelled_patches_lie_on_their_object(orientation):
                 & (rectangles[..., 3] > y0)
             )
             assert not (mine & ~touching).any()
-            assert (mine & centres_inside(rectangles, thing.box)).any()
+            assert (mine & centres_inside(rectangles, as_truth([thing.box]))).any()
 
 
 def test_cache_comes_back_whole_and_the_seed_decides(tmp_path):

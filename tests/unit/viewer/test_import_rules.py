@@ -15,7 +15,7 @@ _WALK = """
 import importlib, pkgutil, sys
 for name in {blocked!r}:
     sys.modules[name] = None
-for package in ("llava_wire", "llava_viewer"):
+for package in ("llava_wire", "llava_doors", "llava_eval", "llava_viewer"):
     for info in pkgutil.walk_packages(importlib.import_module(package).__path__, package + "."):
         if not info.name.endswith("__main__"):
             importlib.import_module(info.name)
@@ -35,7 +35,9 @@ def walk(blocked: tuple[str, ...]) -> set[str]:
 
 def test_every_viewer_module_imports_without_the_servers_packages_and_without_extras() -> None:
     loaded = walk((*SERVER_ONLY, *EXTRAS))
-    third_party = loaded - set(sys.stdlib_module_names) - {"llava_wire", "llava_viewer", "__main__"}
+    third_party = (
+        loaded - set(sys.stdlib_module_names) - {"llava_wire", "llava_doors", "llava_eval", "llava_viewer", "__main__"}
+    )
     allowed = {"numpy", "PIL", "jinja2", "markupsafe"}
     # Pillow brings in what it finds for some formats, and site-packages may hold start-up hooks.
     assert not third_party & {*SERVER_ONLY, "httpcore2", "grpc", "google"}

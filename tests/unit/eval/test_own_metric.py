@@ -1,0 +1,105 @@
+"""Metrics of other packages come in by an entry point: the tests' toy, and the document's example as it stands."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from llava_eval.metric import METRICS, MetricError, evaluate
+from llava_viewer.cli import main
+from support.examples import shown_python
+from support.installed import install
+
+DOC = (Path(__file__).parents[3] / "docs" / "own-metric.md").read_text("utf-8")
+GRID = np.stack([*np.meshgrid(np.arange(4), np.arange(4)), *np.meshgrid(np.arange(1, 5), np.arange(1, 5))], -1)
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder on the path, as site-packages is."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    METRICS.forget()
+    yield tmp_path
+    METRICS.forget()
+
+
+class Needs:
+    """A word that needs the patches of the first row."""
+
+    baseline = "mean embedding"
+
+    def log_probs(self, keep: np.ndarray) -> np.ndarray:
+        return np.log(0.1 + 0.2 * keep[:, :4].sum(-1))
+
+
+def test_the_toy_is_listed_and_asks_the_scorer(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    install(site, METRICS.group, {"toy": "support.toy_metric:DECLARATION"})
+    assert main(["metrics"]) == 0
+    [line] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("toy_top_alone")]
+    assert re.split(r" {2,}", line)[1:4] == ["yes", "yes", "patches=4"]
+    assert main(["metrics", "--json"]) == 0
+    listed = {one["name"]: one for one in json.loads(capsys.readouterr().out)}
+    assert listed["toy_top_alone"]["traits"] == {"higher_is_better": True, "needs_model": True}
+    assert listed["toy_top_alone"]["parameters"][0]["default"] == 4
+    assert set(listed) == set(METRICS.known())
+
+    values = np.zeros((4, 4))
+    values[0] = 1
+    found = evaluate("toy_top_alone", values, GRID, [(0, 0, 4, 1)], Needs())
+    assert found.value == pytest.approx(np.log(0.9 / 0.1))
+    fewer = evaluate("toy_top_alone", values, GRID, [(0, 0, 4, 1)], Needs(), {"patches": 1})
+    assert fewer.value == pytest.approx(np.log(0.3 / 0.1))
+    with pytest.raises(MetricError, match="scorer: got none"):
+        evaluate("toy_top_alone", values, GRID, [(0, 0, 4, 1)])
+
+
+def test_a_package_that_declares_nonsense_is_one_line(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    install(site, METRICS.group, {"broken": "no_such_module:DECLARATION"})
+    assert main(["metrics"]) == 1
+    error = capsys.readouterr().err
+    assert "entry point llava_gaze.metrics: broken" in error
+    assert len(error.splitlines()) == 1
+
+
+def test_a_class_that_contradicts_its_declaration_is_refused(site: Path) -> None:
+    (site / "liar.py").write_text(
+        "from llava_doors.door import Declaration\n"
+        "DECLARATION = Declaration('liar', 'Lies.', 'liar:Liar', traits={'higher_is_better': True})\n"
+        "class Liar:\n    name, higher_is_better, needs_model = 'liar', False, False\n"
+    )
+    install(site, METRICS.group, {"liar": "liar:DECLARATION"})
+    with pytest.raises(MetricError, match="metric 'liar': got higher_is_better False of its class, expected True"):
+        evaluate("liar", np.zeros((4, 4)), GRID, [(0, 0, 4, 1)])
+
+
+def test_the_documents_example_works_as_it_stands(site: Path) -> None:
+    file, *uses = re.findall(r"^```python\n(.*?)^```", DOC, re.MULTILINE | re.DOTALL)
+    [toml] = re.findall(r"^```toml\n(.*?)^```", DOC, re.MULTILINE | re.DOTALL)
+    assert len(file.splitlines()) <= 40, "the title promises it"
+    (site / "my_metric.py").write_text(file, encoding="utf-8")
+    [(group, points)] = tomllib.loads(toml)["project"]["entry-points"].items()
+    install(site, group, points)
+    importlib.invalidate_caches()
+    assert "contrast_to_rest" in METRICS.known()
+    scope: dict[str, object] = {}
+    checked = 0
+    for use in uses:
+        exec(compile(use, "own-metric.md", "exec"), scope)
+        for expression, value in shown_python(use):
+            assert eval(expression, scope) == value, expression
+            checked += 1
+    assert checked == 6
+
+
+def test_the_document_lists_every_metric() -> None:
+    table = DOC.split("| metric | asks |", 1)[1]
+    listed = {name for row in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)}
+    METRICS.forget()
+    assert listed == set(METRICS.known())

@@ -1,0 +1,149 @@
+"""What a metric is, the door by which it comes in, and the one way to ask it.
+
+Flow: name, map, grid, truth -> `evaluate` (finds, loads, checks) -> `Metric.score` -> `Score`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from llava_doors.door import Door
+from llava_eval.truth import MetricError, Truth, as_truth
+
+METRICS = Door("metric", "llava_gaze.metrics", "llava_eval.metrics")
+"""All metrics: the modules of `llava_eval.metrics`, and entry points of the group `llava_gaze.metrics`."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """What a metric says of one map.
+
+    Args:
+        value: the score.
+        control: the same for patches in random order, where the metric has such a control.
+        details: further numbers by name.
+    """
+
+    value: float
+    control: float | None = None
+    details: Mapping[str, float] = field(default_factory=dict)
+
+
+class Scorer(Protocol):
+    """A model that can be asked how probable a word stays when it sees only some of the patches."""
+
+    @property
+    def baseline(self) -> str:
+        """What stands in the place of a hidden patch: "mean embedding", "grey", ..."""
+
+    def log_probs(self, keep: np.ndarray) -> np.ndarray:
+        """log p of the word, in nats, once for every set of patches.
+
+        Args:
+            keep: bool [set, patch]; patches in the map's order (row-major), True: shown, False: hidden.
+
+        Returns:
+            float64 [set].
+        """
+
+
+class Metric(Protocol):
+    """One way to score a map. A class behind the door; its parameters are keyword arguments with defaults."""
+
+    @property
+    def name(self) -> str:
+        """As it is declared."""
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Whether a better map gets a higher score."""
+
+    @property
+    def needs_model(self) -> bool:
+        """Whether `score` asks the scorer."""
+
+    def score(self, values: np.ndarray, grid: np.ndarray, truth: Truth, scorer: Scorer | None) -> Score | float:
+        """Scores one map.
+
+        Args:
+            values: the map, float64 [row, col] or [patch], finite, in the quantity of its method.
+            grid: float64 [row, col, 4] or [patch, 4]: (x0, y0, x1, y1) per patch in pixels of the original picture.
+            truth: float64 [box, 4] in the same pixels, or bool [height, width].
+            scorer: the model, for metrics that need it.
+        """
+
+
+def asked(scorer: Scorer | None) -> Scorer:
+    """The scorer, for a metric that needs it.
+
+    Raises:
+        MetricError: there is none.
+    """
+    if scorer is None:
+        raise MetricError("scorer: got none, expected one for a metric that needs the model; give it a model to ask")
+    return scorer
+
+
+def metric(name: str, parameters: Mapping[str, Any] | None = None) -> Metric:
+    """The metric of a name, with its parameters set.
+
+    Args:
+        name: as `METRICS.known()` lists it.
+        parameters: those that are not to be the default.
+
+    Raises:
+        DoorError: there is no such metric or parameter.
+        MetricError: its class contradicts its declaration.
+    """
+    declared, made = METRICS.find(name), METRICS.load(name)
+    if parameters:
+        made = type(made)(**declared.parse(parameters))
+    for trait, value in {"name": declared.name, **declared.traits}.items():
+        if getattr(made, trait, value) != value:
+            raise MetricError(f"metric {name!r}: got {trait} {getattr(made, trait)!r} of its class, expected {value!r}")
+    found: Metric = made
+    return found
+
+
+def evaluate(
+    name: str,
+    values: np.ndarray,
+    grid: np.ndarray,
+    truth: Sequence[Sequence[float]] | np.ndarray,
+    scorer: Scorer | None = None,
+    parameters: Mapping[str, Any] | None = None,
+) -> Score:
+    """Scores one map by one metric.
+
+    Args:
+        name: of the metric.
+        values: the map, any float [row, col] or [patch].
+        grid: [row, col, 4] or [patch, 4]: (x0, y0, x1, y1) per patch in pixels of the original picture, as
+            `record.geometry.patch_rects()` gives them.
+        truth: boxes [box, 4] in the same pixels, or a mask, bool [height, width].
+        scorer: the model, for metrics that need it.
+        parameters: of the metric, those that are not to be the default.
+
+    Raises:
+        DoorError: there is no such metric or parameter.
+        MetricError: shapes that do not fit, numbers that are not finite, a missing scorer, an impossible truth.
+    """
+    chosen = metric(name, parameters)
+    if chosen.needs_model:
+        asked(scorer)
+    given, places = np.asarray(values, np.float64), np.asarray(grid, np.float64)
+    if given.ndim not in (1, 2) or places.shape != (*given.shape, 4) or not given.size:
+        raise MetricError(
+            f"map: got {list(given.shape)} with a grid of {list(places.shape)}, expected [row, col] with "
+            "[row, col, 4], or [patch] with [patch, 4]"
+        )
+    if not np.isfinite(given).all():
+        raise MetricError("map: got NaN or infinity, expected finite numbers; leave out words without a map")
+    if not (np.isfinite(places).all() and (places[..., :2] < places[..., 2:]).all()):
+        raise MetricError("grid: got a patch without area, expected x0 < x1 and y0 < y1 in pixels")
+    found = chosen.score(given, places, as_truth(truth), scorer)
+    return found if isinstance(found, Score) else Score(float(found))

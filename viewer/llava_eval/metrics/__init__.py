@@ -1,0 +1,1 @@
+"""Metrics; each module has a `DECLARATION` and the class that it names."""
