@@ -1,7 +1,8 @@
 """One map out of many: a view's axes, a layer, a head and a token -> arrays without the axes that were chosen.
 
 Flow: `View` -> `choose_maps` (layers and heads gone, means where none was named) -> `rows_of` (one token's row, or the
-rows of a mean). `ordinary_rows` alone decides what a mean over an answer takes.
+rows of a mean). `ordinary_tokens` alone decides which tokens of an answer count, `ordinary_rows` what a mean over an
+answer takes.
 """
 
 from __future__ import annotations
@@ -96,6 +97,11 @@ def rows_of(facts: Facts, view: View, token: int | None, kind: Literal["answer",
     return ordinary_rows(queries, facts.tokens)
 
 
+def ordinary_tokens(tokens: Sequence[Token]) -> list[int]:
+    """The numbers of an answer's ordinary tokens: all but special ones, such as the end of the sequence."""
+    return [index for index, token in enumerate(tokens) if not token.special]
+
+
 def ordinary_rows(queries: Sequence[Query], tokens: Sequence[Token]) -> list[int]:
     """The rows that a mean over an answer takes, as places in the table of queries.
 
@@ -103,7 +109,8 @@ def ordinary_rows(queries: Sequence[Query], tokens: Sequence[Token]) -> list[int
     row was recorded, all rows (the question's).
     """
     answered = [place for place, query in enumerate(queries) if query.kind == "answer"]
-    ordinary = [place for place in answered if not tokens[queries[place].token].special]
+    taken = set(ordinary_tokens(tokens))
+    ordinary = [place for place in answered if queries[place].token in taken]
     return ordinary or answered or list(range(len(queries)))
 
 

@@ -8,6 +8,7 @@ import sys
 import unicodedata
 from pathlib import Path
 
+from llava_viewer.look import wording
 from llava_viewer.look.text import UNSEEN, hidden_in
 
 _JSON_ESCAPED = re.compile(
@@ -72,10 +73,8 @@ def one_line(text: str) -> str:
 
 
 def size(count_bytes: int) -> str:
-    """A size for people: 512 bytes, 12.3 kB, 4.5 MB."""
-    if count_bytes < 1000:
-        return f"{count_bytes} bytes"
-    return f"{count_bytes / 1000:.1f} kB" if count_bytes < 1_000_000 else f"{count_bytes / 1_000_000:.1f} MB"
+    """A size for people, with plain spaces: 512 bytes, 12 kB, 4.5 MB."""
+    return wording.size(count_bytes).replace(wording.NBSP, " ")
 
 
 def table(rows: list[tuple[str, ...]]) -> list[str]:

@@ -23,6 +23,9 @@ _LOSSLESS_PIXELS = 700 * 700
 _LOSSLESS_BYTES = 400_000
 
 
+_PLAIN = "the maps lie on a plain ground"
+
+
 @dataclass(frozen=True)
 class Photo:
     """The embedded picture and its grey thumbnail, as data URIs; `pixels` is the upright RGB picture."""
@@ -45,7 +48,7 @@ def ground(record: Record, side_px: int | None = None) -> PillowImage.Image:
             picture = open_picture(record.picture[1], carried=True)
             return picture if side_px is None else shrink(picture, side_px)
     except PictureError as error:
-        warnings.warn(f"the record's picture cannot be shown, so the maps lie on a plain ground: {error}", stacklevel=2)
+        warnings.warn(f"the record's picture cannot be shown, so {_PLAIN}: {error}", stacklevel=2)
     return checkered(record.geometry.width_px, record.geometry.height_px, min(side_px or MAX_SIDE_PX, MAX_SIDE_PX))
 
 
@@ -70,6 +73,28 @@ def prepare(data: bytes, *, carried: bool = False) -> Photo:
     muted = PillowImage.blend(thumb.convert("L").convert("RGB"), thumb, 0.6)
     faded = PillowImage.blend(muted, PillowImage.new("RGB", thumb.size, "white"), 0.12)
     return Photo(data_uri(encoded, kind), data_uri(_encode(faded, "JPEG", 78), "image/jpeg"), pixels)
+
+
+def page_photo(
+    data: bytes | None, *, carried: bool, embed_image: bool, page: str, without: str
+) -> tuple[Photo | None, str]:
+    """The picture that a page embeds, or none and the sentence that tells its reader why.
+
+    Args:
+        data: a picture file, or None where there is none.
+        carried: it is a record's own.
+        embed_image: False: the page's author wants none.
+        page: what the page is called: "report".
+        without: what is so where there is none: "This record carries no picture".
+    """
+    if not embed_image:
+        return None, f"The picture was left out of this {page} on request."
+    if data is None:
+        return None, f"{without}; {_PLAIN}."
+    try:
+        return prepare(data, carried=carried), ""
+    except PictureError as error:
+        return None, f"The picture cannot be shown: {error}"
 
 
 def shrink(picture: PillowImage.Image, side_px: int) -> PillowImage.Image:

@@ -36,6 +36,11 @@ def times(ratio: float) -> str:
     return f"{ratio:.0f}{NBSP}×" if ratio >= 9.95 else f"{ratio:.1f}{NBSP}×"
 
 
+def mark_at(value: float, most: float) -> str:
+    """Where a value's mark stands on a legend from 0 to `most`, in % of its length."""
+    return plain(round(min(100.0, 100 * value / most), 1) if most > 0 else 0.0)
+
+
 def plain(value: float) -> str:
     """A number for attributes and programs: four significant figures, no exponent, no trailing zeros."""
     if value == 0 or not math.isfinite(value):

@@ -6,13 +6,12 @@ from collections.abc import Sequence
 
 from llava_viewer.look import text, wording
 from llava_viewer.look.frames import Grid, build_panel
-from llava_viewer.look.photo import Photo, prepare
-from llava_viewer.look.picture import PictureError
+from llava_viewer.look.photo import Photo, page_photo
 from llava_viewer.look.provenance import fact_groups
 from llava_viewer.look.rows import answer_rows, first_row, question_rows, row_keys
 from llava_viewer.look.stage import build_stage
 from llava_viewer.look.view_model import Fact, Report
-from llava_wire.choose import mean_image_share
+from llava_wire.choose import mean_image_share, ordinary_tokens
 from llava_wire.record import Record
 
 
@@ -55,7 +54,7 @@ def build_report(
 def _summary(record: Record) -> tuple[Fact, ...]:
     """The header's facts."""
     first = next(iter(record.views.values()))
-    written = sum(not token.special for token in record.tokens)
+    written = len(ordinary_tokens(record.tokens))
     image = record.facts.image
     return (
         Fact("answer", wording.count(written, "token")),
@@ -70,16 +69,10 @@ def _summary(record: Record) -> tuple[Fact, ...]:
 
 def _photo(record: Record, given: bytes | None, embed_image: bool, notes: list[str]) -> Photo | None:
     picture = given or (record.picture and record.picture[1])
-    if not embed_image:
-        notes.append("The picture was left out of this report on request.")
-        return None
-    if picture is None:
-        notes.append("This record carries no picture; the maps lie on a plain ground.")
-        return None
-    try:
-        photo = prepare(picture, carried=not given)
-    except PictureError as error:
-        notes.append(f"The picture cannot be shown: {error}")
+    without = "This record carries no picture"
+    photo, note = page_photo(picture, carried=not given, embed_image=embed_image, page="report", without=without)
+    if photo is None:
+        notes.append(note)
         return None
     size = (record.facts.image.width_px, record.facts.image.height_px)
     if photo.pixels.size != size:

@@ -17,8 +17,7 @@ from llava_viewer.export.shown import Shown, show
 from llava_viewer.look import colormap, wording
 from llava_viewer.look.frames import LOW_IMAGE_SHARE
 from llava_viewer.look.heatmap import coding_error, data_uri, grey_png, to_grey
-from llava_viewer.look.photo import prepare
-from llava_viewer.look.picture import PictureError
+from llava_viewer.look.photo import page_photo
 from llava_viewer.look.stage import build_stage
 from llava_viewer.look.text import direction
 from llava_viewer.pages.compare_model import WHOLE_KEY, Choice, Comparison, Contrast, Difference, Run
@@ -228,8 +227,8 @@ def _choice(
         maximum_text=wording.percent(peak),
         shared_text=wording.percent(largest),
         uniform_text=wording.percent(uniform),
-        uniform_at=wording.plain(round(min(100.0, 100 * uniform / peak), 1) if peak > 0 else 0.0),
-        shared_uniform_at=wording.plain(round(min(100.0, 100 * uniform / largest), 1) if largest > 0 else 0.0),
+        uniform_at=wording.mark_at(uniform, peak),
+        shared_uniform_at=wording.mark_at(uniform, largest),
         image_share=wording.percent(share),
         times_text=wording.times(peak / uniform) if uniform > 0 else "–",
         warning=warning,
@@ -275,17 +274,11 @@ def _contrasts(picks: Sequence[Pick], shown: Sequence[Shown]) -> tuple[Contrast,
 
 def _photo(picks: Sequence[Pick], embed_image: bool, notes: list[str]) -> tuple[str, str]:
     """The picture of the first run that carries one, as (photo, thumbnail) data URIs, or empty ones."""
-    if not embed_image:
-        notes.append("The picture was left out of this page on request.")
-        return "", ""
-    carried = next((pick.record.picture[1] for pick in picks if pick.record.picture), None)
-    if carried is None:
-        notes.append("None of these records carries the picture; the maps lie on a plain ground.")
-        return "", ""
-    try:
-        photo = prepare(carried, carried=True)
-    except PictureError as error:
-        notes.append(f"The picture cannot be shown: {error}")
+    own = next((pick.record.picture[1] for pick in picks if pick.record.picture), None)
+    without = "None of these records carries the picture"
+    photo, note = page_photo(own, carried=True, embed_image=embed_image, page="page", without=without)
+    if photo is None:
+        notes.append(note)
         return "", ""
     return photo.uri, photo.thumb_uri
 

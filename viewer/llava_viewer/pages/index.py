@@ -30,7 +30,7 @@ from llava_viewer.look.text import visible
 from llava_viewer.pages.index_cache import THUMB_KIND, Entry, read_cache, write_cache
 from llava_viewer.pages.report import page
 from llava_viewer.pages.styles import static_text
-from llava_wire.choose import mean_image_share
+from llava_wire.choose import mean_image_share, ordinary_tokens
 from llava_wire.codes.quantize import dequantise
 from llava_wire.container import decode, read_file
 from llava_wire.errors import RecordError
@@ -169,7 +169,7 @@ def _listed(folder: Path, name: str, entry: Entry) -> Listed:
 def _entry(stamp: str, record: Record) -> Entry:
     view = next(iter(record.views.values()))
     share = mean_image_share(record.facts, view)
-    written = sum(not token.special for token in record.tokens)
+    written = len(ordinary_tokens(record.tokens))
     thumb, label = _thumb(record)
     geometry = record.geometry
     return Entry(

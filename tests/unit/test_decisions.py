@@ -1,0 +1,83 @@
+"""Where is X decided? The table of docs/design.md has one file for each decision, and nothing else decides it too."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DESIGN = (ROOT / "docs" / "design.md").read_text("utf-8")
+PYTHON, EVERYWHERE = ("handler/**/*.py", "viewer/**/*.py"), ("handler/**/*.py", "viewer/**/*.py", "scripts/**/*.py")
+
+
+@dataclass(frozen=True)
+class TellTale:
+    """What a line looks like that makes a decision: a pattern, another way to write it, and where it is looked for."""
+
+    pattern: str
+    instead: str
+    places: tuple[str, ...] = PYTHON
+
+
+TELL_TALES = {
+    "how a share is written in percent": TellTale(r"NBSP\}%|:\.\d+%\}", 'text = f"{share:.1%} on the image"'),
+    "how a share is written in percent, in a page's script": TellTale(
+        r"NBSP\}%`;", "return `${(100 * share).toFixed(1)}${NBSP}%`;", ("viewer/**/*.js",)
+    ),
+    "how a number of bytes is written": TellTale(
+        r"/ (1000|1e3|1e6|1_000_000):\.\d", 'return f"{count_bytes / 1000:.1f} kB"'
+    ),
+    "where a value's mark stands on a legend": TellTale(
+        r"min\(100(\.0)?, 100 \*", "at = round(min(100.0, 100 * uniform / peak), 1)"
+    ),
+    "below which share a map is nearly no evidence": TellTale(
+        r"(?i)image_share = 0|share <=? 0?\.\d", "if item.image_share < 0.05:"
+    ),
+    "which tokens of an answer are ordinary, and which rows a mean takes": TellTale(
+        r"(if|and|or|\() ?not [\w.\[\]]*\.special\b", "written = sum(not token.special for token in record.tokens)"
+    ),
+    "what maps are drawn on, with and without a picture": TellTale(
+        r"carried=True\)|\bcheckered\(|on a plain ground", "photo = prepare(carried, carried=True)"
+    ),
+    "what lies under the transparent parts of a picture": TellTale(
+        r"\(255, 255, 255|ground\.alpha_composite", 'background = Image.new("RGB", picture.size, (255, 255, 255))'
+    ),
+    "where a model's weights lie": TellTale(
+        r"(?i)store / \"weights\"", 'folder = MODEL_STORE / "weights" / model', EVERYWHERE
+    ),
+    "how a file takes another's place": TellTale(r"\bos\.(replace|rename)\(", "os.replace(partial, path)", EVERYWHERE),
+    "which patches lie in a box or a mask": TellTale(
+        r"x0 <= \w+|<= x1\b", "inside = (x0 <= x) & (x <= x1)", EVERYWHERE
+    ),
+    "how a peak is judged, ties included": TellTale(
+        r"== \w+\.max\(-1|inside.*\[[^\]]*argmax",
+        "hit = centres_inside(rectangles, box).ravel()[flat.argmax(-1)]",
+        EVERYWHERE,
+    ),
+    "the 95 % interval of a share": TellTale(r"\b1\.9[56]\d*\b", "spread = 1.96 * error", EVERYWHERE),
+}
+"""By the decisions of docs/design.md."""
+
+
+def decisions() -> dict[str, str]:
+    """The table of docs/design.md: what is decided -> the one file that decides it."""
+    rows = DESIGN.split("| decision | file |", 1)[1].split("\n\n", 1)[0].splitlines()[2:]
+    return dict(re.findall(r"^\| (.+) \| `(.+)` \|$", "\n".join(rows), re.MULTILINE))
+
+
+def test_every_decision_has_its_file_and_its_tell_tale() -> None:
+    assert set(decisions()) == set(TELL_TALES)
+
+
+@pytest.mark.parametrize("decision", TELL_TALES)
+def test_a_decision_is_made_in_one_place(decision: str) -> None:
+    home, tale = decisions()[decision], TELL_TALES[decision]
+    assert re.search(tale.pattern, tale.instead), "another way to decide it would be seen"
+    found: dict[str, list[str]] = {}
+    for path in sorted({path for place in tale.places for path in ROOT.glob(place)}):
+        if lines := [line for line in path.read_text("utf-8").splitlines() if re.search(tale.pattern, line)]:
+            found[path.relative_to(ROOT).as_posix()] = lines
+    assert list(found) == [home], found
