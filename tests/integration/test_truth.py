@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from llava_eval.metric import evaluate
 from llava_eval.statistics import cluster_interval, share_of
 from llava_server.ask.request import GenerateRequest
 from llava_server.engine import Engine
@@ -141,6 +142,25 @@ def test_shape_words_point_at_the_named_object(verdict):
 
 def test_all_naming_tokens_by_the_mean_of_all_heads(verdict):
     assert show_hits("all naming tokens, mean of all heads", verdict.seen, "mean") >= 0.74
+
+
+def test_the_metrics_say_the_same_and_tell_a_transposed_grid(verdict):
+    seen = verdict.describe("shape")
+    maps = [one.maps["named-object"][1] for one in seen]
+    boxes = [[one.scene.objects[one.naming.index].box] for one in seen]
+    game = [
+        evaluate("pointing_game", values, one.rects, box).value
+        for values, one, box in zip(maps, seen, boxes, strict=True)
+    ]
+    assert game == [float(one.hit("named-object")) for one in seen], "no map of trained heads has a tie"
+    for name, least in {"energy_in_box": 0.6, "enrichment": 8.0, "box_iou": 0.45, "box_accuracy": 0.6}.items():
+        right, turned = (
+            np.mean([evaluate(name, m, one.rects, box).value for m, one, box in zip(given, seen, boxes, strict=True)])
+            for given in (maps, [values.T for values in maps])
+        )
+        print(f"describe, shape words, named-object: {name} {right:.3f}, grid transposed {turned:.3f}")
+        assert right >= least
+        assert turned < right / 1.5
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from llava_viewer.look.frames import FLAT_TIMES, LOW_IMAGE_SHARE, TOP_PATCHES
+
 ROOT = Path(__file__).parents[2]
 DESIGN = (ROOT / "docs" / "design.md").read_text("utf-8")
 PYTHON, EVERYWHERE = ("handler/**/*.py", "viewer/**/*.py"), ("handler/**/*.py", "viewer/**/*.py", "scripts/**/*.py")
@@ -70,6 +72,14 @@ def decisions() -> dict[str, str]:
 
 def test_every_decision_has_its_file_and_its_tell_tale() -> None:
     assert set(decisions()) == set(TELL_TALES)
+
+
+def test_limits_that_a_pages_script_must_repeat_are_the_same() -> None:
+    script = (ROOT / "viewer/llava_viewer/static/report/facts.js").read_text("utf-8")
+    limits = {r"image < ([\d.]+)": LOW_IMAGE_SHARE, r"map\.max < ([\d.]+) \* even": FLAT_TIMES}
+    limits |= {r"const TOP_PATCHES = (\d+);": TOP_PATCHES}
+    for pattern, value in limits.items():
+        assert [float(found) for found in re.findall(pattern, script)] == [value], pattern
 
 
 @pytest.mark.parametrize("decision", TELL_TALES)
