@@ -18,6 +18,10 @@ METRICS = Door("metric", "llava_gaze.metrics", "llava_eval.metrics")
 """All metrics: the modules of `llava_eval.metrics`, and entry points of the group `llava_gaze.metrics`."""
 
 
+TRAITS = ("higher_is_better", "needs_model")
+"""What a declaration and a class say of a metric beside its name."""
+
+
 @dataclass(frozen=True)
 class Score:
     """What a metric says of one map.
@@ -102,9 +106,13 @@ def metric(name: str, parameters: Mapping[str, Any] | None = None) -> Metric:
     declared, made = METRICS.find(name), METRICS.load(name)
     if parameters:
         made = type(made)(**declared.parse(parameters))
-    for trait, value in {"name": declared.name, **declared.traits}.items():
-        if getattr(made, trait, value) != value:
-            raise MetricError(f"metric {name!r}: got {trait} {getattr(made, trait)!r} of its class, expected {value!r}")
+    for trait, value in {"name": declared.name, **dict.fromkeys(TRAITS), **declared.traits}.items():
+        own = getattr(made, trait, None)
+        if value is None or own != value:
+            raise MetricError(
+                f"metric {name!r}: got {trait} {value!r} declared and {own!r} in its class, expected the same in both; "
+                "correct the package"
+            )
     found: Metric = made
     return found
 
@@ -130,7 +138,8 @@ def evaluate(
 
     Raises:
         DoorError: there is no such metric or parameter.
-        MetricError: shapes that do not fit, numbers that are not finite, a missing scorer, an impossible truth.
+        MetricError: shapes that do not fit, numbers that are not finite, a missing scorer, an impossible truth, or a
+            score that is not finite.
     """
     chosen = metric(name, parameters)
     if chosen.needs_model:
@@ -146,4 +155,7 @@ def evaluate(
     if not (np.isfinite(places).all() and (places[..., :2] < places[..., 2:]).all()):
         raise MetricError("grid: got a patch without area, expected x0 < x1 and y0 < y1 in pixels")
     found = chosen.score(given, places, as_truth(truth), scorer)
-    return found if isinstance(found, Score) else Score(float(found))
+    score = found if isinstance(found, Score) else Score(float(found))
+    if not np.isfinite(score.value):
+        raise MetricError(f"metric {name!r}: got {score.value}, expected a finite number; leave this word out")
+    return score

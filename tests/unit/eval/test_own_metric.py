@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import re
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -68,14 +69,27 @@ def test_a_package_that_declares_nonsense_is_one_line(site: Path, capsys: pytest
     assert len(error.splitlines()) == 1
 
 
-def test_a_class_that_contradicts_its_declaration_is_refused(site: Path) -> None:
+@pytest.mark.parametrize(
+    ("traits", "says"),
+    [
+        (
+            "{'higher_is_better': True, 'needs_model': False}",
+            "got higher_is_better True declared and False in its class",
+        ),
+        ("{'higher_is_better': False}", "got needs_model None declared and False in its class"),
+        ("{'higher_is_better': False, 'needs_model': False}", "got nan, expected a finite number"),
+    ],
+)
+def test_a_metric_that_contradicts_itself_or_gives_no_number_is_refused(site: Path, traits: str, says: str) -> None:
     (site / "liar.py").write_text(
         "from llava_doors.door import Declaration\n"
-        "DECLARATION = Declaration('liar', 'Lies.', 'liar:Liar', traits={'higher_is_better': True})\n"
+        f"DECLARATION = Declaration('liar', 'Lies.', 'liar:Liar', traits={traits})\n"
         "class Liar:\n    name, higher_is_better, needs_model = 'liar', False, False\n"
+        "    def score(self, *_):\n        return float('nan')\n"
     )
+    sys.modules.pop("liar", None)
     install(site, METRICS.group, {"liar": "liar:DECLARATION"})
-    with pytest.raises(MetricError, match="metric 'liar': got higher_is_better False of its class, expected True"):
+    with pytest.raises(MetricError, match=f"metric 'liar': {says}"):
         evaluate("liar", np.zeros((4, 4)), GRID, [(0, 0, 4, 1)])
 
 
