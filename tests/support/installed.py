@@ -1,22 +1,34 @@
-"""Packages of somebody else: what pip leaves behind of one, so that its entry points are found."""
+"""Packages of somebody else, as far as entry points go: a distribution's metadata in a folder on `sys.path`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import importlib
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from llava_doors.door import Door
 
-def install(folder: Path, group: str, points: Mapping[str, str], package: str = "stranger") -> None:
-    """Writes a package's entry points as pip does; the folder must be on `sys.path`.
+
+@contextmanager
+def installed(folder: Path, door: Door, value: str) -> Iterator[None]:
+    """A door with one more entry point.
 
     Args:
-        folder: takes the place of site-packages.
-        group: of the entry points.
-        points: name to "module:attribute".
-        package: its name.
+        folder: an empty one.
+        door: whose group it is of.
+        value: "module:DECLARATION".
     """
-    info = folder / f"{package}-1.0.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n", encoding="utf-8")
-    lines = "\n".join(f"{name} = {value}" for name, value in points.items())
-    (info / "entry_points.txt").write_text(f"[{group}]\n{lines}\n", encoding="utf-8")
+    metadata = folder / "somebody_else-1.0.dist-info"
+    metadata.mkdir(parents=True)
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: somebody-else\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text(f"[{door.group}]\nmine = {value}\n")
+    sys.path.insert(0, str(folder))
+    importlib.invalidate_caches()
+    door.forget()
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
+        door.forget()

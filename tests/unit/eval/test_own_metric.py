@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import re
 import sys
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,19 +14,19 @@ import pytest
 from llava_eval.metric import METRICS, MetricError, evaluate
 from llava_viewer.cli import main
 from support.examples import shown_python
-from support.installed import install
+from support.installed import installed
 
 DOC = (Path(__file__).parents[3] / "docs" / "own-metric.md").read_text("utf-8")
 GRID = np.stack([*np.meshgrid(np.arange(4), np.arange(4)), *np.meshgrid(np.arange(1, 5), np.arange(1, 5))], -1)
 
 
 @pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder on the path, as site-packages is."""
-    monkeypatch.syspath_prepend(str(tmp_path))
-    METRICS.forget()
-    yield tmp_path
-    METRICS.forget()
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder on the path, for the modules of a package of somebody else."""
+    folder = tmp_path / "modules"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(str(folder))
+    return folder
 
 
 class Needs:
@@ -40,8 +38,13 @@ class Needs:
         return np.log(0.1 + 0.2 * keep[:, :4].sum(-1))
 
 
-def test_the_toy_is_listed_and_asks_the_scorer(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    install(site, METRICS.group, {"toy": "support.toy_metric:DECLARATION"})
+def test_the_toy_is_listed_and_asks_the_scorer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with installed(tmp_path / "toy", METRICS, "support.toy_metric:DECLARATION"):
+        lists_and_scores(capsys)
+
+
+def lists_and_scores(capsys: pytest.CaptureFixture[str]) -> None:
+    """The command lists it with its parameters; it is found by its name, and refused without a scorer."""
     assert main(["metrics"]) == 0
     [line] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("toy_top_alone")]
     assert re.split(r" {2,}", line)[1:4] == ["yes", "yes", "patches=4"]
@@ -61,11 +64,11 @@ def test_the_toy_is_listed_and_asks_the_scorer(site: Path, capsys: pytest.Captur
         evaluate("toy_top_alone", values, GRID, [(0, 0, 4, 1)])
 
 
-def test_a_package_that_declares_nonsense_is_one_line(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    install(site, METRICS.group, {"broken": "no_such_module:DECLARATION"})
-    assert main(["metrics"]) == 1
+def test_a_package_that_declares_nonsense_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with installed(tmp_path / "broken", METRICS, "no_such_module:DECLARATION"):
+        assert main(["metrics"]) == 1
     error = capsys.readouterr().err
-    assert "entry point llava_gaze.metrics: broken" in error
+    assert "entry point llava_gaze.metrics: mine" in error
     assert len(error.splitlines()) == 1
 
 
@@ -88,8 +91,10 @@ def test_a_metric_that_contradicts_itself_or_gives_no_number_is_refused(site: Pa
         "    def score(self, *_):\n        return float('nan')\n"
     )
     sys.modules.pop("liar", None)
-    install(site, METRICS.group, {"liar": "liar:DECLARATION"})
-    with pytest.raises(MetricError, match=f"metric 'liar': {says}"):
+    with (
+        installed(site / "liar", METRICS, "liar:DECLARATION"),
+        pytest.raises(MetricError, match=f"metric 'liar': {says}"),
+    ):
         evaluate("liar", np.zeros((4, 4)), GRID, [(0, 0, 4, 1)])
 
 
@@ -99,21 +104,20 @@ def test_the_documents_example_works_as_it_stands(site: Path) -> None:
     assert len(file.splitlines()) <= 40, "the title promises it"
     (site / "my_metric.py").write_text(file, encoding="utf-8")
     [(group, points)] = tomllib.loads(toml)["project"]["entry-points"].items()
-    install(site, group, points)
-    importlib.invalidate_caches()
-    assert "contrast_to_rest" in METRICS.known()
+    assert group == METRICS.group
     scope: dict[str, object] = {}
     checked = 0
-    for use in uses:
-        exec(compile(use, "own-metric.md", "exec"), scope)
-        for expression, value in shown_python(use):
-            assert eval(expression, scope) == value, expression
-            checked += 1
+    with installed(site / "package", METRICS, points["contrast_to_rest"]):
+        assert "contrast_to_rest" in METRICS.known()
+        for use in uses:
+            exec(compile(use, "own-metric.md", "exec"), scope)
+            for expression, value in shown_python(use):
+                assert eval(expression, scope) == value, expression
+                checked += 1
     assert checked == 6
 
 
 def test_the_document_lists_every_metric() -> None:
     table = DOC.split("| metric | asks |", 1)[1]
     listed = {name for row in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)}
-    METRICS.forget()
     assert listed == set(METRICS.known())
