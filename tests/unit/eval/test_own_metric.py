@@ -46,8 +46,12 @@ def test_the_toy_is_listed_and_asks_the_scorer(tmp_path: Path, capsys: pytest.Ca
 def lists_and_scores(capsys: pytest.CaptureFixture[str]) -> None:
     """The command lists it with its parameters; it is found by its name, and refused without a scorer."""
     assert main(["metrics"]) == 0
-    [line] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("toy_top_alone")]
-    assert re.split(r" {2,}", line)[1:4] == ["yes", "yes", "patches=4"]
+    [said] = [one for one in capsys.readouterr().out.split("\n\n") if one.startswith("toy_top_alone: ")]
+    assert said.splitlines()[1:] == [
+        "  higher is better: yes",
+        "  needs model: yes",
+        "  patches (integer, default 4): How many.",
+    ]
     assert main(["metrics", "--json"]) == 0
     listed = {one["name"]: one for one in json.loads(capsys.readouterr().out)}
     assert listed["toy_top_alone"]["traits"] == {"higher_is_better": True, "needs_model": True}

@@ -35,7 +35,18 @@ def examples() -> list[str]:
 
 
 def test_every_command_has_an_example() -> None:
-    commands = {"predict", "replay", "render", "index", "inspect", "export", "compare", "metrics"}
+    commands = {
+        "predict",
+        "replay",
+        "render",
+        "index",
+        "inspect",
+        "export",
+        "compare",
+        "methods",
+        "families",
+        "metrics",
+    }
     assert {example.split()[1] for example in examples()} == commands
     assert len(examples()) >= 15
 

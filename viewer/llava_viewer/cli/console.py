@@ -77,11 +77,5 @@ def size(count_bytes: int) -> str:
     return wording.size(count_bytes).replace(wording.NBSP, " ")
 
 
-def table(rows: list[tuple[str, ...]]) -> list[str]:
-    """Rows of cells as lines with aligned columns."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-
-
 def _escaped(char: str) -> str:
     return char.encode("unicode_escape").decode("ascii")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from llava_viewer.cli.console import one_line, quoted, size, table
+from llava_viewer.cli.console import one_line, quoted, size
 from llava_viewer.look.wording import check_name, check_text
 from llava_wire.choose import mean_image_share
 from llava_wire.record import Record
@@ -108,7 +108,7 @@ def summary_text(found: dict[str, Any]) -> str:
                 one_line(token["piece"]) if token["special"] else quoted(token["text"]),
             )
         )
-    return "\n".join([*lines, "", *table(views), "", *table(tokens)])
+    return "\n".join([*lines, "", *_table(views), "", *_table(tokens)])
 
 
 def _view_facts(record: Record, view: View) -> dict[str, Any]:
@@ -140,3 +140,8 @@ def _picture_facts(record: Record) -> dict[str, Any] | None:
 def _step_text(step: dict[str, Any]) -> str:
     text = f"{step['op']} to {step['width_px']} x {step['height_px']}"
     return text if step["op"] == "resize" else f"{text} at ({step['left_px']}, {step['top_px']})"
+
+
+def _table(rows: list[tuple[str, ...]]) -> list[str]:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

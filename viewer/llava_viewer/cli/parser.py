@@ -6,10 +6,9 @@ Flow: argv -> namespace with `run`, the command's function.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
 
-from llava_viewer.cli import commands, comparing, doors, exporting, reaching
+from llava_viewer.cli import commands, comparing, exporting, listing, reaching
 from llava_viewer.cli.outputs import add_force
 from llava_viewer.cli.selection import heads, indices, view
 from llava_viewer.version import package_version
@@ -59,19 +58,9 @@ def build_parser() -> argparse.ArgumentParser:
     comparing.add_arguments(
         _add(commands_, "compare", "lay two to four runs on one picture side by side", comparing.EXAMPLES)
     )
-    _door(commands_, "metrics", doors.metrics, "list the metrics by which maps are scored")
+    for name, (_, text) in listing.LISTED.items():
+        listing.add_arguments(_add(commands_, name, text, f"example:\n  llava-viewer {name} --json"), name)
     return parser
-
-
-def _door(
-    group: argparse._SubParsersAction[argparse.ArgumentParser],
-    name: str,
-    run: Callable[[argparse.Namespace], None],
-    text: str,
-) -> None:
-    parser = _add(group, name, text, f"example:\n  llava-viewer {name}")
-    parser.set_defaults(run=run)
-    parser.add_argument("--json", action="store_true", help="for programs")
 
 
 def _add(
