@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from llava_wire.errors import RecordError, beginning
 from llava_wire.limits import MAX_INTEGER, MAX_TEXT_CHARS
+from llava_wire.quantity import ATTENTION, Quantity
 
 FORMAT = "llava-gaze-record"
 VERSION = 1
@@ -125,6 +126,14 @@ class Model:
 
 
 @dataclass(frozen=True)
+class MethodFacts:
+    """How a view's maps were made: the method's name and the value of each of its parameters."""
+
+    name: str = "attention"
+    parameters: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class ViewFacts:
     """What one view selected; its arrays are in the same order.
 
@@ -137,6 +146,7 @@ class ViewFacts:
         head_set: the named head set it came from, or "".
         steps: the steps that a mean over steps averaged; empty when the query axis is kept.
         precision, encoding: how maps are stored; error_bound: the largest absolute error of a decoded value.
+        method: how the maps were made; quantity: what their numbers are.
     """
 
     name: str
@@ -150,6 +160,8 @@ class ViewFacts:
     precision: Literal["uint8", "float16", "float32"]
     encoding: str
     error_bound: float
+    method: MethodFacts = MethodFacts()
+    quantity: Quantity = ATTENTION
 
 
 @dataclass(frozen=True)

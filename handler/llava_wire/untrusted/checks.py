@@ -67,6 +67,10 @@ def check_view(view: ViewFacts, path: str, facts: Facts) -> None:
     """
     for name in ("name", "head_set"):
         _short(f"{path}.{name}", getattr(view, name))
+    _short(f"{path}.method.name", view.method.name)
+    check_plain(view.method.parameters, f"{path}.method.parameters")
+    for name in ("name", "unit"):
+        _short(f"{path}.quantity.{name}", getattr(view.quantity, name))
     axes = (_PAIR_AXES if view.pairs else _GRID_AXES).get(view.reduction)
     if view.axes != axes:
         raise mismatch(f"{path}.axes", list(view.axes), f"{list(axes or ())} for reduction {view.reduction!r}")

@@ -14,7 +14,8 @@ from llava_wire import decode, limits, writing
 from llava_wire.codes.quantize import ENCODINGS
 from llava_wire.errors import STATUSES
 from llava_wire.geometry import MAX_STEPS
-from llava_wire.schema import Facts, Image, Model, Prompt, Query, Token, ViewFacts
+from llava_wire.quantity import Quantity
+from llava_wire.schema import Facts, Image, MethodFacts, Model, Prompt, Query, Token, ViewFacts
 
 yaml = pytest.importorskip("yaml", reason="PyYAML is not installed")
 
@@ -89,7 +90,7 @@ def test_the_record_table_names_every_key() -> None:
     view_table = WIRE.split("A view:", 1)[1]
     keys = [name for row in table(view_table, "key | type | what") for name in names(row[0])]
     assert keys == list(ViewFacts.__dataclass_fields__)
-    for kind in (Prompt, Image, Model, Token, Query):
+    for kind in (Prompt, Image, Model, Token, Query, MethodFacts, Quantity):
         for field in kind.__dataclass_fields__:
             assert f"`{field}`" in WIRE or f"`{field}[" in WIRE, f"{kind.__name__}.{field}"
     for encoding in ENCODINGS.values():
@@ -115,7 +116,7 @@ def test_the_stated_limits_are_the_readers() -> None:
         "views": (limits.MAX_VIEWS,),
         "notes": (limits.MAX_NOTES,),
         "layers, heads of a model": (limits.MAX_LAYERS,),
-        "checks, sampling, software, run.json": (limits.MAX_PLAIN_VALUES, limits.MAX_DEPTH),
+        "checks, sampling, software, parameters of a method, run.json": (limits.MAX_PLAIN_VALUES, limits.MAX_DEPTH),
         "a picture": (limits.MAX_PICTURE_PIXELS,),
         "px in geometry": (limits.MAX_SIDE_PX,),
         "rows, columns of the grid": (limits.MAX_GRID_SIDE,),
