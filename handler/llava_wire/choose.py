@@ -7,6 +7,7 @@ answer takes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -18,26 +19,41 @@ from llava_wire.view import View
 
 
 def choose_maps(
-    view: View, layer: int | None = None, head: int | None = None
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    view: View, layer: int | None = None, head: int | None = None, grid: str | int | None = None
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32] | None]:
     """A view's maps and shares for one layer and head; an axis that is kept apart and not named is averaged.
 
     Args:
         layer, head: 0-based numbers as the view's facts name them, not positions in the array.
+        grid: as `View.maps_float`.
 
     Returns:
-        maps [query, row, col] and shares [query, 4], float32; one row where the view has no query axis.
+        maps [query, row, col] and shares [query, 4] (None where the quantity is no share), float32; one row where the
+        view has no query axis.
 
     Raises:
-        ValueError: the view does not keep this layer or head apart.
+        ValueError: the view does not keep this layer or head apart, or a grid must be named.
     """
-    rows = view.stored.shape[0] if "query" in view.axes else 1
-    folded = view.maps_float().reshape(rows, -1, *view.stored.shape[-2:])  # [query, slot, row, col]
-    shares = view.shares.reshape(rows, -1, view.shares.shape[-1])  # [query, slot, 4]
+    folded, shares = split_view(view, grid)
     slots = chosen_slots(view, layer, head)
     if len(slots) < folded.shape[1]:
-        folded, shares = folded[:, slots], shares[:, slots]
-    return folded.mean(axis=1, dtype=np.float32), shares.mean(axis=1, dtype=np.float32)
+        folded, shares = folded[:, slots], None if shares is None else shares[:, slots]
+    return folded.mean(axis=1, dtype=np.float32), None if shares is None else shares.mean(axis=1, dtype=np.float32)
+
+
+def split_view(
+    view: View, grid: str | int | None = None
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32] | None]:
+    """A view's maps and shares with its axes folded: [query or 1, slot, row, col] and [query or 1, slot, 4] or None.
+
+    Raises:
+        ValueError: as `View.maps_float`.
+    """
+    maps = view.maps_float(grid)
+    rows = view.lead[0] if "query" in view.axes else 1
+    slots = math.prod(view.lead[1:] if "query" in view.axes else view.lead)
+    shares = None if view.shares is None else view.shares.reshape(rows, slots, view.shares.shape[-1])
+    return maps.reshape(rows, slots, *maps.shape[-2:]), shares
 
 
 def chosen_slots(view: View, layer: int | None = None, head: int | None = None) -> list[int]:
@@ -114,8 +130,13 @@ def ordinary_rows(queries: Sequence[Query], tokens: Sequence[Token]) -> list[int
     return ordinary or answered or list(range(len(queries)))
 
 
-def mean_image_share(facts: Facts, view: View) -> float:
-    """The image share of a view: the mean over its layers and heads and over `ordinary_rows`; 0 for a view of none."""
+def mean_image_share(facts: Facts, view: View) -> float | None:
+    """The image share of a view: the mean over its layers and heads and over `ordinary_rows`; 0 for a view of none.
+
+    None where the view's quantity is no share.
+    """
+    if view.shares is None:
+        return None
     part = view.shares[..., SHARE_NAMES.index("image")]
     if "query" in view.axes:
         part = part[ordinary_rows(facts.queries, facts.tokens)]

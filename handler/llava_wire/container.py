@@ -1,12 +1,12 @@
 """A record's file read back, a stranger's too: every size and number is checked before it costs anything.
 
-Flow: bytes -> `zipped` (members, what they may inflate to) -> record.json, geometry, arrays, alternatives -> `Record`,
-or one `RecordError`. What the members are is in `writing`, how large they may be in `limits`.
+Flow: bytes -> `zipped` (members, what they may inflate to) -> record.json (`earlier` for version 1) -> `checks` ->
+`arrays`, alternatives -> `Record`, or one `RecordError`. What the members are is in `writing`, how large they may be in
+`limits`.
 """
 
 from __future__ import annotations
 
-import io
 import math
 import os
 import re
@@ -18,22 +18,21 @@ from typing import Any
 import numpy as np
 
 from llava_wire import limits
-from llava_wire.codes.quantize import DTYPES, READABLE
+from llava_wire.codes.quantize import DTYPES, readable
 from llava_wire.errors import RecordError, beginning
-from llava_wire.geometry import Geometry
+from llava_wire.plain import from_plain, mismatch
 from llava_wire.record import Record
-from llava_wire.schema import FORMAT, SHARE_NAMES, VERSION, Facts, ViewFacts, from_plain, mismatch
+from llava_wire.schema import FORMAT, SHARE_NAMES, VERSION, Facts, ViewFacts
+from llava_wire.untrusted.arrays import check_maps, check_shares, read_array
 from llava_wire.untrusted.bounded_json import check_plain, read_object
-from llava_wire.untrusted.checks import TOLERANCE, check_facts, check_rects, check_view
+from llava_wire.untrusted.checks import check_facts, check_grids, check_view
+from llava_wire.untrusted.earlier import VERSION_1, as_version_2, in_its_own_words
 from llava_wire.untrusted.question import QuestionLimits, trimmed
 from llava_wire.untrusted.zipped import Budget, Members, member, opened
 from llava_wire.view import View
 from llava_wire.writing import PICTURE_NAME
 
-_NPY_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 _ALTERNATIVE = re.compile(r"alternatives/[1-9][0-9]{0,3}\.npz")
-_TOP_CODE = {"sqrt-u8": 255.0**2, "linear-u8": 255.0}
-"""What a map's scale is multiplied by at its peak."""
 Picture = tuple[str, bytes]
 """A picture's member name and file."""
 
@@ -81,7 +80,11 @@ def decode_question(data: bytes, most: QuestionLimits) -> tuple[Facts, Picture |
         budget = Budget.of(len(data))
         budget.json_bytes = min(budget.json_bytes, most.json_bytes)
         plain = _json_object(archive, members["record.json"], budget, min(limits.MAX_JSON_VALUES, most.json_values))
-        return _facts(trimmed(plain, most)), _picture(archive, members, most.picture_bytes)
+        version = _known(plain)
+        with in_its_own_words(version):
+            found = trimmed(plain, most)
+            facts = _facts(as_version_2(found) if version == VERSION_1 else found)
+        return facts, _picture(archive, members, most.picture_bytes)
 
 
 def _decode(data: bytes, budget: Budget, *, nested: bool) -> Record:
@@ -112,44 +115,55 @@ def _alternatives(archive: zipfile.ZipFile, members: Members, budget: Budget) ->
 
 
 def _facts(plain_record: dict[str, Any]) -> Facts:
-    """The facts of a parsed record.json of this format and version."""
-    if plain_record.get("format") != FORMAT:
-        raise RecordError(
-            "not_a_record", f"record.json.format: got {beginning(plain_record.get('format'))}, allowed {FORMAT!r}"
-        )
-    version = plain_record.get("version")
-    if type(version) is not int or version != VERSION:  # true is 1 to Python, and no version
-        raise RecordError(
-            "unsupported_version",
-            f"record.json.version: got {beginning(version)}, allowed {VERSION}; update llava-gaze to read it",
-        )
+    """The facts of a record.json under the keys of this version."""
     facts: Facts = from_plain(Facts, plain_record)
     check_facts(facts)
     return facts
 
 
+def _known(plain_record: dict[str, Any]) -> int:
+    """The version of a parsed record.json of this format."""
+    if plain_record.get("format") != FORMAT:
+        raise RecordError(
+            "not_a_record", f"record.json.format: got {beginning(plain_record.get('format'))}, allowed {FORMAT!r}"
+        )
+    version = plain_record.get("version")
+    if type(version) is not int or version not in (VERSION_1, VERSION):  # true is 1 to Python, and no version
+        raise RecordError(
+            "unsupported_version",
+            f"record.json.version: got {beginning(version)}, allowed {VERSION_1} or {VERSION}; update llava-gaze to "
+            "read it",
+        )
+    return version
+
+
 def _read(archive: zipfile.ZipFile, members: Members, budget: Budget) -> Record:
     plain_record = _json_object(archive, members["record.json"], budget)
-    facts = _facts(plain_record)
-    if plain_record.get("shares") != list(SHARE_NAMES):
-        raise mismatch("record.json.shares", plain_record.get("shares"), str(list(SHARE_NAMES)))
-    geometry = Geometry.from_json(plain_record.get("geometry"), facts.image.width_px, facts.image.height_px)
-    rects = check_rects(geometry, facts)
-    listed = plain_record.get("views")
-    if not isinstance(listed, list) or not 1 <= len(listed) <= limits.MAX_VIEWS:
-        raise mismatch("record.json.views", listed, f"a list of 1 to {limits.MAX_VIEWS} views")
-    stored_rects = _array(archive, members, "patch_rects.npy", "<f8", rects.shape)
-    if not np.array_equal(stored_rects, rects):
-        raise RecordError("invalid", "patch_rects.npy: got rectangles that disagree with record.json.geometry")
-    views: dict[str, View] = {}
-    for index, plain in enumerate(listed):
-        path = f"record.json.views[{index}]"
-        view_facts: ViewFacts = from_plain(ViewFacts, plain, path)
-        if view_facts.name in views:
-            raise mismatch(f"{path}.name", view_facts.name, "each name once")
-        check_view(view_facts, path, facts)
-        views[view_facts.name] = _view(archive, members, index, view_facts, facts, geometry, budget)
-    return Record(facts, geometry, views)
+    version = _known(plain_record)
+    with in_its_own_words(version):
+        if version == VERSION_1:
+            plain_record = as_version_2(plain_record)
+        facts = _facts(plain_record)
+        if plain_record.get("shares") != list(SHARE_NAMES):
+            raise mismatch("record.json.shares", plain_record.get("shares"), str(list(SHARE_NAMES)))
+        rects = check_grids(facts)
+        listed = plain_record.get("views")
+        if not isinstance(listed, list) or not 1 <= len(listed) <= limits.MAX_VIEWS:
+            raise mismatch("record.json.views", listed, f"a list of 1 to {limits.MAX_VIEWS} views")
+        # What stands for a map's patches in the file: version 1 has rows and columns.
+        cells = (facts.grids[0].rows, facts.grids[0].cols) if version == VERSION_1 else rects.shape[:1]
+        stored_rects = read_array(archive, members, "patch_rects.npy", "<f8", (*cells, 4)).reshape(-1, 4)
+        if not np.array_equal(stored_rects, rects):
+            raise RecordError("invalid", "patch_rects.npy: got rectangles that disagree with the steps of the grids")
+        views: dict[str, View] = {}
+        for index, plain in enumerate(listed):
+            path = f"record.json.views[{index}]"
+            view_facts: ViewFacts = from_plain(ViewFacts, plain, path)
+            if view_facts.name in views:
+                raise mismatch(f"{path}.name", view_facts.name, "each name once")
+            check_view(view_facts, path, facts)
+            views[view_facts.name] = _view(archive, members, index, view_facts, facts, cells, budget)
+    return Record(facts, views, version=version)
 
 
 def _picture(archive: zipfile.ZipFile, members: Members, max_bytes: int | None = None) -> Picture | None:
@@ -167,71 +181,31 @@ def _view(
     index: int,
     view: ViewFacts,
     facts: Facts,
-    geometry: Geometry,
+    cells: tuple[int, ...],
     budget: Budget,
 ) -> View:
+    """The arrays of a view; `cells` is the part of a map's shape in the file that stands for its patches."""
     sizes = {
-        "query": len(facts.queries),
-        "layer": len(view.layers),
-        "head": len(view.heads),
-        "layer_head": len(view.pairs),
-        "row": geometry.rows,
-        "col": geometry.cols,
-    }
-    if view.encoding not in READABLE[view.precision]:
+        "query": len(facts.queries), "layer": len(view.layers), "head": len(view.heads), "layer_head": len(view.pairs),
+    }  # fmt: skip
+    known = readable(view.precision, view.quantity)
+    if view.encoding not in known:
         raise RecordError(
             "unsupported_version",
             f"record.json.views[{index}].encoding: got {beginning(view.encoding)}, allowed "
-            f"{' or '.join(READABLE[view.precision])}; update llava-gaze to read it",
+            f"{' or '.join(known)}; update llava-gaze to read it",
         )
-    shape = tuple(sizes[axis] for axis in view.axes)
-    budget.hold(math.prod(shape[:-2]), math.prod(shape[-2:]), f"views/{index}/maps.npy")
-    stored = _array(archive, members, f"views/{index}/maps.npy", DTYPES[view.precision], shape)
-    scales = _array(archive, members, f"views/{index}/scales.npy", "<f4", shape[:-2])
-    shares = _array(archive, members, f"views/{index}/shares.npy", "<f4", (*shape[:-2], len(SHARE_NAMES)))
-    if stored.dtype.kind == "u":
-        _check_range(f"views/{index}/scales.npy", scales, 0, (1 + TOLERANCE) / _TOP_CODE[view.encoding])
-    else:
-        _check_range(f"views/{index}/scales.npy", scales, 1, 1)
-        _check_range(f"views/{index}/maps.npy", stored, 0, 1 + TOLERANCE)
-    _check_range(f"views/{index}/shares.npy", shares, -TOLERANCE, 1 + TOLERANCE)
-    _check_range(f"views/{index}/shares.npy, sum of {', '.join(SHARE_NAMES)}", shares.sum(axis=-1), 0.99, 1.01)
-    return View(view, stored, scales, shares)
-
-
-def _check_range(name: str, values: np.ndarray, least: float, most: float) -> None:
-    """Refuses numbers that no attention gives, NaN among them; the tolerance is for half precision and rounding."""
-    if values.size == 0 or (values.min() >= least and values.max() <= most):
-        return
-    wrong = values[~((values >= least) & (values <= most))]
-    allowed = f"{least:g} to {most:g}" if least < most else f"{most:g}"
-    raise RecordError("invalid", f"{name}: got {float(wrong.flat[0]):g}, allowed {allowed}; the file is damaged")
-
-
-def _array(archive: zipfile.ZipFile, members: Members, name: str, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
-    """One .npy member, its type and shape checked against the header before the data is touched."""
-    if name not in members:
-        raise RecordError("invalid", f"{name}: got no such member, allowed records that have it; the file is damaged")
-    expected = math.prod(shape) * np.dtype(dtype).itemsize
-    if members[name].file_size > expected + 4096:
-        raise RecordError(
-            "invalid", f"{name}: got {members[name].file_size} bytes, allowed {expected} for shape {shape}"
-        )
-    data = member(archive, members[name])
-    try:
-        stream = io.BytesIO(data)
-        read_header = _NPY_HEADERS[np.lib.format.read_magic(stream)]
-        found_shape, fortran_order, found_dtype = read_header(stream)
-    except Exception as error:  # a damaged header fails in the many ways of a Python literal
-        raise RecordError(
-            "invalid", f"{name}: got no readable array ({beginning(str(error))}), allowed an .npy file"
-        ) from error
-    if found_dtype != np.dtype(dtype) or found_shape != shape or fortran_order:
-        found = f"{beginning(str(found_dtype))} {beginning(found_shape)}{' in Fortran order' if fortran_order else ''}"
-        raise RecordError("invalid", f"{name}: got {found}, allowed {dtype} {shape} in C order")
-    if len(data) - stream.tell() != expected:
-        raise RecordError("invalid", f"{name}: got {len(data) - stream.tell()} bytes of data, allowed {expected}")
-    return np.frombuffer(data, dtype=dtype, offset=stream.tell()).reshape(shape)
+    name = f"views/{index}"
+    lead = tuple(sizes[axis] for axis in view.axes[:-1])
+    budget.hold(math.prod(lead), math.prod(cells), f"{name}/maps.npy")
+    stored = read_array(archive, members, f"{name}/maps.npy", DTYPES[view.precision], (*lead, *cells))
+    scales = read_array(archive, members, f"{name}/scales.npy", "<f4", lead)
+    check_maps(name, stored, scales, view.encoding, view.quantity)
+    shares = None
+    if view.quantity.is_share:
+        shares = read_array(archive, members, f"{name}/shares.npy", "<f4", (*lead, len(SHARE_NAMES)))
+        check_shares(name, shares)
+    return View(view, stored.reshape(*lead, math.prod(cells)), scales, shares, facts.grids)
 
 
 def _json_object(

@@ -9,33 +9,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from llava_wire.limits import MAX_GRID_SIDE, MAX_SIDE_PX
-from llava_wire.schema import from_plain, mismatch
+from llava_wire.grids import Grid, Run, Step
+from llava_wire.schema import Image
 
-MAX_STEPS = 100
 Rect = tuple[float, float, float, float]
-
-
-@dataclass(frozen=True)
-class Step:
-    """One step of the image processor.
-
-    op "pad": the picture is placed at (left_px, top_px) on a canvas of width_px x height_px.
-    op "resize": the picture is scaled to width_px x height_px; left_px and top_px are 0.
-    op "crop": the window of width_px x height_px whose corner is at (left_px, top_px) is kept; an offset may be
-    negative, and what lies outside the picture is filled.
-    """
-
-    op: Literal["pad", "resize", "crop"]
-    width_px: int
-    height_px: int
-    left_px: int = 0
-    top_px: int = 0
 
 
 @dataclass(frozen=True)
@@ -148,7 +130,7 @@ class Geometry:
         return scale, offset
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values; `from_json` reads them back."""
+        """Plain JSON values, for people."""
         return {
             "steps": [
                 {"op": s.op, "width_px": s.width_px, "height_px": s.height_px, "left_px": s.left_px, "top_px": s.top_px}
@@ -160,43 +142,13 @@ class Geometry:
         }
 
     @classmethod
-    def from_json(cls, value: object, width_px: int, height_px: int) -> Geometry:
-        """Reads `to_json`'s value back.
+    def of(cls, image: Image, grid: Grid) -> Geometry:
+        """The way from a picture to one of its grids."""
+        return cls(image.width_px, image.height_px, grid.steps, grid.patch_px, grid.rows, grid.cols)
 
-        Raises:
-            RecordError: "invalid", naming what is malformed or over a limit.
-        """
-        path = "record.json.geometry"
-        if not isinstance(value, dict):
-            raise mismatch(path, value, "an object")
-        listed = value.get("steps")
-        if not isinstance(listed, list) or len(listed) > MAX_STEPS:
-            raise mismatch(f"{path}.steps", listed, f"a list of at most {MAX_STEPS} steps")
-        steps = tuple(from_plain(Step, step, f"{path}.steps[{i}]") for i, step in enumerate(listed))
-        grid: _Grid = from_plain(_Grid, value, path)
-        for step in steps:
-            for size in (step.width_px, step.height_px):
-                _check_size(f"{path}.steps", size, 1, MAX_SIDE_PX)
-            for offset in (step.left_px, step.top_px):
-                _check_size(f"{path}.steps", offset, -MAX_SIDE_PX, MAX_SIDE_PX)
-        _check_size(f"{path}.patch_px", grid.patch_px, 1, MAX_SIDE_PX)
-        for side in (grid.rows, grid.cols):
-            _check_size(f"{path}: grid", side, 1, MAX_GRID_SIDE)
-        return cls(width_px, height_px, steps, grid.patch_px, grid.rows, grid.cols)
-
-
-@dataclass(frozen=True)
-class _Grid:
-    """What a file says of the grid."""
-
-    patch_px: int
-    rows: int
-    cols: int
-
-
-def _check_size(path: str, number: int, least: int, most: int) -> None:
-    if not least <= number <= most:
-        raise mismatch(path, number, f"{least} to {most}")
+    def grid(self, positions: tuple[Run, ...], name: str = "base", image: int = 0) -> Grid:
+        """The grid of a record that this way leads to; the arguments as in `Grid`."""
+        return Grid(image, name, self.rows, self.cols, self.patch_px, self.steps, positions)
 
 
 def _shortest_edge_size(width_px: int, height_px: int, edge_px: int) -> tuple[int, int]:

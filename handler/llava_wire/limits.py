@@ -56,4 +56,12 @@ MAX_PICTURE_PIXELS = 1 << 27
 MAX_SIDE_PX = 1 << 27
 """Width or height of a picture before and inside the image processor, and its offsets there."""
 MAX_GRID_SIDE = 1024
-"""Rows or columns of the patch grid."""
+"""Rows or columns of a patch grid."""
+MAX_STEPS = 100
+"""Steps of the image processor on the way to a grid."""
+MAX_IMAGES = 64
+MAX_GRIDS = 256
+MAX_RUNS = 1 << 16
+"""Runs of positions in all grids: one per row where a separator ends each."""
+MAX_TURNS = 256
+MAX_TAGS = 100

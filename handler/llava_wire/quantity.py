@@ -21,6 +21,11 @@ class Quantity:
     signed: bool = False
     additive: bool = False
 
+    @property
+    def is_share(self) -> bool:
+        """Whether values are parts of a row that sums to 1; only then does a record say how each row splits."""
+        return self.unit == "share" and not self.signed
+
 
 ATTENTION = Quantity("attention", "share", additive=True)
 """What maps of records of version 1 are."""

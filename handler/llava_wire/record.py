@@ -1,6 +1,6 @@
-"""One run of the model: facts, geometry and views, with the arrays decoded on demand.
+"""One run of the model: facts and views, with the arrays decoded on demand.
 
-Flow: `Facts` + `Geometry` + `View`s -> `Record` -> `llava_wire.writing` -> bytes -> `llava_wire.container` -> `Record`.
+Flow: `Facts` + `View`s -> `Record` -> `llava_wire.writing` -> bytes -> `llava_wire.container` -> `Record`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import numpy.typing as npt
 from llava_wire.choose import choose_maps, rows_of
 from llava_wire.display import GROUP, display
 from llava_wire.geometry import Geometry
-from llava_wire.schema import Facts, Query, Token
+from llava_wire.grids import Grid, pick
+from llava_wire.schema import VERSION, Facts, Query, Token
 from llava_wire.view import View
 
 
@@ -23,21 +24,21 @@ class Record:
     """One answered question with its attention.
 
     Args:
-        facts: answer, tokens, prompt, image, model, queries.
-        geometry: from the original picture to the patch grid.
+        facts: answer, tokens, prompt, images, grids, model, queries.
         views: by name, in the order of the request.
         run: timings and request id; not part of what two equal runs share.
         picture: the oriented, EXIF-free picture as (file name, bytes) when a client added it.
         alternatives: further answers of the same request (beams, samples), best or first drawn first; they carry
             neither alternatives, nor picture, nor run block of their own.
+        version: of the file that it was read from; it is written as the latest all the same.
     """
 
     facts: Facts
-    geometry: Geometry
     views: dict[str, View]
     run: dict[str, Any] = field(default_factory=dict)
     picture: tuple[str, bytes] | None = None
     alternatives: tuple[Record, ...] = ()
+    version: int = field(default=VERSION, compare=False)
 
     @property
     def tokens(self) -> tuple[Token, ...]:
@@ -54,9 +55,38 @@ class Record:
         """The captured rows, in the order of every view's query axis."""
         return self.facts.queries
 
-    def maps_float(self) -> npt.NDArray[np.float32]:
-        """The first view's maps, float32 [(query), (layer), (head) or (layer_head), row, col]."""
-        return next(iter(self.views.values())).maps_float()
+    @property
+    def grids(self) -> tuple[Grid, ...]:
+        """The patch grids, in the order of every map's patches."""
+        return self.facts.grids
+
+    @property
+    def geometry(self) -> Geometry:
+        """From the original picture to the only patch grid.
+
+        Raises:
+            ValueError: there are several grids; take `geometry_of`.
+        """
+        return self.geometry_of(None)
+
+    def geometry_of(self, grid: str | int | None) -> Geometry:
+        """From a grid's picture to the grid, by its name or number.
+
+        Raises:
+            ValueError: there is no such grid, or none was named and there are several.
+        """
+        chosen = self.grids[pick(self.grids, grid)]
+        return Geometry.of(self.facts.images[chosen.image], chosen)
+
+    def patch_rects(self) -> npt.NDArray[np.float64]:
+        """The rectangle of each patch of all grids on its own picture, [patch, 4] as x0, y0, x1, y1 in px."""
+        return np.concatenate(
+            [self.geometry_of(number).patch_rects().reshape(-1, 4) for number in range(len(self.grids))]
+        )
+
+    def maps_float(self, grid: str | int | None = None) -> npt.NDArray[np.float32]:
+        """The first view's maps, float32 [(query), (layer), (head) or (layer_head), row, col]; `grid` as in `map`."""
+        return next(iter(self.views.values())).maps_float(grid)
 
     def map(
         self,
@@ -66,23 +96,26 @@ class Record:
         layer: int | None = None,
         head: int | None = None,
         kind: Literal["answer", "prompt"] = "answer",
+        grid: str | int | None = None,
     ) -> npt.NDArray[np.float32]:
-        """One map of absolute attention, float32 [row, col]; its sum is the share of attention on the image.
+        """One map, float32 [row, col]; of absolute attention its sum is the share of attention on the grid's patches.
 
-        Stored in 8 bits (the default) the sum is right within 1e-3, its peak within 0.5 % and every block of 4 x 4
-        patches within 2 % or 5e-4; `precision: "float32"` keeps all.
+        What the numbers are says `view(...).quantity`. Attention that is stored in 8 bits (the default) is right within
+        1e-3 in its sum, 0.5 % in its peak and 2 % or 5e-4 in every block of 4 x 4 patches; `precision: "float32"` keeps
+        all.
 
         Args:
             token: the answer token's number from 0; None for the mean over the answer's ordinary tokens.
             view: a view's name; the first view when absent.
             layer, head: 0-based, where the view keeps them apart; an axis that is not named is averaged.
             kind: "prompt" reads `token` as a position in the prompt's ids, for records with question rows.
+            grid: a grid's name or number; may be left out where there is one.
 
         Raises:
-            ValueError: the record holds no such view, row, layer or head.
+            ValueError: the record holds no such view, row, layer, head or grid, or several grids and none was named.
         """
         chosen = self.view(view)
-        maps, _ = choose_maps(chosen, layer, head)
+        maps, _ = choose_maps(chosen, layer, head, grid)
         return maps[rows_of(self.facts, chosen, token, kind)].mean(axis=0, dtype=np.float32)
 
     def overlay(self, token: int | None = None, **how: Any) -> Any:

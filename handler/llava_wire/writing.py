@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from llava_wire.plain import to_plain
 from llava_wire.record import Record
-from llava_wire.schema import FORMAT, SHARE_NAMES, VERSION, to_plain
+from llava_wire.schema import FORMAT, SHARE_NAMES, VERSION
 
 COMPRESSION_LEVEL = 6
 PICTURE_NAME = re.compile(r"picture\.(png|jpg)")
@@ -25,14 +26,15 @@ _DATE = (1980, 1, 1, 0, 0, 0)
 
 def document(record: Record) -> dict[str, Any]:
     """What record.json says, as plain JSON values."""
-    facts = _without_empty(to_plain(record.facts), ("checks", "notes"))
+    facts = _without_empty(to_plain(record.facts), ("checks", "notes", "annotations"))
+    facts["prompt"] = _without_empty(facts["prompt"], ("texts", "system", "turns"))
+    if "annotations" in facts:
+        facts["annotations"] = _without_empty(facts["annotations"], tuple(facts["annotations"]))
     return {
         "format": FORMAT,
         "version": VERSION,
         **facts,
-        "prompt": _without_empty(facts["prompt"], ("texts",)),
         "shares": list(SHARE_NAMES),
-        "geometry": record.geometry.to_json(),
         "views": [to_plain(view.facts) for view in record.views.values()],
     }
 
@@ -42,11 +44,12 @@ def encode(record: Record) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         _add(archive, "record.json", _json_bytes(document(record)))
-        _add(archive, "patch_rects.npy", _npy_bytes(record.geometry.patch_rects()))
+        _add(archive, "patch_rects.npy", _npy_bytes(record.patch_rects()))
         for index, view in enumerate(record.views.values()):
             _add(archive, f"views/{index}/maps.npy", _npy_bytes(view.stored))
             _add(archive, f"views/{index}/scales.npy", _npy_bytes(view.scales))
-            _add(archive, f"views/{index}/shares.npy", _npy_bytes(view.shares))
+            if view.shares is not None:
+                _add(archive, f"views/{index}/shares.npy", _npy_bytes(view.shares))
         for index, other in enumerate(record.alternatives, start=1):
             if other.alternatives or other.picture or other.run:
                 raise ValueError(
@@ -64,8 +67,8 @@ def encode(record: Record) -> bytes:
 
 
 def _without_empty(plain: dict[str, Any], optional: tuple[str, ...]) -> dict[str, Any]:
-    """Keys that were added to version 1 are absent where they say nothing, as in records of earlier writers."""
-    return {key: value for key, value in plain.items() if value or key not in optional}
+    """Optional keys are absent where they say nothing; false says something."""
+    return {key: value for key, value in plain.items() if key not in optional or value not in (None, "", [], {})}
 
 
 def _json_bytes(value: dict[str, Any]) -> bytes:

@@ -24,9 +24,11 @@ from typing import NoReturn
 from servekit.paths import ROOT
 
 from llava_viewer.cli import main as command_line
-from stress.fuzzing.records import Crafted, Maker
+from stress.fuzzing.records import FAMILIES, Crafted, Maker
 
-SOUND = ROOT / "tests" / "data" / "records" / "v1" / "sqrt-u8-four-reductions.npz"
+KEPT = ROOT / "tests" / "data" / "records"
+SOUND = (KEPT / "v2" / "attention.npz", KEPT / "v1" / "sqrt-u8-four-reductions.npz")
+"""What the files are made from, by turns of all families."""
 KINDS = ("toolkit", "png", "svg", "sheet", "sheet-svg", "gif", "apng", "csv", "npz")
 COMMANDS: dict[str, list[str]] = {
     "render": ["render", "{record}", "-o", "{out}/run.html"],
@@ -139,18 +141,18 @@ def main() -> int:
     options.add_argument("--keep", type=Path, metavar="FOLDER", help="write the files here and run nothing")
     options.add_argument("--out", type=Path, help="where the figures go as JSON")
     arguments = options.parse_args()
-    maker = Maker(arguments.seed, SOUND.read_bytes())
+    makers = [Maker(arguments.seed, sound.read_bytes()) for sound in SOUND]
     numbers = range(arguments.first, arguments.first + arguments.records)
     if arguments.keep:
         arguments.keep.mkdir(parents=True, exist_ok=True)
         for number in numbers:
-            crafted = maker.file(number)
+            crafted = makers[number // len(FAMILIES) % len(makers)].file(number)
             (arguments.keep / crafted.name).write_bytes(crafted.data)
         return 0
 
     outcomes: list[Outcome] = []
     for done, number in enumerate(numbers, start=1):
-        crafted = maker.file(number)
+        crafted = makers[number // len(FAMILIES) % len(makers)].file(number)
         for name in arguments.commands:
             found = run_one(crafted, name, arguments.seconds, arguments.megabytes)
             outcomes.append(found)

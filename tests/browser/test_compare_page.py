@@ -53,8 +53,8 @@ def test_each_run_shows_its_chosen_word(show: Show, page_file: Path, runs: list[
     choose(page, "a-t2")
     choose(page, "b-t1")
     first, second = shown_maps(page)
-    assert np.array_equal(first, runs[0].views["layers_heads"].stored[2])
-    assert np.array_equal(second, runs[1].views["layers_heads"].stored[1])
+    assert np.array_equal(first, runs[0].views["layers_heads"].on_grid()[2])
+    assert np.array_equal(second, runs[1].views["layers_heads"].on_grid()[1])
     assert page.locator(".fact:visible").count() == 2
     assert page.locator(".ramp .k i:visible").count() == 2
     choose(page, "b-all")
@@ -124,7 +124,7 @@ def test_nearly_all_is_not_told_as_one_percent(show: Show, tmp_path: Path) -> No
     for record, value in zip(records, (0.997, 0.9962), strict=True):
         view = record.views["layers_heads"]
         view.stored[:] = 0
-        view.stored[:, 3, 4] = 255
+        view.on_grid()[:, 3, 4] = 255
         view.scales[:] = value / 255**2
     path = tmp_path / "nearly.html"
     path.write_text(render_compare([Pick(record, "a.npz") for record in records]), encoding="utf-8")

@@ -108,13 +108,13 @@ def test_a_report_whose_scripts_are_blocked_chooses_words_views_and_maps(host: C
     for token in (3, 0):
         choose(page, f"t{token}")
         (shown,) = shown_maps(page)
-        assert np.array_equal(shown, RECORD.views["layers_heads"].stored[token])
+        assert np.array_equal(shown, RECORD.views["layers_heads"].on_grid()[token])
         assert page.locator(".card h2:visible").all_inner_texts() == [RECORD.tokens[token].text.strip()]
         for part in (".peaks use", ".ramp b", ".card .share", ".card .parts dd", ".card .tops", ".card .top5"):
             assert page.locator(f"{part}:visible").count() == 1, part
     choose(page, f"v{list(RECORD.views).index('all')}")
     (shown,) = shown_maps(page)
-    assert np.array_equal(shown, RECORD.views["all"].stored)
+    assert np.array_equal(shown, RECORD.views["all"].on_grid())
     assert page.locator(".gallery figure:visible").count() == 1
 
 

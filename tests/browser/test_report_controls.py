@@ -51,13 +51,13 @@ def index_of(record: Record, view: str) -> int:
 
 
 def test_the_address_names_layer_and_head(show: Show, report: Path, record: Record) -> None:
-    stored = record.views["none"].stored
+    stored = record.views["none"].on_grid()
     page = show(report, "#t=5&v=none&l=1&h=2&m=map")
     (shown,) = shown_maps(page)
     assert np.array_equal(shown, stored[5, 1, 2])
     page = show(report, "#t=q1&v=pairs&l=1&h=2")
     (shown,) = shown_maps(page)
-    assert np.array_equal(shown, record.views["pairs"].stored[-1, 1]), "a row of the question has its own map"
+    assert np.array_equal(shown, record.views["pairs"].on_grid()[-1, 1]), "a row of the question has its own map"
 
 
 def test_keys_walk_through_tokens_views_layers_and_heads(show: Show, report: Path, record: Record) -> None:
@@ -68,7 +68,7 @@ def test_keys_walk_through_tokens_views_layers_and_heads(show: Show, report: Pat
             page.keyboard.press(key)
             settle(page)
         (shown,) = shown_maps(page)
-        assert np.array_equal(shown, record.views["none"].stored[token, layer, head]), keys
+        assert np.array_equal(shown, record.views["none"].on_grid()[token, layer, head]), keys
     for key, name in (("m", "m-spotlight"), ("c", "p-viridis"), ("s", "s-shared"), ("u", "b-prob")):
         page.keyboard.press(key)
         assert page.is_checked(f"#{name}"), key
@@ -120,7 +120,7 @@ def test_a_click_on_the_board_chooses(show: Show, report: Path, record: Record) 
     board.click(position={"x": scale * (left + 2.5 * 8), "y": scale * (top + 0.5 * 8)})
     settle(page)
     (shown,) = shown_maps(page)
-    assert np.array_equal(shown, record.views["none"].stored[2, 0, 2])
+    assert np.array_equal(shown, record.views["none"].on_grid()[2, 0, 2])
 
 
 def test_the_card_says_the_same_with_the_script_and_without(show: Show, report: Path, record: Record) -> None:

@@ -95,7 +95,7 @@ def patch_colours(page: Any, record: Record) -> np.ndarray:
 @BOTH
 def test_choosing_a_word_shows_its_map_and_no_other(show: Show, report: Path, record: Record, js: bool) -> None:
     page = show(report, js=js)
-    stored = record.views["layers_heads"].stored
+    stored = record.views["layers_heads"].on_grid()
     for t in (3, 0, 9, 10):
         choose(page, f"t{t}")
         (shown,) = shown_maps(page)
@@ -123,7 +123,7 @@ def test_the_map_has_the_palettes_colours(show: Show, report: Path, record: Reco
     page = show(report, js=js)
     choose(page, "m-map")
     choose(page, "t2")
-    values = (record.views["layers_heads"].stored[2] / 255) ** 2
+    values = (record.views["layers_heads"].on_grid()[2] / 255) ** 2
     for palette in colormap.PALETTES:
         choose(page, f"p-{palette}")
         seen = patch_colours(page, record)
@@ -166,15 +166,15 @@ def test_views_layers_and_heads_switch(show: Show, report: Path, record: Record,
     choose(page, f"v{views.index('none')}")
     choose_cell(page, views.index("none"), 4, 1, 1)
     (shown,) = shown_maps(page)
-    assert np.array_equal(shown, record.views["none"].stored[5, 1, 1])
+    assert np.array_equal(shown, record.views["none"].on_grid()[5, 1, 1])
     choose(page, f"v{views.index('all')}")
     (shown,) = shown_maps(page)
-    assert np.array_equal(shown, record.views["all"].stored)
+    assert np.array_equal(shown, record.views["all"].on_grid())
     assert "one map for the whole answer" in page.inner_text(".card")
     choose(page, f"v{views.index('pairs')}")
     choose_cell(page, views.index("pairs"), 1, 1, 2, pair=True)
     (shown,) = shown_maps(page)
-    assert np.array_equal(shown, record.views["pairs"].stored[5, 1])
+    assert np.array_equal(shown, record.views["pairs"].on_grid()[5, 1])
 
 
 @BOTH
@@ -186,7 +186,7 @@ def test_arrow_keys_walk_through_the_words(show: Show, report: Path, record: Rec
         page.keyboard.press("ArrowRight")
         settle(page)
     (shown,) = shown_maps(page)
-    assert np.array_equal(shown, record.views["layers_heads"].stored[2])
+    assert np.array_equal(shown, record.views["layers_heads"].on_grid()[2])
     if js:
         assert page.evaluate("scrollY") == before, "choosing a word does not move the page"
 
@@ -199,7 +199,7 @@ def test_special_tokens_are_folded_away_and_within_reach(show: Show, report: Pat
     page.click("label[for=sp-show]")
     choose(page, end)
     (shown,) = shown_maps(page)
-    assert np.array_equal(shown, record.views["layers_heads"].stored[-1])
+    assert np.array_equal(shown, record.views["layers_heads"].on_grid()[-1])
 
 
 @BOTH
@@ -209,7 +209,7 @@ def test_the_gallery_has_every_token_and_chooses(show: Show, report: Path, recor
     expect(page.locator(".gallery figure:visible")).to_have_count(len(record.tokens))
     page.locator(".gallery figure:visible label").nth(6).click()
     (shown,) = shown_maps(page)
-    assert np.array_equal(shown, record.views["layers_heads"].stored[6])
+    assert np.array_equal(shown, record.views["layers_heads"].on_grid()[6])
 
 
 @BOTH

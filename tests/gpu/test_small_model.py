@@ -98,7 +98,7 @@ def test_half_precision_maps_are_no_less_exact_than_eager(device, dtype):
     pixels = picture.pixels.to(device, eager.dtype)
     with torch.no_grad():
         attentions = eager(input_ids=ids, pixel_values=pixels, output_attentions=True).attentions
-    start, count, length = exact.facts.prompt.image_start, 64, len(exact.facts.prompt.ids)
+    start, count, length = exact.grids[0].positions[0][0], 64, len(exact.facts.prompt.ids)
     rows = torch.stack([a[0, :, length - 1 : length - 1 + same, start : start + count] for a in attentions])
     maps = rows.permute(2, 0, 1, 3).float().cpu().numpy().reshape(same, *exact.maps_float().shape[1:])
     theirs = np.abs(toolkit_reduction(maps, "none") - exact.maps_float()[:same]).mean()

@@ -205,7 +205,8 @@ def test_stored_precision_stays_within_its_stated_bound(precision, engine, pictu
     error = np.abs(view.maps_float().astype(np.float64) - exact.maps_float())
     assert 0 < error.max() <= view.facts.error_bound
     if precision == "uint8":
-        maps, patches = view.maps_float(), view.stored.shape[-2:]
+        maps = view.maps_float()
+        patches = maps.shape[-2:]
         pairs = zip(maps.reshape(-1, *patches), exact.maps_float().reshape(-1, *patches), strict=True)
         worst = np.max([sum_errors(one, other) for one, other in pairs], axis=0)
         assert (worst <= (1e-3, 5e-3, 1)).all()

@@ -31,7 +31,8 @@ def eager_rows(engine: Engine, picture: bytes, record: Record) -> np.ndarray:
     finally:
         model.set_attn_implementation({"text_config": "llava_gaze_capture"})
     places = [query.position for query in record.queries]
-    image = slice(prompt.image_start, prompt.image_start + prompt.image_count)
+    start, count = record.grids[0].positions[0]
+    image = slice(start, start + count)
     return torch.stack([layer[0][:, places, image] for layer in attentions]).permute(2, 0, 1, 3).numpy()
 
 

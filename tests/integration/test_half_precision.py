@@ -34,7 +34,8 @@ def answer_rows(model: LlavaForConditionalGeneration, pixels: torch.Tensor, reco
     prompt = record.facts.prompt
     ids = torch.tensor([[*prompt.ids, *(token.id for token in record.tokens[:-1])]])
     attentions = model(input_ids=ids, pixel_values=pixels.to(model.dtype), output_attentions=True).attentions
-    image = slice(prompt.image_start, prompt.image_start + prompt.image_count)
+    start, count = record.grids[0].positions[0]
+    image = slice(start, start + count)
     rows = torch.stack([layer[0, :, len(prompt.ids) - 1 :, image] for layer in attentions])  # [layer, head, step, N]
     return rows.permute(2, 0, 1, 3).double().numpy()
 

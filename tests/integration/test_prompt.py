@@ -143,7 +143,8 @@ def test_a_record_has_the_questions_words_as_text(rows, engine):
     record = engine.run([GenerateRequest.build(PICTURE, question, {"rows": rows, "max_new_tokens": 2})])[0]
     prompt = record.facts.prompt
     assert "".join(prompt.texts).replace(" \n", "\n") == f"USER:\n{question} ASSISTANT:"
-    assert set(prompt.texts[prompt.image_start : prompt.image_start + prompt.image_count]) == {""}
+    start, count = record.grids[0].positions[0]
+    assert set(prompt.texts[start : start + count]) == {""}
     assert any("Ã" in piece for piece in prompt.pieces)
 
 

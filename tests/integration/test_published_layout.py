@@ -62,7 +62,8 @@ def test_it_loads_with_no_missing_and_no_unexpected_keys_and_answers_exactly(pub
         np.testing.assert_allclose(record.maps_float(), wanted.maps, atol=1e-6, rtol=0)
     facts = records[0].facts.prompt
     assert facts.rendered == "USER: <image>\nWhat is in the image? ASSISTANT:"
-    assert (facts.ids[0], facts.ids[facts.image_start], facts.image_count) == (1, 32000, 576)
+    [(start, count)] = records[0].grids[0].positions
+    assert (facts.ids[0], facts.ids[start], count) == (1, 32000, 576)
 
 
 def test_typed_special_tokens_stay_text_with_a_llama_tokenizer_too(published):

@@ -148,7 +148,7 @@ def test_beams_are_those_of_transformers_and_carry_exact_attention(penalty, engi
             attentions = reference(
                 input_ids=full, pixel_values=inputs["pixel_values"], output_attentions=True
             ).attentions
-            start = sequence.facts.prompt.image_start
+            start = sequence.grids[0].positions[0][0]
             rows = torch.stack([layer[0, :, length - 1 : -1, start : start + 64] for layer in attentions])
             expected = rows.permute(2, 0, 1, 3).numpy()
             np.testing.assert_allclose(sequence.maps_float().reshape(expected.shape), expected, atol=TOLERANCE, rtol=0)

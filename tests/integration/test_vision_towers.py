@@ -87,7 +87,7 @@ def test_a_class_token_is_no_patch(pictures: list[bytes]) -> None:
     [record] = asked(engine, pictures[0], ["What is there?"], {})
     prompt = record.facts.prompt
     assert prompt.ids.count(model.config.image_token_id) == facts.image_tokens + 1
-    assert prompt.ids[prompt.image_start - 1] == model.config.image_token_id
+    assert prompt.ids[record.grids[0].positions[0][0] - 1] == model.config.image_token_id
     assert [note.code for note in record.facts.notes] == ["class-token"]
     ids = torch.tensor([prompt.ids])
     pixels = processor.image_processor(images=[Image.open(io.BytesIO(pictures[0]))], return_tensors="pt")[
@@ -97,7 +97,8 @@ def test_a_class_token_is_no_patch(pictures: list[bytes]) -> None:
     with torch.no_grad():
         attentions = model(input_ids=ids, pixel_values=pixels, output_attentions=True, use_cache=False).attentions
     rows = torch.stack([layer[0, :, -1] for layer in attentions]).numpy()
-    image = slice(prompt.image_start, prompt.image_start + prompt.image_count)
+    start, count = record.grids[0].positions[0]
+    image = slice(start, start + count)
     ours = record.maps_float()[0].reshape(rows.shape[0], rows.shape[1], -1)
     np.testing.assert_allclose(ours, rows[..., image], atol=2e-6)
 

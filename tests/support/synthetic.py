@@ -8,12 +8,14 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from PIL import Image as PillowImage
 
-from llava_wire.codes.quantize import ENCODINGS, quantise
-from llava_wire.geometry import Preprocess
+from llava_wire.codes.quantize import written
+from llava_wire.geometry import Geometry, Preprocess
+from llava_wire.grids import Grid
 from llava_wire.record import Record
 from llava_wire.schema import Candidate, Facts, Image, Model, Prompt, Query, Token, ViewFacts
 from llava_wire.view import View
@@ -62,34 +64,48 @@ def make_record(
     rest = 1 - image_share
     shares = np.empty((count, layers, heads, 4), np.float32)
     shares[...] = np.float32([rest / 2, image_share, rest / 4, rest / 4])
+    start = 3
+    grids = (geometry.grid(((start, grid * grid),)),)
     views = {}
     for reduction in reductions:
         maps, split, axes = _reduce(attention, shares, reduction)
-        views[reduction] = _view(reduction, reduction, axes, maps, split, precision, layers, heads, (), count)
+        views[reduction] = _view(reduction, reduction, axes, maps, split, precision, layers, heads, (), count, grids)
     if pairs:
         chosen = np.stack([attention[:, layer, head] for layer, head in pairs], axis=1)
         split = np.stack([shares[:, layer, head] for layer, head in pairs], axis=1)
-        axes = ("query", "layer_head", "row", "col")
-        views["pairs"] = _view("pairs", "none", axes, chosen, split, precision, layers, heads, tuple(pairs), count)
+        axes = ("query", "layer_head", "patch")
+        views["pairs"] = _view(
+            "pairs", "none", axes, chosen, split, precision, layers, heads, tuple(pairs), count, grids
+        )
     buffer = io.BytesIO()
     picture.save(buffer, "PNG")
     data = buffer.getvalue()
-    start, rendered = 3, f"USER: <image>\n{prompt} ASSISTANT:"
+    rendered = f"USER: <image>\n{prompt} ASSISTANT:"
     ids = (1, 20, 21, *([4] * (grid * grid)), 22, 23, 24)
     facts = Facts(
         answer="".join(words).strip(),
         finish_reason="stop",
-        prompt=Prompt(prompt, "chat", rendered, ids, tuple(f"p{i}" for i in ids), start, grid * grid),
-        image=Image(
-            width_px, height_px, hashlib.sha256(data).hexdigest(), hashlib.sha256(picture.tobytes()).hexdigest()
+        prompt=Prompt(prompt, "chat", rendered, ids, tuple(f"p{i}" for i in ids)),
+        images=(
+            Image(width_px, height_px, hashlib.sha256(data).hexdigest(), hashlib.sha256(picture.tobytes()).hexdigest()),
         ),
+        grids=grids,
         model=Model("synthetic", "none", "0" * 40, "float32", "sdpa+capture", "cpu", layers, heads),
         tokens=(*(_token(i, word) for i, word in enumerate(words)), _token(len(words), "</s>", special=True)),
         queries=tuple(Query("answer", t, len(ids) - 1 + t, t) for t in range(count)),
         software={"llava_gaze": "0.1.0", "torch": "none"},
     )
     run = {"request_id": "synthetic", "total_ms": 1.5}
-    return Record(facts, geometry, views, run, ("picture.png", data) if with_picture else None)
+    return Record(facts, views, run, ("picture.png", data) if with_picture else None)
+
+
+def with_geometry(record: Record, geometry: Geometry) -> Record:
+    """The same maps and picture with another way from picture to patches."""
+    facts, grid = record.facts, record.grids[0]
+    image = replace(facts.image, width_px=geometry.width_px, height_px=geometry.height_px)
+    grids = (geometry.grid(grid.positions, grid.name),)
+    views = {name: replace(view, grids=grids) for name, view in record.views.items()}
+    return replace(record, facts=replace(facts, images=(image,), grids=grids), views=views)
 
 
 def _token(index: int, word: str, special: bool = False) -> Token:
@@ -101,12 +117,12 @@ def _reduce(
     attention: np.ndarray, shares: np.ndarray, reduction: str
 ) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
     if reduction == "none":
-        return attention, shares, ("query", "layer", "head", "row", "col")
+        return attention, shares, ("query", "layer", "head", "patch")
     if reduction == "heads":
-        return attention.mean(2), shares.mean(2), ("query", "layer", "row", "col")
+        return attention.mean(2), shares.mean(2), ("query", "layer", "patch")
     if reduction == "layers_heads":
-        return attention.mean((1, 2)), shares.mean((1, 2)), ("query", "row", "col")
-    return attention[:-1].mean((0, 1, 2)), shares[:-1].mean((0, 1, 2)), ("row", "col")
+        return attention.mean((1, 2)), shares.mean((1, 2)), ("query", "patch")
+    return attention[:-1].mean((0, 1, 2)), shares[:-1].mean((0, 1, 2)), ("patch",)
 
 
 def _view(
@@ -120,8 +136,8 @@ def _view(
     heads: int,
     pairs: tuple[tuple[int, int], ...],
     count: int,
+    grids: tuple[Grid, ...],
 ) -> View:
-    stored, scales, bound = quantise(np.asarray(maps, np.float32), precision)
     facts = ViewFacts(
         name=name,
         reduction=reduction,  # type: ignore[arg-type]
@@ -132,7 +148,8 @@ def _view(
         head_set="",
         steps=tuple(range(count - 1)) if reduction == "all" else (),
         precision=precision,  # type: ignore[arg-type]
-        encoding=ENCODINGS[precision],
-        error_bound=bound,
+        encoding=written(precision),
+        error_bound=0.0,
     )
-    return View(facts, stored, scales, np.asarray(shares, np.float32))
+    flat = np.asarray(maps, np.float32).reshape(*maps.shape[:-2], -1)
+    return View.of(facts, flat, np.asarray(shares, np.float32), grids)

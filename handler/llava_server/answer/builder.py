@@ -11,7 +11,6 @@ import json
 import math
 import platform
 import time
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -28,8 +27,9 @@ from llava_server.load.loading import LoadedModel
 from llava_server.read.plaintext import special_ids
 from llava_server.run.batch import BatchItem, BatchRun, Decoded, layout_of
 from llava_server.run.generate import Progress
-from llava_wire.codes.quantize import ENCODINGS, quantise
+from llava_wire.codes.quantize import written
 from llava_wire.errors import RequestError
+from llava_wire.grids import Grid
 from llava_wire.record import Record
 from llava_wire.schema import Facts, Model, Note, Prompt, Query, Token, ViewFacts
 from llava_wire.view import View
@@ -120,11 +120,10 @@ class RecordBuilder:
                 rendered=item.prompt.rendered,
                 ids=item.prompt.ids,
                 pieces=tuple(map(self._vocabulary.piece, item.prompt.ids)),
-                image_start=item.prompt.image_start,
-                image_count=item.prompt.image_count,
                 texts=prompt_texts(self._vocabulary, item.prompt.ids),
             ),
-            image=item.image.facts,
+            images=(item.image.facts,),
+            grids=_grids(item),
             model=self._model,
             tokens=tokens,
             queries=queries,
@@ -145,7 +144,7 @@ class RecordBuilder:
             "decoder": run.decoder,
             **{name: round(value, 3) for name, value in timings.items()},
         }
-        return Record(facts, item.image.geometry, views, run_block)
+        return Record(facts, views, run_block)
 
     def _views(
         self, item: BatchItem, run: BatchRun, index: int, queries: tuple[Query, ...], tokens: tuple[Token, ...]
@@ -159,7 +158,7 @@ class RecordBuilder:
         reduced = to_host(plan.views, finished.views, (facts.rows, facts.cols))
         if not all(np.isfinite(view.maps).all() for view in reduced):
             return None
-        views = {view.plan.name: _stored(view, plan.options.precision, steps) for view in reduced}
+        views = {view.plan.name: _stored(view, plan.options.precision, steps, _grids(item)) for view in reduced}
         return views, out_of_sight(finished, layout)
 
     @torch.inference_mode()
@@ -177,9 +176,7 @@ class RecordBuilder:
         for view in to_host(views, finished.views, (facts.rows, facts.cols)):
             if not np.isfinite(view.maps).all():
                 raise _not_finite("attention", self._model.dtype)
-            whole = _stored(view, item.plan.options.precision, ())
-            kept = replace(whole.facts, axes=whole.axes[1:])
-            rows[view.plan.name] = View(kept, whole.stored[0], whole.scales[0], whole.shares[0])
+            rows[view.plan.name] = _stored(view, item.plan.options.precision, (), _grids(item)).at(0)
         return rows
 
     def _layout(self, item: BatchItem, pad: int, positions: list[int]) -> RowLayout:
@@ -229,23 +226,27 @@ def _not_finite(what: str, dtype: str) -> RequestError:
     )
 
 
-def _stored(view: ReducedView, precision: str, steps: tuple[int, ...]) -> View:
-    stored, scales, bound = quantise(view.maps, precision)
+def _grids(item: BatchItem) -> tuple[Grid, ...]:
+    """The grids that an item's maps lie on."""
+    return (item.image.geometry.grid(((item.prompt.image_start, item.prompt.image_count),)),)
+
+
+def _stored(view: ReducedView, precision: str, steps: tuple[int, ...], grids: tuple[Grid, ...]) -> View:
     plan = view.plan
     facts = ViewFacts(
         name=plan.name,
         reduction=plan.reduction,
-        axes=plan.axes,
+        axes=(*plan.axes[:-2], "patch"),
         layers=plan.layers,
         heads=plan.heads,
         pairs=plan.pairs,
         head_set=plan.head_set,
         steps=steps if plan.reduction == "all" else (),
         precision=precision,  # type: ignore[arg-type]
-        encoding=ENCODINGS[precision],
-        error_bound=bound,
+        encoding=written(precision),
+        error_bound=0.0,
     )
-    return View(facts, stored, scales, np.ascontiguousarray(view.shares, dtype="<f4"))
+    return View.of(facts, view.maps.reshape(*view.maps.shape[:-2], -1), view.shares, grids)
 
 
 def _sampling(item: BatchItem, decoded: Decoded, *, plain: bool) -> dict[str, Any]:

@@ -17,8 +17,9 @@ from llava_server.answer.builder import RecordBuilder, reply_of
 from llava_server.run.batch import BatchItem
 from llava_server.run.generate import Progress
 from llava_wire.errors import RequestError
+from llava_wire.plain import to_plain
 from llava_wire.record import Record
-from llava_wire.schema import Token, to_plain
+from llava_wire.schema import Token
 from llava_wire.view import View
 
 LINES_TYPE = "application/x-ndjson"
@@ -65,8 +66,9 @@ def line(part: StreamedToken | Record | RequestError) -> bytes:
     """One part of a stream as a line of JSON, line break included.
 
     A token's line has `type` "token", `step`, `token` and `views`; each view its `axes`, `dtype`, `shape`, `encoding`,
-    `scales`, `shares` and `maps_base64` (C order, little-endian). The last line has `type` "record" and the members of
-    a JSON reply, or `error`.
+    `quantity`, `scales`, `shares` (of shares alone) and `maps_base64` (C order, little-endian). Maps on one grid have
+    the axes row and col, those on several the axis patch, as in the record. The last line has `type` "record" and the
+    members of a JSON reply, or `error`.
     """
     if isinstance(part, StreamedToken):
         views = {name: _view(view) for name, view in part.views.items()}
@@ -80,11 +82,12 @@ def line(part: StreamedToken | Record | RequestError) -> bytes:
 
 def _view(view: View) -> dict[str, Any]:
     return {
-        "axes": list(view.axes),
+        "axes": [axis for axis, _ in view.sizes],
         "dtype": view.stored.dtype.str,
-        "shape": list(view.stored.shape),
+        "shape": [size for _, size in view.sizes],
         "encoding": view.facts.encoding,
+        "quantity": to_plain(view.quantity),
         "scales": np.asarray(view.scales).tolist(),
-        "shares": np.asarray(view.shares).tolist(),
+        **({} if view.shares is None else {"shares": np.asarray(view.shares).tolist()}),
         "maps_base64": base64.b64encode(np.ascontiguousarray(view.stored).tobytes()).decode("ascii"),
     }

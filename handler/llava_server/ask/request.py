@@ -108,8 +108,13 @@ class GenerateRequest:
             image = carried[1]
         if not facts.tokens:
             raise invalid("record.tokens", 0, "an answer of at least one token; replay another record")
+        if len(facts.images) != 1:
+            raise invalid("record.images", len(facts.images), "one picture; replay another record")
+        if facts.prompt.turns or facts.prompt.system:
+            named = "turns" if facts.prompt.turns else "system"
+            raise invalid(f"record.prompt.{named}", "some", "one question alone; replay another record")
         if not _SHA256.fullmatch(facts.image.sha256):
-            raise invalid("record.image.sha256", facts.image.sha256, "64 hexadecimal digits; the file is damaged")
+            raise invalid("record.images[0].sha256", facts.image.sha256, "64 hexadecimal digits; the file is damaged")
         question = _question(facts.prompt.text, "record.prompt.text")
         chosen = parse_options(options)
         chosen = replace(chosen, max_new_tokens=len(facts.tokens), template=facts.prompt.template)

@@ -39,18 +39,18 @@ _SMALL = 32
 Floats = npt.NDArray[np.float32]
 
 
-def compand(maps: Floats) -> tuple[npt.NDArray[np.uint8], Floats, float]:
+def compand(maps: Floats, peaks: Floats) -> tuple[npt.NDArray[np.uint8], Floats, float]:
     """Codes and scales of maps.
 
     Args:
         maps: [map, row, col] float32, finite and >= 0.
+        peaks: [map] float32, the largest value of each, on this grid or on another of the same map.
 
     Returns:
         codes [map, row, col] uint8, 255 at every peak; scales [map] float32, 0 for a map of zeros; the largest error
         of a decoded value.
     """
     codes = np.zeros(maps.shape, np.uint8)
-    peaks = maps.max(axis=(-2, -1), initial=0.0)
     scales = (peaks / np.float32(TOP * TOP)).astype("<f4")
     worst = 0.0
     # Blocks reach over the edges, so that small maps take several times their own size.

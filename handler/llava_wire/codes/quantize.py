@@ -1,54 +1,175 @@
 """Float maps to stored numbers and back: the one place that knows what each encoding means.
 
-Flow: float32 maps -> `quantise` -> (stored, scales, error bound) -> `dequantise` -> float32 maps. Every map has a scale
-of its own. `uint8` is written as `sqrt-u8` (`companding`: value = scale * stored**2, sums of blocks kept); `linear-u8`
-(value = scale * stored) is what earlier writers meant by it, and is only read.
+Flow: float32 maps and their quantity -> `store` -> `Stored` (codes, scales, encoding, error bound) -> `dequantise` ->
+float32 maps. Every map has a scale of its own. Of one byte a value are `sqrt-u8` for shares (`companding`: value =
+scale * stored**2, sums of blocks kept), `linear-u8` for other values >= 0 (value = scale * stored; earlier writers
+meant it by `uint8` for shares too) and `signed-u8` (value = scale * (stored - 128)).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 
-from llava_wire.codes.companding import compand
+from llava_wire.codes.companding import TOP, compand
+from llava_wire.quantity import ATTENTION, Quantity
 
 PRECISIONS = ("uint8", "float16", "float32")
-ENCODINGS = {"uint8": "sqrt-u8", "float16": "float16", "float32": "float32"}
-"""How each precision is written."""
-READABLE = {"uint8": ("sqrt-u8", "linear-u8"), "float16": ("float16",), "float32": ("float32",)}
-"""How each precision may have been written."""
 DTYPES = {"uint8": "|u1", "float16": "<f2", "float32": "<f4"}
 BYTES_PER_VALUE = {"uint8": 1, "float16": 2, "float32": 4}
+MIDDLE, SIGNED_TOP = 128, 127
+"""The code of zero in `signed-u8`, and how many codes a writer uses to either side of it."""
+_LARGEST = float(np.finfo(np.float32).max)
+_LARGEST_HALF = float(np.finfo(np.float16).max)
+Shape = tuple[int, int]
+"""Rows and columns of a grid."""
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """What stored numbers mean.
+
+    Args:
+        name: as records have it.
+        precision: one of `PRECISIONS`, which decides the type that is stored.
+        signed: whether values below 0 can be stored; unsigned: whether it is for values of which none is below 0.
+        top: what a scale is multiplied by at most; 0 where scales are 1.
+    """
+
+    name: str
+    precision: str
+    signed: bool
+    unsigned: bool
+    top: float
+
+
+_ALL = (
+    Encoding("sqrt-u8", "uint8", signed=False, unsigned=True, top=float(TOP * TOP)),
+    Encoding("linear-u8", "uint8", signed=False, unsigned=True, top=float(TOP)),
+    Encoding("signed-u8", "uint8", signed=True, unsigned=False, top=float(MIDDLE)),
+    Encoding("float16", "float16", signed=True, unsigned=True, top=0.0),
+    Encoding("float32", "float32", signed=True, unsigned=True, top=0.0),
+)
+ENCODINGS = {one.name: one for one in _ALL}
+"""Every encoding that is read, by its name."""
+
+
+def readable(precision: str, quantity: Quantity) -> tuple[str, ...]:
+    """How maps of a quantity may have been written in a precision."""
+    return tuple(
+        one.name
+        for one in ENCODINGS.values()
+        if one.precision == precision and (one.signed if quantity.signed else one.unsigned)
+    )
+
+
+def written(precision: str, quantity: Quantity = ATTENTION) -> str:
+    """How maps of a quantity are written in a precision.
+
+    Raises:
+        ValueError: there is no such precision.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision: got {precision!r}, expected one of {list(PRECISIONS)}")
+    if precision != "uint8":
+        return precision
+    return "signed-u8" if quantity.signed else "sqrt-u8" if quantity.is_share else "linear-u8"
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Maps as a record keeps them.
+
+    Args:
+        codes: [..., patch] in the precision's type.
+        scales: [...] float32, all 1 for float16 and float32.
+        encoding: its name.
+        error_bound: the largest possible absolute error of a value.
+    """
+
+    codes: npt.NDArray[np.generic]
+    scales: npt.NDArray[np.float32]
+    encoding: str
+    error_bound: float
+
+
+def store(
+    maps: npt.NDArray[np.float32], precision: str, shapes: Sequence[Shape], quantity: Quantity = ATTENTION
+) -> Stored:
+    """Encodes maps, as `written` says.
+
+    Args:
+        maps: [..., patch] float32, finite, and >= 0 unless the quantity is signed.
+        precision: one of `PRECISIONS`.
+        shapes: rows and columns of the grids, whose patches follow one another.
+        quantity: what the numbers are.
+
+    Raises:
+        ValueError: maps that the encoding cannot hold.
+    """
+    encoding = written(precision, quantity)
+    if not np.isfinite(maps).all() or (not quantity.signed and maps.min(initial=0.0) < 0):
+        kind = "finite" if quantity.signed else "finite and 0 or more"
+        raise ValueError(f"maps: got a value that is not, expected all of {quantity.name!r} {kind}")
+    lead = maps.shape[:-1]
+    most = float(np.abs(maps).max(initial=0.0))
+    if precision == "float32":
+        return Stored(maps.astype("<f4", copy=False), np.ones(lead, np.float32), encoding, 0.0)
+    if precision == "float16":
+        if most > _LARGEST_HALF:
+            raise ValueError(f"maps: got a value of {most:g}, expected up to {_LARGEST_HALF:g}; store float32")
+        # Half a unit in the last place: 11 significant bits; the smallest subnormal step is 2**-24.
+        return Stored(maps.astype("<f2"), np.ones(lead, np.float32), encoding, max(most * 2.0**-11, 2.0**-25))
+    flat = np.asarray(maps, np.float32).reshape(-1, maps.shape[-1])  # [map, patch]
+    if encoding == "sqrt-u8":
+        codes, scales, bound = _companded(flat, shapes)
+        # Measured on these very values; the rest is for readers that round in another order.
+        bound += most * 2.0**-22
+    else:
+        codes, scales, bound = _even_steps(flat, signed=quantity.signed)
+    return Stored(codes.reshape(maps.shape), scales.reshape(lead), encoding, bound)
+
+
+def _companded(
+    flat: npt.NDArray[np.float32], shapes: Sequence[Shape]
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32], float]:
+    """Square-root codes of [map, patch]: one scale per map, sums kept in every grid by itself."""
+    peaks = flat.max(axis=-1, initial=0.0)
+    parts, worst, start = [], 0.0, 0
+    scales = np.zeros(len(flat), np.float32)
+    for rows, cols in shapes:
+        part = flat[:, start : start + rows * cols].reshape(-1, rows, cols)
+        codes, scales, bound = compand(part, peaks)
+        parts.append(codes.reshape(len(flat), rows * cols))
+        worst, start = max(worst, bound), start + rows * cols
+    return np.concatenate(parts, axis=-1), scales, worst
+
+
+def _even_steps(
+    flat: npt.NDArray[np.float32], *, signed: bool
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32], float]:
+    """Codes of [map, patch] at equal steps, the largest value at the last step."""
+    top, middle = (SIGNED_TOP, MIDDLE) if signed else (TOP, 0)
+    peaks = np.abs(flat).max(axis=-1, initial=0.0)  # [map]
+    scales = (peaks / np.float32(top)).astype("<f4")
+    safe = np.where(scales > 0, scales, np.float32(1))[:, None]
+    codes = (np.clip(np.rint(flat / safe), -top if signed else 0, top) + middle).astype(np.uint8)
+    # Half a step, with room for the float32 rounding of scale and product; below the normal numbers of float32 a scale
+    # itself is off by up to 2**-150, which 255 steps multiply.
+    bound = float(scales.max(initial=0.0)) * (0.5 + 255 * 2.0**-22) + (2.0**-141 if peaks.max(initial=0.0) > 0 else 0.0)
+    return codes, scales, bound
 
 
 def quantise(
     maps: npt.NDArray[np.float32], precision: str
 ) -> tuple[npt.NDArray[np.generic], npt.NDArray[np.float32], float]:
-    """Encodes maps for storage, as `ENCODINGS[precision]`.
-
-    Args:
-        maps: [..., row, col] float32, finite and >= 0.
-        precision: one of `PRECISIONS`.
-
-    Returns:
-        stored [..., row, col] in the precision's dtype; scales [...] float32 (all 1 unless uint8); the largest
-        possible absolute error of a value.
-    """
-    lead = maps.shape[:-2]
-    ones = np.ones(lead, dtype=np.float32)
-    if precision == "float32":
-        return maps.astype("<f4", copy=False), ones, 0.0
-    if precision == "float16":
-        stored = maps.astype("<f2")
-        # Half a unit in the last place: 11 significant bits; the smallest subnormal step is 2**-24.
-        bound = max(float(maps.max(initial=0.0)) * 2.0**-11, 2.0**-25)
-        return stored, ones, bound
-    if precision != "uint8":
-        raise ValueError(f"precision: got {precision!r}, allowed {list(PRECISIONS)}")
-    codes, scales, worst = compand(np.asarray(maps, np.float32).reshape(-1, *maps.shape[-2:]))
-    # Measured on these very values; the rest is for readers that round in another order.
-    bound = worst + float(maps.max(initial=0.0)) * 2.0**-22
-    return codes.reshape(maps.shape), scales.reshape(lead), bound
+    """Maps of attention on one grid, [..., row, col] float32, as (codes of the same shape, scales, error bound)."""
+    rows, cols = maps.shape[-2:]
+    found = store(maps.reshape(*maps.shape[:-2], rows * cols), precision, [(rows, cols)])
+    return found.codes.reshape(maps.shape), found.scales, found.error_bound
 
 
 def dequantise(
@@ -57,20 +178,28 @@ def dequantise(
     """Decodes stored maps.
 
     Args:
-        stored: [..., row, col] in the precision's dtype.
+        stored: [..., patch] or [..., row, col] in the precision's type.
         scales: [...] float32.
-        encoding: one of `READABLE`'s.
+        encoding: one of `ENCODINGS`.
 
     Returns:
-        float32 [..., row, col].
+        float32, of the shape of `stored`.
 
     Raises:
         ValueError: another encoding.
     """
-    if not any(encoding in known for known in READABLE.values()):
-        raise ValueError(f"encoding: got {encoding!r:.40}, allowed {READABLE}")
+    if encoding not in ENCODINGS:
+        raise ValueError(f"encoding: got {encoding!r:.40}, expected one of {list(ENCODINGS)}")
     levels = stored.astype(np.float32)
     if encoding == "sqrt-u8":
         levels *= levels
-    levels *= np.asarray(scales, np.float32)[..., None, None]
+    elif encoding == "signed-u8":
+        levels -= np.float32(MIDDLE)
+    factors = np.asarray(scales, np.float32)
+    levels *= factors.reshape(factors.shape + (1,) * (levels.ndim - factors.ndim))
     return levels
+
+
+def largest_scale(encoding: str, quantity: Quantity, slack: float) -> float:
+    """The largest scale of one-byte codes whose values are possible: shares up to 1 and `slack`, others finite."""
+    return ((1 + slack) if quantity.is_share else _LARGEST) / ENCODINGS[encoding].top

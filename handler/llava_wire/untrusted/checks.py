@@ -1,6 +1,6 @@
 """What types cannot check of a record's facts: counts within limits, numbers in range, indices that point somewhere.
 
-Flow: `Facts`, `ViewFacts`, `Geometry` -> the first thing that does not fit as a `RecordError`, or nothing.
+Flow: `Facts` (with its grids), `ViewFacts` -> the first thing that does not fit as a `RecordError`, or nothing.
 """
 
 from __future__ import annotations
@@ -13,21 +13,22 @@ import numpy.typing as npt
 
 from llava_wire import limits
 from llava_wire.geometry import Geometry
-from llava_wire.schema import Facts, Prompt, Query, Token, ViewFacts, mismatch
+from llava_wire.grids import Grid
+from llava_wire.plain import mismatch
+from llava_wire.schema import Annotations, Facts, Image, Prompt, Query, Token, ViewFacts
+from llava_wire.untrusted.arrays import TOLERANCE
 from llava_wire.untrusted.bounded_json import check_plain
 
-TOLERANCE = 1e-3
-"""How far rounding may carry a share, a probability or a log probability over its bounds."""
 _GRID_AXES = {
-    "none": ("query", "layer", "head", "row", "col"),
-    "heads": ("query", "layer", "row", "col"),
-    "layers_heads": ("query", "row", "col"),
-    "all": ("row", "col"),
+    "none": ("query", "layer", "head", "patch"),
+    "heads": ("query", "layer", "patch"),
+    "layers_heads": ("query", "patch"),
+    "all": ("patch",),
 }
 _PAIR_AXES = {
-    "none": ("query", "layer_head", "row", "col"),
-    "layers_heads": ("query", "row", "col"),
-    "all": ("row", "col"),
+    "none": ("query", "layer_head", "patch"),
+    "layers_heads": ("query", "patch"),
+    "all": ("patch",),
 }
 _FARTHEST_PX = 2.0**31
 
@@ -39,22 +40,22 @@ def check_facts(facts: Facts) -> None:
         RecordError: reason "invalid", naming the first fact that does not fit.
     """
     _check_prompt(facts.prompt)
-    image, model = facts.image, facts.model
-    for name, size in (("width_px", image.width_px), ("height_px", image.height_px)):
-        _within(f"record.json.image.{name}", size, 1, limits.MAX_SIDE_PX)
-    _within("record.json.image: pixels", image.width_px * image.height_px, 1, limits.MAX_PICTURE_PIXELS)
+    model = facts.model
+    _within("record.json.images: images", len(facts.images), 1, limits.MAX_IMAGES)
+    for i, image in enumerate(facts.images):
+        _check_image(image, f"record.json.images[{i}]")
     _within("record.json.model.layers", model.layers, 1, limits.MAX_LAYERS)
     _within("record.json.model.heads", model.heads, 1, limits.MAX_LAYERS)
     for name in ("name", "source", "revision", "dtype", "attention", "device"):
         _short(f"record.json.model.{name}", getattr(model, name))
-    for name in ("sha256", "pixels_sha256"):
-        _short(f"record.json.image.{name}", getattr(image, name))
     _within("record.json.notes: notes", len(facts.notes), 0, limits.MAX_NOTES)
     for i, note in enumerate(facts.notes):
         for name in ("code", "field", "text"):
             _short(f"record.json.notes[{i}].{name}", getattr(note, name))
     for name in ("sampling", "software", "checks"):
         check_plain(getattr(facts, name), f"record.json.{name}")
+    if facts.annotations is not None:
+        _check_annotations(facts.annotations)
     _check_tokens(facts.tokens)
     _check_queries(facts.queries, len(facts.tokens), len(facts.prompt.ids))
 
@@ -89,26 +90,77 @@ def check_view(view: ViewFacts, path: str, facts: Facts) -> None:
             _each_below(f"{path}.{name}", chosen, count)
     _each_once(f"{path}.steps", view.steps)
     _each_below(f"{path}.steps", view.steps, len(facts.tokens))
-    if not 0 <= view.error_bound <= 1:
-        raise mismatch(f"{path}.error_bound", view.error_bound, "0 to 1")
+    if not view.error_bound >= 0 or (view.quantity.is_share and view.error_bound > 1):
+        raise mismatch(f"{path}.error_bound", view.error_bound, "0 to 1" if view.quantity.is_share else "0 or more")
 
 
-def check_rects(geometry: Geometry, facts: Facts) -> npt.NDArray[np.float64]:
-    """The rectangles [rows, cols, 4] of a geometry that fits the prompt.
+def check_grids(facts: Facts) -> npt.NDArray[np.float64]:
+    """The rectangles [patch, 4] of grids that fit each other, the pictures and the prompt.
 
     Raises:
         RecordError: reason "invalid".
     """
-    if geometry.rows * geometry.cols != facts.prompt.image_count:
-        grid = f"{geometry.rows} x {geometry.cols} patches"
-        raise mismatch("record.json.geometry", grid, f"{facts.prompt.image_count}, one per image token")
+    _within("record.json.grids: grids", len(facts.grids), 1, limits.MAX_GRIDS)
+    _each_once("record.json.grids: names", [grid.name for grid in facts.grids])
+    _within("record.json.grids: runs", sum(len(grid.positions) for grid in facts.grids), 1, limits.MAX_RUNS)
+    for i, grid in enumerate(facts.grids):
+        _check_grid(grid, f"record.json.grids[{i}]", facts)
+    end, before = 0, ""
+    for (start, count), name in sorted((run, grid.name) for grid in facts.grids for run in grid.positions):
+        if start < end:
+            raise mismatch(
+                "record.json.grids", f"position {start} in {before!r:.60} and {name!r:.60}", "each position once"
+            )
+        end, before = start + count, name
+    return np.concatenate([_rects(grid, i, facts) for i, grid in enumerate(facts.grids)])
+
+
+def _rects(grid: Grid, number: int, facts: Facts) -> npt.NDArray[np.float64]:
+    """The rectangles [patch, 4] of a grid."""
     try:
-        rects = geometry.patch_rects()
+        rects = Geometry.of(facts.images[grid.image], grid).patch_rects().reshape(-1, 4)
     except OverflowError:
-        rects = np.full((1, 1, 4), np.inf)
+        rects = np.full((1, 4), np.inf)
     if not np.abs(rects).max() <= _FARTHEST_PX:
-        raise mismatch("record.json.geometry.steps", "patches far outside", "patches within 2^31 px of the picture")
+        path = f"record.json.grids[{number}].steps"
+        raise mismatch(path, "patches far outside", "patches within 2^31 px of the picture")
     return rects
+
+
+def _check_grid(grid: Grid, path: str, facts: Facts) -> None:
+    _short(f"{path}.name", grid.name)
+    _within(f"{path}.image", grid.image, 0, len(facts.images) - 1)
+    _within(f"{path}.patch_px", grid.patch_px, 1, limits.MAX_SIDE_PX)
+    for name, side in (("rows", grid.rows), ("cols", grid.cols)):
+        _within(f"{path}.{name}", side, 1, limits.MAX_GRID_SIDE)
+    _within(f"{path}.steps: steps", len(grid.steps), 0, limits.MAX_STEPS)
+    for step in grid.steps:
+        for size in (step.width_px, step.height_px):
+            _within(f"{path}.steps", size, 1, limits.MAX_SIDE_PX)
+        for offset in (step.left_px, step.top_px):
+            _within(f"{path}.steps", offset, -limits.MAX_SIDE_PX, limits.MAX_SIDE_PX)
+    ids = len(facts.prompt.ids)
+    for start, count in grid.positions:
+        if not (start >= 0 and 1 <= count <= ids - start):
+            raise mismatch(f"{path}.positions", [start, count], f"runs inside the {ids} ids of the prompt")
+    patches = sum(count for _, count in grid.positions)
+    if patches != grid.patches:
+        raise mismatch(f"{path}.positions", f"{patches} positions", f"{grid.patches}, one per patch")
+
+
+def _check_image(image: Image, path: str) -> None:
+    for name, size in (("width_px", image.width_px), ("height_px", image.height_px)):
+        _within(f"{path}.{name}", size, 1, limits.MAX_SIDE_PX)
+    _within(f"{path}: pixels", image.width_px * image.height_px, 1, limits.MAX_PICTURE_PIXELS)
+    for name in ("sha256", "pixels_sha256"):
+        _short(f"{path}.{name}", getattr(image, name))
+
+
+def _check_annotations(annotations: Annotations) -> None:
+    _short("record.json.annotations.rule", annotations.rule)
+    _within("record.json.annotations.tags: tags", len(annotations.tags), 0, limits.MAX_TAGS)
+    for tag in annotations.tags:
+        _short("record.json.annotations.tags", tag)
 
 
 def _check_prompt(prompt: Prompt) -> None:
@@ -122,9 +174,9 @@ def _check_prompt(prompt: Prompt) -> None:
     for name, texts in (("pieces", prompt.pieces), ("texts", prompt.texts)):
         _short(f"record.json.prompt.{name}", max(texts, key=len, default=""))
         _within(f"record.json.prompt.{name}: characters", sum(map(len, texts)), 0, limits.MAX_PROMPT_CHARS)
-    if not (prompt.image_start >= 0 and 0 <= prompt.image_count <= count - prompt.image_start):
-        found = (prompt.image_start, prompt.image_count)
-        raise mismatch("record.json.prompt.image_start", found, f"image tokens inside the {count} ids")
+    _within("record.json.prompt.turns: turns", len(prompt.turns), 0, limits.MAX_TURNS)
+    for i, turn in enumerate(prompt.turns):
+        _short(f"record.json.prompt.turns[{i}].role", turn.role)
 
 
 def _check_tokens(tokens: Sequence[Token]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from llava_wire.errors import RecordError
 
-_UNREAD = frozenset({"software", "checks", "notes", "views", "geometry"})
+_UNREAD = frozenset({"software", "checks", "notes", "views", "geometry", "annotations"})
 _SIGNS = (b",", b"[", b"{")
 
 
@@ -41,7 +41,7 @@ def json_values(data: bytes | bytearray) -> int:
 
 
 def trimmed(plain: dict[str, Any], limits: QuestionLimits) -> dict[str, Any]:
-    """A parsed record.json without rows, candidates and what was said about software and checks.
+    """A parsed record.json without rows, grids, candidates and what was said about software and checks.
 
     Raises:
         RecordError: "too_large" for more tokens or ids than are allowed.
@@ -54,7 +54,7 @@ def trimmed(plain: dict[str, Any], limits: QuestionLimits) -> dict[str, Any]:
     kept = {name: value for name, value in plain.items() if name not in _UNREAD}
     if isinstance(tokens, list):
         kept["tokens"] = [{**token, "top": []} if isinstance(token, dict) else token for token in tokens]
-    return {**kept, "queries": []}
+    return {**kept, "queries": [], "grids": []}
 
 
 def _count(name: str, listed: object, most: int) -> None:

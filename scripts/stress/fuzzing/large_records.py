@@ -96,17 +96,90 @@ def picture_sizes(rng: random.Random, members: Members) -> None:
         ((100_000, 100_000), (10**200, 5), (1, 40_000_000), (40_000_000, 1), (11_000, 11_000), (1, 1), (3, 44_000_000),
          (9000, 9000))
     )  # fmt: skip
-    document["image"] |= {"width_px": wide, "height_px": high}
-    side = document["geometry"]["rows"]
-    document["geometry"] = {
-        "steps": [{"op": "resize", "width_px": side, "height_px": side, "left_px": 0, "top_px": 0}],
-        "patch_px": 1, "rows": side, "cols": side,
+    images_of(document)[0] |= {"width_px": wide, "height_px": high}
+    grid, several = grids_of(document)[0], len(grids_of(document)) > 1
+    side = grid["rows"]
+    grid |= {
+        "steps": [{"op": "resize", "width_px": side, "height_px": grid["cols"], "left_px": 0, "top_px": 0}],
+        "patch_px": 1,
     }  # fmt: skip
     for name in ("picture.png", "picture.jpg"):
         members.pop(name, None)
     put(members, document)
-    if wide < 10**9:
-        members["patch_rects.npy"] = npy(_rects(wide, high, side))
+    if wide < 10**9 and not several:
+        rects = _rects(wide, high, side)
+        members["patch_rects.npy"] = npy(rects.reshape(-1, 4) if "grids" in document else rects)
+
+
+def images_of(document: dict[str, Any]) -> list[dict[str, Any]]:
+    """The facts of the pictures, in a record of either version."""
+    images: list[dict[str, Any]] = document["images"] if "images" in document else [document["image"]]
+    return images
+
+
+def grids_of(document: dict[str, Any]) -> list[dict[str, Any]]:
+    """What is said of rows, columns and steps, in a record of either version."""
+    grids: list[dict[str, Any]] = document["grids"] if "grids" in document else [document["geometry"]]
+    return grids
+
+
+def grids(rng: random.Random, members: Members) -> None:
+    """Grids, positions and pictures that do not fit each other, or are too many."""
+    document, kind = document_of(members), rng.randrange(9)
+    if "grids" not in document:
+        document |= {"version": 2, "images": [document["image"]], "grids": [{**document["geometry"], "name": "base"}]}
+    grid = document["grids"][0]
+    runs = grid.get("positions") or [[1, 1]]
+    many = rng.choice((3, 257, 70_000))
+    if kind == 0:
+        grid["positions"] = [[start + i, 1] for start, count in runs for i in range(count)]
+    elif kind == 1:
+        grid["positions"] = runs * many
+    elif kind == 2:
+        grid["positions"] = [[rng.choice((-1, 0, 2**31, 10**30, 2**31 - 1)), rng.choice((0, -1, 1, 64, 2**31))]]
+    elif kind == 3:
+        document["grids"] = document["grids"] * min(many, 3000)
+    elif kind == 4:
+        document["grids"] = [{**grid, "name": f"tile {i}"} for i in range(min(many, 3000))]
+    elif kind == 5:
+        document["images"] = document["images"] * min(many, 3000)
+    elif kind == 6:
+        grid["image"] = rng.choice((-1, 1, 64, 2**31, "0", None))
+    elif kind == 7:
+        grid["positions"] = rng.choice(([], [[]], [[1, 2, 3]], {}, None, [["1", "2"]], list(range(500))))
+    else:
+        grid["name"] = rng.choice(("", "x" * 5000, "\u202e", 7))
+    put(members, document)
+
+
+def quantities(rng: random.Random, members: Members) -> None:
+    """Views whose quantity, method or encoding do not go with their arrays; annotations of any kind."""
+    document, kind = document_of(members), rng.randrange(6)
+    view = document["views"][rng.randrange(len(document["views"]))]
+    quantity = view.setdefault("quantity", {"name": "attention", "unit": "share", "signed": False, "additive": True})
+    if kind == 0:
+        quantity["signed"] = rng.choice((not quantity.get("signed"), 1, None))
+    elif kind == 1:
+        quantity["unit"] = rng.choice(("share", "nats", "", "x" * 5000))
+    elif kind == 2:
+        view["encoding"] = rng.choice(("signed-u8", "linear-u8", "sqrt-u8", "float32", "float16", "log-u8"))
+    elif kind == 3:
+        view["method"] = rng.choice((None, {}, {"name": "x" * 5000}, {"name": "m", "parameters": {"a": [[1]] * 9000}}))
+    elif kind == 4:
+        document["annotations"] = rng.choice(
+            (
+                {},
+                [],
+                {"right": 1},
+                {"tags": ["t"] * 5000},
+                {"expected": "x" * 300_000},
+                {"rule": "\u202e"},
+                {"later": 1},
+            )
+        )
+    else:
+        document["prompt"] |= {"turns": [{"role": "user", "text": "x"}] * rng.choice((2, 5000)), "system": "y" * 5000}
+    put(members, document)
 
 
 def pictures(rng: random.Random, members: Members) -> None:
@@ -155,19 +228,27 @@ def _resize(members: Members, document: dict[str, Any], tokens: int, side: int, 
     """Makes it one view over so many tokens, patches and layers, all maps alike; nothing else is wrong with it."""
     token = {"id": 1, "piece": "a", "text": " a", "logprob": -0.5, "special": False, "top": []}
     ids = [1, *([4] * (side * side)), 2]
-    document["prompt"] |= {"ids": ids, "pieces": ["p"] * len(ids), "image_start": 1, "image_count": side * side}
+    document["prompt"] |= {"ids": ids, "pieces": ["p"] * len(ids)}
     document["prompt"].pop("texts", None)
     document["tokens"] = [token] * tokens
     document["queries"] = [
         {"kind": "answer", "token": i, "position": len(ids) - 1 + i, "step": i} for i in range(tokens)
     ]
-    document["image"] |= {"width_px": side, "height_px": side}
-    document["geometry"] = {"steps": [], "patch_px": 1, "rows": side, "cols": side}
+    images_of(document)[0] |= {"width_px": side, "height_px": side}
+    grid = {"steps": [], "patch_px": 1, "rows": side, "cols": side}
+    later = "grids" in document
+    if later:
+        document["images"] = document["images"][:1]
+        document["grids"] = [{"image": 0, "name": "base", **grid, "positions": [[1, side * side]]}]
+    else:
+        document["geometry"] = grid
+        document["prompt"] |= {"image_start": 1, "image_count": side * side}
     document["model"]["layers"] = max(layers, document["model"]["layers"])
     apart = ["layer"] if layers > 1 else []
     document["views"] = [
         {
-            "name": "v", "reduction": "heads" if apart else "layers_heads", "axes": ["query", *apart, "row", "col"],
+            "name": "v", "reduction": "heads" if apart else "layers_heads",
+            "axes": ["query", *apart, *(["patch"] if later else ["row", "col"])],
             "layers": list(range(layers)), "heads": [0], "pairs": [], "head_set": "", "steps": [],
             "precision": "uint8", "encoding": "sqrt-u8", "error_bound": 0.001,
         }
@@ -175,8 +256,9 @@ def _resize(members: Members, document: dict[str, Any], tokens: int, side: int, 
     for name in [name for name in members if name.startswith(("views/", "picture"))]:
         del members[name]
     lead = (tokens, layers) if apart else (tokens,)
-    members["patch_rects.npy"] = npy(_rects(side, side, side))
-    members["views/0/maps.npy"] = npy(np.full((*lead, side, side), 9, np.uint8))
+    cells = (side * side,) if later else (side, side)
+    members["patch_rects.npy"] = npy(_rects(side, side, side).reshape(*cells, 4))
+    members["views/0/maps.npy"] = npy(np.full((*lead, *cells), 9, np.uint8))
     members["views/0/scales.npy"] = npy(np.full(lead, 1e-6, np.float32))
     members["views/0/shares.npy"] = npy(np.full((*lead, 4), 0.25, np.float32))
     put(members, document)

@@ -23,11 +23,14 @@ from stress.fuzzing.large_records import (
     bombs,
     counts,
     document_of,
+    grids,
+    grids_of,
     npy,
     packed,
     picture_sizes,
     pictures,
     put,
+    quantities,
 )
 
 Damage = Callable[[random.Random, Members], bytes | None]
@@ -41,6 +44,8 @@ _TEXTS = (
     "a\nb" * 500, "\u4e2d" * 4000, "".join(map(chr, range(0x4E00, 0x5E00))), "\u0605" * 400, "a b " * 60_000,
 )  # fmt: skip
 _PLACES = (
+    ("grids", 0, "rows"), ("grids", 0, "image"), ("grids", 0, "positions", 0, 0), ("grids", 0, "positions", 0, 1),
+    ("grids", 0, "patch_px"), ("images", 0, "width_px"), ("grids", 0, "steps", 1, "left_px"),
     ("tokens", 0, "id"), ("tokens", 1, "logprob"), ("tokens", 0, "top", 0, "logprob"), ("queries", 0, "token"),
     ("queries", 1, "position"), ("queries", 1, "step"), ("prompt", "image_start"), ("prompt", "image_count"),
     ("image", "width_px"), ("image", "height_px"), ("model", "layers"), ("model", "heads"), ("geometry", "patch_px"),
@@ -49,7 +54,9 @@ _PLACES = (
     ("views", 0, "error_bound"),
 )  # fmt: skip
 _TEXT_PLACES = (
-    ("answer",), ("prompt", "text"), ("prompt", "rendered"), ("tokens", 0, "text"), ("tokens", 0, "piece"),
+    ("answer",), ("grids", 0, "name"), ("images", 0, "sha256"), ("views", 0, "quantity", "name"),
+    ("views", 0, "method", "name"), ("annotations", "expected"),
+    ("prompt", "text"), ("prompt", "rendered"), ("tokens", 0, "text"), ("tokens", 0, "piece"),
     ("tokens", 1, "top", 0, "text"), ("model", "name"), ("model", "revision"), ("model", "device"),
     ("views", 0, "name"), ("views", 0, "head_set"), ("image", "sha256"), ("prompt", "pieces", 0), ("finish_reason",),
     ("views", 0, "encoding"), ("format",),
@@ -181,7 +188,7 @@ def _geometry(rng: random.Random, members: Members) -> None:
     """Steps of large numbers: their exact quotients grow with every step."""
     document = document_of(members)
     large = rng.choice((10**6, 2**27, 2**31, 10**30, 10**290))
-    document["geometry"]["steps"] = [
+    grids_of(document)[0]["steps"] = [
         {"op": rng.choice(("resize", "crop", "pad")), "width_px": large - i, "height_px": large - 2 * i, "left_px": i,
          "top_px": -i}
         for i in range(rng.choice((3, 100, 101, 5000)))
@@ -190,7 +197,7 @@ def _geometry(rng: random.Random, members: Members) -> None:
 
 
 def _headers(rng: random.Random, members: Members) -> None:
-    name = f"views/{rng.randrange(2)}/{rng.choice(('maps', 'scales', 'shares'))}.npy"
+    name = rng.choice([name for name in members if name.startswith("views/")])
     data = members[name]
     header = rng.choice(
         (
@@ -214,7 +221,8 @@ def _headers(rng: random.Random, members: Members) -> None:
 
 def _values(rng: random.Random, members: Members) -> None:
     """Arrays of the right shape with numbers that no attention gives."""
-    name = f"views/{rng.randrange(2)}/{rng.choice(('scales', 'shares'))}.npy"
+    kept = [name for name in members if name.endswith(("/scales.npy", "/shares.npy"))]
+    name = rng.choice(kept)
     array = np.load(io.BytesIO(members[name])).copy()
     array.flat[rng.randrange(array.size)] = rng.choice((np.nan, np.inf, -np.inf, 3e38, -1.0, 2.0, 1e-40))
     members[name] = npy(array)
@@ -256,7 +264,8 @@ def _sound(rng: random.Random, members: Members) -> None:
 FAMILIES: dict[str, Damage] = {
     "numbers": _numbers, "texts": _texts, "counts": counts, "bombs": bombs, "nesting": _nesting, "types": _types,
     "json": _json_bytes, "duplicates": _duplicates, "picture-sizes": picture_sizes, "geometry": _geometry,
-    "headers": _headers, "values": _values, "pictures": pictures, "plain": _plain, "alternatives": alternatives,
+    "headers": _headers, "grids": grids, "quantities": quantities,
+    "values": _values, "pictures": pictures, "plain": _plain, "alternatives": alternatives,
     "flips": _flips, "zip": _zip, "sound": _sound,
 }  # fmt: skip
 """Every kind of damage by its name."""

@@ -178,7 +178,7 @@ def test_inspect(run_file: Path, capsys: Captured) -> None:
     assert (code, err) == (0, "")
     lines = {line.split()[0]: line for line in out.splitlines() if line.strip()}
     assert lines["answer"].endswith("A red")
-    assert "8 rows x 8 columns of 12 px" in lines["geometry"]
+    assert "8 rows x 8 columns of 12 px" in lines["grid"]
     assert lines["seen"].endswith("x 32..224, y 0..192 px of the image")
     assert lines["picture"].endswith("not in the record")
     assert lines["layers_heads"].split()[1:4] == ["query", "3x8x8", "sqrt-u8"]
@@ -195,7 +195,7 @@ def test_inspect_json(run_file: Path, capsys: Captured) -> None:
     assert found["tokens"][1]["text"] == " red"
     assert found["tokens"][1]["image_share"] == pytest.approx(0.4)
     assert found["views"][1]["pairs"] == [[0, 1]]
-    assert found["geometry"]["seen_px"] == [32, 0, 224, 192]
+    assert found["grids"][0]["seen_px"] == [32, 0, 224, 192]
 
 
 def test_inspect_without_query_axis(tmp_path: Path, capsys: Captured) -> None:

@@ -26,7 +26,7 @@ RECORD = make_record(words=("A", "\u2028red\n", " é🦊"), reductions=("layers_
 
 def row(view: View, step: int) -> View:
     """One row of a view, as the server streams it."""
-    return View(view.facts, view.stored[step], np.asarray(view.scales[step]), view.shares[step])
+    return view.at(step)
 
 
 LINES = [

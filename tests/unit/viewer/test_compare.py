@@ -15,7 +15,7 @@ from llava_viewer.pages.compare import CompareError, Pick, build_comparison, che
 from llava_wire import Record, encode
 from support.golden import HOSTILE, hostile_record
 from support.pixels import decoded
-from support.synthetic import make_record
+from support.synthetic import make_record, with_geometry
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,7 @@ def test_two_layers_of_one_run_move_together(runs: list[Record]) -> None:
 
 def test_what_cannot_be_compared_is_refused_with_both_facts() -> None:
     one = make_record()
-    pad = replace(one, geometry=replace(one.geometry, steps=one.geometry.steps[:1]))
+    pad = with_geometry(one, replace(one.geometry, steps=one.geometry.steps[:1]))
     for others, message in (
         ([], "got 1\u00a0run, allowed 2 to 4"),
         ([make_record(grid=4, patch_px=24)], r"got grids 8 × 8 \(0.npz\) and 4 × 4 \(1.npz\), allowed the same"),

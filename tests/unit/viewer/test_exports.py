@@ -71,7 +71,7 @@ def test_svg_cells_have_the_palettes_colours(record: Record, palette: str) -> No
     shown = export.show(record, look=export.Look(mode="map", palette=palette))
     item = shown.item(1)
     svg = ElementTree.fromstring(svg_text(export.figure(shown, item)))
-    levels = np.rint((record.views["layers_heads"].stored[1] / 255) ** 2 * 255) / 255
+    levels = np.rint((record.views["layers_heads"].on_grid()[1] / 255) ** 2 * 255) / 255
     expected = colormap.lookup(palette, levels)
     found = cells(svg)
     assert len(found) == 64
@@ -100,7 +100,7 @@ def test_a_figure_is_as_large_on_paper_as_asked_and_its_patches_lie_right(record
     grid = next(mark for mark in drawing.marks if isinstance(mark, export.drawing.Cells))
     scale = 300 / 72
     expected = colormap.lookup(
-        "cividis", np.rint((record.views["layers_heads"].stored[2] / 255) ** 2 * 255) / 255
+        "cividis", np.rint((record.views["layers_heads"].on_grid()[2] / 255) ** 2 * 255) / 255
     ).astype(int)
     for row, col in np.ndindex(8, 8):
         x = (export.drawing.MARGIN + grid.x + (col + 0.5) * grid.width / 8) * scale

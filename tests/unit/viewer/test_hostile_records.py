@@ -21,7 +21,7 @@ from llava_viewer.pages.report import ReportTooLargeError, render_report
 from llava_wire import decode, encode
 from llava_wire.system.replacing import replacing
 from stress.fuzzing.records import Maker
-from support.synthetic import make_record
+from support.synthetic import make_record, with_geometry
 
 SOUND = Path(__file__).parents[2] / "data" / "records" / "v1" / "sqrt-u8-four-reductions.npz"
 STEERING = "a\u202eb\x7f\x9b31m\u2028\U000e0041c\U0001f469\u200d\U0001f52c\u00ad"
@@ -173,7 +173,7 @@ def test_a_temporary_file_is_new_and_its_name_unknown(tmp_path: Path, monkeypatc
 @pytest.mark.parametrize(("wide", "high"), [(1, 40_000_000), (40_000_000, 1), (11_000, 11_000)])
 def test_a_picture_that_is_only_said_to_be_large_costs_nothing(wide: int, high: int) -> None:
     record = make_record(reductions=("layers_heads",), with_picture=False)
-    record = replace(record, geometry=replace(record.geometry, width_px=wide, height_px=high))
+    record = with_geometry(record, replace(record.geometry, width_px=wide, height_px=high))
     assert max(ground(record).size) <= 1600
     assert max(ground(record, 320).size) <= 320
 

@@ -13,7 +13,7 @@ from llava_viewer.look import colormap
 from llava_viewer.pages.report import ReportTooLargeError, render_report
 from llava_wire import Record, display, record
 from support.golden import HOSTILE, hostile_record
-from support.synthetic import make_record
+from support.synthetic import make_record, with_geometry
 
 
 def test_an_overlay_has_the_pictures_size_and_the_maps_colours() -> None:
@@ -21,7 +21,7 @@ def test_an_overlay_has_the_pictures_size_and_the_maps_colours() -> None:
     picture = run.overlay(2, view="pairs", mode="map", palette="viridis")
     assert picture.size == (256, 192)
     pixels = np.asarray(picture).astype(int)
-    expected = colormap.lookup("viridis", (run.views["pairs"].stored[2, 0] / 255) ** 2).astype(int)
+    expected = colormap.lookup("viridis", (run.views["pairs"].on_grid()[2, 0] / 255) ** 2).astype(int)
     for (row, col), rect in zip(np.ndindex(8, 8), run.geometry.patch_rects().reshape(-1, 4), strict=True):
         x, y = (rect[0] + rect[2]) / 2, (rect[1] + rect[3]) / 2
         assert np.abs(pixels[int(y), int(x)] - expected[row, col]).max() <= 1
@@ -44,7 +44,7 @@ def test_padding_outside_the_picture_is_cut_off() -> None:
 
     run = make_record(width_px=120, height_px=60, with_picture=False)
     padded = Preprocess(patch_px=12, pad_to_square=True, shortest_edge=96, crop=(96, 96)).plan(120, 60)
-    wide = Record(run.facts, padded, run.views)
+    wide = with_geometry(run, padded)
     assert wide.overlay(0).size == (120, 60)
 
 

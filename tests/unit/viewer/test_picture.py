@@ -139,7 +139,7 @@ def of(data: bytes) -> Record:
     image = replace(
         record.facts.image, width_px=pixels.width, height_px=pixels.height, sha256=digests[0], pixels_sha256=digests[1]
     )
-    return replace(record, facts=replace(record.facts, image=image))
+    return replace(record, facts=replace(record.facts, images=(image,)))
 
 
 @pytest.mark.parametrize("make", [*FILES.values(), *TURNED.values()], ids=[*FILES, *TURNED])

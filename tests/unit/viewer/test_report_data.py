@@ -17,7 +17,7 @@ from llava_viewer.pages.assemble import build_report
 from llava_wire.geometry import Preprocess
 from llava_wire.record import Record
 from llava_wire.schema import Query
-from support.synthetic import make_record
+from support.synthetic import make_record, with_geometry
 
 
 def pixels(uri: str) -> np.ndarray:
@@ -36,7 +36,7 @@ def facts(record: Record) -> dict[str, str]:
 def test_every_token_has_its_own_map_and_no_other() -> None:
     record = make_record(reductions=("layers_heads",))
     report = build_report(record)
-    stored = record.views["layers_heads"].stored
+    stored = record.views["layers_heads"].on_grid()
     (slot,) = report.views[0].slots
     assert [frame.row_key for frame in slot.frames] == [f"t{t}" for t in range(len(record.tokens))]
     for t, frame in enumerate(slot.frames):
@@ -115,7 +115,7 @@ def test_unreduced_axes_become_slots_after_their_mean() -> None:
     record = make_record(reductions=("none",))
     (panel,) = build_report(record).views
     assert [slot.name for slot in panel.slots] == ["mean of 6", "L0 H0", "L0 H1", "L0 H2", "L1 H0", "L1 H1", "L1 H2"]
-    assert np.array_equal(pixels(panel.slots[6].frames[3].uri), record.views["none"].stored[3, 1, 2])
+    assert np.array_equal(pixels(panel.slots[6].frames[3].uri), record.views["none"].on_grid()[3, 1, 2])
     assert any("computed by this report" in note for note in panel.notes)
 
 
@@ -137,7 +137,7 @@ def test_many_maps_go_into_an_atlas(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (numbers.block_id, rows[3].block_id) == ("n-v0", "a-v0-t3")
     view = record.views["none"]
     found = np.frombuffer(zlib.decompress(base64.b64decode(rows[3].text)), np.uint8).reshape(2, 3, 8, 8)
-    assert np.array_equal(found, view.stored[3])
+    assert np.array_equal(found, view.on_grid()[3])
     found = np.frombuffer(zlib.decompress(base64.b64decode(numbers.text)), "<f4").reshape(12, 2, 3, 5)
     assert np.array_equal(found[..., 0], view.maps_float().max((-2, -1)))
     assert np.array_equal(found[..., 1:], view.shares)
@@ -174,7 +174,7 @@ def test_cropped_away_parts_are_unseen() -> None:
 def test_padding_widens_the_stage() -> None:
     record = make_record(width_px=256, height_px=192, grid=8)
     geometry = Preprocess(patch_px=12, pad_to_square=True, exact_size=(96, 96)).plan(256, 192)
-    stage = build_report(replace(record, geometry=geometry)).stage
+    stage = build_report(with_geometry(record, geometry)).stage
     assert stage.view_box == "0 -32 256 256"
     assert not stage.unseen
     assert len(stage.padding) == 2
@@ -223,7 +223,7 @@ def test_a_report_opens_on_the_answers_word_with_the_brightest_patch() -> None:
     maps = view.maps_float() * 0.1
     maps[2, 3, 4] = 0.3
     maps[3, 1, 1] = 0.9  # the full stop is no word
-    brightest = replace(view, stored=maps)
+    brightest = replace(view, stored=maps.reshape(len(maps), -1))
     assert build_report(replace(record, views={"layers_heads": brightest})).first_key == "t2"
 
 

@@ -125,7 +125,7 @@ def test_other_zips_are_not_records() -> None:
     assert reason_of(with_json(lambda document: document.pop("format"))) == "not_a_record"
 
 
-@pytest.mark.parametrize("version", [0, 2, "1", None, [1], True, 1.0])
+@pytest.mark.parametrize("version", [0, 3, "1", "2", None, [1], True, 1.0, 2.0])
 def test_unknown_version(version: object) -> None:
     data = with_json(lambda document: document.update(version=version))
     assert reason_of(data) == "unsupported_version"
@@ -175,7 +175,7 @@ def test_limits_on_file_members_and_json(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_a_small_file_cannot_ask_for_a_huge_grid_or_array() -> None:
     def grow(document: dict[str, Any]) -> None:
-        document["geometry"].update(rows=10**9, cols=10**9)
+        document["grids"][0].update(rows=10**9, cols=10**9)
 
     assert reason_of(with_json(grow)) == "invalid"
     members = members_of(encode(small()))

@@ -13,14 +13,15 @@ from llava_server.ask.options import KNOWN
 from llava_wire import decode, limits, writing
 from llava_wire.codes.quantize import ENCODINGS
 from llava_wire.errors import STATUSES
-from llava_wire.geometry import MAX_STEPS
+from llava_wire.grids import Grid, Step
 from llava_wire.quantity import Quantity
-from llava_wire.schema import Facts, Image, MethodFacts, Model, Prompt, Query, Token, ViewFacts
+from llava_wire.schema import Annotations, Facts, Image, MethodFacts, Model, Prompt, Query, Token, Turn, ViewFacts
 
 yaml = pytest.importorskip("yaml", reason="PyYAML is not installed")
 
 DOCS = Path(__file__).parents[3] / "docs"
-RECORDS = sorted((DOCS.parent / "tests" / "data" / "records" / "v1").glob("*.npz"))
+RECORDS = sorted((DOCS.parent / "tests" / "data" / "records").glob("v*/*.npz"))
+SHOWN = DOCS.parent / "tests" / "data" / "records" / "v2" / "attention.npz"
 WIRE, HTTP = ((DOCS / name).read_text("utf-8") for name in ("wire-format.md", "http-api.md"))
 
 
@@ -60,19 +61,21 @@ def test_the_reading_example_reads_kept_records(path: Path) -> None:
     record = decode(path.read_bytes())
     for index, view in enumerate(record.views.values()):
         facts, maps, shares, rects = scope["read_view"](path, index)
-        np.testing.assert_array_equal(maps, view.maps_float())
-        np.testing.assert_array_equal(shares, view.shares)
-        np.testing.assert_array_equal(rects, record.geometry.patch_rects())
+        np.testing.assert_array_equal(maps, view.patches_float())
+        assert (shares is None) == (view.shares is None)
+        if shares is not None:
+            np.testing.assert_array_equal(shares, view.shares)
+        np.testing.assert_array_equal(rects, record.patch_rects())
         assert facts["answer"] == record.answer
 
 
 def test_the_second_example_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "run.npz").write_bytes(RECORDS[-1].read_bytes())
+    (tmp_path / "run.npz").write_bytes(SHOWN.read_bytes())
     monkeypatch.chdir(tmp_path)
     exec(compile("\n".join(blocks(WIRE)[:2]), "wire-format.md", "exec"), {})
-    record = decode(RECORDS[-1].read_bytes())
+    record = decode(SHOWN.read_bytes())
     assert capsys.readouterr().out.startswith(record.tokens[2].text)
 
 
@@ -86,14 +89,14 @@ def test_the_record_table_names_every_key() -> None:
     documented = [names(row[0])[0] for row in table(WIRE, "key | type | what")]
     assert documented[:2] == ["format", "version"]
     fields = Facts.__dataclass_fields__.keys()
-    assert sorted(documented) == sorted([*fields, "format", "version", "shares", "geometry", "views"])
+    assert sorted(documented) == sorted([*fields, "format", "version", "shares", "views"])
     view_table = WIRE.split("A view:", 1)[1]
     keys = [name for row in table(view_table, "key | type | what") for name in names(row[0])]
     assert keys == list(ViewFacts.__dataclass_fields__)
-    for kind in (Prompt, Image, Model, Token, Query, MethodFacts, Quantity):
+    for kind in (Prompt, Turn, Image, Grid, Step, Model, Token, Query, MethodFacts, Quantity, Annotations):
         for field in kind.__dataclass_fields__:
             assert f"`{field}`" in WIRE or f"`{field}[" in WIRE, f"{kind.__name__}.{field}"
-    for encoding in ENCODINGS.values():
+    for encoding in ENCODINGS:
         assert f'`"{encoding}"`' in WIRE or f"`{encoding}`" in WIRE
 
 
@@ -118,11 +121,14 @@ def test_the_stated_limits_are_the_readers() -> None:
         "layers, heads of a model": (limits.MAX_LAYERS,),
         "checks, sampling, software, parameters of a method, run.json": (limits.MAX_PLAIN_VALUES, limits.MAX_DEPTH),
         "a picture": (limits.MAX_PICTURE_PIXELS,),
-        "px in geometry": (limits.MAX_SIDE_PX,),
-        "rows, columns of the grid": (limits.MAX_GRID_SIDE,),
+        "px in steps": (limits.MAX_SIDE_PX,),
+        "rows, columns of a grid": (limits.MAX_GRID_SIDE,),
+        "images": (limits.MAX_IMAGES,),
+        "grids": (limits.MAX_GRIDS, limits.MAX_STEPS, limits.MAX_RUNS),
+        "turns of the prompt": (limits.MAX_TURNS,),
+        "tags": (limits.MAX_TAGS,),
     }  # fmt: skip
     assert {name: numbers(text) for name, text in rows.items()} == stated
-    assert f"at most {MAX_STEPS}," in WIRE
     assert f"deflate level {writing.COMPRESSION_LEVEL}" in WIRE
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llava_wire.geometry import Geometry, Preprocess
+from llava_wire.grids import Grid
+from llava_wire.plain import from_plain, to_plain
+from llava_wire.schema import Image
 
 SIZES = st.integers(1, 900)
 
@@ -62,11 +64,5 @@ def test_rectangles_tile_the_seen_part(width: int, height: int, mode: str, grid:
     assert 0 <= y0 < y1 <= height
     if mode == "pad":
         assert (x1 - x0, y1 - y0) == (width, height)
-    assert Geometry.from_json(json.loads(json.dumps(geometry.to_json())), width, height) == geometry
-
-
-@pytest.mark.parametrize("change", [{"rows": True}, {"patch_px": 0}, {"steps": None}, {"cols": "8"}])
-def test_impossible_geometries_are_refused(change: dict[str, object]) -> None:
-    plain = Preprocess(12, exact_size=(96, 96)).plan(100, 100).to_json()
-    with pytest.raises((TypeError, ValueError)):
-        Geometry.from_json({**plain, **change}, 100, 100)
+    image, made = Image(width, height, "", ""), geometry.grid(((0, grid * grid),))
+    assert Geometry.of(image, from_plain(Grid, json.loads(json.dumps(to_plain(made))))) == geometry

@@ -14,13 +14,17 @@ import numpy as np
 import pytest
 
 from llava_wire import decode, encode
+from llava_wire.quantity import ATTENTION
 
-FOLDER = Path(__file__).parents[2] / "data" / "records" / "v1"
-EXPECTED: dict[str, dict[str, Any]] = json.loads((FOLDER / "expected.json").read_text("utf-8"))
+FOLDER = Path(__file__).parents[2] / "data" / "records"
+FIRST, SECOND = (json.loads((FOLDER / name / "expected.json").read_text("utf-8")) for name in ("v1", "v2"))
+EXPECTED: dict[str, dict[str, Any]] = {f"v1/{name}": one for name, one in FIRST.items()}
 
 
 def test_every_kept_file_is_checked() -> None:
-    assert {path.stem for path in FOLDER.glob("*.npz")} == EXPECTED.keys()
+    for version, expected in (("v1", FIRST), ("v2", SECOND)):
+        assert {path.stem for path in (FOLDER / version).glob("*.npz")} == expected.keys()
+    assert {path.name for path in FOLDER.iterdir()} == {"v1", "v2"}
 
 
 @pytest.mark.parametrize("name", EXPECTED)
@@ -37,7 +41,8 @@ def test_a_kept_record_still_decodes_to_its_values(name: str) -> None:
     for view_name, wanted in expected["views"].items():
         view = record.views[view_name]
         maps = view.maps_float()
-        assert list(view.axes) == wanted["axes"]
+        assert [axis for axis, _ in view.sizes] == wanted["axes"]
+        assert (view.facts.method.name, view.quantity, view.shares is None) == ("attention", ATTENTION, False)
         assert list(maps.shape) == wanted["shape"]
         first = maps.reshape(-1, *maps.shape[-2:])[0]
         np.testing.assert_allclose(first, wanted["first_map"], atol=1e-7)
@@ -45,12 +50,43 @@ def test_a_kept_record_still_decodes_to_its_values(name: str) -> None:
         assert float(view.shares[..., 1].mean()) == pytest.approx(wanted["image_share"], abs=1e-5)
 
 
-@pytest.mark.parametrize("name", EXPECTED)
+@pytest.mark.parametrize("name", SECOND)
+def test_a_kept_record_of_version_2_still_decodes_to_its_values(name: str) -> None:
+    data, expected = (FOLDER / "v2" / f"{name}.npz").read_bytes(), SECOND[name]
+    assert hashlib.sha256(data).hexdigest() == expected["sha256"], "the kept file itself was changed"
+    record = decode(data)
+    assert record.answer == expected["answer"]
+    assert record.facts.prompt.text == expected["prompt"]
+    assert [[query.kind, query.token] for query in record.queries] == expected["queries"]
+    assert (record.picture and record.picture[0]) == expected["picture"]
+    assert [[image.width_px, image.height_px] for image in record.facts.images] == expected["images"]
+    assert len(record.grids) == len(expected["grids"])
+    for number, (grid, wanted) in enumerate(zip(record.grids, expected["grids"], strict=True)):
+        assert (grid.name, grid.image, [grid.rows, grid.cols]) == (wanted["name"], wanted["image"], wanted["shape"])
+        assert [list(run) for run in grid.positions] == wanted["positions"]
+        assert list(record.geometry_of(number).seen_rect()) == wanted["seen_rect"]
+    assert list(record.views) == list(expected["views"])
+    for view_name, wanted in expected["views"].items():
+        view = record.views[view_name]
+        maps, quantity = view.patches_float(), view.quantity
+        assert (list(view.axes), list(maps.shape)) == (wanted["axes"], wanted["shape"])
+        assert (view.facts.encoding, view.facts.method.name) == (wanted["encoding"], wanted["method"])
+        assert [quantity.name, quantity.unit, quantity.signed, quantity.additive] == wanted["quantity"]
+        np.testing.assert_allclose(maps.reshape(-1, maps.shape[-1])[0], wanted["first_map"], atol=1e-6)
+        assert float(maps.sum(dtype=np.float64)) == pytest.approx(wanted["sum"], abs=1e-4)
+        share = None if view.shares is None else float(view.shares[..., 1].mean())
+        assert share == (wanted["image_share"] and pytest.approx(wanted["image_share"], abs=1e-5))
+
+
+@pytest.mark.parametrize("name", [*EXPECTED, *(f"v2/{name}" for name in SECOND)])
 def test_writing_it_again_loses_nothing(name: str) -> None:
     record = decode((FOLDER / f"{name}.npz").read_bytes())
-    again = decode(encode(record))
-    assert (again.facts, again.geometry, again.run, again.picture) == (
-        record.facts, record.geometry, record.run, record.picture,
-    )  # fmt: skip
+    data = encode(record)
+    again = decode(data)
+    assert (again.facts, again.run, again.picture) == (record.facts, record.run, record.picture)
+    assert (record.version, again.version) == (int(name[1]), 2)
+    assert encode(again) == data
     for view_name, view in record.views.items():
+        assert again.views[view_name].facts == view.facts
         np.testing.assert_array_equal(again.views[view_name].stored, view.stored)
+        np.testing.assert_array_equal(again.views[view_name].scales, view.scales)

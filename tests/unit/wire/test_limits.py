@@ -13,13 +13,18 @@ import pytest
 
 from llava_wire import RecordError, decode, encode, limits
 from llava_wire.container import read_file
-from llava_wire.geometry import Geometry, Step
+from llava_wire.geometry import Geometry
+from llava_wire.grids import Step
 from stress.fuzzing.records import FAMILIES, HEAVY, Maker
 from support.archives import members_of, npy, packed, reason_of, small, with_json
 from support.synthetic import make_record
 
 REASONS = ("not_a_record", "truncated", "too_large", "unsupported_version", "invalid")
-SOUND = Path(__file__).parents[2] / "data" / "records" / "v1" / "sqrt-u8-four-reductions.npz"
+KEPT = Path(__file__).parents[2] / "data" / "records"
+SOUND = {
+    "v1": KEPT / "v1" / "sqrt-u8-four-reductions.npz", "v2": KEPT / "v2" / "attention.npz",
+    "v2-grids": KEPT / "v2" / "two-pictures-signed.npz",
+}  # fmt: skip
 
 
 def outcome(data: bytes) -> str:
@@ -31,9 +36,10 @@ def outcome(data: bytes) -> str:
     return "read"
 
 
-def test_crafted_records_are_read_or_refused() -> None:
-    maker = Maker(1, SOUND.read_bytes(), heavy=False)
-    assert maker.file(7).data == Maker(1, SOUND.read_bytes(), heavy=False).file(7).data
+@pytest.mark.parametrize("sound", SOUND.values(), ids=SOUND.keys())
+def test_crafted_records_are_read_or_refused(sound: Path) -> None:
+    maker = Maker(1, sound.read_bytes(), heavy=False)
+    assert maker.file(7).data == Maker(1, sound.read_bytes(), heavy=False).file(7).data
     files = [maker.file(number) for number in range(150)]
     assert {outcome(crafted.data) for crafted in files} == {*REASONS, "read"}
     assert {outcome(crafted.data) for crafted in files if crafted.families == ("sound",)} == {"read"}
@@ -41,7 +47,7 @@ def test_crafted_records_are_read_or_refused() -> None:
 
 @pytest.mark.parametrize("family", sorted(HEAVY))
 def test_a_heavy_file_is_read_or_refused(family: str) -> None:
-    crafted = Maker(3, SOUND.read_bytes()).file(list(FAMILIES).index(family))
+    crafted = Maker(3, SOUND["v2"].read_bytes()).file(list(FAMILIES).index(family))
     assert family in crafted.families
     assert outcome(crafted.data) in {*REASONS, "read"}
 
@@ -53,27 +59,28 @@ def test_maps_of_zeros_of_the_largest_response_are_read() -> None:
     view = record.views["layers_heads"]
     rows, count = len(record.queries), 1000  # 42 x 1000 maps of 24 x 24: 24 MB in 8 bits
     facts = view.facts.__class__(
-        **{**view.facts.__dict__, "axes": ("query", "layer", "row", "col"), "reduction": "heads",
+        **{**view.facts.__dict__, "axes": ("query", "layer", "patch"), "reduction": "heads",
            "layers": tuple(range(count))}
     )  # fmt: skip
     wide = view.__class__(
         facts,
-        np.zeros((rows, count, 24, 24), np.uint8),
+        np.zeros((rows, count, 576), np.uint8),
         np.zeros((rows, count), np.float32),
         np.broadcast_to(view.shares[:, None], (rows, count, 4)),
+        view.grids,
     )
     model = record.facts.model.__class__(**{**record.facts.model.__dict__, "layers": count})
     whole = record.__class__(
-        record.facts.__class__(**{**record.facts.__dict__, "model": model}), record.geometry, {"layers_heads": wide}
+        record.facts.__class__(**{**record.facts.__dict__, "model": model}), {"layers_heads": wide}
     )
     data = encode(whole)
     assert len(data) < 1 << 20
-    assert decode(data).views["layers_heads"].stored.shape == (rows, count, 24, 24)
+    assert decode(data).views["layers_heads"].maps_float().shape == (rows, count, 24, 24)
 
 
 CHANGES: dict[str, Callable[[dict[str, Any]], object]] = {
-    "picture of 10 billion pixels": lambda d: d["image"].update(width_px=100_000, height_px=100_000),
-    "picture of 10^200": lambda d: d["image"].update(width_px=10**200),
+    "picture of 10 billion pixels": lambda d: d["images"][0].update(width_px=100_000, height_px=100_000),
+    "picture of 10^200": lambda d: d["images"][0].update(width_px=10**200),
     "position of many digits": lambda d: d["queries"][0].update(position=10**90),
     "position elsewhere": lambda d: d["queries"][1].update(position=0),
     "step elsewhere": lambda d: d["queries"][1].update(step=0),
@@ -86,7 +93,7 @@ CHANGES: dict[str, Callable[[dict[str, Any]], object]] = {
     "axes of another reduction": lambda d: d["views"][0].update(reduction="none"),
     "error bound below 0": lambda d: d["views"][0].update(error_bound=-1.0),
     "shares in another order": lambda d: d.update(shares=["image", "bos", "prompt", "answer"]),
-    "grid of another count": lambda d: d["prompt"].update(image_count=63),
+    "grid of another count": lambda d: d["grids"][0].update(cols=9),
     "sampling nested": lambda d: d.update(sampling={"a": [[[[[[[[[1]]]]]]]]]}),
     "software endless": lambda d: d.update(software={str(i): "x" for i in range(3000)}),
     "a piece without end": lambda d: d["tokens"][0].update(piece="x" * 5000),

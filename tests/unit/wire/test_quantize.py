@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from llava_wire.codes.quantize import ENCODINGS, PRECISIONS, dequantise, quantise
+from llava_wire.codes.quantize import ENCODINGS, PRECISIONS, dequantise, quantise, store, written
+from llava_wire.quantity import Quantity
 from support.adversarial import adversarial_maps, sum_errors
 
 SHARES = st.one_of(
@@ -26,7 +27,7 @@ MAPS = hnp.arrays(np.float32, hnp.array_shapes(min_dims=2, max_dims=4, min_side=
 @given(maps=MAPS)
 def test_the_error_stays_within_the_stated_bound(precision: str, maps: np.ndarray) -> None:
     stored, scales, bound = quantise(maps, precision)
-    back = dequantise(stored, scales, ENCODINGS[precision])
+    back = dequantise(stored, scales, written(precision))
     assert back.dtype == np.float32
     assert back.shape == maps.shape
     assert scales.shape == maps.shape[:-2]
@@ -50,12 +51,12 @@ def test_float32_is_exact_and_zeros_stay_zeros() -> None:
     assert bound == 0.0
     for precision in PRECISIONS:
         stored, scales, bound = quantise(np.zeros((2, 3, 3), np.float32), precision)
-        assert not dequantise(stored, scales, ENCODINGS[precision]).any()
+        assert not dequantise(stored, scales, written(precision)).any()
         assert bound < 1e-7
 
 
 def test_an_unknown_precision_names_the_known_ones() -> None:
-    with pytest.raises(ValueError, match="got 'int4', allowed"):
+    with pytest.raises(ValueError, match="got 'int4', expected"):
         quantise(np.zeros((1, 1), np.float32), "int4")
 
 
@@ -115,7 +116,7 @@ def test_a_map_of_576_patches_takes_at_most_500_bytes_among_others() -> None:
 
 
 def test_an_unknown_encoding_is_refused() -> None:
-    with pytest.raises(ValueError, match="encoding: got 'log-u8', allowed"):
+    with pytest.raises(ValueError, match="encoding: got 'log-u8', expected"):
         dequantise(np.zeros((1, 1), np.uint8), np.float32(1), "log-u8")
 
 
@@ -129,3 +130,69 @@ def test_a_bright_patch_on_even_ground_keeps_its_sum(side: int) -> None:
     stored, scales, _ = quantise(maps, "uint8")
     sums = dequantise(stored, scales, "sqrt-u8").sum((-1, -2), dtype=np.float64)
     np.testing.assert_allclose(sums, maps.sum((-1, -2), dtype=np.float64), atol=1e-3)
+
+
+SIGNED, COUNTS = Quantity("contribution", "logit", signed=True, additive=True), Quantity("surprise", "nats")
+NUMBERS = st.one_of(
+    st.floats(-1e6, 1e6, width=32), st.floats(-(2.0**-120), 2.0**-120, width=32),
+    st.sampled_from([0.0, -0.0, 1.0, -1.0, 2.0**-149, -(2.0**-149), 3e38, -3e38]),
+)  # fmt: skip
+ROWS = hnp.arrays(np.float32, hnp.array_shapes(min_dims=1, max_dims=3, min_side=1, max_side=9), elements=NUMBERS)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("quantity", [SIGNED, COUNTS], ids=["signed", "unsigned"])
+@settings(max_examples=200, deadline=None)
+@given(maps=ROWS)
+def test_the_bound_holds_for_other_quantities(precision: str, quantity: Quantity, maps: np.ndarray) -> None:
+    if not quantity.signed:
+        maps = np.abs(maps)
+    if precision == "float16":
+        maps = np.clip(maps, -65504, 65504)
+    found = store(maps, precision, [(1, maps.shape[-1])], quantity)
+    assert found.encoding == {"uint8": "signed-u8" if quantity.signed else "linear-u8"}.get(precision, precision)
+    assert quantity.signed is False or ENCODINGS[found.encoding].signed
+    back = dequantise(found.codes, found.scales, found.encoding)
+    assert np.isfinite(back).all()
+    assert float(np.abs(back.astype(np.float64) - maps.astype(np.float64)).max()) <= found.error_bound
+    assert (np.sign(back) * np.sign(maps) >= 0).all(), "no value changes its sign"
+
+
+def test_a_signed_map_uses_both_sides_of_the_middle_and_keeps_zero() -> None:
+    maps = np.float32([[-2.0, -1.0, 0.0, 0.5, 2.0], [0, 0, 0, 0, 0]])
+    found = store(maps, "uint8", [(1, 5)], SIGNED)
+    assert found.codes.tolist() == [[1, 64, 128, 160, 255], [128] * 5]
+    np.testing.assert_allclose(found.scales, [2 / 127, 0], rtol=1e-6)
+    back = dequantise(found.codes, found.scales, found.encoding)
+    np.testing.assert_allclose(back[0, [0, 2, 4]], [-2, 0, 2], rtol=1e-6)
+    assert not back[1].any()
+
+
+@pytest.mark.parametrize(
+    ("value", "precision", "quantity", "message"),
+    [
+        (-0.5, "float32", COUNTS, "'surprise' finite and 0 or more"),
+        (-0.5, "uint8", COUNTS, "'surprise' finite and 0 or more"),
+        (np.nan, "uint8", SIGNED, "'contribution' finite"),
+        (np.inf, "float32", SIGNED, "'contribution' finite"),
+        (-1e5, "float16", SIGNED, "got a value of 100000, expected up to 65504"),
+    ],
+)
+def test_values_that_an_encoding_cannot_hold_are_refused(
+    value: float, precision: str, quantity: Quantity, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        store(np.float32([[0.5, value]]), precision, [(1, 2)], quantity)
+
+
+def test_grids_of_one_map_share_its_scale_and_keep_their_sums_by_themselves() -> None:
+    rng = np.random.default_rng(1)
+    maps = rng.random((7, 64 + 30)).astype(np.float32) ** 4
+    maps *= 0.5 / maps.sum(-1, keepdims=True)
+    maps[:, 70] = 0.4
+    found = store(maps, "uint8", [(8, 8), (5, 6)])
+    np.testing.assert_allclose(found.scales, maps.max(-1) / 255**2, rtol=1e-6)
+    back = dequantise(found.codes, found.scales, found.encoding)
+    for part in (slice(0, 64), slice(64, None)):
+        np.testing.assert_allclose(back[:, part].sum(-1), maps[:, part].sum(-1), atol=1e-3)
+    assert float(np.abs(back - maps).max()) <= found.error_bound

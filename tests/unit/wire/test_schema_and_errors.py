@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import pytest
 
 from llava_wire.errors import STATUSES, RecordError, RequestError, nearest
-from llava_wire.schema import Facts, Query, from_plain, to_plain
+from llava_wire.plain import from_plain, to_plain
+from llava_wire.schema import Annotations, Facts, Query
 from support.synthetic import make_record
 
 
@@ -25,7 +26,7 @@ class Sample:
 
 
 def test_facts_survive_json() -> None:
-    facts = make_record().facts
+    facts = replace(make_record().facts, annotations=Annotations("red", "exact", False, ("a",)))
     assert from_plain(Facts, json.loads(json.dumps(to_plain(facts)))) == facts
 
 

@@ -151,7 +151,7 @@ def _drawn(record: Record, arguments: argparse.Namespace, kind: str) -> list[Job
     every = arguments.tokens in (None, "all")
     items = None if every else tuple(shown.item(token) for token in arguments.tokens)
     folder, frame_ms, many = arguments.output, arguments.frame_ms, arguments.many
-    vectors = len(items or shown.items) * shown.record.facts.prompt.image_count
+    vectors = len(items or shown.items) * shown.items[0].heat.size
     if kind in ("svg", "sheet-svg") and vectors > _MANY_VECTORS and not many:
         raise ValueError(
             f"--as {kind}: got {vectors} patches, allowed {_MANY_VECTORS}; name fewer --tokens, or add --many"

@@ -11,8 +11,9 @@ from typing import Any
 from llava_viewer.cli.console import one_line, quoted, size
 from llava_viewer.look.wording import check_name, check_text
 from llava_wire.choose import mean_image_share
+from llava_wire.plain import to_plain
 from llava_wire.record import Record
-from llava_wire.schema import SHARE_NAMES, VERSION, to_plain
+from llava_wire.schema import SHARE_NAMES
 from llava_wire.view import View
 
 
@@ -29,11 +30,11 @@ def summary(record: Record, name: str, count_bytes: int) -> dict[str, Any]:
     return {
         "file": name,
         "bytes": count_bytes,
-        "version": VERSION,
+        "version": record.version,
         "question": facts.prompt.text,
         "template": facts.prompt.template,
         "prompt_tokens": len(facts.prompt.ids),
-        "image_tokens": facts.prompt.image_count,
+        "image_tokens": sum(grid.patches for grid in facts.grids),
         "answer": record.answer,
         "alternatives": [other.answer for other in record.alternatives],
         "finish_reason": facts.finish_reason,
@@ -41,9 +42,11 @@ def summary(record: Record, name: str, count_bytes: int) -> dict[str, Any]:
         "sampling": to_plain(facts.sampling),
         "software": to_plain(facts.software),
         "checks": to_plain(facts.checks),
+        "annotations": to_plain(facts.annotations),
         "notes": to_plain(facts.notes),
-        "image": {**to_plain(facts.image), "picture": _picture_facts(record)},
-        "geometry": {**record.geometry.to_json(), "seen_px": list(record.geometry.seen_rect())},
+        "images": to_plain(facts.images),
+        "picture": _picture_facts(record),
+        "grids": [_grid_facts(record, number) for number in range(len(facts.grids))],
         "views": [_view_facts(record, view) for view in record.views.values()],
         "tokens": [
             {
@@ -63,9 +66,7 @@ def summary(record: Record, name: str, count_bytes: int) -> dict[str, Any]:
 
 def summary_text(found: dict[str, Any]) -> str:
     """The same for people: aligned lines, control characters escaped."""
-    model, image, grid = found["model"], found["image"], found["geometry"]
-    picture = image["picture"]
-    steps = "".join(f"{_step_text(step)} -> " for step in grid["steps"])
+    model, picture = found["model"], found["picture"]
     head = [
         ("file", f"{found['file']}, {size(found['bytes'])}, format version {found['version']}"),
         ("question", one_line(found["question"])),
@@ -77,23 +78,29 @@ def summary_text(found: dict[str, Any]) -> str:
         ("", f"{model['layers']} layers x {model['heads']} heads, attention: {model['attention']}"),
         *(("checked", f"{check_name(name)}: {check_text(check)}") for name, check in found["checks"].items()),
         *(("note", note["text"]) for note in found["notes"]),
-        ("image", f"{image['width_px']} x {image['height_px']} px, sha256 {image['sha256'][:16]}..."),
+        *(
+            ("image", f"{image['width_px']} x {image['height_px']} px, sha256 {image['sha256'][:16]}...")
+            for image in found["images"]
+        ),
         ("picture", f"{picture['name']}, {size(picture['bytes'])}" if picture else "not in the record"),
-        ("geometry", f"{steps}{grid['rows']} rows x {grid['cols']} columns of {grid['patch_px']} px"),
-        ("seen", "x {0:g}..{2:g}, y {1:g}..{3:g} px of the image".format(*grid["seen_px"])),
+        *(line for grid in found["grids"] for line in _grid_lines(grid, several=len(found["grids"]) > 1)),
+        *_annotation_lines(found["annotations"]),
     ]
     lines = [f"{key:<10}{one_line(str(value))}" for key, value in head]
-    views: list[tuple[str, ...]] = [("view", "axes", "shape", "stored as", "size", "max error", "image share")]
+    views: list[tuple[str, ...]] = [
+        ("view", "axes", "shape", "stored as", "size", "max error", "quantity", "image share")
+    ]
     for view in found["views"]:
         views.append(
             (
                 one_line(view["name"]),
-                ",".join(view["axes"][:-2]) or "-",
+                ",".join(view["axes"][:-1]) or "-",
                 "x".join(map(str, view["shape"])),
                 view["encoding"],
                 size(view["bytes"]),
                 f"{view['error_bound']:.1e}",
-                f"{view['image_share']:.3f}",
+                one_line(view["quantity"]["name"]),
+                "-" if view["image_share"] is None else f"{view['image_share']:.3f}",
             )
         )
     tokens: list[tuple[str, ...]] = [("token", "id", "probability", "image share", "text")]
@@ -114,23 +121,51 @@ def summary_text(found: dict[str, Any]) -> str:
 def _view_facts(record: Record, view: View) -> dict[str, Any]:
     return {
         **to_plain(view.facts),
-        "shape": list(view.stored.shape),
-        "bytes": int(view.stored.nbytes + view.scales.nbytes + view.shares.nbytes),
+        "shape": [size for _, size in view.sizes],
+        "bytes": int(view.stored.nbytes + view.scales.nbytes + (0 if view.shares is None else view.shares.nbytes)),
         "image_share": mean_image_share(record.facts, view),
     }
 
 
 def _token_shares(record: Record) -> dict[int, float]:
-    """The image share of each answer token, averaged over the other axes of the first view that keeps the queries."""
+    """The image share of each answer token.
+
+    It is averaged over the other axes of the first view of shares that keeps the queries.
+    """
     image = SHARE_NAMES.index("image")
     for view in record.views.values():
-        if "query" in view.axes:
+        if "query" in view.axes and view.shares is not None:
             return {
                 query.token: float(view.shares[row, ..., image].mean(dtype="float64"))
                 for row, query in enumerate(record.queries)
                 if query.kind == "answer"
             }
     return {}
+
+
+def _grid_facts(record: Record, number: int) -> dict[str, Any]:
+    grid, geometry = record.grids[number], record.geometry_of(number)
+    return {**to_plain(grid), "seen_px": list(geometry.seen_rect())}
+
+
+def _grid_lines(grid: dict[str, Any], *, several: bool) -> list[tuple[str, str]]:
+    """Where a grid comes from, with its name and picture where there are several."""
+    steps = "".join(f"{_step_text(step)} -> " for step in grid["steps"])
+    name = f"{grid['name']}, image {grid['image']}: " if several else ""
+    return [
+        ("grid", f"{name}{steps}{grid['rows']} rows x {grid['cols']} columns of {grid['patch_px']} px"),
+        ("seen", "x {0:g}..{2:g}, y {1:g}..{3:g} px of the image".format(*grid["seen_px"])),
+    ]
+
+
+def _annotation_lines(annotations: dict[str, Any] | None) -> list[tuple[str, str]]:
+    if annotations is None:
+        return []
+    judged = {True: "right", False: "wrong", None: "not judged"}[annotations["right"]]
+    rule = f" by the rule {annotations['rule']}" if annotations["rule"] else ""
+    expected = f", expected {annotations['expected']}" if annotations["expected"] else ""
+    tags = f"; tags {', '.join(annotations['tags'])}" if annotations["tags"] else ""
+    return [("annotated", f"{judged}{rule}{expected}{tags}")]
 
 
 def _picture_facts(record: Record) -> dict[str, Any] | None:

@@ -16,6 +16,7 @@ from llava_viewer.look import colormap, wording
 from llava_viewer.look.photo import ground, paled
 from llava_viewer.look.rows import answer_rows, first_row, question_rows
 from llava_viewer.look.selection import reduction_text, selection_text
+from llava_viewer.look.units import check_one_grid, shares_of
 from llava_viewer.look.view_model import Row
 from llava_wire.choose import choose_maps, chosen_slots, ordinary_rows
 from llava_wire.record import Record
@@ -158,13 +159,16 @@ def show(
     """
     look = look or Look()
     chosen = record.view(view)
-    rows, patches = len(record.queries) if "query" in chosen.axes else 1, record.facts.prompt.image_count
+    check_one_grid(record, "export")
+    rows, patches = len(record.queries) if "query" in chosen.axes else 1, record.geometry.rows * record.geometry.cols
     if rows * patches > MAX_VALUES:
         raise ValueError(
             f"view: got {rows} maps of {patches} patches in {chosen.name!r}, allowed {MAX_VALUES} values; ask for "
             "fewer steps"
         )
     maps, shares = choose_maps(chosen, layer, head)
+    shares_of(chosen, "export")
+    assert shares is not None
     peaks = maps.max(axis=(-2, -1), initial=0.0)
     top = float(peaks.max(initial=0.0))
     shown: list[Row | None] = [None]

@@ -18,13 +18,15 @@ from PIL import ImageDraw
 from llava_viewer.export.fonts import cut, font_for
 from llava_viewer.files import LOG_HEAD, PNG_LEVEL, png_mark, written
 from llava_viewer.look import colormap, wording
-from llava_viewer.look.frames import split_view
 from llava_viewer.look.heatmap import overlay
 from llava_viewer.look.photo import ground
 from llava_viewer.look.pieces import prompt_texts
 from llava_viewer.look.provenance import flatten
 from llava_viewer.look.rows import own_text
 from llava_viewer.look.text import token_label, visible
+from llava_viewer.look.units import check_one_grid, shares_of
+from llava_wire.choose import split_view
+from llava_wire.grids import image_runs
 from llava_wire.record import Record
 from llava_wire.view import View
 
@@ -60,7 +62,10 @@ def export_overlays(
         raise ValueError(f"alpha: got {alpha}, allowed 0 to 1")
     chosen = record.view(view)
     check_files(record, chosen, many=many)
+    check_one_grid(record, "export")
+    shares_of(chosen, "export")
     maps, shares = split_view(chosen)
+    assert shares is not None
     names = file_names(record, chosen)
     out_dir.mkdir(parents=True, exist_ok=True)
     canvas = _enlarged(record)
@@ -80,7 +85,7 @@ def export_overlays(
 
 def check_files(record: Record, view: View, *, many: bool) -> None:
     """Raises ValueError when a view has more maps than overlays may be written at once."""
-    count = math.prod(view.stored.shape[:-2])
+    count = math.prod(view.lead)
     if count > MAX_FILES:
         raise ValueError(f"export: got {count} maps, allowed {MAX_FILES}; ask for fewer layers, heads or steps")
     if many:
@@ -112,14 +117,14 @@ def write_text_log(record: Record, path: Path) -> None:
     lines = [LOG_HEAD, "", "times:", *(f"  {key}: {value}" for key, value in flatten(record.run))]
     lines += ["", f"prompt: {facts.prompt.text}", f"rendered prompt: {facts.prompt.rendered}", ""]
     for view in record.views.values():
-        chosen = view.facts
+        chosen, sizes = view.facts, view.sizes
         lines += [
             f"view: {view.name}",
             f"  steps: {wording.ranges(chosen.steps) if chosen.steps else _steps(record)}",
             f"  layers: {sorted({pair[0] for pair in chosen.pairs}) or list(chosen.layers)}",
             f"  heads: {[list(pair) for pair in chosen.pairs] or list(chosen.heads)}",
             f"  aggregation: {chosen.reduction}",
-            f"  output shape: {' x '.join(map(str, view.stored.shape))} ({', '.join(chosen.axes)})",
+            f"  output shape: {' x '.join(str(size) for _, size in sizes)} ({', '.join(axis for axis, _ in sizes)})",
         ]
     lines += ["", f"generated text: {facts.answer}", f"finish reason: {facts.finish_reason}", "", "step -> token:"]
     lines += [f"  {step}: {token.id} {token.piece!r}" for step, token in enumerate(facts.tokens)]
@@ -128,7 +133,7 @@ def write_text_log(record: Record, path: Path) -> None:
         f"model: {facts.model.name} ({facts.model.source} @ {facts.model.revision})",
         f"run with: {facts.model.dtype}, {facts.model.attention}, {facts.model.device}",
         f"input ids: {list(facts.prompt.ids)}",
-        f"image tokens: {facts.prompt.image_start} to {facts.prompt.image_start + facts.prompt.image_count - 1}",
+        f"image tokens: {', '.join(f'{start} to {start + count - 1}' for start, count in image_runs(record.grids))}",
         f"image: {facts.image.width_px} x {facts.image.height_px} px, sha256 {facts.image.sha256}",
         f"processor: {record.geometry.to_json()}",
         f"software: {facts.software}",

@@ -13,12 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from llava_viewer.look import wording
-from llava_viewer.look.atlas import build_atlas
-from llava_viewer.look.heatmap import coding_error, data_uri, grey_png, to_grey
+from llava_viewer.look.heatmap import build_atlas, coding_error, data_uri, grey_png, to_grey
 from llava_viewer.look.selection import reduction_text, selection_text, slot_names
+from llava_viewer.look.units import shares_of
 from llava_viewer.look.view_model import Frame, Patch, Segment, Slot, ViewPanel
-from llava_wire.choose import mean_image_share, ordinary_rows
-from llava_wire.codes.quantize import ENCODINGS
+from llava_wire.choose import mean_image_share, ordinary_rows, split_view
+from llava_wire.codes.quantize import written
 from llava_wire.record import Record
 from llava_wire.view import View
 
@@ -47,16 +47,11 @@ class Grid:
         return cls(rects, outside)
 
 
-def split_view(view: View) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """A view's maps and shares with its axes folded: [query or 1, slot, row, col] and [query or 1, slot, 4]."""
-    maps = view.maps_float()
-    queries = maps.shape[0] if "query" in view.axes else 1
-    return maps.reshape(queries, -1, *maps.shape[-2:]), view.shares.reshape(queries, -1, view.shares.shape[-1])
-
-
 def build_panel(record: Record, view: View, index: int, keys: Sequence[str], grid: Grid) -> ViewPanel:
     """One view's panel. `keys` holds the row key of each query."""
+    shares_of(view, "report")
     maps, shares = split_view(view)
+    assert shares is not None
     has_rows = "query" in view.axes
     row_keys = list(keys) if has_rows else [""]
     names = slot_names(view.facts)
@@ -93,7 +88,7 @@ def build_panel(record: Record, view: View, index: int, keys: Sequence[str], gri
         pairs=" ".join(f"{layer}.{head}" for layer, head in facts.pairs) if several else "",
         selection=selection_text(facts, record.facts.model),
         reduction=reduction_text(facts),
-        mean_share=wording.percent(mean_image_share(record.facts, view)),
+        mean_share=wording.percent(mean_image_share(record.facts, view) or 0.0),
         has_rows=has_rows,
         error=wording.exact(facts.error_bound + _page_error(view, maps)),
         slots=tuple(slots),
@@ -104,7 +99,7 @@ def build_panel(record: Record, view: View, index: int, keys: Sequence[str], gri
 
 def _page_error(view: View, maps: npt.NDArray[np.float32]) -> float:
     """What the page's own coding adds to the error of a value: nothing for maps that are stored in its codes alone."""
-    shown = [] if view.facts.encoding == ENCODINGS["uint8"] else [maps]
+    shown = [] if view.facts.encoding == written("uint8") else [maps]
     if maps.shape[1] > 1:
         shown.append(maps.mean(axis=1))
     return max((coding_error(one, *to_grey(one)) for one in shown), default=0.0)

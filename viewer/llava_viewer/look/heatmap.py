@@ -1,7 +1,11 @@
-"""Maps as pictures: attention maps -> 8-bit grey PNGs for the pages, overlays for files.
+"""Maps as pictures: attention maps -> 8-bit grey PNGs and atlases for the pages, overlays for files.
 
 A page's grey levels are square-root codes, as in records: the script gets values and sums out of them that are right,
 and the style sheet's filter `#square` makes them brightness again.
+
+An atlas holds the maps of single layers and heads as text blocks that the page loads when needed: one zlib stream per
+row of the table, maps one after the other, base64; their maxima and shares are one float32 block for the view.
+`static/report/data.js` reads them.
 
 A PNG here is written by hand (one IHDR, one IDAT) because a map of 24 x 24 is smaller than the chunks that an image
 library adds, and because the bytes must not change with the library's version.
@@ -12,12 +16,14 @@ from __future__ import annotations
 import base64
 import struct
 import zlib
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image as PillowImage
 
 from llava_viewer.look import colormap
+from llava_viewer.look.view_model import Atlas, Block
 from llava_wire.codes.quantize import quantise
 from llava_wire.geometry import Geometry
 
@@ -42,6 +48,30 @@ def coding_error(maps: npt.NDArray[np.float32], grey: npt.NDArray[np.uint8], pea
     """The largest error of a value that is read back out of what `to_grey` made of these maps."""
     read = peaks[..., None, None] * (grey / np.float32(255)) ** 2
     return float(np.abs(read - maps).max(initial=0.0))
+
+
+def build_atlas(
+    key: str, maps: npt.NDArray[np.float32], shares: npt.NDArray[np.float32], row_keys: Sequence[str]
+) -> Atlas:
+    """The atlas of one view.
+
+    Args:
+        key: the view's key, "v1".
+        maps: [row of the table, map, row, col] float32, absolute attention.
+        shares: [row of the table, map, 4] float32.
+        row_keys: the radio button of each row of the table, "" for a map of the whole answer.
+    """
+    grey, peaks = to_grey(maps)
+    numbers = np.concatenate([peaks[..., None], shares], axis=-1).astype("<f4")
+    blocks = [
+        Block(f"a-{key}-{row_key or 'all'}", packed(grey[number].tobytes())) for number, row_key in enumerate(row_keys)
+    ]
+    return Atlas((Block(f"n-{key}", packed(numbers.tobytes())), *blocks))
+
+
+def packed(data: bytes) -> str:
+    """Bytes as the page's script unpacks them: a zlib stream in base64."""
+    return base64.b64encode(zlib.compress(data, 9)).decode("ascii")
 
 
 def grey_png(grey: npt.NDArray[np.uint8]) -> bytes:

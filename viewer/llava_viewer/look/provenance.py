@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llava_viewer.look import wording
 from llava_viewer.look.selection import reduction_text, selection_text
 from llava_viewer.look.view_model import Fact, FactGroup, Stage
-from llava_wire.geometry import Step
+from llava_wire.grids import Run, Step, image_runs
 from llava_wire.record import Record
 
 _FINISH = {
@@ -42,24 +42,30 @@ def fact_groups(record: Record, stage: Stage) -> tuple[FactGroup, ...]:
 
 def _question(record: Record) -> FactGroup:
     prompt = record.facts.prompt
-    last = prompt.image_start + prompt.image_count - 1
+    runs = image_runs(record.grids)
+    places = ", ".join(f"{start}–{start + count - 1}" for start, count in runs)
     return FactGroup(
         "Question",
         (
             Fact("Prompt", prompt.text, "block"),
             Fact("Template", prompt.template),
             Fact("Rendered prompt", prompt.rendered, "block"),
-            Fact("Prompt tokens", f"{len(prompt.ids)}, of which image tokens at positions {prompt.image_start}–{last}"),
-            Fact("Prompt token ids", _ids(prompt.ids, prompt.image_start, prompt.image_count), "code"),
+            Fact("Prompt tokens", f"{len(prompt.ids)}, of which image tokens at positions {places}"),
+            Fact("Prompt token ids", _ids(prompt.ids, runs), "code"),
         ),
     )
 
 
-def _ids(ids: tuple[int, ...], start: int, count: int) -> str:
-    """The ids with the run of image tokens shortened, so that the rest can be read."""
-    before, image, after = ids[:start], ids[start : start + count], ids[start + count :]
-    middle = [f"{image[0]} × {len(image)}"] if image and len(set(image)) == 1 else [str(i) for i in image]
-    return " ".join([*map(str, before), *middle, *map(str, after)])
+def _ids(ids: tuple[int, ...], runs: Sequence[Run]) -> str:
+    """The ids with the runs of image tokens shortened, so that the rest can be read."""
+    told: list[str] = []
+    end = 0
+    for start, count in runs:
+        image = ids[start : start + count]
+        told += map(str, ids[end:start])
+        told += [f"{image[0]} × {count}"] if len(set(image)) == 1 else map(str, image)
+        end = start + count
+    return " ".join([*told, *map(str, ids[end:])])
 
 
 def _answer(record: Record) -> FactGroup:
@@ -104,9 +110,7 @@ def _views(record: Record) -> list[FactGroup]:
     groups = []
     for view in record.views.values():
         facts = view.facts
-        shape = " × ".join(
-            f"{size} {axis.replace('_', '-')}" for axis, size in zip(facts.axes, view.stored.shape, strict=True)
-        )
+        shape = " × ".join(f"{size} {axis.replace('_', '-')}" for axis, size in view.sizes)
         groups.append(
             FactGroup(
                 f"View “{view.name}”",

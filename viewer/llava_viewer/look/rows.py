@@ -10,8 +10,9 @@ import numpy as np
 from llava_viewer.look import wording
 from llava_viewer.look.pieces import prompt_texts
 from llava_viewer.look.text import token_label
+from llava_viewer.look.units import shares_of
 from llava_viewer.look.view_model import LEVELS, Candidate, Row
-from llava_wire.choose import ordinary_rows
+from llava_wire.choose import ordinary_rows, split_view
 from llava_wire.record import Record
 from llava_wire.schema import Token
 from llava_wire.view import View
@@ -91,7 +92,7 @@ def first_row(record: Record, rows: Sequence[Row]) -> str:
     view = next((view for view in record.views.values() if "query" in view.axes), None)
     peaks = np.zeros(len(record.queries))
     if view is not None:
-        maps = view.maps_float().reshape(len(record.queries), -1, *view.stored.shape[-2:])  # [query, map, row, col]
+        maps, _ = split_view(view)  # [query, map, row, col]
         peaks = maps.mean(1).max((-2, -1))
     taken = set(ordinary_rows(record.queries, record.tokens))
     ordinary = [row for row in rows if row.key and row.query in taken]
@@ -128,7 +129,8 @@ def _levels(record: Record) -> list[tuple[int, ...]]:
 
 def _shares(view: View) -> list[int]:
     """The image share of each row as a level, the mean over the view's maps."""
-    shares = view.shares.reshape(view.shares.shape[0], -1, view.shares.shape[-1])[..., 1].mean(axis=1)
+    found = shares_of(view, "report")
+    shares = found.reshape(found.shape[0], -1, found.shape[-1])[..., 1].mean(axis=1)
     return [round(LEVELS * min(1.0, float(share))) for share in shares]
 
 

@@ -10,6 +10,7 @@ from llava_viewer.look.photo import Photo, page_photo
 from llava_viewer.look.provenance import fact_groups
 from llava_viewer.look.rows import answer_rows, first_row, question_rows, row_keys
 from llava_viewer.look.stage import build_stage
+from llava_viewer.look.units import check_one_grid
 from llava_viewer.look.view_model import Fact, Report
 from llava_wire.choose import mean_image_share, ordinary_tokens
 from llava_wire.record import Record
@@ -24,6 +25,7 @@ def build_report(
     notes: Sequence[str] = (),
 ) -> Report:
     """Everything the templates show. `picture` goes before the record's own."""
+    check_one_grid(record, "report")
     found = [*(note.text for note in record.facts.notes), *notes]
     photo = _photo(record, picture[1] if isinstance(picture, tuple) else picture, embed_image, found)
     stage = build_stage(record.geometry, photo.uri if photo else "", photo.thumb_uri if photo else "")
@@ -55,11 +57,12 @@ def _summary(record: Record) -> tuple[Fact, ...]:
     """The header's facts."""
     first = next(iter(record.views.values()))
     written = len(ordinary_tokens(record.tokens))
-    image = record.facts.image
+    image, share = record.facts.image, mean_image_share(record.facts, first) or 0.0
     return (
         Fact("answer", wording.count(written, "token")),
         Fact(
-            "attention on the image", f"{wording.percent(mean_image_share(record.facts, first))} (view “{first.name}”)"
+            "attention on the image",
+            f"{wording.percent(share)} (view “{first.name}”)",
         ),
         Fact("picture", f"{image.width_px} × {image.height_px} px"),
         Fact("patches", f"{record.geometry.rows} × {record.geometry.cols}"),

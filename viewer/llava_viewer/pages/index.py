@@ -27,11 +27,11 @@ from llava_viewer.look.heatmap import data_uri, overlay
 from llava_viewer.look.photo import ground
 from llava_viewer.look.rows import answer_rows, first_row
 from llava_viewer.look.text import visible
+from llava_viewer.look.units import check_one_grid
 from llava_viewer.pages.index_cache import THUMB_KIND, Entry, read_cache, write_cache
 from llava_viewer.pages.report import page
 from llava_viewer.pages.styles import static_text
 from llava_wire.choose import mean_image_share, ordinary_tokens
-from llava_wire.codes.quantize import dequantise
 from llava_wire.container import decode, read_file
 from llava_wire.errors import RecordError
 from llava_wire.record import Record
@@ -168,7 +168,8 @@ def _listed(folder: Path, name: str, entry: Entry) -> Listed:
 
 def _entry(stamp: str, record: Record) -> Entry:
     view = next(iter(record.views.values()))
-    share = mean_image_share(record.facts, view)
+    check_one_grid(record, "index")
+    share = mean_image_share(record.facts, view) or 0.0
     written = len(ordinary_tokens(record.tokens))
     thumb, label = _thumb(record)
     geometry = record.geometry
@@ -217,12 +218,11 @@ def _run_text(run: dict[str, Any], key: str) -> str:
 
 def _heat(view: View, query: int) -> npt.NDArray[np.float32] | None:
     """The mean map [row, col] of one row of a view, or None for a view of none."""
-    stored, scales = view.stored, view.scales
     if "query" in view.axes:
-        if not len(stored):
+        if not len(view.stored):
             return None
-        stored, scales = stored[query], scales[query]
-    maps = dequantise(stored, scales, view.facts.encoding)
+        view = view.at(query)
+    maps = view.maps_float()
     return np.asarray(maps.reshape(-1, *maps.shape[-2:]).mean(axis=0), np.float32)
 
 

@@ -16,8 +16,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from llava_viewer.look import colormap
-from llava_viewer.look.atlas import packed
 from llava_viewer.look.frames import MAX_STATIC_FRAMES, SHARE_PARTS
+from llava_viewer.look.heatmap import packed
 from llava_viewer.look.text import visible
 from llava_viewer.look.view_model import Report
 from llava_viewer.look.wording import size
@@ -104,7 +104,7 @@ def _check_size(record: Record) -> None:
     """Refuses what could only become a page that is too large, before it is made."""
     rows, values, maps, frames = len(record.tokens), 0, 0, 0
     for view in record.views.values():
-        held = math.prod(view.stored.shape[:-2])
+        held = math.prod(view.lead)
         queries = len(record.queries) if "query" in view.axes else 1
         values, maps = values + view.stored.size, maps + held
         frames += held + queries if held <= MAX_STATIC_FRAMES else queries

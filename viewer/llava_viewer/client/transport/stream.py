@@ -18,17 +18,19 @@ import numpy.typing as npt
 
 from llava_viewer.client.errors import broken_off
 from llava_viewer.client.protocol import DEFAULT_REPLY_BYTES
-from llava_wire.codes.quantize import DTYPES, READABLE, dequantise
+from llava_wire.codes.quantize import DTYPES, dequantise, readable
 from llava_wire.container import decode
 from llava_wire.errors import RecordError, RequestError
+from llava_wire.plain import from_plain
+from llava_wire.quantity import ATTENTION, Quantity
 from llava_wire.record import Record
-from llava_wire.schema import SHARE_NAMES, Token, from_plain
+from llava_wire.schema import SHARE_NAMES, Token
 
 _MOST_NESTED = 1 << 20
 """Lists and objects in a line: a parsed one takes up to 24 times its bytes. A record has some thousands."""
 _TOLERANCE = 1e-3
 """How far rounding may carry a share or a map over its bounds, as in records."""
-_ENCODINGS = {DTYPES[precision]: encodings for precision, encodings in READABLE.items()}
+_PRECISIONS = {dtype: precision for precision, dtype in DTYPES.items()}
 
 
 @dataclass(frozen=True)
@@ -38,9 +40,10 @@ class StreamedToken:
     Args:
         step: the step that predicted it; 0 is the prefill.
         token: as it will be in the record.
-        maps: by view, float32 [(layer), (head) or (layer_head), row, col], the token's row as the record will hold it;
-            empty for a step that the request did not name.
-        shares: by view, float32 [..., 4], how the row splits over bos, image, prompt text and answer text.
+        maps: by view, float32 [(layer), (head) or (layer_head), row, col] ([..., patch] over several grids), the
+            token's row as the record will hold it; empty for a step that the request did not name.
+        shares: by view whose quantity is a share, float32 [..., 4], how the row splits over bos, image, prompt text
+            and answer text.
     """
 
     step: int
@@ -116,29 +119,41 @@ def _token(content: dict[str, Any], number: int) -> StreamedToken:
         raise _invalid(number, "another step")
     maps, shares = {}, {}
     for name, view in content["views"].items():
-        maps[str(name)], shares[str(name)] = _row(view, number)
+        maps[str(name)], parts = _row(view, number)
+        if parts is not None:
+            shares[str(name)] = parts
     token: Token = from_plain(Token, content["token"], "token")
     return StreamedToken(number, token, maps, shares)
 
 
-def _row(view: dict[str, Any], number: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+def _row(view: dict[str, Any], number: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32] | None]:
     """Maps and shares of one view in a line, its sizes and numbers those that a record's may be."""
-    dtype, encoding, shape = view["dtype"], view["encoding"], view["shape"]
-    if dtype not in _ENCODINGS or encoding not in _ENCODINGS[dtype]:
+    dtype, encoding, shape, axes = view["dtype"], view["encoding"], view["shape"], view["axes"]
+    quantity: Quantity = from_plain(Quantity, view["quantity"], "quantity") if "quantity" in view else ATTENTION
+    if dtype not in _PRECISIONS or encoding not in readable(_PRECISIONS[dtype], quantity):
         raise _invalid(number, f"dtype {dtype!r:.40}, encoding {encoding!r:.40}")
-    if not isinstance(shape, list) or not 2 <= len(shape) <= 4 or not all(type(side) is int for side in shape):
+    cells = 1 if isinstance(axes, list) and axes[-1:] == ["patch"] else 2
+    if (
+        not isinstance(shape, list)
+        or not cells <= len(shape) <= cells + 2
+        or not all(type(side) is int for side in shape)
+    ):
         raise _invalid(number, "a shape that is none of maps")
     data = base64.b64decode(view["maps_base64"], validate=True)
     if min(shape) < 1 or math.prod(shape) * np.dtype(dtype).itemsize != len(data):
         raise _invalid(number, f"{len(data)} bytes of maps beside a shape of {len(shape)} other sides")
     stored = np.frombuffer(data, dtype).reshape(shape)
-    scales, parts = _numbers(view["scales"]), _numbers(view["shares"])
-    if scales.shape != stored.shape[:-2] or parts.shape != (*stored.shape[:-2], len(SHARE_NAMES)):
-        raise _invalid(number, f"scales {scales.shape} and shares {parts.shape} beside maps {stored.shape}")
+    scales, lead = _numbers(view["scales"]), stored.shape[:-cells]
+    parts = _numbers(view["shares"]) if quantity.is_share else None
+    if scales.shape != lead or (parts is not None and parts.shape != (*lead, len(SHARE_NAMES))):
+        beside = "" if parts is None else f" and shares {parts.shape}"
+        raise _invalid(number, f"scales {scales.shape}{beside} beside maps {stored.shape}")
     with np.errstate(over="ignore", invalid="ignore"):
         maps = dequantise(stored, scales, encoding)
-    # A map's sum is a share of attention: no number of it is below 0 or above 1.
-    for values, least, most in ((maps, 0.0, 1.0), (scales, 0.0, math.inf), (parts, 0.0, 1.0)):
+    # A map's sum is a share of attention: no number of it is below 0 or above 1. Others are as their quantity says.
+    most = 1.0 if quantity.is_share else math.inf
+    bounds = [(maps, -math.inf if quantity.signed else 0.0, most), (scales, 0.0, math.inf)]
+    for values, least, most in [*bounds, *([(parts, 0.0, 1.0)] if parts is not None else [])]:
         if not ((values >= least - _TOLERANCE) & (values <= most + _TOLERANCE) & np.isfinite(values)).all():
             raise _invalid(number, "numbers that no attention gives")
     return maps, parts

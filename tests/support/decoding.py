@@ -1,0 +1,43 @@
+"""What a decoder in another language must have read out of a record, compared with this project's own reading."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from llava_wire.grids import Grid
+from llava_wire.plain import to_plain
+from llava_wire.record import Record
+
+DATA = Path(__file__).parents[1] / "data"
+DECODER = (DATA / "decoder.js").read_text("utf-8")
+KEPT = sorted((DATA / "records").glob("v*/*.npz"))
+
+
+def check_decoded(found: dict[str, Any], record: Record) -> None:
+    """Compares what tests/data/decoder.js gives with a record, number by number."""
+    facts = found["facts"]
+    assert facts["answer"] == record.answer
+    assert facts["prompt"]["text"] == record.facts.prompt.text
+    assert facts["prompt"]["ids"] == list(record.facts.prompt.ids)
+    assert facts["images"] == to_plain(record.facts.images)
+    assert facts["grids"] == to_plain(record.grids)
+    assert [token["text"] for token in facts["tokens"]] == [token.text for token in record.tokens]
+    assert found["positions"] == [_positions(grid) for grid in record.grids]
+    rects = record.patch_rects().ravel().tolist()
+    assert found["rects"] == rects
+    assert found["expected"] == rects, "the steps give the same rectangles, to the last bit"
+    assert [view["name"] for view in found["views"]] == list(record.views)
+    for read, view in zip(found["views"], record.views.values(), strict=True):
+        assert (read["axes"], read["shape"]) == (list(view.axes), list(view.stored.shape))
+        assert read["quantity"] == to_plain(view.quantity)
+        np.testing.assert_array_equal(np.float32(read["values"]), view.patches_float().ravel())
+        assert (read["shares"] is None) == (view.shares is None)
+        if view.shares is not None:
+            np.testing.assert_array_equal(np.float32(read["shares"]), view.shares.ravel())
+
+
+def _positions(grid: Grid) -> list[int]:
+    return [position for start, count in grid.positions for position in range(start, start + count)]

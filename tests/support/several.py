@@ -1,0 +1,101 @@
+"""Records of version 2 that version 1 could not hold: several pictures and grids, signed maps, quantities of all kinds.
+
+Flow: a seed -> two pictures, three grids with separators between their rows -> one view per quantity and precision.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from llava_wire.codes.quantize import written
+from llava_wire.geometry import Preprocess
+from llava_wire.grids import Grid
+from llava_wire.quantity import ATTENTION, Quantity
+from llava_wire.record import Record
+from llava_wire.schema import Annotations, Image, MethodFacts, Note, Prompt, Query, Turn, ViewFacts
+from llava_wire.view import View
+from support.synthetic import make_record
+
+CONTRIBUTION = Quantity("contribution", "logit", signed=True, additive=True)
+SURPRISE = Quantity("surprise", "nats")
+IMAGES = (Image(256, 192, "a" * 64, "b" * 64), Image(100, 300, "c" * 64, "d" * 64))
+LAYERS, HEADS = 2, 3
+
+
+def make_grids() -> tuple[tuple[Grid, ...], int]:
+    """Three grids on two pictures, a separator after every row of two of them, and how many ids the prompt has."""
+    whole = Preprocess(8, exact_size=(32, 48)).plan(256, 192)
+    tile = Preprocess(8, shortest_edge=32, crop=(24, 24)).plan(256, 192)
+    tall = Preprocess(10, pad_to_square=True, exact_size=(30, 30)).plan(100, 300)
+    at, grids = 4, []
+    for geometry, name, image, apart in (
+        (whole, "base", 0, False),
+        (tile, "tile 0,1", 0, True),
+        (tall, "detail", 1, True),
+    ):
+        if apart:
+            runs = tuple((at + row * (geometry.cols + 1), geometry.cols) for row in range(geometry.rows))
+            at += geometry.rows * (geometry.cols + 1)
+        else:
+            runs, at = ((at, geometry.rows * geometry.cols),), at + geometry.rows * geometry.cols
+        grids.append(geometry.grid(runs, name, image))
+        at += 2
+    return tuple(grids), at + 5
+
+
+def make_several(seed: int = 0) -> Record:
+    """A record of two pictures and three grids; one view of shares, three of other quantities."""
+    rng = np.random.default_rng(seed)
+    grids, length = make_grids()
+    one = make_record(with_picture=False, seed=seed, layers=LAYERS, heads=HEADS)
+    count, patches = len(one.queries), sum(grid.patches for grid in grids)
+    noise = rng.normal(0, 1, (count, LAYERS, HEADS, patches)).astype(np.float32)
+    shares = np.broadcast_to(np.float32([0.3, 0.4, 0.2, 0.1]), (count, LAYERS, HEADS, 4))
+    attention = np.abs(noise) ** 3
+    attention *= 0.4 / attention.sum(-1, keepdims=True)
+    views = [
+        _view("attention", "none", attention, shares, grids, "uint8", ATTENTION),
+        _view("signed", "heads", 3 * noise.mean(2), None, grids, "uint8", CONTRIBUTION),
+        _view("signed32", "layers_heads", noise.mean((1, 2)), None, grids, "float32", CONTRIBUTION),
+        _view("signed16", "all", noise.mean((0, 1, 2)), None, grids, "float16", CONTRIBUTION),
+        _view("surprise", "layers_heads", 5 * np.abs(noise).mean((1, 2)), None, grids, "uint8", SURPRISE),
+    ]
+    ids = tuple(range(length))
+    prompt = Prompt(
+        text="And here?", template="chat", rendered="USER: <image><image>\nAnd here? ASSISTANT:", ids=ids,
+        pieces=tuple(f"p{i}" for i in ids), system="Answer in one word.",
+        turns=(Turn("user", "What is there?"), Turn("assistant", "A 🦊."), Turn("user", "And here?")),
+    )  # fmt: skip
+    facts = replace(
+        one.facts,
+        prompt=prompt,
+        images=IMAGES,
+        grids=grids,
+        queries=tuple(Query("answer", t, length - 1 + t, t) for t in range(count)),
+        checks={"self_test": {"result": "passed", "row_error": 2.5e-7}, "blanking": {"result": "passed", "n": 24}},
+        notes=(Note("tiles", "image", "A picture was cut into tiles."),),
+        annotations=Annotations("red circle", "contains", True, ("shapes", "ünïcode")),
+    )
+    return Record(facts, {view.name: view for view in views}, {"request_id": "several"})
+
+
+def _view(
+    name: str,
+    reduction: str,
+    maps: np.ndarray,
+    shares: np.ndarray | None,
+    grids: tuple[Grid, ...],
+    precision: str,
+    quantity: Quantity,
+) -> View:
+    lead = {"none": ("query", "layer", "head"), "heads": ("query", "layer"), "layers_heads": ("query",), "all": ()}
+    method = MethodFacts() if quantity is ATTENTION else MethodFacts(f"toy_{quantity.name}", {"layer": 1, "rate": 0.5})
+    facts = ViewFacts(
+        name=name, reduction=reduction, axes=(*lead[reduction], "patch"),  # type: ignore[arg-type]
+        layers=tuple(range(LAYERS)), heads=tuple(range(HEADS)), pairs=(), head_set="",
+        steps=(0, 1) if reduction == "all" else (), precision=precision,  # type: ignore[arg-type]
+        encoding=written(precision, quantity), error_bound=0.0, method=method, quantity=quantity,
+    )  # fmt: skip
+    return View.of(facts, np.asarray(maps, np.float32), shares, grids)
