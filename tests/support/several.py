@@ -81,6 +81,29 @@ def make_several(seed: int = 0) -> Record:
     return Record(facts, {view.name: view for view in views}, {"request_id": "several"})
 
 
+def make_signed(seed: int = 0, many: int = HEADS) -> Record:
+    """A record of one grid: attention, a signed view with layers and heads apart, one of the answer, and counts.
+
+    Token t's brightest patch of the signed view is that at (t mod rows, t mod cols), below 0 for odd t.
+    """
+    rng = np.random.default_rng(seed)
+    one = make_record(reductions=("layers_heads",), seed=seed, layers=LAYERS, heads=many)
+    grids, count = one.grids, len(one.queries)
+    [grid] = grids
+    maps = rng.normal(0, 0.4, (count, LAYERS, many, grid.rows, grid.cols)).astype(np.float32)
+    for t in range(count):
+        maps[t, :, :, t % grid.rows, t % grid.cols] = 3 if t % 2 == 0 else -3
+    flat = maps.reshape(count, LAYERS, many, grid.patches)
+    views = [
+        one.views["layers_heads"],
+        _view("signed", "none", flat, None, grids, "uint8", CONTRIBUTION, many),
+        _view("answer", "all", flat.mean((0, 1, 2)), None, grids, "float32", CONTRIBUTION, many),
+        _view("counts", "layers_heads", np.abs(flat).mean((1, 2)), None, grids, "uint8", SURPRISE, many),
+    ]
+    checks = {"causal_effect": {"result": "passed", "n": 24, "control": 0.02}}
+    return replace(one, facts=replace(one.facts, checks=checks), views={view.name: view for view in views})
+
+
 def _view(
     name: str,
     reduction: str,
@@ -89,12 +112,13 @@ def _view(
     grids: tuple[Grid, ...],
     precision: str,
     quantity: Quantity,
+    heads: int = HEADS,
 ) -> View:
     lead = {"none": ("query", "layer", "head"), "heads": ("query", "layer"), "layers_heads": ("query",), "all": ()}
     method = MethodFacts() if quantity is ATTENTION else MethodFacts(f"toy_{quantity.name}", {"layer": 1, "rate": 0.5})
     facts = ViewFacts(
         name=name, reduction=reduction, axes=(*lead[reduction], "patch"),  # type: ignore[arg-type]
-        layers=tuple(range(LAYERS)), heads=tuple(range(HEADS)), pairs=(), head_set="",
+        layers=tuple(range(LAYERS)), heads=tuple(range(heads)), pairs=(), head_set="",
         steps=(0, 1) if reduction == "all" else (), precision=precision,  # type: ignore[arg-type]
         encoding=written(precision, quantity), error_bound=0.0, method=method, quantity=quantity,
     )  # fmt: skip

@@ -15,7 +15,7 @@ from llava_viewer.export.figure import Frame, figure, stage_marks
 from llava_viewer.export.raster import paint
 from llava_viewer.export.shown import Look, show
 from llava_viewer.look.heatmap import data_uri
-from llava_viewer.pages.report import ReportTooLargeError, render_report
+from llava_viewer.pages.report import render_report
 from llava_wire.record import Record
 
 _HEIGHT_PX = 860
@@ -63,7 +63,7 @@ def html(record: Record) -> str:
     """The report in a frame of its own, so that neither the notebook's styles nor its scripts meet the report's."""
     try:
         report = render_report(record)
-    except ReportTooLargeError as error:
+    except ValueError as error:  # too large a page, or several grids
         return f"<p>{escape(str(error))}</p>"
     # No same origin: the report cannot reach the notebook, whatever a record holds. An address of its own and not
     # srcdoc, in which links to the page's own sections would lead to the notebook.

@@ -125,6 +125,8 @@ def _frame(
         marks.append(Text(margin + piece.x, y, text, _WORD_PT, weight, colour))
     top += _WORD_PT + (min(lines, MAX_LINES) - 1) * _LEADING + 6
     facts = f"{wording.percent(item.image_share)} of the attention is on the image"
+    if not item.unit.is_share:
+        facts = f"largest {item.peak_text}"
     marks.append(Text(margin, top + SMALL_PT, cut(facts, SMALL_PT, inner, fonts=look.fonts), SMALL_PT, colour=DIM))
     return Drawing(room, top + SMALL_PT + margin, tuple(marks), item.text, facts, look.fonts)
 

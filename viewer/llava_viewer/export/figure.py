@@ -25,7 +25,6 @@ _TALLEST = 1.4
 """A picture takes at most this times the figure's width in height."""
 _MOST_LINES = 6
 CREED = "Attention: where the model read from, not why it answered."
-UNIT = "share of attention per patch"
 
 
 @dataclass(frozen=True)
@@ -56,6 +55,8 @@ def figure(shown: Shown, item: Item) -> Drawing:
     look = shown.look
     room = look.width_mm * MM
     facts = f"{wording.percent(item.image_share)} on the image · peak {_times(item)}"
+    if not item.unit.is_share:
+        facts = f"largest {item.peak_text}"
     facts_width = width(facts, NOTE_PT, fonts=look.fonts)
     name = cut(item.text, NAME_PT, room - facts_width - 8, 600, look.fonts)
     marks: list[Mark] = [
@@ -97,10 +98,10 @@ def stage_marks(
     marks: list[Mark] = [Box(*frame.place(frame.box), fill="#e9e6df")]
     if mode != "map":
         marks.append(Photo(*frame.place((0, 0, geometry.width_px, geometry.height_px)), picture))
-    marks.append(Cells(*frame.place(grid_rect(geometry)), _colours(shown, levels)))
+    marks.append(Cells(*frame.place(grid_rect(geometry)), _colours(shown, item, levels)))
     marks += [Hatch(*frame.place(rect)) for rect in boxes.unseen]
     if peak and item.peak > 0:
-        row, col = np.unravel_index(int(item.heat.argmax()), item.heat.shape)
+        row, col = item.unit.brightest(item.heat)
         x0, y0, x1, y1 = geometry.patch_rects()[row, col].tolist()
         place = frame.place((x0, y0, x1, y1))
         marks += [Box(*place, stroke="#000000", stroke_width=1.6), Box(*place, stroke="#ffffff", stroke_width=0.8)]
@@ -109,16 +110,19 @@ def stage_marks(
 
 def legend(shown: Shown, item: Item, left: float, top: float, room: float) -> list[Mark]:
     """The ramp with zero, the maximum, the mark of an even spread, and the unit; 20 points high."""
-    spotlight = shown.look.mode == "spotlight"
-    colours = np.linspace(0.05, 0.8, 2)[:, None].repeat(3, 1) if spotlight else colormap.stops(shown.look.palette)
-    most = wording.percent(item.maximum)
+    colours = colormap.stops(item.unit.palette(shown.look.palette))
+    if _is_dark(shown, item):
+        colours = np.linspace(0.05, 0.8, 2)[:, None].repeat(3, 1)
+    least, most = item.unit.ends(item.maximum)
     marks: list[Mark] = [
         Ramp(left, top, room, 5, colours),
         Box(left, top, room, 5, stroke=LINE, stroke_width=0.4),
-        Text(left, top + 12, "0", NOTE_PT),
+        Text(left, top + 12, least, NOTE_PT),
         Text(left + room, top + 12, most, NOTE_PT, 600, anchor="end"),
     ]
-    if item.maximum > 0 and item.uniform <= item.maximum:
+    if item.unit.signed:
+        marks.append(Text(left + room / 2, top + 12, "0", NOTE_PT, anchor="middle"))
+    if item.unit.is_share and item.maximum > 0 and item.uniform <= item.maximum:
         x = left + room * item.uniform / item.maximum
         marks += [
             Box(x - 0.9, top - 1, 1.8, 7, fill="#000000"),
@@ -130,13 +134,13 @@ def legend(shown: Shown, item: Item, left: float, top: float, room: float) -> li
         centre = min(max(x - left, half + 8), free - half)
         marks.append(Text(left + centre, top + 12, even, SMALL_PT, colour=DIM, anchor="middle"))
     scale = ", one scale for all tokens" if shown.look.scale == "shared" else ""
-    marks.append(Text(left, top + 19.5, UNIT + scale, SMALL_PT, colour=DIM))
+    marks.append(Text(left, top + 19.5, item.unit.per_patch + scale, SMALL_PT, colour=DIM))
     return marks
 
 
 def warning(item: Item, room: float, fonts: tuple[str, ...]) -> list[str]:
     """What must stand beside a map that is nearly no evidence, with and without caption."""
-    if item.image_share >= LOW_IMAGE_SHARE:
+    if not item.unit.is_share or item.image_share >= LOW_IMAGE_SHARE:
         return []
     share = wording.percent(item.image_share)
     text = f"Only {share} of the attention is on the image: this map is nearly no evidence."
@@ -155,15 +159,20 @@ def caption(shown: Shown, item: Item, room: float) -> list[str]:
     return [line for text in texts for line in wrap(text, SMALL_PT, room, _MOST_LINES, shown.look.fonts)]
 
 
-def _colours(shown: Shown, levels: np.ndarray) -> np.ndarray:
+def _is_dark(shown: Shown, item: Item) -> bool:
+    """Whether what was not read is dark; in signed maps nothing stands for that, and they stay in their colours."""
+    return shown.look.mode == "spotlight" and not item.unit.signed
+
+
+def _colours(shown: Shown, item: Item, levels: np.ndarray) -> np.ndarray:
     """The cells' colours as [row, col, 4] uint8, in steps of 1/255 of the scale like the stored maps."""
     steps = np.rint(levels * 255) / 255
-    mode = shown.look.mode
-    if mode == "spotlight":
+    if _is_dark(shown, item):
         dark = colormap.alpha(np.ones(1)) - colormap.alpha(steps)
         return np.dstack([np.zeros((*steps.shape, 3), np.uint8), np.rint(dark * 255).astype(np.uint8)])
-    opacity = np.ones_like(steps) if mode == "map" else colormap.alpha(steps)
-    return np.dstack([colormap.lookup(shown.look.palette, steps), np.rint(opacity * 255).astype(np.uint8)])
+    opacity = np.ones_like(steps) if shown.look.mode == "map" else item.unit.opacity(steps)
+    palette = item.unit.palette(shown.look.palette)
+    return np.dstack([colormap.lookup(palette, steps), np.rint(opacity * 255).astype(np.uint8)])
 
 
 def _times(item: Item) -> str:

@@ -7,6 +7,7 @@ import io
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +15,8 @@ from llava_viewer.export.shown import Item, Shown
 from llava_viewer.files import COLUMNS, written
 from llava_viewer.look.pieces import prompt_texts
 from llava_viewer.look.rows import own_text
+from llava_viewer.look.units import shares_of
+from llava_wire.plain import to_plain
 from llava_wire.schema import SHARE_NAMES
 
 MAX_LINES, MANY_LINES = 20_000_000, 500_000
@@ -27,8 +30,10 @@ def write_csv(shown: Shown, path: Path, items: tuple[Item, ...] | None = None, *
     spreadsheet. `attention` is the share of the row's attention at the patch, with nine digits, which float32 needs.
 
     Raises:
-        ValueError: more than `MAX_LINES` lines, or `MANY_LINES` where `many` is false.
+        ValueError: more than `MAX_LINES` lines, or `MANY_LINES` where `many` is false; or a view of another quantity
+            than shares, which the columns have no place for.
     """
+    shares_of(shown.view, "csv")
     buffer = io.StringIO(newline="")
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(COLUMNS)
@@ -47,10 +52,13 @@ def write_csv(shown: Shown, path: Path, items: tuple[Item, ...] | None = None, *
 
 def write_npz(shown: Shown, path: Path, items: tuple[Item, ...] | None = None) -> None:
     """Arrays without pickles: maps [item, row, col] and shares [item, 4] float32, patch_rects [row, col, 4] float64,
-    text [item] (strings), token, step and position [item] int64 (-1 where there is none), and about (JSON)."""
+    text [item] (strings), token, step and position [item] int64 (-1 where there is none), and about (JSON, with method
+    and quantity); views of other quantities than shares have no shares."""
     chosen = items or shown.items
     facts, texts = [_facts(shown, item) for item in chosen], prompt_texts(shown.record)
     model = shown.record.facts.model
+    shares = [item.shares for item in chosen if item.shares is not None]
+    parts = np.stack(shares).astype(np.float32) if shares else None
     about = {
         "question": shown.record.facts.prompt.text,
         "answer": shown.record.answer,
@@ -60,22 +68,24 @@ def write_npz(shown: Shown, path: Path, items: tuple[Item, ...] | None = None) -
         "layer": shown.layer,
         "head": shown.head,
         "selection": shown.selection,
-        "shares": list(SHARE_NAMES),
+        "method": to_plain(shown.view.facts.method),
+        "quantity": to_plain(shown.view.quantity),
+        "shares": list(SHARE_NAMES) if shown.view.shares is not None else [],
         "kinds": [kind for kind, *_ in facts],
         "error_bound": shown.view.facts.error_bound,
     }
+    arrays: dict[str, Any] = {
+        "maps": np.stack([item.heat for item in chosen]).astype(np.float32),
+        "shares": parts,
+        "patch_rects": shown.record.geometry.patch_rects(),
+        "text": np.array([_text(shown, item, texts) for item in chosen], dtype=np.str_),
+        "token": np.array([number for _, number, _, _ in facts], dtype=np.int64),
+        "step": np.array([step for _, _, step, _ in facts], dtype=np.int64),
+        "position": np.array([position for *_, position in facts], dtype=np.int64),
+        "about": np.array(json.dumps(about, ensure_ascii=False)),
+    }
     with written(path, through_links=False) as partial, partial.open("wb") as stream:
-        np.savez_compressed(
-            stream,
-            maps=np.stack([item.heat for item in chosen]).astype(np.float32),
-            shares=np.stack([item.shares for item in chosen]).astype(np.float32),
-            patch_rects=shown.record.geometry.patch_rects(),
-            text=np.array([_text(shown, item, texts) for item in chosen], dtype=np.str_),
-            token=np.array([number for _, number, _, _ in facts], dtype=np.int64),
-            step=np.array([step for _, _, step, _ in facts], dtype=np.int64),
-            position=np.array([position for *_, position in facts], dtype=np.int64),
-            about=np.array(json.dumps(about, ensure_ascii=False)),
-        )
+        np.savez_compressed(stream, **{name: array for name, array in arrays.items() if array is not None})
 
 
 def _lines(

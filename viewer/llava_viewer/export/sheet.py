@@ -58,6 +58,8 @@ def contact_sheet(shown: Shown, items: tuple[Item, ...] | None = None, *, many: 
         below = upper + frame.size[1] + _NAME_PT + 1
         marks.append(Text(left, below, cut(item.text, _NAME_PT, cell, 600, look.fonts), _NAME_PT, 600))
         facts = f"{wording.percent(item.image_share)} image · max {wording.percent(item.peak)}"
+        if not item.unit.is_share:
+            facts = f"largest {item.peak_text}"
         marks.append(Text(left, below + SMALL_PT + 2, cut(facts, SMALL_PT, cell, fonts=look.fonts), SMALL_PT,
                           colour=DIM))  # fmt: skip
     top += math.ceil(len(chosen) / columns) * (tall + GAP_PT)

@@ -16,7 +16,7 @@ from llava_viewer.look import colormap, wording
 from llava_viewer.look.photo import ground, paled
 from llava_viewer.look.rows import answer_rows, first_row, question_rows
 from llava_viewer.look.selection import reduction_text, selection_text
-from llava_viewer.look.units import check_one_grid, shares_of
+from llava_viewer.look.units import Unit, check_one_grid, method_text, unit_of
 from llava_viewer.look.view_model import Row
 from llava_wire.choose import choose_maps, chosen_slots, ordinary_rows
 from llava_wire.record import Record
@@ -68,8 +68,9 @@ class Item:
     Args:
         name: a short text that is safe in file names: "step_3", "question_40" or "mean".
         text: the token as shown; row: the token's row, None for a map of the whole answer.
-        heat: [row, col] float32, absolute attention; shares: [4] float32.
-        maximum: the value at the top of the scale.
+        heat: [row, col] float32, in the view's quantity; shares: [4] float32, None where that is no share.
+        maximum: the value at the top of the scale; of signed quantities the scale begins at its negative.
+        unit: how values are shown.
     """
 
     name: str
@@ -77,28 +78,33 @@ class Item:
     row: Row | None
     query: int
     heat: npt.NDArray[np.float32]
-    shares: npt.NDArray[np.float32]
+    shares: npt.NDArray[np.float32] | None
     maximum: float
+    unit: Unit
 
     @property
     def image_share(self) -> float:
-        """The share of this row's attention that lies on the image."""
-        return float(self.shares[1])
+        """The share of this row's attention that lies on the image; 0 for what is no share."""
+        return float(self.shares[1]) if self.shares is not None else 0.0
 
     @property
     def peak(self) -> float:
-        """The brightest patch's share."""
-        return float(self.heat.max(initial=0.0))
+        """The brightest patch's value, of signed quantities its size."""
+        return float(self.unit.peaks(self.heat))
+
+    @property
+    def peak_text(self) -> str:
+        """The brightest patch's value as a text, with its sign."""
+        return self.unit.text(float(self.heat[self.unit.brightest(self.heat)]))
 
     @property
     def uniform(self) -> float:
-        """What each patch would hold if the attention on the image were spread evenly."""
+        """What each patch would hold if the attention on the image were spread evenly; 0 for what is no share."""
         return self.image_share / self.heat.size
 
     def levels(self) -> npt.NDArray[np.float64]:
         """The map on its scale, [row, col] in 0..1."""
-        top = self.maximum if self.maximum > 0 else 1.0
-        return np.clip(self.heat.astype(np.float64) / top, 0, 1)
+        return self.unit.levels(self.heat, self.maximum)
 
 
 @dataclass(frozen=True)
@@ -167,9 +173,8 @@ def show(
             "fewer steps"
         )
     maps, shares = choose_maps(chosen, layer, head)
-    shares_of(chosen, "export")
-    assert shares is not None
-    peaks = maps.max(axis=(-2, -1), initial=0.0)
+    unit = unit_of(chosen)
+    peaks = unit.peaks(maps)
     top = float(peaks.max(initial=0.0))
     shown: list[Row | None] = [None]
     if "query" in chosen.axes:
@@ -182,8 +187,9 @@ def show(
             row=row,
             query=number,
             heat=maps[number],
-            shares=shares[number],
+            shares=None if shares is None else shares[number],
             maximum=top if look.scale == "shared" else float(peaks[number]),
+            unit=unit,
         )
         for number, row in enumerate(shown)
     ]
@@ -200,6 +206,8 @@ def _name(record: Record, row: Row | None) -> str:
 def _selection(record: Record, view: View, layer: int | None, head: int | None) -> str:
     """ "view “mean”: all 4 layers × all 8 heads; mean of 32 heads", with the layer and head when they were named."""
     text = f"view “{view.name}”: {selection_text(view.facts, record.facts.model)}; {reduction_text(view.facts)}"
+    if not view.quantity.is_share:
+        text += f"; {method_text(view.facts.method, view.quantity)}"
     named = [f"layer {layer}"] * (layer is not None) + [f"head {head}"] * (head is not None)
     slots = len(chosen_slots(view, layer, head))
     averaged = [f"mean of {wording.count(slots, 'map')}"] if slots > 1 else []

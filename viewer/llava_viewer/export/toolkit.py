@@ -24,7 +24,7 @@ from llava_viewer.look.pieces import prompt_texts
 from llava_viewer.look.provenance import flatten
 from llava_viewer.look.rows import own_text
 from llava_viewer.look.text import token_label, visible
-from llava_viewer.look.units import check_one_grid, shares_of
+from llava_viewer.look.units import check_one_grid, method_text, unit_of
 from llava_wire.choose import split_view
 from llava_wire.grids import image_runs
 from llava_wire.record import Record
@@ -63,19 +63,20 @@ def export_overlays(
     chosen = record.view(view)
     check_files(record, chosen, many=many)
     check_one_grid(record, "export")
-    shares_of(chosen, "export")
     maps, shares = split_view(chosen)
-    assert shares is not None
+    unit = unit_of(chosen)
     names = file_names(record, chosen)
     out_dir.mkdir(parents=True, exist_ok=True)
     canvas = _enlarged(record)
     made = []
     for index, (name, token) in enumerate(names):
         row, slot = divmod(index, maps.shape[1])
-        picture = overlay(canvas, maps[row, slot], record.geometry, palette, alpha)
-        share = float(shares[row, slot, 1])
-        peak = float(maps[row, slot].max())
-        caption = f"{token}   image {wording.percent(share)}, max {wording.percent(peak)}   {Path(name).stem}"
+        heat = maps[row, slot]
+        picture = overlay(canvas, heat, record.geometry, unit.palette(palette), alpha)
+        told = f"largest {unit.text(float(heat[unit.brightest(heat)]))}"
+        if shares is not None:
+            told = f"image {wording.percent(float(shares[row, slot, 1]))}, max {wording.percent(float(heat.max()))}"
+        caption = f"{token}   {told}   {Path(name).stem}"
         path = out_dir / name
         with written(path, through_links=False) as partial:
             _captioned(picture, caption).save(partial, "PNG", pnginfo=png_mark(), compress_level=PNG_LEVEL)
@@ -124,6 +125,7 @@ def write_text_log(record: Record, path: Path) -> None:
             f"  layers: {sorted({pair[0] for pair in chosen.pairs}) or list(chosen.layers)}",
             f"  heads: {[list(pair) for pair in chosen.pairs] or list(chosen.heads)}",
             f"  aggregation: {chosen.reduction}",
+            *([] if chosen.quantity.is_share else [f"  values: {method_text(chosen.method, chosen.quantity)}"]),
             f"  output shape: {' x '.join(str(size) for _, size in sizes)} ({', '.join(axis for axis, _ in sizes)})",
         ]
     lines += ["", f"generated text: {facts.answer}", f"finish reason: {facts.finish_reason}", "", "step -> token:"]

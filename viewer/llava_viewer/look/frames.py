@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from llava_viewer.look import wording
-from llava_viewer.look.heatmap import build_atlas, coding_error, data_uri, grey_png, to_grey
+from llava_viewer.look.heatmap import build_atlas, data_uri, grey_png
 from llava_viewer.look.selection import reduction_text, selection_text, slot_names
-from llava_viewer.look.units import shares_of
+from llava_viewer.look.units import Unit, method_text, unit_of
 from llava_viewer.look.view_model import Frame, Patch, Segment, Slot, ViewPanel
 from llava_wire.choose import mean_image_share, ordinary_rows, split_view
 from llava_wire.codes.quantize import written
@@ -49,9 +49,8 @@ class Grid:
 
 def build_panel(record: Record, view: View, index: int, keys: Sequence[str], grid: Grid) -> ViewPanel:
     """One view's panel. `keys` holds the row key of each query."""
-    shares_of(view, "report")
     maps, shares = split_view(view)
-    assert shares is not None
+    unit = unit_of(view)
     has_rows = "query" in view.axes
     row_keys = list(keys) if has_rows else [""]
     names = slot_names(view.facts)
@@ -69,16 +68,20 @@ def build_panel(record: Record, view: View, index: int, keys: Sequence[str], gri
         if len(names) * len(row_keys) <= MAX_STATIC_FRAMES:
             chosen += range(len(names))
         else:
-            atlas = build_atlas(f"v{index}", maps, shares, row_keys)
+            atlas = build_atlas(f"v{index}", *unit.grey(maps), shares, row_keys)
     slots = []
     counted = ordinary_rows(record.queries, record.tokens) if has_rows else [0]
     for number, slot in enumerate(chosen):
         slot_maps = maps.mean(axis=1) if slot is None else maps[:, slot]
-        slot_shares = shares.mean(axis=1) if slot is None else shares[:, slot]
+        slot_shares = None
+        if shares is not None:
+            slot_shares = shares.mean(axis=1) if slot is None else shares[:, slot]
         name = f"mean of {len(names):,}" if slot is None else names[slot]
-        mean = float(slot_shares[counted, 1].mean()) if counted else 0.0
+        mean = None
+        if slot_shares is not None:
+            mean = float(slot_shares[counted, 1].mean()) if counted else 0.0
         key = f"s{index}-{number}"
-        slots.append(_slot(key, name, mean, slot_maps, slot_shares, row_keys, grid))
+        slots.append(_slot(key, name, mean, slot_maps, slot_shares, row_keys, grid, unit))
     facts, several = view.facts, len(names) > 1
     return ViewPanel(
         key=f"v{index}",
@@ -88,34 +91,41 @@ def build_panel(record: Record, view: View, index: int, keys: Sequence[str], gri
         pairs=" ".join(f"{layer}.{head}" for layer, head in facts.pairs) if several else "",
         selection=selection_text(facts, record.facts.model),
         reduction=reduction_text(facts),
-        mean_share=wording.percent(mean_image_share(record.facts, view) or 0.0),
+        mean_share="" if shares is None else wording.percent(mean_image_share(record.facts, view) or 0.0),
         has_rows=has_rows,
         error=wording.exact(facts.error_bound + _page_error(view, maps)),
         slots=tuple(slots),
         atlas=atlas,
         notes=tuple(notes),
+        measured=method_text(facts.method, view.quantity),
+        unit=view.quantity.unit,
+        per_patch=unit.per_patch,
+        share=unit.is_share,
+        signed=unit.signed,
     )
 
 
 def _page_error(view: View, maps: npt.NDArray[np.float32]) -> float:
     """What the page's own coding adds to the error of a value: nothing for maps that are stored in its codes alone."""
+    unit = unit_of(view)
     shown = [] if view.facts.encoding == written("uint8") else [maps]
     if maps.shape[1] > 1:
         shown.append(maps.mean(axis=1))
-    return max((coding_error(one, *to_grey(one)) for one in shown), default=0.0)
+    return max((float(np.abs(unit.values(*unit.grey(one)) - one).max(initial=0.0)) for one in shown), default=0.0)
 
 
 def _slot(
     key: str,
     name: str,
-    mean_share: float,
+    mean_share: float | None,
     maps: npt.NDArray[np.float32],
-    shares: npt.NDArray[np.float32],
+    shares: npt.NDArray[np.float32] | None,
     row_keys: Sequence[str],
     grid: Grid,
+    unit: Unit,
 ) -> Slot:
     """maps [row of the table, row, col] and shares [row of the table, 4] as frames."""
-    grey, peaks = to_grey(maps)
+    grey, peaks = unit.grey(maps)
     largest = float(peaks.max(initial=0.0))
     frames = tuple(
         _frame(
@@ -125,12 +135,14 @@ def _slot(
             grey[number],
             float(peaks[number]),
             largest,
-            shares[number],
+            None if shares is None else shares[number],
             grid,
+            unit,
         )
         for number, row_key in enumerate(row_keys)
     )
-    return Slot(key, name, wording.percent(mean_share), wording.percent(largest), frames)
+    told = "" if mean_share is None else wording.percent(mean_share)
+    return Slot(key, name, told, unit.scale(largest), frames)
 
 
 def _frame(
@@ -140,31 +152,42 @@ def _frame(
     grey: npt.NDArray[np.uint8],
     peak: float,
     largest: float,
-    shares: npt.NDArray[np.float32],
+    shares: npt.NDArray[np.float32] | None,
     grid: Grid,
+    unit: Unit,
 ) -> Frame:
-    image_share = float(shares[1])
+    """One map with what is said of it; an even spread and parts of a row are said of shares alone."""
+    image_share = float(shares[1]) if shares is not None else 0.0
     uniform = image_share / heat.size
-    row, col = np.unravel_index(int(heat.argmax()), heat.shape)
+    row, col = unit.brightest(heat)
     x0, y0 = grid.patch_rects[row, col, :2]
+    parts = [0.0] * len(SHARE_PARTS) if shares is None else shares.tolist()
+    part = peak / largest if largest > 0 else 1.0
     return Frame(
         row_key=row_key,
         image_id=image_id,
         uri=data_uri(grey_png(grey)),
-        numbers=" ".join(wording.exact(value) for value in (peak, *shares.tolist())),
-        shared=wording.plain(math.sqrt(peak / largest)) if largest > 0 else "1",
-        maximum_text=wording.percent(peak),
-        uniform_text=wording.percent(uniform),
+        numbers=" ".join(wording.exact(value) for value in (peak, *parts)),
+        # Square-root codes scale with the root; those of signed maps are linear.
+        shared=wording.plain(part if unit.signed else math.sqrt(part)) if largest > 0 else "1",
+        maximum_text=unit.scale(peak),
+        uniform_text="" if shares is None else wording.percent(uniform),
         uniform_at=wording.mark_at(uniform, peak),
         shared_uniform_at=wording.mark_at(uniform, largest),
-        times_text=wording.times(peak / uniform) if uniform > 0 else "–",
+        times_text=_times(peak, uniform) if shares is not None else "",
         peak_x=wording.plain(float(x0)),
         peak_y=wording.plain(float(y0)),
-        image_share=wording.percent(image_share),
-        segments=_segments(shares),
-        top=_top_patches(heat, uniform),
-        warnings=tuple(_warnings(heat, image_share, peak, uniform, grid)),
+        peak_text=unit.text(float(heat[row, col])),
+        image_share="" if shares is None else wording.percent(image_share),
+        segments=() if shares is None else _segments(shares),
+        # Numbers of other quantities are those that the page's script reads, so that both say the same.
+        top=_top_patches(heat if unit.is_share else unit.values(grey, np.asarray(peak, np.float32)), uniform, unit),
+        warnings=tuple(_warnings(heat, image_share, peak, uniform, grid)) if shares is not None else (),
     )
+
+
+def _times(value: float, uniform: float) -> str:
+    return wording.times(value / uniform) if uniform > 0 else "–"
 
 
 def _segments(shares: npt.NDArray[np.float32]) -> tuple[Segment, ...]:
@@ -175,15 +198,14 @@ def _segments(shares: npt.NDArray[np.float32]) -> tuple[Segment, ...]:
     )
 
 
-def _top_patches(heat: npt.NDArray[np.float32], uniform: float) -> tuple[Patch, ...]:
-    """The brightest patches, brightest first; equal ones in reading order."""
-    order = np.argsort(-heat, axis=None, kind="stable")[:TOP_PATCHES]
+def _top_patches(heat: npt.NDArray[np.float32], uniform: float, unit: Unit) -> tuple[Patch, ...]:
+    """The brightest patches, brightest first, of signed maps by size; equal ones in reading order."""
+    order = np.argsort(-np.abs(heat) if unit.signed else -heat, axis=None, kind="stable")[:TOP_PATCHES]
     patches = []
     for flat in order:
         row, col = divmod(int(flat), heat.shape[1])
         value = float(heat[row, col])
-        times = wording.times(value / uniform) if uniform > 0 else "–"
-        patches.append(Patch(f"{row}, {col}", wording.percent(value), times))
+        patches.append(Patch(f"{row}, {col}", unit.text(value), _times(value, uniform) if unit.is_share else ""))
     return tuple(patches)
 
 

@@ -51,18 +51,22 @@ def coding_error(maps: npt.NDArray[np.float32], grey: npt.NDArray[np.uint8], pea
 
 
 def build_atlas(
-    key: str, maps: npt.NDArray[np.float32], shares: npt.NDArray[np.float32], row_keys: Sequence[str]
+    key: str,
+    grey: npt.NDArray[np.uint8],
+    peaks: npt.NDArray[np.float32],
+    shares: npt.NDArray[np.float32] | None,
+    row_keys: Sequence[str],
 ) -> Atlas:
     """The atlas of one view.
 
     Args:
         key: the view's key, "v1".
-        maps: [row of the table, map, row, col] float32, absolute attention.
-        shares: [row of the table, map, 4] float32.
+        grey: [row of the table, map, row, col] uint8, the page's grey levels; peaks: [row of the table, map] float32.
+        shares: [row of the table, map, 4] float32; written as 0 where there are none.
         row_keys: the radio button of each row of the table, "" for a map of the whole answer.
     """
-    grey, peaks = to_grey(maps)
-    numbers = np.concatenate([peaks[..., None], shares], axis=-1).astype("<f4")
+    parts = np.zeros((*peaks.shape, 4), np.float32) if shares is None else shares
+    numbers = np.concatenate([peaks[..., None], parts], axis=-1).astype("<f4")
     blocks = [
         Block(f"a-{key}-{row_key or 'all'}", packed(grey[number].tobytes())) for number, row_key in enumerate(row_keys)
     ]
@@ -94,16 +98,21 @@ def grid_rect(geometry: Geometry) -> Rect:
 def overlay(
     picture: PillowImage.Image, heat: npt.NDArray[np.float32], geometry: Geometry, palette: str, alpha: float | None
 ) -> PillowImage.Image:
-    """The picture with one map over it, autoscaled to the map's maximum.
+    """The picture with one map over it, autoscaled to the map's maximum, or largest size.
 
     Args:
         picture: RGB; its size may differ from the original's by a scale.
         heat: [row, col] float32.
+        palette: that of differences takes the map as signed, with 0 in its middle.
         alpha: one opacity for the whole grid, or None for an opacity that rises with attention over a paler picture
             whose unseen parts are darkened.
     """
-    values = np.clip(heat.astype(np.float64) / (float(heat.max(initial=0.0)) or 1.0), 0, 1)
-    opacity = colormap.alpha(values) if alpha is None else np.full(values.shape, alpha)
+    signed = palette == colormap.DIFFERENCE
+    part = heat.astype(np.float64) / (float((np.abs(heat) if signed else heat).max(initial=0.0)) or 1.0)
+    values = np.clip((part + 1) / 2 if signed else part, 0, 1)
+    opacity = colormap.alpha(np.abs(2 * values - 1) if signed else values)
+    if alpha is not None:
+        opacity = np.full(values.shape, alpha)
     rgba = np.dstack([colormap.lookup(palette, values), np.rint(opacity * 255).astype(np.uint8)])
     x_scale, y_scale = picture.width / geometry.width_px, picture.height / geometry.height_px
     x0, y0, x1, y1 = grid_rect(geometry)

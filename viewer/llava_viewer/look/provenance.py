@@ -7,9 +7,12 @@ from typing import Any
 
 from llava_viewer.look import wording
 from llava_viewer.look.selection import reduction_text, selection_text
+from llava_viewer.look.units import method_text, unit_of
 from llava_viewer.look.view_model import Fact, FactGroup, Stage
 from llava_wire.grids import Run, Step, image_runs
+from llava_wire.quantity import ATTENTION
 from llava_wire.record import Record
+from llava_wire.schema import Annotations, MethodFacts, ViewFacts
 
 _FINISH = {
     "stop": "stop: the model wrote its end token",
@@ -21,6 +24,8 @@ _PRECISION = {
     "float16": "float16; shown here in 8 bits per map",
     "float32": "float32; shown here in 8 bits per map",
 }
+CAUSAL = "causal_effect"
+"""What a causal test of the answer is called in a record's checks; it has a `result`, and numbers."""
 ROW_RULE = (
     "Answer token t: the row of the forward step that predicted it. Step 0 is the last position of the prompt; "
     "step t reads from the position of token t − 1."
@@ -47,6 +52,8 @@ def _question(record: Record) -> FactGroup:
     return FactGroup(
         "Question",
         (
+            *([Fact("System prompt", prompt.system, "block")] if prompt.system else []),
+            *(Fact(f"Turn {i}, {turn.role}", turn.text, "block") for i, turn in enumerate(prompt.turns, start=1)),
             Fact("Prompt", prompt.text, "block"),
             Fact("Template", prompt.template),
             Fact("Rendered prompt", prompt.rendered, "block"),
@@ -83,9 +90,27 @@ def _answer(record: Record) -> FactGroup:
             Fact("Sampling", _sampling(facts.sampling)),
             Fact("Rows recorded", rows),
             Fact("Row rule", ROW_RULE),
-            Fact("Causal effect", "not tested"),
+            Fact("Causal effect", causal_text(record)),
+            *_annotations(facts.annotations),
         ),
     )
+
+
+def causal_text(record: Record) -> str:
+    """What a causal test of this answer found, in words; "not tested" where the record holds none."""
+    return wording.check_text(record.facts.checks.get(CAUSAL, {}))
+
+
+def _annotations(annotations: Annotations | None) -> list[Fact]:
+    """What a client said of the answer."""
+    if annotations is None:
+        return []
+    judged = {True: "right", False: "wrong", None: "not judged"}[annotations.right]
+    rule = f", by the rule “{annotations.rule}”" if annotations.rule else ""
+    facts = [Fact("Judged", f"{judged}{rule}")]
+    if annotations.expected:
+        facts.append(Fact("Expected", annotations.expected, "block"))
+    return [*facts, *([Fact("Tags", ", ".join(annotations.tags))] if annotations.tags else [])]
 
 
 def _sampling(given: Mapping[str, Any]) -> str:
@@ -115,23 +140,30 @@ def _views(record: Record) -> list[FactGroup]:
             FactGroup(
                 f"View “{view.name}”",
                 (
+                    *_measured(facts),
                     Fact("Layers and heads", selection_text(facts, record.facts.model)),
                     Fact("Reduction", f"{facts.reduction}: {reduction_text(facts)}"),
                     Fact("Stored maps", shape),
                     Fact("Precision", f"{facts.precision} ({facts.encoding}): {_PRECISION[facts.precision]}"),
-                    Fact(
-                        "Largest error of a value", f"{wording.error_bound(facts.error_bound)} of a token's attention"
-                    ),
+                    Fact("Largest error of a value", unit_of(view).error(facts.error_bound)),
                 ),
             )
         )
     return groups
 
 
+def _measured(facts: ViewFacts) -> list[Fact]:
+    """Method and quantity of a view that does not show attention as it is."""
+    if facts.quantity == ATTENTION and facts.method == MethodFacts():
+        return []
+    return [Fact("Method and quantity", method_text(facts.method, facts.quantity))]
+
+
 def _model(record: Record) -> FactGroup:
     model = record.facts.model
     # A record of an earlier writer holds no checks, which is not the same as a passed one.
-    checks = record.facts.checks or {"self_test": {"result": "not recorded"}}
+    tested = {name: check for name, check in record.facts.checks.items() if name != CAUSAL}
+    checks = tested or {"self_test": {"result": "not recorded"}}
     return FactGroup(
         "Model",
         (

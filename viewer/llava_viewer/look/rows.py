@@ -10,7 +10,7 @@ import numpy as np
 from llava_viewer.look import wording
 from llava_viewer.look.pieces import prompt_texts
 from llava_viewer.look.text import token_label
-from llava_viewer.look.units import shares_of
+from llava_viewer.look.units import unit_of
 from llava_viewer.look.view_model import LEVELS, Candidate, Row
 from llava_wire.choose import ordinary_rows, split_view
 from llava_wire.record import Record
@@ -90,10 +90,10 @@ def first_row(record: Record, rows: Sequence[Row]) -> str:
     The largest image share would do worse: function words often spread much attention evenly over the image.
     """
     view = next((view for view in record.views.values() if "query" in view.axes), None)
-    peaks = np.zeros(len(record.queries))
+    peaks = np.zeros(len(record.queries), np.float32)
     if view is not None:
         maps, _ = split_view(view)  # [query, map, row, col]
-        peaks = maps.mean(1).max((-2, -1))
+        peaks = unit_of(view).peaks(maps.mean(1))
     taken = set(ordinary_rows(record.queries, record.tokens))
     ordinary = [row for row in rows if row.key and row.query in taken]
     words = [row for row in ordinary if any(c.isalnum() for c in row.text)] or ordinary or [r for r in rows if r.key]
@@ -128,9 +128,10 @@ def _levels(record: Record) -> list[tuple[int, ...]]:
 
 
 def _shares(view: View) -> list[int]:
-    """The image share of each row as a level, the mean over the view's maps."""
-    found = shares_of(view, "report")
-    shares = found.reshape(found.shape[0], -1, found.shape[-1])[..., 1].mean(axis=1)
+    """The image share of each row as a level, the mean over the view's maps; none of what is no share."""
+    if view.shares is None:
+        return [0] * view.lead[0]
+    shares = view.shares.reshape(view.lead[0], -1, view.shares.shape[-1])[..., 1].mean(axis=1)
     return [round(LEVELS * min(1.0, float(share))) for share in shares]
 
 

@@ -76,9 +76,10 @@ class Frame:
     Args:
         row_key: the row it belongs to, or "" for a map of the whole answer.
         image_id, uri: the grey PNG of square-root codes, 255 = the maximum.
-        numbers: maximum and the four shares as float32 in full, for the script.
-        shared: the square root of this map's maximum over the slot's largest, for the shared scale.
-        peak_x, peak_y: the corner of the brightest patch, original px.
+        numbers: maximum and the four shares (0 where there are none) as float32 in full, for the script.
+        shared: this map's maximum over the slot's largest, as a part of its grey levels, for the shared scale.
+        peak_x, peak_y: the corner of the brightest patch, original px; peak_text: its value.
+        uniform_text, times_text, image_share, segments: of shares alone, else empty.
         uniform_at, shared_uniform_at: where an even spread lies on the legend, 0..100.
     """
 
@@ -94,6 +95,7 @@ class Frame:
     times_text: str
     peak_x: str
     peak_y: str
+    peak_text: str
     image_share: str
     segments: tuple[Segment, ...]
     top: tuple[Patch, ...]
@@ -136,6 +138,8 @@ class ViewPanel:
         atlas: the single maps, when they are too many for slots of their own.
         error: the largest error of a value that the page's script reads, the record's own included.
         notes: what was averaged or left out.
+        measured: method and quantity in words; unit, per_patch: of the values, empty for shares of attention.
+        share, signed: whether values are shares of a row; whether they may be below 0.
     """
 
     key: str
@@ -151,6 +155,11 @@ class ViewPanel:
     slots: tuple[Slot, ...]
     atlas: Atlas | None
     notes: tuple[str, ...]
+    measured: str
+    unit: str
+    per_patch: str
+    share: bool
+    signed: bool
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,19 @@ def percent(share: float) -> str:
     return f"{rounded:.{max(0, 1 - math.floor(math.log10(rounded)))}f}{NBSP}%"
 
 
+def amount(value: float) -> str:
+    """A number with three significant figures: "0.12", "−3.4", "1230"; very small and large ones as "1.23e-5"."""
+    rounded = float(f"{abs(value):.2e}")
+    if rounded == 0:
+        return "0"
+    sign = "−" if value < 0 else ""
+    if 1e-4 <= rounded < 1e6:
+        text = f"{rounded:.{max(0, 2 - math.floor(math.log10(rounded)))}f}"
+        return sign + (text.rstrip("0").rstrip(".") if "." in text else text)
+    digits, power = f"{rounded:.2e}".split("e")
+    return f"{sign}{digits}e{int(power)}"
+
+
 def times(ratio: float) -> str:
     """A ratio as "12 x" or "1.4 x" with the multiplication sign."""
     return f"{ratio:.0f}{NBSP}×" if ratio >= 9.95 else f"{ratio:.1f}{NBSP}×"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from llava_viewer.look import text, wording
 from llava_viewer.look.frames import Grid, build_panel
 from llava_viewer.look.photo import Photo, page_photo
-from llava_viewer.look.provenance import fact_groups
+from llava_viewer.look.provenance import causal_text, fact_groups
 from llava_viewer.look.rows import answer_rows, first_row, question_rows, row_keys
 from llava_viewer.look.stage import build_stage
 from llava_viewer.look.units import check_one_grid
@@ -57,16 +57,13 @@ def _summary(record: Record) -> tuple[Fact, ...]:
     """The header's facts."""
     first = next(iter(record.views.values()))
     written = len(ordinary_tokens(record.tokens))
-    image, share = record.facts.image, mean_image_share(record.facts, first) or 0.0
+    image, share = record.facts.image, mean_image_share(record.facts, first)
     return (
         Fact("answer", wording.count(written, "token")),
-        Fact(
-            "attention on the image",
-            f"{wording.percent(share)} (view “{first.name}”)",
-        ),
+        *([] if share is None else [Fact("attention on the image", f"{wording.percent(share)} (view “{first.name}”)")]),
         Fact("picture", f"{image.width_px} × {image.height_px} px"),
         Fact("patches", f"{record.geometry.rows} × {record.geometry.cols}"),
-        Fact("causal effect", "not tested"),
+        Fact("causal effect", causal_text(record)),
     )
 
 

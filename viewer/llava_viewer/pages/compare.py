@@ -20,6 +20,7 @@ from llava_viewer.look.heatmap import coding_error, data_uri, grey_png, to_grey
 from llava_viewer.look.photo import page_photo
 from llava_viewer.look.stage import build_stage
 from llava_viewer.look.text import direction
+from llava_viewer.look.units import shares_of
 from llava_viewer.pages.compare_model import WHOLE_KEY, Choice, Comparison, Contrast, Difference, Run
 from llava_viewer.pages.report import MAX_BYTES, ReportTooLargeError, page
 from llava_viewer.pages.styles import plain_compare_css, script_text, static_text
@@ -110,6 +111,8 @@ def build_comparison(picks: Sequence[Pick], *, title: str | None, embed_image: b
     if tokens > MAX_WORDS:
         raise ReportTooLargeError(f"compare: got {tokens} tokens, allowed {MAX_WORDS}; compare fewer runs, or shorter")
     shown = [show(pick.record, view=pick.view, layer=pick.layer, head=pick.head) for pick in picks]
+    for one in shown:
+        shares_of(one.view, "compare")
     whole = [_whole(one) for one in shown]
     top = _Top(
         whole=max(float(heat.max(initial=0)) for heat, _ in whole),

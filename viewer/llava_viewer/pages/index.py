@@ -27,7 +27,7 @@ from llava_viewer.look.heatmap import data_uri, overlay
 from llava_viewer.look.photo import ground
 from llava_viewer.look.rows import answer_rows, first_row
 from llava_viewer.look.text import visible
-from llava_viewer.look.units import check_one_grid
+from llava_viewer.look.units import check_one_grid, unit_of
 from llava_viewer.pages.index_cache import THUMB_KIND, Entry, read_cache, write_cache
 from llava_viewer.pages.report import page
 from llava_viewer.pages.styles import static_text
@@ -169,7 +169,7 @@ def _listed(folder: Path, name: str, entry: Entry) -> Listed:
 def _entry(stamp: str, record: Record) -> Entry:
     view = next(iter(record.views.values()))
     check_one_grid(record, "index")
-    share = mean_image_share(record.facts, view) or 0.0
+    share = mean_image_share(record.facts, view)
     written = len(ordinary_tokens(record.tokens))
     thumb, label = _thumb(record)
     geometry = record.geometry
@@ -187,8 +187,8 @@ def _entry(stamp: str, record: Record) -> Entry:
         transport=_run_text(record.run, "transport"),
         tokens=str(written),
         tokens_text=wording.count(written, "token"),
-        share=f"{share:.6f}",
-        share_text=wording.percent(share),
+        share=f"{share or 0.0:.6f}",
+        share_text="–" if share is None else wording.percent(share),
     )
 
 
@@ -235,7 +235,7 @@ def _thumb(record: Record) -> tuple[str, str]:
     heat = _heat(view, chosen.query if chosen else 0)
     drawn = ground(record, THUMB_SIDE_PX)
     if heat is not None:
-        drawn = overlay(drawn, heat, record.geometry, colormap.DEFAULT_PALETTE, None)
+        drawn = overlay(drawn, heat, record.geometry, unit_of(view).palette(colormap.DEFAULT_PALETTE), None)
     buffer = io.BytesIO()
     PillowImage.frombytes("RGB", drawn.size, drawn.tobytes()).save(buffer, "WEBP", quality=78, method=4)
     label = f"where it looked for “{_cut(chosen.text)}”" if chosen else "where it looked, whole answer"

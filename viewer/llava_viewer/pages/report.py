@@ -77,7 +77,8 @@ def render_report(
     """
     _check_size(record)
     report = build_report(record, picture=picture, embed_image=embed_image, title=title, notes=notes)
-    script, hold = report_script(), script_text("hold").strip()
+    script = report_script(quantities=not all(view.share for view in report.views))
+    hold = script_text("hold").strip()
     chooseable = [row for row in (*report.question_rows, *report.rows) if row.key]
     html = page(
         "report.html.j2",

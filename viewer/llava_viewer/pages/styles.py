@@ -12,15 +12,16 @@ import re
 from collections.abc import Iterable
 from importlib.resources import files
 
-from llava_viewer.look.colormap import PALETTES
-from llava_viewer.look.view_model import LEVELS, Report
+from llava_viewer.look.colormap import DIFFERENCE, PALETTES
+from llava_viewer.look.view_model import LEVELS, Report, ViewPanel
 from llava_viewer.pages.compare_model import Comparison
 
 SCRIPTS = (
     "wording", "data", "png", "palette", "facts", "choice", "stage", "readout", "gallery", "layers", "compare",
     "figure", "save", "keys", "main",
 )  # fmt: skip
-"""The parts of the report's script, in the order in which they need each other."""
+"""The parts of the report's script, in the order in which they need each other; `quantities` comes before the last
+where a view shows something else than shares."""
 _STATE = re.compile(r'\[data-(\w+)="([\w-]+)"\]')
 
 
@@ -35,9 +36,10 @@ def script_text(name: str) -> str:
     return "".join(f"{line.strip()}\n" for line in lines if line.strip() and not line.lstrip().startswith("//"))
 
 
-def report_script() -> str:
+def report_script(*, quantities: bool = False) -> str:
     """The report's script: its parts in one block, so that their names stay their own; comments stay in the files."""
-    code = "".join(script_text(name) for name in SCRIPTS)
+    parts = (*SCRIPTS[:-1], *(["quantities"] if quantities else []), SCRIPTS[-1])
+    code = "".join(script_text(name) for name in parts)
     return f'"use strict";\n{{\n{code}}}\n'
 
 
@@ -97,8 +99,34 @@ def _state_rules(report: Report) -> list[str]:
     for palette in PALETTES:
         chosen = f'.desk[data-p="{palette}"]'
         rules.append(f"{chosen}{{--heat-colours:url(#h-{palette});--map-colours:url(#o-{palette})}}")
+    for view in report.views:
+        rules += _quantity_rules(view)
     # The bar's measure is chosen last, so that it goes before the view's.
     rules.append('.desk[data-b="prob"] .tok.tok{--w:var(--p,0%)}')
+    return rules
+
+
+def _quantity_rules(view: ViewPanel) -> list[str]:
+    """What changes in a view whose values are no shares, and in one with values below 0."""
+    chosen = f'.desk[data-v="{view.key}"]'
+    rules = []
+    if not view.share:
+        of_shares = ".card h3:first-of-type,.card h3 .hint,.card dl.parts,.card svg.share,.unit:not(.v),.layers .extras"
+        rules.append(f"{chosen} :is({of_shares}){{display:none}}")
+    if view.signed:
+        # Nothing is dark where nothing was read: in the spotlight signed maps stay in their colours.
+        dark = f'{chosen}[data-m="spotlight"]'
+        over, alone = f"{{filter:url(#h-{DIFFERENCE})}}", f"{{filter:url(#o-{DIFFERENCE})}}"
+        rules += [
+            f"{chosen} :is(.stage .heat,.gallery use.plate){over}",
+            f'{chosen}[data-m="map"] .stage .heat{alone}',
+            f"{dark} .stage .heat.heat{over}",
+            f"{chosen} :is(.ramp>svg,.strip svg){alone}",
+            f"{chosen} .heat rect{{fill:#808080}}",
+            f"{chosen} .least{{visibility:hidden}}",
+            f"{dark} .ramp{{background:none}}",
+            f"{dark} .ramp>svg{{display:inline}}",
+        ]
     return rules
 
 

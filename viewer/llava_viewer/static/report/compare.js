@@ -37,13 +37,16 @@ function plate(letter, name, caption, levels, kind) {
   const heat = svgElement("g", { class: kind, transform: byId("heat").getAttribute("transform") });
   heat.append(svgElement("image", { width: cols, height: rows, href: pngUri(levels) }));
   svg.append(heat);
-  const title = document.createElement("b");
-  title.textContent = `${letter}: ${name}`;
-  const text = document.createElement("figcaption");
-  text.textContent = caption;
-  figure.append(svg, title, text);
+  figure.append(svg, element("b", { textContent: `${letter}: ${name}` }), element("figcaption", { textContent: caption }));
   return figure;
 }
+
+// What is said of a kept map, its levels, and the style that colours them.
+let kept = (map, most) => [
+  `image ${percent(map.shares[1])}, brightest patch ${percent(map.max)}; scale 0 to ${percent(most)}`, codesOf(map, most), "heat",
+];
+
+let inAll = (a, b) => `image ${points(a.shares[1] - b.shares[1])} in all; `;
 
 let compared = 0;
 async function drawCompare() {
@@ -53,9 +56,7 @@ async function drawCompare() {
   const [a, b] = pins;
   difference = null;
   const most = Math.max(a?.map.max ?? 0, b?.map.max ?? 0);
-  const figures = pins.map((pin, i) => pin && plate("AB"[i], takeName(pin.take),
-    `image ${percent(pin.map.shares[1])}, brightest patch ${percent(pin.map.max)}; scale 0 to ${percent(most)}`,
-    codesOf(pin.map, most), "heat"));
+  const figures = pins.map((pin, i) => pin && plate("AB"[i], takeName(pin.take), ...kept(pin.map, most)));
   if (a && b) {
     const values = a.map.values.map((own, i) => own - b.map.values[i]);
     // What storing both maps may change is no difference, and no scale ends near it.
@@ -66,14 +67,11 @@ async function drawCompare() {
     difference = { a, b, values, extent, levels };
     const told = sure.some((own) => own) ? `up to ${points(floor).slice(1)} left out` : `no difference over ${points(floor).slice(1)}`;
     const last = plate("A − B", "difference",
-      `image ${points(a.map.shares[1] - b.map.shares[1])} in all; ${told}`, levels, "apart");
+      inAll(a.map, b.map) + told, levels, "apart");
     const ramp = svgElement("svg", { class: "signed", viewBox: "0 0 100 10", preserveAspectRatio: "none", "aria-hidden": "true" });
     ramp.append(svgElement("use", { href: "#grey", filter: "url(#o-difference)" }));
-    const ends = document.createElement("p");
-    ends.className = "ends";
-    for (const text of [points(-extent), "0", points(extent)]) {
-      ends.append(Object.assign(document.createElement("span"), { textContent: text }));
-    }
+    const ends = element("p", { className: "ends" });
+    for (const textContent of [points(-extent), "0", points(extent)]) ends.append(element("span", { textContent }));
     last.querySelector("b").after(ramp, ends);
     figures.push(last);
   }

@@ -13,6 +13,8 @@ const svgElement = (tag, attributes = {}, text) => {
   return made;
 };
 
+const element = (tag, own) => Object.assign(document.createElement(tag), own);
+
 // What a page without the script has as elements, which early.js made the browser leave as text.
 const heldText = (block) => block.querySelector("noscript").textContent;
 
@@ -65,11 +67,11 @@ async function greyLevels(uri) {
   return grey;
 }
 
-function toMap(grey, max, shares) {
+function toMap(grey, max, shares, view) {
   const values = new Float32Array(grey.length);
   const scale = Math.fround(max / 65025);
   for (let i = 0; i < grey.length; i++) values[i] = scale * grey[i] * grey[i];
-  return { values, max, shares };
+  return { values, max, shares, view };
 }
 
 // One promise per key, made once; the oldest are forgotten.
@@ -100,7 +102,7 @@ const slotFrames = (slot) => viewFrames(`v${slot.slice(1, slot.indexOf("-"))}`)[
 
 const slotMap = remembered(2000, async (id) => {
   const frame = slotFrames(slotOf(id)).get(id);
-  return toMap(await greyLevels(frame.uri), frame.max, frame.shares);
+  return toMap(await greyLevels(frame.uri), frame.max, frame.shares, views[id.slice(1, id.indexOf("-"))]);
 });
 
 // The atlases come after the script in the file: wait for them when the page is still being read.
@@ -127,7 +129,7 @@ async function cellMap(view, cell, token) {
   if (!view.atlas) return slotMap(`s${view.index}-${view.cells > 1 ? cell + 1 : 0}-${row}`);
   const grey = await atlasLevels(`a-${view.key}-${row}`);
   const [max, ...shares] = await cellNumbers(view, cell, token);
-  return toMap(grey.subarray(cell * rows * cols, (cell + 1) * rows * cols), max, shares);
+  return toMap(grey.subarray(cell * rows * cols, (cell + 1) * rows * cols), max, shares, view);
 }
 
 // Maximum and shares of one single map.
@@ -174,7 +176,7 @@ function meanMap(maps) {
     for (let i = 0; i < values.length; i++) values[i] += map.values[i] / maps.length;
     for (let i = 0; i < 4; i++) shares[i] += map.shares[i] / maps.length;
   }
-  return { values, max: values.reduce((a, b) => Math.max(a, b), 0), shares };
+  return { values, max: values.reduce((a, b) => Math.max(a, b), 0), shares, view: maps[0].view };
 }
 
 // The largest value of a choice over all tokens: the end of the shared scale.

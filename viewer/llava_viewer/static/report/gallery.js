@@ -18,7 +18,7 @@ function fillGallery(key) {
 let colouring = 0;
 async function colourGallery(key) {
   const turn = ++colouring;
-  const name = value("p");
+  const name = paletteOf(key);
   const colours = palette(name);
   const opacity = colours.map((_, level) => Math.round(255 * opacityAt(`h-${name}`, level)));
   for (const [at, plate] of filled.get(key).entries()) {

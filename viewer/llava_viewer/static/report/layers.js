@@ -61,7 +61,7 @@ async function drawBoard({ take }) {
   const shares = value("k") === "shares";
   const numbers = await Promise.all(cells.map((cell) => cellNumbers(view, cell, token)));
   const maps = shares ? [] : await Promise.all(cells.map((cell) => cellMap(view, cell, token)));
-  const colours = palette(value("p"));
+  const colours = palette(paletteOf(view.key));
   if (shown.take.view !== view || shown.take.token !== token || shares !== (value("k") === "shares")) return;
   const most = numbers.reduce((a, one) => Math.max(a, one[0]), 0);
   const mostShare = numbers.reduce((a, one) => Math.max(a, one[2]), 0);

@@ -23,7 +23,7 @@ function stageFigure() {
   const [top] = brightest(map, 1);
   const even = evenShare(map);
   return {
-    levels: levelsOf(map, most), mode: value("m"), palette: value("p"), opacity: byId("opacity").value / 100,
+    levels: levelsOf(map, most), mode: value("m"), palette: paletteOf(take.view.key), opacity: byId("opacity").value / 100,
     peak: [top.row, top.col], ramp: [[0, "0"], [100, percent(most)]], mark: most > 0 ? Math.min(100, (100 * even) / most) : 0,
     unit: `share of attention per patch; mark: even spread ${percent(even)}`,
     title: take.view.whole ? "The whole answer" : `“${wordOf(take.token)}”`,

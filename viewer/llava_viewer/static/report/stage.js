@@ -3,10 +3,11 @@ const live = byId("live");
 const heads = new Map([...heldText(byId("heads")).matchAll(/<div class="k (\w+)">\n([^]*?)<\/div>/g)]
   .map(([, key, html]) => [key, html]));
 
+// The palette that the maps of a view are drawn in.
+let paletteOf = () => value("p");
+
 function levelsOf(map, most) {
-  const levels = new Uint8Array(map.values.length);
-  for (let i = 0; i < levels.length; i++) levels[i] = most > 0 ? Math.round((255 * Math.max(0, map.values[i])) / most) : 0;
-  return levels;
+  return Uint8Array.from(map.values, (own) => (most > 0 ? Math.round((255 * Math.max(0, own)) / most) : 0));
 }
 
 // Square-root codes, as the page's own pictures hold: the filters of the stage square them.
@@ -57,9 +58,9 @@ function drawLegend(map, most) {
   byId("mark").setAttribute("x", `${most > 0 ? Math.min(100, Math.round((1000 * even) / most) / 10) : 0}%`);
 }
 
-function setText(element, text) {
-  element.textContent = text;
-  element.hidden = !text;
+function setText(id, text) {
+  byId(id).textContent = text;
+  byId(id).hidden = !text;
 }
 
 let headShown = null;
@@ -69,14 +70,9 @@ function drawCard(take, map) {
     // The text was escaped when the page was made: parsing it here gives what a page without the script shows.
     byId("head").innerHTML = heads.get(take.token) ?? "";
   }
-  setText(byId("whole"), take.view.whole && `This view is one map for the whole answer: ${take.view.whole}.`);
-  setText(byId("slotname"), slotName(take.view, take.layer, take.head));
-  byId("warnings").replaceChildren(...warningsOf(map).map((text) => {
-    const line = document.createElement("p");
-    line.className = "warn";
-    line.textContent = text;
-    return line;
-  }));
+  setText("whole", take.view.whole && `This view is one map for the whole answer: ${take.view.whole}.`);
+  setText("slotname", slotName(take.view, take.layer, take.head));
+  byId("warnings").replaceChildren(...warningsOf(map).map((textContent) => element("p", { className: "warn", textContent })));
   const total = map.shares.reduce((a, b) => a + b, 0) || 1;
   let until = 0;
   const bars = all("svg.share rect", desk.querySelector(".card")).reverse();
@@ -86,9 +82,6 @@ function drawCard(take, map) {
   });
   byId("parts").replaceChildren(...map.shares.flatMap((share, i) =>
     i ? [document.createElement("br"), percent(share)] : [percent(share)]));
-  byId("tops").replaceChildren(...brightest(map, TOP_PATCHES).map(({ row, col, value: most }) => {
-    const line = document.createElement("li");
-    line.textContent = `${row}, ${col}\t${percent(most)}\t${timesEven(most, map)}`;
-    return line;
-  }));
+  byId("tops").replaceChildren(...brightest(map, TOP_PATCHES).map(({ row, col, value: most }) =>
+    element("li", { textContent: `${row}, ${col}\t${percent(most)}\t${timesEven(most, map)}` })));
 }
