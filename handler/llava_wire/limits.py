@@ -61,6 +61,8 @@ MAX_STEPS = 100
 """Steps of the image processor on the way to a grid."""
 MAX_IMAGES = 64
 MAX_GRIDS = 256
+MAX_ALL_STEPS = 1 << 11
+"""Steps on the way to all grids: their exact arithmetic costs a reader more than their text."""
 MAX_RUNS = 1 << 16
 """Runs of positions in all grids: one per row where a separator ends each."""
 MAX_TURNS = 256

@@ -105,6 +105,10 @@ def test_readout_compare_and_saved_files_have_the_unit(show: Show, file: Path, t
     page.locator("#stage").focus()
     page.keyboard.press("ArrowRight")
     assert re.fullmatch(r"Row \d, column \d: [+−]?[\d.]+\xa0logit", page.locator("#readout").inner_text())
+    page.locator('label[for="k-shares"]').dispatch_event("click")  # hidden in this view
+    page.locator("#board").hover(position={"x": 40, "y": 40})
+    page.wait_for_timeout(300)
+    assert re.fullmatch(r"(L\d|H\d|L\d H\d).*largest size [\d.]+\xa0logit", page.locator("#pointed").inner_text())
     page.locator("#pin-a").click()
     page.locator('.words label[for="t2"]').click()
     settled(page)

@@ -102,6 +102,7 @@ def check_grids(facts: Facts) -> npt.NDArray[np.float64]:
     """
     _within("record.json.grids: grids", len(facts.grids), 1, limits.MAX_GRIDS)
     _each_once("record.json.grids: names", [grid.name for grid in facts.grids])
+    _within("record.json.grids: steps", sum(len(grid.steps) for grid in facts.grids), 0, limits.MAX_ALL_STEPS)
     _within("record.json.grids: runs", sum(len(grid.positions) for grid in facts.grids), 1, limits.MAX_RUNS)
     for i, grid in enumerate(facts.grids):
         _check_grid(grid, f"record.json.grids[{i}]", facts)

@@ -124,7 +124,7 @@ def test_the_stated_limits_are_the_readers() -> None:
         "px in steps": (limits.MAX_SIDE_PX,),
         "rows, columns of a grid": (limits.MAX_GRID_SIDE,),
         "images": (limits.MAX_IMAGES,),
-        "grids": (limits.MAX_GRIDS, limits.MAX_STEPS, limits.MAX_RUNS),
+        "grids": (limits.MAX_GRIDS, limits.MAX_STEPS, limits.MAX_ALL_STEPS, limits.MAX_RUNS),
         "turns of the prompt": (limits.MAX_TURNS,),
         "tags": (limits.MAX_TAGS,),
     }  # fmt: skip

@@ -30,15 +30,18 @@ function fitted(view, layer, head) {
 }
 
 let chosenLabels = [];
+function light() {
+  chosenLabels = all(`[for="${currentToken()}"]`, desk);
+  for (const label of chosenLabels) label.classList.add("on");
+}
+
 function mark() {
-  const token = currentToken();
   for (const name of Object.keys(STATES)) desk.dataset[name] = value(name);
   desk.dataset.v = picked("v").id;
   desk.dataset.sp = byId("sp-show")?.checked ? "show" : "";
   document.documentElement.dataset.theme = picked("theme").id.slice(3);
   for (const label of chosenLabels) label.classList.remove("on");
-  chosenLabels = all(`[for="${token}"]`, desk);
-  for (const label of chosenLabels) label.classList.add("on");
+  light();
   [choice.layer, choice.head] = fitted(currentView(), choice.layer, choice.head);
 }
 

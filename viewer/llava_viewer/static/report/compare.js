@@ -46,7 +46,7 @@ let kept = (map, most) => [
   `image ${percent(map.shares[1])}, brightest patch ${percent(map.max)}; scale 0 to ${percent(most)}`, codesOf(map, most), "heat",
 ];
 
-let inAll = (a, b) => `image ${points(a.shares[1] - b.shares[1])} in all; `;
+let inAll = (a, b) => `image ${points(a.map.shares[1] - b.map.shares[1])} in all; `;
 
 let compared = 0;
 async function drawCompare() {
@@ -67,7 +67,7 @@ async function drawCompare() {
     difference = { a, b, values, extent, levels };
     const told = sure.some((own) => own) ? `up to ${points(floor).slice(1)} left out` : `no difference over ${points(floor).slice(1)}`;
     const last = plate("A − B", "difference",
-      inAll(a.map, b.map) + told, levels, "apart");
+      inAll(a, b) + told, levels, "apart");
     const ramp = svgElement("svg", { class: "signed", viewBox: "0 0 100 10", preserveAspectRatio: "none", "aria-hidden": "true" });
     ramp.append(svgElement("use", { href: "#grey", filter: "url(#o-difference)" }));
     const ends = element("p", { className: "ends" });

@@ -9,7 +9,7 @@ function fillGallery(key) {
     plates.delete(key);
     block.innerHTML = heldText(block);
     filled.set(key, all(".plate", block));
-    for (const label of (chosenLabels = all(`[for="${currentToken()}"]`, desk))) label.classList.add("on");
+    light();
   }
   colourGallery(key);
 }

@@ -52,19 +52,20 @@ pickers.layer.addEventListener("change", (event) => pick(number(event.target.val
 pickers.head.addEventListener("change", (event) => pick(choice.layer, number(event.target.value)));
 pickers.pair.addEventListener("change", (event) => pick(...event.target.value.split(".").map(number)));
 
+let inShares = () => value("k") === "shares";
+
 async function drawBoard({ take }) {
   const { view, token } = take;
   fillPickers(view);
   if (view.cells === 1) return;
   const plan = layout(view);
   const cells = [...Array(view.cells).keys()];
-  const shares = value("k") === "shares";
+  const shares = inShares(view);
   const numbers = await Promise.all(cells.map((cell) => cellNumbers(view, cell, token)));
   const maps = shares ? [] : await Promise.all(cells.map((cell) => cellMap(view, cell, token)));
   const colours = palette(paletteOf(view.key));
-  if (shown.take.view !== view || shown.take.token !== token || shares !== (value("k") === "shares")) return;
-  const most = numbers.reduce((a, one) => Math.max(a, one[0]), 0);
-  const mostShare = numbers.reduce((a, one) => Math.max(a, one[2]), 0);
+  if (shown.take.view !== view || shown.take.token !== token || shares !== inShares(view)) return;
+  const [most, , mostShare] = numbers.reduce((so, one) => so.map((own, i) => Math.max(own, one[i])));
   board.width = plan.width;
   board.height = plan.height;
   const context = board.getContext("2d");
@@ -133,15 +134,17 @@ board.addEventListener("click", (event) => {
   if (!found) return;
   pick(...(found[0] === choice.layer && found[1] === choice.head ? [null, null] : found));
 });
+let pointed = (numbers) => {
+  const image = numbers.reduce((sum, one) => sum + one[2], 0) / numbers.length;
+  return `${percent(image)} on the image${numbers.length === 1 ? `, brightest patch ${percent(numbers[0][0])}` : ""}`;
+};
 board.addEventListener("pointermove", async (event) => {
   const found = pointedAt(event);
   if (!found || !shown) return;
   const view = currentView();
   const cells = cellsOf(view, ...found);
   const numbers = await Promise.all(cells.map((cell) => cellNumbers(view, cell, shown.take.token)));
-  const image = numbers.reduce((sum, one) => sum + one[2], 0) / numbers.length;
-  const most = numbers.length === 1 ? `, brightest patch ${percent(numbers[0][0])}` : "";
-  byId("pointed").textContent = `${slotName(view, ...found)}: ${percent(image)} on the image${most}`;
+  byId("pointed").textContent = `${slotName(view, ...found)}: ${pointed(numbers, view)}`;
 });
 board.addEventListener("pointerleave", () => { byId("pointed").textContent = ""; });
 drawers.push(drawBoard);

@@ -26,7 +26,8 @@ const sizeOf = (view, own) => (view.signed ? Math.abs(own) : own);
 
 const plain = {
   toMap, meanMap, levelsOf, codesOf, paletteOf, brightest, warningsOf, drawLegend, drawCard, readPatch, kept, pinned, points,
-  drawCompare, inAll, stageFigure, stageTable, differenceFigure,
+  drawCompare, inAll, stageFigure, stageTable, differenceFigure, inShares,
+  pointed,
 };
 
 toMap = (grey, max, shares, view) => {
@@ -68,6 +69,13 @@ readPatch = () => {
 };
 drawers[drawers.indexOf(plain.readPatch)] = readPatch;
 
+inShares = (view) => view.share && plain.inShares();
+pointed = (numbers, view) => {
+  if (view.share) return plain.pointed(numbers);
+  const most = withUnit(view, Math.max(...numbers.map(([max]) => max)));
+  return `${numbers.length > 1 ? `${numbers.length} maps, ` : ""}largest ${view.signed ? "size " : ""}${most}`;
+};
+
 // A and B have a difference where they show one quantity.
 let comparing = null;
 pinned = async () => {
@@ -83,7 +91,7 @@ drawCompare = async () => {
   trio.append(element("p", { className: "hint", textContent }));
 };
 points = (own) => (!comparing || comparing.share ? plain.points(own) : withUnit(comparing, own, true));
-inAll = (a, b) => (a.view.share ? plain.inAll(a, b) : "");
+inAll = (a, b) => (a.map.view.share ? plain.inAll(a, b) : "");
 kept = (map, most) => {
   const { view } = map;
   if (view.share) return plain.kept(map, most);
