@@ -29,7 +29,7 @@ from llava_server.engine import Engine
 from llava_viewer.pages.report import render_report
 from llava_wire import Record, encode
 from llava_wire.codes.quantize import PRECISIONS
-from llava_wire.schema import REDUCTIONS
+from llava_wire.reduction import REDUCTIONS
 from shapes.scenes import make_scene
 
 QUESTION = "Describe the image."

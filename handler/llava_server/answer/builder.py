@@ -98,7 +98,7 @@ class RecordBuilder:
             options = item.plan.options
         queries = query_table(item, len(tokens))
         answered = any(query.kind == "answer" for query in queries)
-        if not queries or (not answered and any(view.reduction == "all" for view in item.plan.views)):
+        if not queries or (not answered and any(view.reduction.over_steps for view in item.plan.views)):
             return RequestError(
                 "invalid",
                 "options.steps",
@@ -235,13 +235,13 @@ def _stored(view: ReducedView, precision: str, steps: tuple[int, ...], grids: tu
     plan = view.plan
     facts = ViewFacts(
         name=plan.name,
-        reduction=plan.reduction,
-        axes=(*plan.axes[:-2], "patch"),
+        reduction=plan.reduction.name,  # type: ignore[arg-type]
+        axes=plan.axes,
         layers=plan.layers,
         heads=plan.heads,
         pairs=plan.pairs,
         head_set=plan.head_set,
-        steps=steps if plan.reduction == "all" else (),
+        steps=steps if plan.reduction.over_steps else (),
         precision=precision,  # type: ignore[arg-type]
         encoding=written(precision),
         error_bound=0.0,

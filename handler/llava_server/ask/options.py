@@ -12,7 +12,7 @@ from typing import Any, Literal
 from llava_server.ask.checking import Pairs, choice, index_list, integer, invalid, number, pair_list
 from llava_wire.codes.quantize import PRECISIONS
 from llava_wire.errors import nearest
-from llava_wire.schema import REDUCTIONS
+from llava_wire.reduction import DEFAULT, NUMBERED, REDUCTIONS
 
 DEFAULT_MAX_NEW_TOKENS = 64
 KNOWN = (
@@ -25,7 +25,6 @@ DECODING = (
     "num_return_sequences",
 )  # fmt: skip
 """Options that decide the answer; a replay, whose answer is given, has none of them."""
-_TOOLKIT_REDUCTIONS: dict[float, str] = {3: "heads", 2: "layers_heads", 1: "all"}
 _MAX_VIEWS = 32
 _MAX_SEED = 2**63 - 1
 _LOWEST_TEMPERATURE = 0.001
@@ -46,7 +45,7 @@ class ViewSpec:
     name: str
     layers: Literal["all"] | tuple[int, ...] | None = None
     heads: str | tuple[int, ...] | None = None
-    reduction: str = "layers_heads"
+    reduction: str = DEFAULT
     pairs: Pairs = ()
 
 
@@ -177,19 +176,21 @@ def _view(given: Mapping[str, Any], name: str, field: str) -> ViewSpec:
             heads = index_list(
                 raw, f"{field}.heads", '"all", a list of 0-based heads, a head set, or [[layer, head], ...]'
             )
-    reduction = given.get("reduction", "layers_heads")
+    reduction: Any = given.get("reduction", DEFAULT)
     if isinstance(reduction, int | float) and not isinstance(reduction, bool):
         # 2.0 finds what 2 finds.
-        reduction = _TOOLKIT_REDUCTIONS.get(reduction, reduction)
-    reduction = choice(reduction, f"{field}.reduction", REDUCTIONS)
-    if layers is not None and (pairs or (isinstance(heads, str) and heads != "all")):
+        reduction = NUMBERED.get(reduction, reduction)
+    reduction = choice(reduction, f"{field}.reduction", tuple(REDUCTIONS))
+    paired = bool(pairs) or (isinstance(heads, str) and heads != "all")
+    if layers is not None and paired:
         raise invalid(
             f"{field}.layers",
             given["layers"],
             "no layers beside a head set or pairs, which name their own; leave it out",
         )
-    if reduction == "heads" and (pairs or (isinstance(heads, str) and heads != "all")):
-        raise invalid(f"{field}.reduction", reduction, '"none", "layers_heads" or "all" with a head set or pairs')
+    if not REDUCTIONS[reduction].allows(paired=paired):
+        allowed = [name for name, one in REDUCTIONS.items() if one.allows(paired=True)]
+        raise invalid(f"{field}.reduction", reduction, f"one of {allowed} with a head set or pairs")
     return ViewSpec(name, layers, heads, reduction, pairs)
 
 

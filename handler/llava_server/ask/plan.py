@@ -5,14 +5,15 @@ Flow: `Options` + `ModelFacts` + `ModelSettings` -> `Plan`, or a `RequestError` 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from llava_server.ask.checking import invalid
 from llava_server.ask.options import Options, ViewSpec
 from llava_server.ask.settings import ModelSettings
 from llava_wire.errors import RequestError, nearest
+from llava_wire.reduction import DEFAULT, Reduction, reduction_of
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class ViewPlan:
     """
 
     name: str
-    reduction: Literal["none", "heads", "layers_heads", "all"]
+    reduction: Reduction
     layers: tuple[int, ...]
     heads: tuple[int, ...]
     pairs: tuple[tuple[int, int], ...] = ()
@@ -68,19 +69,22 @@ class ViewPlan:
     @property
     def axes(self) -> tuple[str, ...]:
         """Names of the axes of this view's maps."""
-        kept: tuple[str, ...] = ()
-        if self.reduction == "none":
-            kept = ("layer_head",) if self.pairs else ("layer", "head")
-        elif self.reduction == "heads":
-            kept = ("layer",)
-        return (*(() if self.reduction == "all" else ("query",)), *kept, "row", "col")
+        return self.reduction.axes(paired=bool(self.pairs))
+
+    @property
+    def kept_shape(self) -> tuple[int, ...]:
+        """Lengths of the axes between "query" and "patch"."""
+        return self.reduction.shape(self.layers, self.heads, self.pairs)
 
     @property
     def maps_per_query(self) -> int:
         """Maps that one query contributes to the record."""
-        if self.reduction == "none":
-            return len(self.pairs) or len(self.layers) * len(self.heads)
-        return len(self.layers) if self.reduction == "heads" else 1
+        return math.prod(self.kept_shape)
+
+    @property
+    def slots(self) -> tuple[tuple[tuple[int, int], ...], ...]:
+        """The (layer, head) cells that each map of a query averages."""
+        return self.reduction.slots(self.layers, self.heads, self.pairs)
 
     @property
     def cells(self) -> dict[int, tuple[int, ...]]:
@@ -139,8 +143,10 @@ def make_plan(options: Options, facts: ModelFacts, settings: ModelSettings) -> P
     views = []
     for index, spec in enumerate(specs):
         field = "options" if spec.name == "selection" and len(specs) == 1 else f"options.views[{index}]"
-        if options.rows == "prompt" and spec.reduction == "all":
-            raise invalid(f"{field}.reduction", "all", 'a mean over answer steps only with rows "answer" or "both"')
+        if options.rows == "prompt" and reduction_of(spec.reduction).over_steps:
+            raise invalid(
+                f"{field}.reduction", spec.reduction, 'a mean over answer steps only with rows "answer" or "both"'
+            )
         views.append(_resolve(spec, facts, settings, field))
     if options.stream:
         _check_stream(options, specs)
@@ -150,8 +156,8 @@ def make_plan(options: Options, facts: ModelFacts, settings: ModelSettings) -> P
 def _check_stream(options: Options, specs: Sequence[ViewSpec]) -> None:
     """A stream shows each token's maps as it is produced; what exists only afterwards cannot be part of it."""
     for spec in specs:
-        if spec.reduction == "all":
-            allowed = 'false with reduction "all", which is known only at the end; choose "layers_heads"'
+        if reduction_of(spec.reduction).over_steps:
+            allowed = f'false with reduction "{spec.reduction}", which is known only at the end; choose "{DEFAULT}"'
             raise invalid("options.stream", True, allowed)
     if options.num_beams > 1 or options.num_return_sequences > 1:
         raise invalid("options.stream", True, "false with beams or several sequences; leave one of them out")
@@ -159,13 +165,15 @@ def _check_stream(options: Options, specs: Sequence[ViewSpec]) -> None:
 
 def _resolve(spec: ViewSpec, facts: ModelFacts, settings: ModelSettings, field: str) -> ViewPlan:
     layers, heads, pairs, head_set = spec.layers, spec.heads, spec.pairs, ""
+    reduction = reduction_of(spec.reduction)
     if layers is None and heads is None and not pairs:
         # Only a reduction was named: it applies to the selection that the model shows first.
         first = settings.default_views[0]
         layers, heads, pairs = first.layers, first.heads, first.pairs
-        if spec.reduction == "heads" and (pairs or (isinstance(heads, str) and heads != "all")):
+        paired = bool(pairs) or (isinstance(heads, str) and heads != "all")
+        if not reduction.allows(paired=paired):
             raise invalid(
-                f"{field}.reduction", "heads", "it with layers and heads; the model's default view is a head set"
+                f"{field}.reduction", spec.reduction, "it with layers and heads; the model's default view is a head set"
             )
     if isinstance(heads, str) and heads != "all":
         if heads not in settings.head_sets:
@@ -176,17 +184,13 @@ def _resolve(spec: ViewSpec, facts: ModelFacts, settings: ModelSettings, field: 
         for i, (layer, head) in enumerate(pairs):
             _check(layer, facts.layers, "layer", f"{field}.heads[{i}][0]", settings)
             _check(head, facts.heads, "head", f"{field}.heads[{i}][1]", settings)
-        return ViewPlan(spec.name, _reduction(spec), (), (), pairs, head_set)
+        return ViewPlan(spec.name, reduction, (), (), pairs, head_set)
     return ViewPlan(
         spec.name,
-        _reduction(spec),
+        reduction,
         _expand(layers, facts.layers, "layer", f"{field}.layers", settings),
         _expand(heads if not isinstance(heads, str) else "all", facts.heads, "head", f"{field}.heads", settings),
     )
-
-
-def _reduction(spec: ViewSpec) -> Literal["none", "heads", "layers_heads", "all"]:
-    return spec.reduction  # type: ignore[return-value]
 
 
 def _expand(

@@ -84,7 +84,7 @@ class ModelSettings:
     compile_text_tokens: tuple[int, ...] = (128, 512)
     limits: Limits = field(default_factory=Limits)
     head_sets: Mapping[str, tuple[tuple[int, int], ...]] = field(default_factory=dict)
-    default_views: tuple[ViewSpec, ...] = (ViewSpec("mean", "all", "all", "layers_heads"),)
+    default_views: tuple[ViewSpec, ...] = (ViewSpec("mean", "all", "all"),)
     sha256: Mapping[str, str] = field(default_factory=dict)
     self_test: bool = True
 

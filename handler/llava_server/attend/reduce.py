@@ -38,8 +38,8 @@ class ViewReducer:
         self._plan = plan
         self._mean_rows = mean_rows
         self._cells = plan.cells
-        grid = [(layer, head) for layer in plan.layers for head in plan.heads]
-        self._slot_of = {cell: slot for slot, cell in enumerate(plan.pairs or grid)}
+        self._slot_of = {cell: slot for slot, cells in enumerate(plan.slots) for cell in cells}
+        self._divisor = len(plan.slots[0])
         # Image columns and shares side by side, [row, slot, N + 4], so that one copy takes both to the host.
         shape = (rows, plan.maps_per_query, image_tokens + SHARES)
         self._sums = torch.zeros(shape, dtype=torch.float32, device=device)
@@ -58,22 +58,19 @@ class ViewReducer:
         wanted = [head for head in self._cells.get(layer, ()) if head in heads]
         if not wanted:
             return
-        plan, among = self._plan, span([heads.index(head) for head in wanted])
-        if plan.reduction == "none":
-            slots = span([self._slot_of[layer, head] for head in wanted])
+        among, slots = span([heads.index(head) for head in wanted]), [self._slot_of[layer, head] for head in wanted]
+        if self._divisor == 1:
             for part, values in ((self._image, image), (self._shares, shares)):
-                part[rows, slots] = values[among].transpose(0, 1).to(part.device)
+                part[rows, span(slots)] = values[among].transpose(0, 1).to(part.device)
             return
-        slot = plan.layers.index(layer) if plan.reduction == "heads" else 0
         for part, values in ((self._image, image), (self._shares, shares)):
-            part[rows, slot] += values[among].sum(0).to(part.device)
+            part[rows, slots[0]] += values[among].sum(0).to(part.device)
 
     def finish(self) -> torch.Tensor:
         """The reduced values, still on the device: [row, slot, N + 4], or [1, 1, N + 4] for reduction "all"."""
-        if self._plan.reduction != "none":
-            cells = sum(len(heads) for heads in self._cells.values())
-            self._sums /= len(self._plan.heads) if self._plan.reduction == "heads" else cells
-        if self._plan.reduction == "all":
+        if self._divisor > 1:
+            self._sums /= self._divisor
+        if self._plan.reduction.over_steps:
             return self._sums[self._mean_rows.to(self._sums.device)].mean(0, keepdim=True)
         return self._sums
 
@@ -152,11 +149,7 @@ def to_host(plans: tuple[ViewPlan, ...], finished: list[torch.Tensor], grid: tup
     for plan, values in zip(plans, finished, strict=True):
         block = flat[offset : offset + values.numel()].reshape(values.shape)
         offset += values.numel()
-        lead: tuple[int, ...] = () if plan.reduction == "all" else (block.shape[0],)
-        if plan.reduction == "none":
-            lead += (len(plan.pairs),) if plan.pairs else (len(plan.layers), len(plan.heads))
-        elif plan.reduction == "heads":
-            lead += (len(plan.layers),)
+        lead = (*(() if plan.reduction.over_steps else (block.shape[0],)), *plan.kept_shape)
         block = block.reshape(*lead, block.shape[-1])
         views.append(ReducedView(plan, block[..., :-SHARES].reshape(*lead, *grid), block[..., -SHARES:]))
     return views

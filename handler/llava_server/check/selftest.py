@@ -37,6 +37,7 @@ from llava_server.run.batch import BatchItem, BatchRun, layout_of
 from llava_server.run.generate import generate
 from llava_server.run.static import StaticDecoder
 from llava_wire.geometry import Geometry
+from llava_wire.reduction import REDUCTIONS
 from llava_wire.schema import Image, Note
 
 LONG_TOKENS = 512
@@ -189,7 +190,7 @@ def _item(loaded: LoadedModel, text: int, number: int) -> BatchItem:
     """Random text of so many tokens around a random picture, all layers and heads, answer and question rows."""
     facts = loaded.facts
     vision = loaded.model.config.vision_config
-    every = ViewPlan("every", "none", tuple(range(facts.layers)), tuple(range(facts.heads)))
+    every = ViewPlan("every", REDUCTIONS["none"], tuple(range(facts.layers)), tuple(range(facts.heads)))
     words = _text(loaded, text, _SEED + number)
     before = min(4, len(words))
     ids = (*words[:before], *(loaded.model.config.image_token_id,) * facts.picture_tokens, *words[before:])

@@ -13,6 +13,7 @@ from llava_server.ask.settings import Limits
 from llava_server.attend.rows import scratch_bytes
 from llava_wire.codes.quantize import BYTES_PER_VALUE
 from llava_wire.errors import RequestError
+from llava_wire.reduction import reduction_of
 
 _ROW_OVERHEAD_BYTES = 4 + 16
 """A map's scale and shares in the record."""
@@ -101,7 +102,7 @@ def sized(plan: Plan, facts: ModelFacts, extent: Extent) -> Estimate:
     maps, response = 0, new * _TOKEN_BYTES + prompt_tokens * 16 + facts.image_tokens * 32 + 8192
     for view in plan.views:
         maps += rows * view.maps_per_query * (facts.image_tokens + 4) * 4
-        response += (1 if view.reduction == "all" else rows * view.maps_per_query) * per_map
+        response += (1 if view.reduction.over_steps else rows * view.maps_per_query) * per_map
     # A beam search holds all of its beams; samples run side by side.
     wide, sent = max(options.num_beams, options.num_return_sequences), options.num_return_sequences
     return Estimate(cache * wide, capture * wide, maps * wide, scratch * wide, response * sent)
@@ -133,12 +134,10 @@ def advice(plan: Plan) -> str:
     if plan.options.num_beams > 1 or plan.options.num_return_sequences > 1:
         return "set fewer beams and sequences"
     largest = max(plan.views, key=lambda view: view.maps_per_query)
-    if largest.reduction == "none":
-        return (
-            f'set reduction "heads" or "layers_heads" for view {largest.name!r}, name fewer layers, or list fewer steps'
-        )
-    if largest.reduction == "heads":
-        return f'set reduction "layers_heads" for view {largest.name!r}, name fewer layers, or list fewer steps'
+    smaller = [name for name in largest.reduction.smaller if reduction_of(name).allows(paired=bool(largest.pairs))]
+    if smaller:
+        named = " or ".join(f'"{name}"' for name in smaller)
+        return f"set reduction {named} for view {largest.name!r}, name fewer layers, or list fewer steps"
     if plan.options.precision != "uint8":
         return 'set precision "uint8" or a smaller max_new_tokens'
     return "set a smaller max_new_tokens or list fewer steps"

@@ -19,6 +19,7 @@ import torch
 from llava_server.ask.request import GenerateRequest
 from llava_server.engine import Engine
 from llava_wire import Record, encode
+from llava_wire.reduction import REDUCTIONS
 from shapes.scenes import make_scene
 
 QUESTIONS = (
@@ -28,7 +29,6 @@ QUESTIONS = (
     "How many shapes are there?",
     "Which shape is on the left, and what is to the right of it?",
 )
-_REDUCTIONS = ("none", "heads", "layers_heads", "all")
 _SIDES_PX = (96, 192, 320, 480)
 
 
@@ -58,7 +58,7 @@ def random_options(rng: random.Random, layers: int, heads: int) -> dict[str, Any
         "precision": rng.choice(("uint8", "float16", "float32")),
         "rows": rng.choice(("answer", "answer", "prompt", "both")),
     }
-    reductions = ("none", "heads", "layers_heads") if options["rows"] == "prompt" else _REDUCTIONS
+    reductions = tuple(name for name in REDUCTIONS if options["rows"] != "prompt" or not REDUCTIONS[name].over_steps)
     choice = rng.random()
     if choice < 0.4:
         options["views"] = [

@@ -19,6 +19,7 @@ from llava_server.ask.plan import ViewPlan
 from llava_server.attend.capture import CAPTURE_ATTENTION, QueryCapture
 from llava_server.attend.reduce import reduced_views
 from llava_server.attend.rows import RowLayout
+from llava_wire.reduction import REDUCTIONS
 
 BASE = "plain"
 _IMAGE_START = 5
@@ -48,9 +49,9 @@ class Way:
 def ways(layers: int, heads: int) -> dict[str, Way]:
     """Every way by its key, for a model of that many layers and heads."""
     grid = tuple(range(layers)), tuple(range(heads))
-    pair = ViewPlan("localization", "layers_heads", (), (), ((layers // 2, 0), (layers // 2, 1)))
-    mean = ViewPlan("mean", "layers_heads", *grid)
-    everything = ViewPlan("everything", "none", *grid)
+    pair = ViewPlan("localization", REDUCTIONS["layers_heads"], (), (), ((layers // 2, 0), (layers // 2, 1)))
+    mean = ViewPlan("mean", REDUCTIONS["layers_heads"], *grid)
+    everything = ViewPlan("everything", REDUCTIONS["none"], *grid)
     return {
         BASE: Way("plain sdpa", "sdpa"),
         "idle": Way("capture registered, idle", CAPTURE_ATTENTION),

@@ -101,7 +101,7 @@ def test_no_options_mean_the_models_default_views():
 
 def test_a_reduction_alone_applies_to_the_first_default_view():
     plan = make_plan(parse_options({"reduction": "none"}), FACTS, SETTINGS)
-    assert [(view.name, view.axes) for view in plan.views] == [("selection", ("query", "layer", "head", "row", "col"))]
+    assert [(view.name, view.axes) for view in plan.views] == [("selection", ("query", "layer", "head", "patch"))]
 
 
 @pytest.mark.parametrize(("number", "name"), [(3, "heads"), (2, "layers_heads"), (1, "all"), ("none", "none")])

@@ -10,6 +10,7 @@ from llava_server.ask.plan import ViewPlan
 from llava_server.attend import rows as rows_module
 from llava_server.attend.reduce import ViewReducer, to_host
 from llava_server.attend.rows import RowLayout, attention_rows
+from llava_wire.reduction import REDUCTIONS
 
 
 def softmax_rows(queries, keys, scaling, layout, groups):
@@ -69,12 +70,12 @@ def test_reductions_are_plain_means():
     shares = torch.rand(2, 3, 4, 4)
     mean_rows = torch.tensor([True, False, True, True])
     plans = (
-        ViewPlan("none", "none", (1, 0), (2, 0)),
-        ViewPlan("heads", "heads", (1, 0), (2, 0)),
-        ViewPlan("both", "layers_heads", (1, 0), (2, 0)),
-        ViewPlan("all", "all", (1, 0), (2, 0)),
-        ViewPlan("pairs", "none", (), (), ((1, 1), (0, 2), (1, 0))),
-        ViewPlan("pairs mean", "layers_heads", (), (), ((1, 1), (0, 2), (1, 0))),
+        ViewPlan("none", REDUCTIONS["none"], (1, 0), (2, 0)),
+        ViewPlan("heads", REDUCTIONS["heads"], (1, 0), (2, 0)),
+        ViewPlan("both", REDUCTIONS["layers_heads"], (1, 0), (2, 0)),
+        ViewPlan("all", REDUCTIONS["all"], (1, 0), (2, 0)),
+        ViewPlan("pairs", REDUCTIONS["none"], (), (), ((1, 1), (0, 2), (1, 0))),
+        ViewPlan("pairs mean", REDUCTIONS["layers_heads"], (), (), ((1, 1), (0, 2), (1, 0))),
     )
     reducers = [ViewReducer(plan, 4, 6, mean_rows, torch.device("cpu")) for plan in plans]
     for layer in range(2):

@@ -7,10 +7,12 @@ the client allows any reply alone.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from llava_wire.codes.quantize import BYTES_PER_VALUE
+from llava_wire.reduction import DEFAULT, NUMBERED, REDUCTIONS
 
 READY_BYTES = 1 << 20
 """For the answer to "are you ready", and for any refusal."""
@@ -65,18 +67,15 @@ def _maps_per_row(options: Mapping[str, Any]) -> int | None:
 
 
 def _maps_of_view(view: Mapping[str, Any]) -> int | None:
-    layers, heads, reduction = view.get("layers"), view.get("heads"), view.get("reduction", "layers_heads")
-    if layers is None and heads is None:
+    layers, heads, named = view.get("layers"), view.get("heads"), view.get("reduction", DEFAULT)
+    reduction = REDUCTIONS.get(str(NUMBERED.get(named, named))) if isinstance(named, str | int | float) else None
+    if reduction is None or (layers is None and heads is None):
         return None
-    if reduction in ("layers_heads", "all", 1, 2):
-        return 1
-    if reduction in ("heads", 3):
-        return len(layers) if isinstance(layers, list | tuple) else None
-    if not isinstance(heads, list | tuple):
+    pairs = heads if isinstance(heads, list | tuple) and heads and isinstance(heads[0], list | tuple) else ()
+    axes = {"layer": layers, "head": heads}
+    if not pairs and not all(isinstance(axes[axis], list | tuple) for axis in reduction.keeps):
         return None
-    if heads and isinstance(heads[0], list | tuple):
-        return len(heads)
-    return len(heads) * len(layers) if isinstance(layers, list | tuple) else None
+    return math.prod(reduction.shape(layers or (), heads or (), pairs))
 
 
 def _count(value: object) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 
 from llava_viewer.look.wording import ranges
+from llava_wire.reduction import reduction_of
 from llava_wire.schema import Model, ViewFacts
 
 _MOST_PAIRS = 6
@@ -23,15 +24,7 @@ def selection_text(view: ViewFacts, model: Model) -> str:
 
 def reduction_text(view: ViewFacts) -> str:
     """What was averaged on the server."""
-    maps = map_count(view)
-    many = f"mean of {maps} heads" if maps > 1 else "one head, nothing averaged"
-    if view.reduction == "all":
-        return f"mean over answer steps {ranges(view.steps)} and over {maps} head{'s' if maps != 1 else ''}"
-    if view.reduction == "heads":
-        return "heads averaged, layers kept apart"
-    if view.reduction == "none":
-        return "nothing averaged: every head by itself" if maps > 1 else many
-    return many
+    return reduction_of(view.reduction).words(map_count(view), ranges(view.steps))
 
 
 def map_count(view: ViewFacts) -> int:
