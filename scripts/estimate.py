@@ -78,6 +78,7 @@ def table(store: Path, model: str, options: object, prompt_tokens: int) -> list[
         ("captured queries", needed.capture_bytes),
         ("working memory", needed.scratch_bytes),
         ("maps on the device", needed.maps_bytes),
+        *([("methods", needed.looking_bytes)] if needed.looking_bytes else []),
         ("device, beside weights", needed.device_bytes),
         *([("static buffers", buffers)] if settings.compile else []),
         ("limit of a batch", settings.limits.batch_bytes),

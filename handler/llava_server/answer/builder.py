@@ -19,11 +19,13 @@ import torch
 
 from llava_server.answer.queries import mean_steps, out_of_sight, query_table, with_last_step
 from llava_server.answer.tokens import AnswerReader, Vocabulary, prompt_texts
+from llava_server.ask.methods import quantity_of
 from llava_server.ask.request import GenerateRequest
 from llava_server.ask.settings import ModelSettings
 from llava_server.attend.reduce import ReducedView, reduced_views, to_host
 from llava_server.attend.rows import RowLayout
 from llava_server.load.loading import LoadedModel
+from llava_server.look.seen import Seen
 from llava_server.read.plaintext import special_ids
 from llava_server.run.batch import BatchItem, BatchRun, Decoded, layout_of
 from llava_server.run.generate import Progress
@@ -31,7 +33,7 @@ from llava_wire.codes.quantize import written
 from llava_wire.errors import RequestError
 from llava_wire.grids import Grid
 from llava_wire.record import Record
-from llava_wire.schema import Facts, Model, Note, Prompt, Query, Token, ViewFacts
+from llava_wire.schema import Facts, MethodFacts, Model, Note, Prompt, Query, Token, ViewFacts
 from llava_wire.view import View
 from llava_wire.writing import document, encode
 
@@ -154,7 +156,11 @@ class RecordBuilder:
         steps = mean_steps(item, queries, tokens)
         mean_rows = torch.tensor([q.kind == "answer" and q.step in steps for q in queries])
         layout = self._layout(item, run.decoded[index].pad, [query.position for query in queries])
-        finished = reduced_views(plan.views, run.capture, run.keys, index, layout, mean_rows, self._loaded.device)
+        seen = Seen(
+            run.capture, run.keys, index, layout, self._loaded.device,
+            loaded=self._loaded, asked=item, answer=run.decoded[index].ids, kept=run.values,
+        )  # fmt: skip
+        finished = reduced_views(plan.views, seen, mean_rows)
         reduced = to_host(plan.views, finished.views, (facts.rows, facts.cols))
         if not all(np.isfinite(view.maps).all() for view in reduced):
             return None
@@ -171,7 +177,12 @@ class RecordBuilder:
         facts, device, views = self._loaded.facts, self._loaded.device, item.plan.views
         layout = self._layout(item, progress.pads[0], [len(item.prompt.ids) - 1 + step])
         every = torch.ones(1, dtype=torch.bool)
-        finished = reduced_views(views, progress.capture, progress.keys(), 0, layout, every, device)
+        seen = Seen(
+            progress.capture, progress.keys(), 0, layout, device,
+            loaded=self._loaded, asked=item, answer=progress.log.ids(0),
+            kept=progress.values() if item.plan.keeps_values else (),
+        )  # fmt: skip
+        finished = reduced_views(views, seen, every)
         rows = {}
         for view in to_host(views, finished.views, (facts.rows, facts.cols)):
             if not np.isfinite(view.maps).all():
@@ -243,8 +254,10 @@ def _stored(view: ReducedView, precision: str, steps: tuple[int, ...], grids: tu
         head_set=plan.head_set,
         steps=steps if plan.reduction.over_steps else (),
         precision=precision,  # type: ignore[arg-type]
-        encoding=written(precision),
+        encoding=written(precision, quantity_of(plan.method)),
         error_bound=0.0,
+        method=MethodFacts(plan.method, dict(plan.parameters)),
+        quantity=quantity_of(plan.method),
     )
     return View.of(facts, view.maps.reshape(*view.maps.shape[:-2], -1), view.shares, grids)
 

@@ -6,19 +6,20 @@ Flow: JSON object -> `parse_options` -> frozen `Options`; what needs the model (
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from llava_server.ask.checking import Pairs, choice, index_list, integer, invalid, number, pair_list
+from llava_server.ask.methods import DEFAULT_METHOD, check_selection, parse_method
 from llava_wire.codes.quantize import PRECISIONS
 from llava_wire.errors import nearest
 from llava_wire.reduction import DEFAULT, NUMBERED, REDUCTIONS
 
 DEFAULT_MAX_NEW_TOKENS = 64
 KNOWN = (
-    "max_new_tokens", "template", "rows", "steps", "layers", "heads", "reduction", "views", "precision", "format",
-    "stream", "temperature", "top_p", "top_k", "seed", "num_beams", "length_penalty", "num_return_sequences",
-    "deadline_ms",
+    "max_new_tokens", "template", "rows", "steps", "layers", "heads", "reduction", "method", "parameters", "views",
+    "precision", "format", "stream", "temperature", "top_p", "top_k", "seed", "num_beams", "length_penalty",
+    "num_return_sequences", "deadline_ms",
 )  # fmt: skip
 DECODING = (
     "max_new_tokens", "template", "temperature", "top_p", "top_k", "seed", "num_beams", "length_penalty",
@@ -28,6 +29,8 @@ DECODING = (
 _MAX_VIEWS = 32
 _MAX_SEED = 2**63 - 1
 _LOWEST_TEMPERATURE = 0.001
+_SELECTION = ("layers", "heads", "reduction", "method", "parameters")
+"""What a view has beside its name."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,8 @@ class ViewSpec:
         heads: "all", 0-based indices, a named head set, [layer, head] pairs (`pairs`), or None when not given.
         reduction: one of `REDUCTIONS`.
         pairs: set instead of `heads` when pairs were given.
+        method: how the maps are made.
+        parameters: the value of each of its parameters.
     """
 
     name: str
@@ -47,6 +52,8 @@ class ViewSpec:
     heads: str | tuple[int, ...] | None = None
     reduction: str = DEFAULT
     pairs: Pairs = ()
+    method: str = DEFAULT_METHOD
+    parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -123,10 +130,10 @@ def parse_options(given: object) -> Options:
 
 
 def parse_view(given: object, field: str) -> ViewSpec:
-    """Checks one entry of `views`: {name, layers, heads, reduction}; `field` names it in errors."""
+    """Checks one entry of `views`: {name, layers, heads, reduction, method, parameters}; `field` names it in errors."""
     if not isinstance(given, Mapping):
-        raise invalid(field, given, "an object with name, layers, heads, reduction")
-    allowed = ("name", "layers", "heads", "reduction")
+        raise invalid(field, given, f"an object with name, {', '.join(_SELECTION)}")
+    allowed = ("name", *_SELECTION)
     for key in given:
         if key not in allowed:
             raise invalid(
@@ -139,12 +146,12 @@ def parse_view(given: object, field: str) -> ViewSpec:
 
 
 def _views(given: Mapping[str, Any]) -> tuple[ViewSpec, ...]:
-    single = [name for name in ("layers", "heads", "reduction") if name in given]
+    single = [name for name in _SELECTION if name in given]
     if "views" not in given:
         return (_view(given, "selection", "options"),) if single else ()
     if single:
         raise invalid(
-            f"options.{single[0]}", given[single[0]], "either views or layers, heads, reduction; put it inside a view"
+            f"options.{single[0]}", given[single[0]], f"either views or {', '.join(_SELECTION)}; put it inside a view"
         )
     listed = given["views"]
     if not isinstance(listed, list) or not 1 <= len(listed) <= _MAX_VIEWS:
@@ -191,7 +198,9 @@ def _view(given: Mapping[str, Any], name: str, field: str) -> ViewSpec:
     if not REDUCTIONS[reduction].allows(paired=paired):
         allowed = [name for name, one in REDUCTIONS.items() if one.allows(paired=True)]
         raise invalid(f"{field}.reduction", reduction, f"one of {allowed} with a head set or pairs")
-    return ViewSpec(name, layers, heads, reduction, pairs)
+    method, parameters = parse_method(given, field)
+    check_selection(given, method, reduction, field)
+    return ViewSpec(name, layers, heads, reduction, pairs, method, parameters)
 
 
 def _sampling(given: Mapping[str, Any]) -> dict[str, Any]:

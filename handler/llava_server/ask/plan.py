@@ -6,10 +6,13 @@ Flow: `Options` + `ModelFacts` + `ModelSettings` -> `Plan`, or a `RequestError` 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
+from llava_doors.method import ATTENTION_ROWS, Needs
 from llava_server.ask.checking import invalid
+from llava_server.ask.methods import DEFAULT_METHOD, declared, needs_of
 from llava_server.ask.options import Options, ViewSpec
 from llava_server.ask.settings import ModelSettings
 from llava_wire.errors import RequestError, nearest
@@ -22,7 +25,8 @@ class ModelFacts:
 
     `lead_tokens` are image tokens before the patches that stand for no place on the picture (a class token).
     `token_bytes` and `picture_bytes` bound what prefill holds at one time per prompt token and per picture,
-    `score_bytes` what the scores of one token of a given answer take.
+    `score_bytes` what the scores of one token of a given answer take. `width` is that of hidden states, `vocabulary`
+    how many logits a token has.
     """
 
     layers: int
@@ -37,6 +41,8 @@ class ModelFacts:
     picture_bytes: int = 0
     score_bytes: int = 0
     lead_tokens: int = 0
+    width: int = 0
+    vocabulary: int = 0
 
     @property
     def image_tokens(self) -> int:
@@ -57,6 +63,8 @@ class ViewPlan:
         layers, heads: the grid, or both empty and
         pairs: the (layer, head) list.
         head_set: the name that `pairs` came from, or "".
+        method, parameters: how the maps are made.
+        needs: what the method needs of the run.
     """
 
     name: str
@@ -65,6 +73,9 @@ class ViewPlan:
     heads: tuple[int, ...]
     pairs: tuple[tuple[int, int], ...] = ()
     head_set: str = ""
+    method: str = DEFAULT_METHOD
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    needs: Needs = ATTENTION_ROWS
 
     @property
     def axes(self) -> tuple[str, ...]:
@@ -99,16 +110,36 @@ class ViewPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything a batch needs to know about one request's capture and decoding."""
+    """Everything a batch needs to know about one request's capture and decoding; `layers` are the text model's."""
 
     options: Options
     views: tuple[ViewPlan, ...]
     deadline_ms: int
+    layers: int = 0
 
     @property
-    def cells(self) -> dict[int, tuple[int, ...]]:
-        """The union over views: layer -> heads, ascending."""
-        return cells_of(self.views)
+    def captured(self) -> frozenset[int]:
+        """The layers whose queries, and what they could see, are kept."""
+        layers = {layer for view in self.views if view.needs.rows != "none" for layer in view.cells}
+        if any(view.needs.gradients == "asked" for view in self.views):
+            layers.update(range(self.layers))
+        return frozenset(layers)
+
+    @property
+    def every_position(self) -> bool:
+        """Whether the queries of all positions are kept."""
+        return any(view.needs.rows == "every" for view in self.views)
+
+    @property
+    def keeps_values(self) -> bool:
+        """Whether the cached values are kept until the maps are made."""
+        return any(view.needs.values or view.needs.gradients == "asked" for view in self.views)
+
+    @property
+    def forwards(self) -> bool:
+        """Whether prompt and answer run again in one forward."""
+        wanted = (view.needs for view in self.views)
+        return any(needs.hidden or needs.passes or needs.gradients != "none" for needs in wanted)
 
 
 def cells_of(views: Iterable[ViewPlan]) -> dict[int, tuple[int, ...]]:
@@ -147,10 +178,11 @@ def make_plan(options: Options, facts: ModelFacts, settings: ModelSettings) -> P
             raise invalid(
                 f"{field}.reduction", spec.reduction, 'a mean over answer steps only with rows "answer" or "both"'
             )
-        views.append(_resolve(spec, facts, settings, field))
+        view = _resolve(spec, facts, settings, field)
+        views.append(replace(view, needs=needs_of(view, view.method, facts)))
     if options.stream:
         _check_stream(options, specs)
-    return Plan(options, tuple(views), options.deadline_ms or ceiling)
+    return Plan(options, tuple(views), options.deadline_ms or ceiling, facts.layers)
 
 
 def _check_stream(options: Options, specs: Sequence[ViewSpec]) -> None:
@@ -159,6 +191,9 @@ def _check_stream(options: Options, specs: Sequence[ViewSpec]) -> None:
         if reduction_of(spec.reduction).over_steps:
             allowed = f'false with reduction "{spec.reduction}", which is known only at the end; choose "{DEFAULT}"'
             raise invalid("options.stream", True, allowed)
+        if not declared(spec.method).traits.get("streams", False):
+            allowed = f"false with method {spec.method!r}, whose maps are known only when the answer is finished"
+            raise invalid("options.stream", True, allowed)
     if options.num_beams > 1 or options.num_return_sequences > 1:
         raise invalid("options.stream", True, "false with beams or several sequences; leave one of them out")
 
@@ -166,7 +201,9 @@ def _check_stream(options: Options, specs: Sequence[ViewSpec]) -> None:
 def _resolve(spec: ViewSpec, facts: ModelFacts, settings: ModelSettings, field: str) -> ViewPlan:
     layers, heads, pairs, head_set = spec.layers, spec.heads, spec.pairs, ""
     reduction = reduction_of(spec.reduction)
-    if layers is None and heads is None and not pairs:
+    if not declared(spec.method).traits.get("heads", True):
+        layers = heads = "all"
+    elif layers is None and heads is None and not pairs:
         # Only a reduction was named: it applies to the selection that the model shows first.
         first = settings.default_views[0]
         layers, heads, pairs = first.layers, first.heads, first.pairs
@@ -184,12 +221,14 @@ def _resolve(spec: ViewSpec, facts: ModelFacts, settings: ModelSettings, field: 
         for i, (layer, head) in enumerate(pairs):
             _check(layer, facts.layers, "layer", f"{field}.heads[{i}][0]", settings)
             _check(head, facts.heads, "head", f"{field}.heads[{i}][1]", settings)
-        return ViewPlan(spec.name, reduction, (), (), pairs, head_set)
+        return ViewPlan(spec.name, reduction, (), (), pairs, head_set, spec.method, spec.parameters)
     return ViewPlan(
         spec.name,
         reduction,
         _expand(layers, facts.layers, "layer", f"{field}.layers", settings),
         _expand(heads if not isinstance(heads, str) else "all", facts.heads, "head", f"{field}.heads", settings),
+        method=spec.method,
+        parameters=spec.parameters,
     )
 
 

@@ -11,7 +11,7 @@ and padding need no knowledge of architectures. Keys that are no longer in the c
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
@@ -63,6 +63,10 @@ class AttentionCall:
         """The factor on q.k."""
         given = self.options.get("scaling")
         return self.query.shape[-1] ** -0.5 if given is None else float(given)
+
+
+Attend = Callable[[AttentionCall, torch.Tensor], torch.Tensor]
+"""One layer's attention, its values [batch, kv head, key, head_dim] -> what is read, [batch, position, head, dim]."""
 
 
 @dataclass(frozen=True)
@@ -262,9 +266,15 @@ def _capture_attention(
     value: torch.Tensor,
     attention_mask: torch.Tensor | None,
     query_capture: Recorder | None = None,
+    attend: Attend | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Stock sdpa; the recorder travels in the forward call's own arguments, so runs in other threads never mix."""
+    """Stock sdpa; the recorder travels in the forward call's own arguments, so runs in other threads never mix.
+
+    A replay with gradients brings an attention of its own in the same way.
+    """
+    if attend is not None:
+        return attend(AttentionCall(module, query, key, attention_mask, kwargs), value), None
     if query_capture is not None:
         query_capture.record(AttentionCall(module, query, key, attention_mask, kwargs))
     return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)

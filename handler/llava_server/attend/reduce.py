@@ -1,78 +1,24 @@
-"""Rows of single heads to the views that were asked for, on the device; one copy to the host per request.
+"""Methods look at one item of a finished run; their maps stay on the device, then one copy takes all to the host.
 
-Flow: captured queries + cached keys, layer by layer -> blocks of attention rows (rows.py) -> one `ViewReducer` per view
--> maps and shares -> numpy.
-Means are plain arithmetic means of attention rows, as in the older toolkit's reductions 3, 2, 1 and 'none'.
+Flow: views -> their methods (llava_doors) -> one pass over the layers' attention rows for all that fold rows, then the
+others, one by one -> maps [row, slot, patch] and shares -> means over steps -> numpy.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from llava_doors.door import METHODS
+from llava_doors.method import Fold, Maps, RowMethod, Seen
 from llava_server.ask.plan import ViewPlan, cells_of
-from llava_server.attend.capture import QueryCapture
-from llava_server.attend.rows import RowLayout, attention_rows, span
-
-SHARES = 4
-
-
-class ViewReducer:
-    """Accumulates one view of one request.
-
-    Args:
-        plan: which layers and heads, and the reduction.
-        rows: captured rows of the request.
-        image_tokens: patches N.
-        mean_rows: [rows] bool, the rows that a mean over steps takes; used by reduction "all" alone.
-        device: where the maps are kept until they are finished.
-    """
-
-    def __init__(
-        self, plan: ViewPlan, rows: int, image_tokens: int, mean_rows: torch.Tensor, device: torch.device
-    ) -> None:
-        self._plan = plan
-        self._mean_rows = mean_rows
-        self._cells = plan.cells
-        self._slot_of = {cell: slot for slot, cells in enumerate(plan.slots) for cell in cells}
-        self._divisor = len(plan.slots[0])
-        # Image columns and shares side by side, [row, slot, N + 4], so that one copy takes both to the host.
-        shape = (rows, plan.maps_per_query, image_tokens + SHARES)
-        self._sums = torch.zeros(shape, dtype=torch.float32, device=device)
-        self._image, self._shares = self._sums[..., :image_tokens], self._sums[..., image_tokens:]
-
-    def add(self, layer: int, heads: tuple[int, ...], rows: slice, image: torch.Tensor, shares: torch.Tensor) -> None:
-        """Takes one block of one layer.
-
-        Args:
-            layer: 0-based; ignored when the view does not read it.
-            heads: the heads of the block, in order; those that the view does not read are ignored.
-            rows: which rows the block holds.
-            image: [head, row, N] float32.
-            shares: [head, row, 4] float32.
-        """
-        wanted = [head for head in self._cells.get(layer, ()) if head in heads]
-        if not wanted:
-            return
-        among, slots = span([heads.index(head) for head in wanted]), [self._slot_of[layer, head] for head in wanted]
-        if self._divisor == 1:
-            for part, values in ((self._image, image), (self._shares, shares)):
-                part[rows, span(slots)] = values[among].transpose(0, 1).to(part.device)
-            return
-        for part, values in ((self._image, image), (self._shares, shares)):
-            part[rows, slots[0]] += values[among].sum(0).to(part.device)
-
-    def finish(self) -> torch.Tensor:
-        """The reduced values, still on the device: [row, slot, N + 4], or [1, 1, N + 4] for reduction "all"."""
-        if self._divisor > 1:
-            self._sums /= self._divisor
-        if self._plan.reduction.over_steps:
-            return self._sums[self._mean_rows.to(self._sums.device)].mean(0, keepdim=True)
-        return self._sums
+from llava_server.attend.rows import RowLayout
+from llava_server.attend.seen import SeenRows, Sights
 
 
 @dataclass(frozen=True)
@@ -80,51 +26,69 @@ class Reduced:
     """All views of one item, still on the device.
 
     Args:
-        views: per view [row, slot, N + 4] float32, or [1, 1, N + 4] for reduction "all".
-        sights: groups of layers that share their masks -> which keys their rows could see, [row, key] bool counted
-            without padding; None when each row saw all up to its own position.
+        views: per view maps [row, slot, N] float32 and shares [row, slot, 4] or None; one row where steps are averaged.
+        sights: what the rows could see.
     """
 
-    views: list[torch.Tensor]
-    sights: dict[tuple[int, ...], torch.Tensor | None]
+    views: list[Maps]
+    sights: Sights
 
 
-def reduced_views(
-    views: tuple[ViewPlan, ...],
-    capture: QueryCapture,
-    keys: Sequence[torch.Tensor],
-    item: int,
-    layout: RowLayout,
-    mean_rows: torch.Tensor,
-    device: torch.device,
-) -> Reduced:
+def reduced_views(views: Sequence[ViewPlan], seen: SeenRows, mean_rows: torch.Tensor) -> Reduced:
     """All views of one item of a finished batch; each layer's attention rows are computed once for all of them.
 
     Args:
         views: what was asked for.
-        capture: the batch's queries; it holds every row of the layout.
-        keys: per layer [batch, kv head, padded key, head_dim], the cached keys.
-        item: the item's place in the batch.
-        layout: where its tokens lie and which rows are wanted.
-        mean_rows: [rows] bool, the rows that reduction "all" takes.
-        device: where the reduced maps are kept.
+        seen: the run.
+        mean_rows: [rows] bool, the rows that a mean over steps takes.
+
+    Raises:
+        RuntimeError: a method whose maps are of another shape or type than it should make.
     """
-    rows = len(layout.positions)
-    reducers = [ViewReducer(view, rows, layout.image_count, mean_rows, device) for view in views]
-    pick = capture.pick(item, [layout.pad + position for position in layout.positions.tolist()], device)
-    sights: dict[int, torch.Tensor | None] = {}  # by the first layer of each group
-    groups: dict[int, list[int]] = {}
-    for layer, heads in cells_of(views).items():
-        queries = capture.queries(layer, item, pick)
-        first = next((other for other in groups if capture.same_sight(layer, other)), layer)
-        if first == layer:
-            sights[layer] = capture.sight(layer, item, pick, layout)
-        groups.setdefault(first, []).append(layer)
-        for block in attention_rows(queries, keys[layer][item], heads, capture.scaling[layer], layout, sights[first]):
-            for reducer in reducers:
-                reducer.add(layer, *block)
-    finished = [reducer.finish() for reducer in reducers]
-    return Reduced(finished, {tuple(group): sights[first] for first, group in groups.items()})
+    # Tensors of inference mode could not take part in a replay with gradients.
+    with torch.inference_mode(False), torch.no_grad():
+        found: list[Maps | None] = [None] * len(views)
+        for i, maps in _folded(views, seen):
+            found[i] = maps
+        for i, view in enumerate(views):
+            if found[i] is None:
+                with torch.set_grad_enabled(view.needs.gradients != "none"):
+                    made = METHODS.load(view.method).maps(seen.declaring(view.needs), view)
+                found[i] = made if isinstance(made, Maps) else Maps(made)
+        layout = seen.layout
+    finished = [finished_maps(view, maps, layout, mean_rows) for view, maps in zip(views, found, strict=True) if maps]
+    return Reduced(finished, seen.sights)
+
+
+def _folded(views: Sequence[ViewPlan], seen: SeenRows) -> list[tuple[int, Maps]]:
+    """The views of methods that take rows block by block, with their places."""
+    folds: list[tuple[int, Fold]] = []
+    for i, view in enumerate(views):
+        method = METHODS.load(view.method)
+        if isinstance(method, RowMethod) and view.needs.gradients == "none":
+            folds.append((i, method.fold(cast(Seen, seen.declaring(view.needs)), view)))
+    for block in seen.rows(cells_of([views[i] for i, _ in folds])):
+        for _, fold in folds:
+            fold.add(block)
+    return [(i, fold.finish()) for i, fold in folds]
+
+
+def finished_maps(view: ViewPlan, maps: Maps, layout: RowLayout, mean_rows: torch.Tensor) -> Maps:
+    """The maps of a view as they are copied, averaged over steps where it says so."""
+    lead = (len(layout.positions), len(view.slots))
+    for values, width in ((maps.values, layout.image_count), (maps.shares, 4)):
+        if values is not None and (tuple(values.shape) != (*lead, width) or values.dtype != torch.float32):
+            raise RuntimeError(
+                f"method {view.method!r}: got maps of {list(values.shape)} in {values.dtype}, expected "
+                f"{[*lead, width]} in torch.float32; correct the method"
+            )
+    kept = [None if values is None else values.detach() for values in (maps.values, maps.shares)]
+    if view.reduction.over_steps:
+        kept = [
+            None if values is None else values[mean_rows.to(values.device)].mean(0, keepdim=True) for values in kept
+        ]
+    assert kept[0] is not None
+    return Maps(kept[0], kept[1])
 
 
 @dataclass(frozen=True)
@@ -134,22 +98,26 @@ class ReducedView:
     Args:
         plan: what was selected.
         maps: [(query), (layer), (head) or (layer_head), row, col] float32.
-        shares: [..., 4] float32.
+        shares: [..., 4] float32, or None where the quantity is no share.
     """
 
     plan: ViewPlan
     maps: npt.NDArray[np.float32]
-    shares: npt.NDArray[np.float32]
+    shares: npt.NDArray[np.float32] | None
 
 
-def to_host(plans: tuple[ViewPlan, ...], finished: list[torch.Tensor], grid: tuple[int, int]) -> list[ReducedView]:
+def to_host(plans: Sequence[ViewPlan], finished: Sequence[Maps], grid: tuple[int, int]) -> list[ReducedView]:
     """Copies all views of one request to the host in one transfer and gives them their axes."""
-    flat = torch.cat([values.reshape(-1) for values in finished]).cpu().numpy()
+    parts = [values for maps in finished for values in (maps.values, maps.shares) if values is not None]
+    home = parts[0].device
+    flat = torch.cat([values.reshape(-1).to(home) for values in parts]).cpu().numpy()
     views, offset = [], 0
-    for plan, values in zip(plans, finished, strict=True):
-        block = flat[offset : offset + values.numel()].reshape(values.shape)
-        offset += values.numel()
-        lead = (*(() if plan.reduction.over_steps else (block.shape[0],)), *plan.kept_shape)
-        block = block.reshape(*lead, block.shape[-1])
-        views.append(ReducedView(plan, block[..., :-SHARES].reshape(*lead, *grid), block[..., -SHARES:]))
+    for plan, maps in zip(plans, finished, strict=True):
+        lead = (*(() if plan.reduction.over_steps else (maps.values.shape[0],)), *plan.kept_shape)
+        taken = []
+        for values, shape in ((maps.values, grid), (maps.shares, (4,))):
+            if values is not None:
+                taken.append(flat[offset : offset + values.numel()].reshape(*lead, *shape))
+                offset += values.numel()
+        views.append(ReducedView(plan, taken[0], taken[1] if len(taken) > 1 else None))
     return views

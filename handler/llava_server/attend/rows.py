@@ -1,7 +1,7 @@
 """Attention rows from captured queries and the key cache.
 
-Flow: queries of some rows + cached keys of one layer -> fp32 softmax over the keys each row could see -> image columns
-and the row's split over bos, image, prompt text and answer text.
+Flow: queries of some rows + cached keys of one layer -> fp32 softmax over the keys each row could see -> blocks of
+whole rows, which methods (llava_doors) make maps of.
 
 The row of a query is softmax(scaling * q K^T) over the keys that its layer let it see (all up to its own position where
 the layer has no mask of its own), the same quantity that eager attention returns with output_attentions=True; computing
@@ -11,11 +11,13 @@ Scores are made in blocks of heads and rows, so that neither they nor the float3
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
+
+from llava_doors.method import span
 
 _BLOCK_VALUES = {"cpu": 1 << 19, "cuda": 1 << 24}
 """Scores [head, row, key] or float32 keys [head, key, head_dim] made at once: about a core's cache on the CPU
@@ -40,6 +42,16 @@ class RowLayout:
     image_start: int
     image_count: int
     positions: torch.Tensor
+
+    @property
+    def image(self) -> slice:
+        """The positions of the patches."""
+        return slice(self.image_start, self.image_start + self.image_count)
+
+    @property
+    def length(self) -> int:
+        """Positions up to the last row's, at least those of the prompt."""
+        return self.keys
 
     @cached_property
     def seen_by_all(self) -> int:
@@ -69,8 +81,8 @@ def attention_rows(
     scaling: float,
     layout: RowLayout,
     visible: torch.Tensor | None = None,
-) -> Iterator[tuple[tuple[int, ...], slice, torch.Tensor, torch.Tensor]]:
-    """Yields (heads, row slice, image columns, shares) in blocks.
+) -> Iterator[tuple[tuple[int, ...], slice, torch.Tensor]]:
+    """Yields (heads, row slice, weights) in blocks.
 
     Args:
         queries: [all heads, row, head_dim], any float dtype.
@@ -81,8 +93,8 @@ def attention_rows(
         visible: [row, key] bool, which keys each row could see, counted without padding; None: all up to its position.
 
     Yields:
-        the heads of the block; the slice of rows; image columns [heads, rows, image_count] float32; shares
-        [heads, rows, 4] float32. Every wanted head comes with every row exactly once.
+        the heads of the block; the slice of rows; weights [heads, rows, layout.keys] float32, each row of which sums
+        to 1. Every wanted head comes with every row exactly once.
     """
     groups = queries.shape[0] // keys.shape[0]
     hidden, first_hidden = (layout.future, layout.seen_by_all) if visible is None else (~visible, 0)
@@ -107,23 +119,4 @@ def attention_rows(
             asked = grouped[:, :, rows].float().mul(scaling).flatten(1, 2)  # [kv head, group * row, head_dim]
             scores = (asked @ kept).unflatten(1, (groups, -1)).flatten(0, 1)[span(places)]  # [head, row, key]
             scores[..., first_hidden:].masked_fill_(hidden[rows], float("-inf"))
-            weights = scores.softmax(-1)
-            image = weights[..., layout.image_start : layout.image_start + layout.image_count]
-            yield found, rows, image, _shares(weights, image, layout)
-
-
-def span(indices: Sequence[int]) -> slice | list[int]:
-    """Indices for subscripting: a slice where they follow one another, because a slice copies nothing."""
-    first = indices[0]
-    return slice(first, first + len(indices)) if list(indices) == [*range(first, first + len(indices))] else [*indices]
-
-
-def _shares(weights: torch.Tensor, image: torch.Tensor, layout: RowLayout) -> torch.Tensor:
-    """[head, row, 4]: how each row splits over bos, image, prompt text, answer text; sums to 1."""
-    first = 1 if layout.has_bos else 0
-    bos = weights[..., :first].sum(-1)
-    on_image = image.sum(-1)
-    answer = weights[..., layout.prompt_length :].sum(-1)
-    before = weights[..., first : layout.image_start].sum(-1)
-    after = weights[..., layout.image_start + layout.image_count : layout.prompt_length].sum(-1)
-    return torch.stack([bos, on_image, before + after, answer], dim=-1)
+            yield found, rows, scores.softmax(-1)

@@ -23,11 +23,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from llava_doors.methods.attention import SHARES
 from llava_server.ask.options import Options
 from llava_server.ask.plan import Plan, ViewPlan
 from llava_server.ask.settings import ModelSettings, SettingsError
-from llava_server.attend.reduce import SHARES, reduced_views
+from llava_server.attend.reduce import reduced_views
 from llava_server.attend.rows import RowLayout
+from llava_server.attend.seen import SeenRows
 from llava_server.check.eager import eager_rows, layer_inputs, number_of, replaced_inputs
 from llava_server.load.loading import LoadedModel
 from llava_server.load.probe import observe
@@ -228,8 +230,10 @@ def _rows(loaded: LoadedModel, item: BatchItem, run: BatchRun, index: int) -> tu
     positions = [*range(last, last + len(run.decoded[index].ids)), *item.prompt.question]
     layout = layout_of(item, run.decoded[index].pad, positions, loaded.processor.tokenizer.bos_token_id)
     every = torch.ones(len(positions), dtype=torch.bool)
-    reduced = reduced_views(item.plan.views, run.capture, run.keys, index, layout, every, loaded.device)
-    return reduced.views[0].unflatten(1, (facts.layers, facts.heads)), layout
+    seen = SeenRows(run.capture, run.keys, index, layout, loaded.device)
+    maps = reduced_views(item.plan.views, seen, every).views[0]
+    assert maps.shares is not None
+    return torch.cat([maps.values, maps.shares], -1).unflatten(1, (facts.layers, facts.heads)), layout
 
 
 def _compared(

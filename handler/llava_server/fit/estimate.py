@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from llava_server.ask.plan import ModelFacts, Plan
 from llava_server.ask.settings import Limits
 from llava_server.attend.rows import scratch_bytes
+from llava_server.fit.looking import looking_bytes
 from llava_wire.codes.quantize import BYTES_PER_VALUE
 from llava_wire.errors import RequestError
 from llava_wire.reduction import reduction_of
@@ -26,7 +27,7 @@ class Estimate:
     """Upper bounds in bytes for one request, as if the answer had max_new_tokens tokens.
 
     cache: keys and values; capture: stored queries; maps: reduced maps on the device; scratch: what prefill, or later
-    the computing of rows, holds for a moment; response: the record.
+    the computing of rows, holds for a moment; response: the record; looking: what methods take beside these.
     """
 
     cache_bytes: int
@@ -34,11 +35,12 @@ class Estimate:
     maps_bytes: int
     scratch_bytes: int
     response_bytes: int
+    looking_bytes: int = 0
 
     @property
     def device_bytes(self) -> int:
         """What the request takes on the device beside the weights."""
-        return self.cache_bytes + self.capture_bytes + self.maps_bytes + self.scratch_bytes
+        return self.cache_bytes + self.capture_bytes + self.maps_bytes + self.scratch_bytes + self.looking_bytes
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class Extent:
     Args:
         prompt_tokens: tokens of the prompt, image tokens included.
         new_tokens: tokens that the answer may have.
-        prompt_rows: prompt rows that are captured besides the last.
+        prompt_rows: prompt rows that are captured besides the last; all of the prompt's where a method reads them.
         scored: tokens of a given answer that one prefill also scores.
         layers: the layers that are captured.
     """
@@ -72,7 +74,18 @@ class Extent:
         options = plan.options
         new = options.max_new_tokens
         rows = 0 if options.rows == "answer" else question_tokens
-        return cls(prompt_tokens, new, rows, new if given or options.num_beams > 1 else 0, frozenset(plan.cells))
+        rows = prompt_tokens if plan.every_position else rows
+        return cls(prompt_tokens, new, rows, new if given or options.num_beams > 1 else 0, plan.captured)
+
+    @property
+    def length(self) -> int:
+        """Tokens of prompt and answer."""
+        return self.prompt_tokens + self.new_tokens
+
+    @property
+    def rows(self) -> int:
+        """Rows that are shown, at most."""
+        return self.new_tokens + self.prompt_rows
 
     def joined(self, other: Extent) -> Extent:
         """The extent that a batch of both pads each of them to."""
@@ -105,7 +118,9 @@ def sized(plan: Plan, facts: ModelFacts, extent: Extent) -> Estimate:
         response += (1 if view.reduction.over_steps else rows * view.maps_per_query) * per_map
     # A beam search holds all of its beams; samples run side by side.
     wide, sent = max(options.num_beams, options.num_return_sequences), options.num_return_sequences
-    return Estimate(cache * wide, capture * wide, maps * wide, scratch * wide, response * sent)
+    # One sequence after another is looked at.
+    looking = looking_bytes(plan.views, facts, extent)
+    return Estimate(cache * wide, capture * wide, maps * wide, scratch * wide, response * sent, looking)
 
 
 def response_limit(plan: Plan, limits: Limits) -> int:

@@ -64,7 +64,7 @@ class Room:
         parts = [
             share * (needed.cache_bytes + needed.capture_bytes) + needed.scratch_bytes for share in self.layer_share
         ]
-        parts[0] += needed.maps_bytes
+        parts[0] += needed.maps_bytes + needed.looking_bytes
         return parts
 
 

@@ -55,6 +55,8 @@ def _facts_of(config: Any, dtype: torch.dtype) -> ModelFacts:
         picture_bytes=pixels + (grid.rows * grid.cols + 1) * patch,
         score_bytes=text.vocab_size * (dtype.itemsize + 8),  # logits, in float32, and their logarithms
         lead_tokens=grid.lead,
+        width=text.hidden_size,
+        vocabulary=text.vocab_size,
     )
 
 

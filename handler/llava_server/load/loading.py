@@ -122,6 +122,7 @@ def prepare(model: Any, processor: Any) -> LoadedModel:
     preprocess = check_processor(config, processor.image_processor)
     register()
     model.eval()
+    model.requires_grad_(False)  # methods ask for gradients of activations alone
     model.set_attn_implementation({"text_config": CAPTURE_ATTENTION})
     if model.dtype == torch.float32:
         # The patch embedding is a convolution, and cuDNN's would round its input to 10 bits.

@@ -6,7 +6,7 @@ Flow: `BatchItem`s -> `pad` -> `PaddedBatch` -> a decoder -> `BatchRun` with one
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -32,6 +32,7 @@ class BatchItem:
         answer: the answer's ids when they are given (a replay), else empty.
         finish_reason: why a given answer ended.
         sampling: how a given answer was chosen, when that is known from its record.
+        others: other questions about the picture that methods of its views ask, as the model reads them.
     """
 
     image: PreparedImage
@@ -43,6 +44,7 @@ class BatchItem:
     answer: tuple[int, ...] = ()
     finish_reason: FinishReason = "stop"
     sampling: Mapping[str, Any] | None = None
+    others: Mapping[str, EncodedPrompt] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,7 @@ class BatchRun:
         decoded: one per item.
         keys: per text layer [batch or more, kv head, padded key, head_dim], the cached keys; not copied, so a run on
             static buffers is only valid until the next one.
+        values: the cached values alike; none where no view's method needs them.
         capture: the queries of its rows.
         decoder: "dynamic", "static", "compiled" or "replay".
         prefill_ms, decode_ms: wall-clock time.
@@ -84,6 +87,7 @@ class BatchRun:
     decoder: str
     prefill_ms: float
     decode_ms: float
+    values: tuple[torch.Tensor, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -159,6 +163,8 @@ def captured_positions(items: Sequence[BatchItem], batch: PaddedBatch) -> torch.
     for item, before in zip(items, batch.pads, strict=True):
         last = before + len(item.prompt.ids) - 1
         question = item.prompt.question if item.plan.options.rows != "answer" else ()
+        if item.plan.every_position:
+            question = tuple(range(len(item.prompt.ids) - 1))
         rows.append([*range(last, last + max(len(item.answer), 1)), *(before + position for position in question)])
     width = max(len(row) for row in rows)
     return torch.tensor([row + [row[-1]] * (width - len(row)) for row in rows])
@@ -166,4 +172,9 @@ def captured_positions(items: Sequence[BatchItem], batch: PaddedBatch) -> torch.
 
 def captured_layers(items: Sequence[BatchItem]) -> frozenset[int]:
     """The text layers that any view of the batch reads."""
-    return frozenset(layer for item in items for layer in item.plan.cells)
+    return frozenset(layer for item in items for layer in item.plan.captured)
+
+
+def keeps_values(items: Sequence[BatchItem]) -> bool:
+    """Whether any view's method needs the cached values."""
+    return any(item.plan.keeps_values for item in items)

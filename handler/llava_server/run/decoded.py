@@ -73,6 +73,10 @@ class TokenLog:
         logprob, values, indices = self._scores[-1]
         return self._ids[-1][item], float(logprob[item]), indices[item].tolist(), values[item].tolist()
 
+    def ids(self, item: int) -> tuple[int, ...]:
+        """The tokens of one item so far."""
+        return tuple(step[item] for step in self._ids[: self._lengths[item]])
+
     def finish(self) -> tuple[Decoded, ...]:
         """One `Decoded` per item, cut where the item finished."""
         logprobs, values, indices = (torch.stack(parts, 1).tolist() for parts in zip(*self._scores, strict=True))

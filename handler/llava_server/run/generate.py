@@ -18,7 +18,15 @@ from transformers import DynamicCache
 from llava_server.attend.capture import QueryCapture
 from llava_server.load.choosing import processors
 from llava_server.load.loading import LoadedModel
-from llava_server.run.batch import BatchItem, BatchRun, PaddedBatch, captured_layers, captured_positions, pad
+from llava_server.run.batch import (
+    BatchItem,
+    BatchRun,
+    PaddedBatch,
+    captured_layers,
+    captured_positions,
+    keeps_values,
+    pad,
+)
 from llava_server.run.decoded import TokenLog
 from llava_server.run.sampling import Sampler
 from llava_server.run.static import StaticDecoder
@@ -35,6 +43,9 @@ class Steps(Protocol):
     def keys(self) -> tuple[torch.Tensor, ...]:
         """The cached keys per layer so far; the batch's capture has the queries of all steps so far."""
 
+    def values(self) -> tuple[torch.Tensor, ...]:
+        """The cached values per layer so far."""
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -44,7 +55,7 @@ class Progress:
         step: the step that predicted it; 0 is the prefill.
         log: the tokens so far.
         capture: the queries so far.
-        keys: gives the cached keys per layer so far.
+        keys, values: give the cached keys and values per layer so far.
         pads: padding positions before each prompt.
     """
 
@@ -52,6 +63,7 @@ class Progress:
     log: TokenLog
     capture: QueryCapture
     keys: Callable[[], tuple[torch.Tensor, ...]]
+    values: Callable[[], tuple[torch.Tensor, ...]]
     pads: tuple[int, ...]
 
 
@@ -105,7 +117,7 @@ def steps_of(
     # What the steps do not hold themselves, such as a cache that was copied into static buffers, is free from here.
     del cache, logits
     step = 0
-    yield Progress(step, log, capture, steps.keys, batch.pads)
+    yield Progress(step, log, capture, steps.keys, steps.values, batch.pads)
     while not finished:
         if any(log.reasons):
             done = torch.tensor([reason is not None for reason in log.reasons], device=loaded.device)
@@ -114,10 +126,11 @@ def steps_of(
         step += 1
         chosen = _given(given, step, loaded) if given else _choose(samplers, step_logits)
         finished = log.add(step_logits, chosen)
-        yield Progress(step, log, capture, steps.keys, batch.pads)
+        yield Progress(step, log, capture, steps.keys, steps.values, batch.pads)
     decoded = log.finish()
     decode_ms = (time.perf_counter() - started) * 1000 - prefill_ms
-    return BatchRun(decoded, steps.keys(), capture, steps.name, prefill_ms, decode_ms)
+    values = steps.values() if keeps_values(items) else ()
+    return BatchRun(decoded, steps.keys(), capture, steps.name, prefill_ms, decode_ms, values)
 
 
 def prefill(
@@ -130,12 +143,8 @@ def prefill(
     """
     # Without a configuration: a cache that was told of windows drops keys, and rows are made of all of them.
     cache = DynamicCache()
-    # As LlavaModel.forward does, which would want a picture for an image token in a given answer too.
-    words = loaded.model.get_input_embeddings()(batch.input_ids)  # [batch, length, width]
-    pictures = loaded.model.model.get_image_features(pixel_values=batch.pixels, return_dict=True).pooler_output
-    features = torch.cat(pictures).to(words.device, words.dtype)  # [batch * image tokens, width]
     logits = loaded.model(
-        inputs_embeds=words.masked_scatter(batch.image_mask[..., None].to(words.device), features),
+        inputs_embeds=embedded(loaded, batch),
         position_ids=batch.position_ids,
         attention_mask=batch.attention_mask,
         past_key_values=cache,
@@ -145,6 +154,17 @@ def prefill(
     ).logits
     capture.check_keys([layer.keys for layer in cache.layers])
     return logits.to(device=loaded.device, dtype=torch.float32), cache
+
+
+def embedded(loaded: LoadedModel, batch: PaddedBatch) -> torch.Tensor:
+    """[batch, length, width]: what goes into the first layer, the pictures' features at their places.
+
+    As LlavaModel.forward does, which would want a picture for an image token in a given answer too.
+    """
+    words: torch.Tensor = loaded.model.get_input_embeddings()(batch.input_ids)  # [batch, length, width]
+    pictures = loaded.model.model.get_image_features(pixel_values=batch.pixels, return_dict=True).pooler_output
+    features = torch.cat(pictures).to(words.device, words.dtype)  # [batch * image tokens, width]
+    return words.masked_scatter(batch.image_mask[..., None].to(words.device), features)
 
 
 class _GrowingSteps:
@@ -177,6 +197,9 @@ class _GrowingSteps:
         keys = tuple(layer.keys for layer in self._cache.layers)
         self._capture.check_keys(keys)
         return keys
+
+    def values(self) -> tuple[torch.Tensor, ...]:
+        return tuple(layer.values for layer in self._cache.layers)
 
 
 def _choose(samplers: Sequence[Sampler], logits: torch.Tensor) -> torch.Tensor:

@@ -8,7 +8,8 @@ be sorted into batches while their pictures are still being decoded.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from llava_server.ask.checking import invalid
@@ -41,6 +42,7 @@ class Checked:
         extent: how far it reaches alone.
         needed: bytes of all of its sequences together, alone.
         check_ms: time spent so far.
+        others: the other questions that methods of its views ask.
     """
 
     request: GenerateRequest
@@ -50,6 +52,7 @@ class Checked:
     extent: sizes.Extent
     needed: sizes.Estimate
     check_ms: float
+    others: Mapping[str, EncodedPrompt] = field(default_factory=dict)
 
     @property
     def deadline_s(self) -> float:
@@ -117,12 +120,13 @@ class Preparer:
         if options.rows == "prompt" and not prompt.question:
             raise invalid("options.rows", "prompt", '"answer" or "both" for a prompt without text of its own')
         check_context(len(prompt.ids), options.max_new_tokens, loaded.facts.context)
+        others = self._others(plan)
         extent = sizes.Extent.of(plan, len(prompt.ids), len(prompt.question), given=given is not None)
         needed = sizes.sized(plan, loaded.facts, extent)
         sizes.check_response(needed, plan, settings.limits)
         room.check(needed, plan)
         kind: Kind = "replay" if given is not None else "beams" if options.num_beams > 1 else "decode"
-        return Checked(request, kind, plan, prompt, extent, needed, (time.perf_counter() - started) * 1000)
+        return Checked(request, kind, plan, prompt, extent, needed, (time.perf_counter() - started) * 1000, others)
 
     def finish(self, checked: Checked) -> Prepared:
         """Opens the picture and makes the items; spends its time outside Python's lock, so threads run side by side.
@@ -153,8 +157,26 @@ class Preparer:
                 "a picture with other pixels,",
             )
         seed = seed_of(request.options)
-        items = _items(checked.kind, BatchItem(image, checked.prompt, checked.plan, checked.deadline_s, seed), given)
+        first = BatchItem(image, checked.prompt, checked.plan, checked.deadline_s, seed, others=checked.others)
+        items = _items(checked.kind, first, given)
         return Prepared(checked, items, checked.check_ms + (time.perf_counter() - started) * 1000)
+
+    def _others(self, plan: Plan) -> dict[str, EncodedPrompt]:
+        """The other questions that methods ask, as the model reads them; refuses methods that it cannot serve."""
+        facts = self._loaded.facts
+        if plan.forwards and self._loaded.length_dependent:
+            named = next(view.method for view in plan.views if replace(plan, views=(view,)).forwards)
+            raise invalid(
+                "options.method",
+                named,
+                "methods of attention rows alone: this model's keys change with the length of the text, so that one "
+                "forward over an answer is not what decoding it was",
+            )
+        asked = dict.fromkeys(question for view in plan.views for question in view.needs.questions)
+        others = {question: self._encoder.encode(question, plan.options.template) for question in asked}
+        for prompt in others.values():
+            check_context(len(prompt.ids), 1, facts.context)
+        return others
 
     def _check_given(self, given: Facts) -> None:
         """A record's answer must be this model's: another model's ids mean other words."""

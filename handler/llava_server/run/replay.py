@@ -19,7 +19,7 @@ import torch
 
 from llava_server.attend.capture import QueryCapture
 from llava_server.load.loading import LoadedModel
-from llava_server.run.batch import BatchItem, BatchRun, Decoded, captured_layers, captured_positions, pad
+from llava_server.run.batch import BatchItem, BatchRun, Decoded, captured_layers, captured_positions, keeps_values, pad
 from llava_server.run.decoded import score
 from llava_server.run.generate import generate, prefill
 
@@ -57,7 +57,8 @@ def replay(loaded: LoadedModel, items: Sequence[BatchItem]) -> BatchRun:
             )
         )
     keys = tuple(layer.keys for layer in cache.layers)
-    return BatchRun(tuple(decoded), keys, capture, "replay", (time.perf_counter() - started) * 1000, 0.0)
+    kept = tuple(layer.values for layer in cache.layers) if keeps_values(items) else ()
+    return BatchRun(tuple(decoded), keys, capture, "replay", (time.perf_counter() - started) * 1000, 0.0, kept)
 
 
 def _step_by_step(loaded: LoadedModel, items: Sequence[BatchItem]) -> BatchRun:

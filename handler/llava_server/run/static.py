@@ -240,6 +240,9 @@ class _StaticSteps:
     def keys(self) -> tuple[torch.Tensor, ...]:
         return self._bucket.keys
 
+    def values(self) -> tuple[torch.Tensor, ...]:
+        return self._bucket.values
+
 
 class _Pools:
     """Flat memory that all buckets are views of: only one of them is in use at a time.

@@ -19,6 +19,7 @@ from llava_server.ask.plan import ViewPlan
 from llava_server.attend.capture import CAPTURE_ATTENTION, QueryCapture
 from llava_server.attend.reduce import reduced_views
 from llava_server.attend.rows import RowLayout
+from llava_server.attend.seen import SeenRows
 from llava_wire.reduction import REDUCTIONS
 
 BASE = "plain"
@@ -129,7 +130,8 @@ class Answer:
         )
         every_row = torch.ones(len(self._positions), dtype=torch.bool)
         keys = [layer.keys for layer in self.cache.layers]
-        self.kept = reduced_views(self.way.views, self.capture, keys, 0, layout, every_row, self._model.device).views
+        seen = SeenRows(self.capture, keys, 0, layout, self._model.device)
+        self.kept = reduced_views(self.way.views, seen, every_row).views
 
     def release(self) -> None:
         """Lets go of cache and queries, as the engine does when a request has finished; what was kept stays."""

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from llava_doors.method import RowBlock
+from llava_doors.methods.attention import AttentionFold, split
 from llava_server.ask.plan import ViewPlan
 from llava_server.attend import rows as rows_module
-from llava_server.attend.reduce import ViewReducer, to_host
+from llava_server.attend.reduce import finished_maps, to_host
 from llava_server.attend.rows import RowLayout, attention_rows
 from llava_wire.reduction import REDUCTIONS
 
@@ -40,8 +42,9 @@ def test_rows_equal_the_textbook_softmax(wanted, kv_heads, block_values, monkeyp
     image = torch.full((4, 5, 4), torch.nan)
     shares = torch.full((4, 5, 4), torch.nan)
     pieces = 0
-    for heads, part, columns, split in attention_rows(queries, keys, wanted, 0.5, layout):
-        image[list(heads), part], shares[list(heads), part] = columns, split
+    for block in attention_rows(queries, keys, wanted, 0.5, layout):
+        found = RowBlock(0, *block, layout)
+        image[list(found.heads), found.rows], shares[list(found.heads), found.rows] = found.image, split(found)
         pieces += 1
     image, shares = image[list(wanted)], shares[list(wanted)]
     used = len({head * kv_heads // 4 for head in wanted})
@@ -59,15 +62,18 @@ def test_rows_equal_the_textbook_softmax(wanted, kv_heads, block_values, monkeyp
 
 def test_without_a_start_token_its_share_is_zero():
     layout = RowLayout(0, 6, False, 2, 2, torch.tensor([5]))
-    [(_, _, _, shares)] = attention_rows(torch.randn(1, 1, 4), torch.randn(1, 6, 4), (0,), 1.0, layout)
+    [block] = attention_rows(torch.randn(1, 1, 4), torch.randn(1, 6, 4), (0,), 1.0, layout)
+    shares = split(RowBlock(0, *block, layout))
     assert shares[0, 0, 0] == 0
     assert float(shares.sum()) == pytest.approx(1, abs=1e-6)
 
 
 def test_reductions_are_plain_means():
     torch.manual_seed(1)
-    values = torch.rand(2, 3, 4, 6)  # [layer, head, row, patch]
-    shares = torch.rand(2, 3, 4, 4)
+    layout = RowLayout(0, 9, True, 2, 6, torch.tensor([8, 9, 10, 11]))
+    weights = torch.rand(2, 3, 4, 12).softmax(-1)  # [layer, head, row, key]
+    values = weights[..., 2:8]  # [layer, head, row, patch]
+    shares = torch.stack([split(RowBlock(layer, (0, 1, 2), slice(0, 4), weights[layer], layout)) for layer in (0, 1)])
     mean_rows = torch.tensor([True, False, True, True])
     plans = (
         ViewPlan("none", REDUCTIONS["none"], (1, 0), (2, 0)),
@@ -77,12 +83,14 @@ def test_reductions_are_plain_means():
         ViewPlan("pairs", REDUCTIONS["none"], (), (), ((1, 1), (0, 2), (1, 0))),
         ViewPlan("pairs mean", REDUCTIONS["layers_heads"], (), (), ((1, 1), (0, 2), (1, 0))),
     )
-    reducers = [ViewReducer(plan, 4, 6, mean_rows, torch.device("cpu")) for plan in plans]
+    folds = [AttentionFold(plan, layout, torch.device("cpu")) for plan in plans]
     for layer in range(2):
         for part in (slice(0, 3), slice(3, 4)):
-            for reducer in reducers:
-                reducer.add(layer, (0, 1, 2), part, values[layer, :, part], shares[layer, :, part])
-    none, heads, both, everything, pairs, pairs_mean = to_host(plans, [r.finish() for r in reducers], (2, 3))
+            block = RowBlock(layer, (0, 1, 2), part, weights[layer, :, part], layout)
+            for fold in folds:
+                fold.add(block)
+    finished = [finished_maps(plan, fold.finish(), layout, mean_rows) for plan, fold in zip(plans, folds, strict=True)]
+    none, heads, both, everything, pairs, pairs_mean = to_host(plans, finished, (2, 3))
     grid = values.numpy()[[1, 0]][:, [2, 0]].transpose(2, 0, 1, 3).reshape(4, 2, 2, 2, 3)
     np.testing.assert_allclose(none.maps, grid, rtol=1e-6)
     np.testing.assert_allclose(heads.maps, grid.mean(2), rtol=1e-6)
@@ -98,6 +106,7 @@ def test_reductions_are_plain_means():
 
 def test_rows_before_the_image_see_nothing_of_it():
     layout = RowLayout(2, 8, True, 3, 4, torch.tensor([1, 2]))
-    [(_, _, image, shares)] = attention_rows(torch.randn(1, 2, 4), torch.randn(1, 12, 4), (0,), 1.0, layout)
-    assert image.tolist() == [[[0.0] * 4] * 2]
-    np.testing.assert_allclose(shares.sum(-1), 1, atol=1e-6)
+    [found] = attention_rows(torch.randn(1, 2, 4), torch.randn(1, 12, 4), (0,), 1.0, layout)
+    block = RowBlock(0, *found, layout)
+    assert block.image.tolist() == [[[0.0] * 4] * 2]
+    np.testing.assert_allclose(split(block).sum(-1), 1, atol=1e-6)

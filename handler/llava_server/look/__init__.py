@@ -1,0 +1,1 @@
+"""What methods may see of a finished run beside its attention rows."""

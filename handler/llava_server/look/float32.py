@@ -1,0 +1,106 @@
+"""Forwards with gradients in float32, whatever a model's weights are, and with parts of a layer held constant.
+
+Flow: activations in float32 meet weights in half precision -> the function is taken here -> weights widened for as long
+as it runs, again on the way back, so that no float32 copy of the model exists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+
+from llava_doors.method import Held
+
+_HALVES = (torch.float16, torch.bfloat16)
+_GATES = {functional.silu, functional.gelu, torch._C._nn.gelu}
+
+
+class _Linear(torch.autograd.Function):
+    """x W' with W in half precision, the product in float32; the graph keeps W as it is."""
+
+    @staticmethod
+    def forward(context: Any, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        context.save_for_backward(weight)
+        return functional.linear(x, weight.float())
+
+    @staticmethod
+    def backward(context: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
+        (weight,) = context.saved_tensors
+        return gradients[0] @ weight.float(), None
+
+
+class _Wide(TorchFunctionMode):
+    """Gives functions of float32 activations and half weights their weights in float32."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func is functional.linear and args[0].dtype == torch.float32 and args[1].dtype in _HALVES:
+            bias = args[2] if len(args) > 2 else kwargs.get("bias")
+            product = _Linear.apply(args[0], args[1])
+            return product if bias is None else product + bias
+        if func is functional.layer_norm and args[0].dtype == torch.float32:
+            args, kwargs = [_widened(one) for one in args], {name: _widened(one) for name, one in kwargs.items()}
+        return func(*args, **kwargs)
+
+
+class _Hold(TorchFunctionMode):
+    """Makes factors of norms, or the gates of gated layers, constants of the graph."""
+
+    def __init__(self, hold: Collection[Held]) -> None:
+        super().__init__()
+        self._hold = hold
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if "norms" in self._hold and func is functional.layer_norm:
+            return _held_layer_norm(*args, **kwargs)
+        result = func(*args, **kwargs)
+        constant = ("norms" in self._hold and func in (torch.rsqrt, torch.Tensor.rsqrt)) or (
+            "gates" in self._hold and func in _GATES
+        )
+        return result.detach() if constant else result
+
+
+@contextmanager
+def in_float32(hold: Collection[Held] = ()) -> Iterator[None]:
+    """Within it, a model that is given float32 embeddings computes in float32; see `Seen.replay` for `hold`."""
+    with _Wide(), _Hold(hold):
+        yield
+
+
+def check_hold(model: Any, hold: Collection[Held]) -> None:
+    """Refuses to hold gates of a model that has none: its activations are all there is, and nothing would be left.
+
+    Raises:
+        RuntimeError: naming the model.
+    """
+    names = {name for name, _ in model.get_decoder().layers[0].named_modules()}
+    if "gates" in hold and not any("gate" in name.rpartition(".")[2] for name in names):
+        raise RuntimeError(f"hold: got 'gates' for {model.config.text_config.model_type}, expected a gated text model")
+
+
+def _held_layer_norm(
+    x: torch.Tensor,
+    shape: Sequence[int],
+    weight: torch.Tensor | None = None,
+    bias: torch.Tensor | None = None,
+    eps: float = 1e-5,
+) -> torch.Tensor:
+    """Layer norm whose scale is a constant; over the last axis, as text models have it."""
+    centred = x - x.mean(-1, keepdim=True)
+    scaled = centred * (centred.detach().pow(2).mean(-1, keepdim=True) + eps).rsqrt()
+    scaled = scaled if weight is None else scaled * weight
+    return scaled if bias is None else scaled + bias
+
+
+def _widened(value: Any) -> Any:
+    return value.float() if isinstance(value, torch.Tensor) and value.dtype in _HALVES else value
