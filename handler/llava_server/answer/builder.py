@@ -22,9 +22,9 @@ from llava_server.answer.tokens import AnswerReader, Vocabulary, prompt_texts
 from llava_server.ask.methods import quantity_of
 from llava_server.ask.request import GenerateRequest
 from llava_server.ask.settings import ModelSettings
-from llava_server.attend.reduce import ReducedView, reduced_views, to_host
 from llava_server.attend.rows import RowLayout
 from llava_server.load.loading import LoadedModel
+from llava_server.look.reduce import ReducedView, reduced_views, to_host
 from llava_server.look.seen import Seen
 from llava_server.read.plaintext import special_ids
 from llava_server.run.batch import BatchItem, BatchRun, Decoded, layout_of
@@ -109,10 +109,10 @@ class RecordBuilder:
         numbers = [*decoded.logprobs, *(value for row in decoded.top_logprobs for value in row)]
         if not all(math.isfinite(number) for number in numbers):
             return _not_finite("logits", self._model.dtype)
-        found = self._views(item, run, index, queries, tokens)
-        if found is None:
-            return _not_finite("attention", self._model.dtype)
-        views, about_views = found
+        try:
+            views, about_views = self._views(item, run, index, queries, tokens)
+        except RequestError as error:
+            return error
         facts = Facts(
             answer="".join(token.text for token in tokens).strip(),
             finish_reason=decoded.finish_reason,
@@ -150,8 +150,12 @@ class RecordBuilder:
 
     def _views(
         self, item: BatchItem, run: BatchRun, index: int, queries: tuple[Query, ...], tokens: tuple[Token, ...]
-    ) -> tuple[dict[str, View], tuple[Note, ...]] | None:
-        """The views of one item, reduced and stored, with what to say of them; None when attention is not finite."""
+    ) -> tuple[dict[str, View], tuple[Note, ...]]:
+        """The views of one item, reduced and stored, with what to say of them.
+
+        Raises:
+            RequestError: "internal", when maps are not finite or a method failed.
+        """
         plan, facts = item.plan, self._loaded.facts
         steps = mean_steps(item, queries, tokens)
         mean_rows = torch.tensor([q.kind == "answer" and q.step in steps for q in queries])
@@ -161,9 +165,10 @@ class RecordBuilder:
             loaded=self._loaded, asked=item, answer=run.decoded[index].ids, kept=run.values,
         )  # fmt: skip
         finished = reduced_views(plan.views, seen, mean_rows)
-        reduced = to_host(plan.views, finished.views, (facts.rows, facts.cols))
-        if not all(np.isfinite(view.maps).all() for view in reduced):
-            return None
+        reduced = to_host(plan.views, finished.views)
+        for view in reduced:
+            if not np.isfinite(view.maps).all():
+                raise _not_finite(view.plan.method, self._model.dtype)
         views = {view.plan.name: _stored(view, plan.options.precision, steps, _grids(item)) for view in reduced}
         return views, out_of_sight(finished, layout)
 
@@ -184,9 +189,9 @@ class RecordBuilder:
         )  # fmt: skip
         finished = reduced_views(views, seen, every)
         rows = {}
-        for view in to_host(views, finished.views, (facts.rows, facts.cols)):
+        for view in to_host(views, finished.views):
             if not np.isfinite(view.maps).all():
-                raise _not_finite("attention", self._model.dtype)
+                raise _not_finite(view.plan.method, self._model.dtype)
             rows[view.plan.name] = _stored(view, item.plan.options.precision, (), _grids(item)).at(0)
         return rows
 
@@ -259,7 +264,10 @@ def _stored(view: ReducedView, precision: str, steps: tuple[int, ...], grids: tu
         method=MethodFacts(plan.method, dict(plan.parameters)),
         quantity=quantity_of(plan.method),
     )
-    return View.of(facts, view.maps.reshape(*view.maps.shape[:-2], -1), view.shares, grids)
+    try:
+        return View.of(facts, view.maps, view.shares, grids)
+    except ValueError as error:
+        raise RequestError("internal", "options.method", f"{error}; method {plan.method!r} made them") from error
 
 
 def _sampling(item: BatchItem, decoded: Decoded, *, plain: bool) -> dict[str, Any]:

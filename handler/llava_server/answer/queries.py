@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from llava_server.attend.reduce import Reduced
 from llava_server.attend.rows import RowLayout
+from llava_server.look.reduce import Reduced
 from llava_server.run.batch import BatchItem
 from llava_wire.choose import ordinary_rows
 from llava_wire.schema import Note, Query, Token

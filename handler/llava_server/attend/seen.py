@@ -123,5 +123,6 @@ class SeenRows:
         return self.capture.pick(self.item, positions, self.device)
 
     def _of_item(self, cached: torch.Tensor) -> torch.Tensor:
-        """[kv head, key, head_dim] without padding."""
-        return cached[self.item, :, self.layout.pad : self.layout.pad + self.layout.keys]
+        """[kv head, key, head_dim] without padding; a copy where it may become part of a graph."""
+        part = cached[self.item, :, self.layout.pad : self.layout.pad + self.layout.keys]
+        return part.clone() if part.is_inference() and self.needs.gradients != "none" else part

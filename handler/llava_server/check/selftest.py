@@ -27,12 +27,12 @@ from llava_doors.methods.attention import SHARES
 from llava_server.ask.options import Options
 from llava_server.ask.plan import Plan, ViewPlan
 from llava_server.ask.settings import ModelSettings, SettingsError
-from llava_server.attend.reduce import reduced_views
 from llava_server.attend.rows import RowLayout
 from llava_server.attend.seen import SeenRows
 from llava_server.check.eager import eager_rows, layer_inputs, number_of, replaced_inputs
 from llava_server.load.loading import LoadedModel
 from llava_server.load.probe import observe
+from llava_server.look.reduce import reduced_views
 from llava_server.read.images import PreparedImage
 from llava_server.read.prompt import EncodedPrompt
 from llava_server.run.batch import BatchItem, BatchRun, layout_of

@@ -136,8 +136,7 @@ class Seen(SeenRows):
         positions = self.layout.positions
 
         def constants(layer: int) -> Constants:
-            # Tensors of inference mode cannot be part of a graph; copies made outside of it can.
-            keys, values = (part.to(torch.float32, copy=True) for part in (self.keys(layer), self.values(layer)))
+            keys, values = self.keys(layer).float(), self.values(layer).float()
             sight = self.sight(layer)
             if sight is None:
                 sight = (torch.arange(self.layout.keys) <= positions[:, None]).to(keys.device)

@@ -17,9 +17,9 @@ from transformers import DynamicCache, LlamaForCausalLM
 from bench.parts.text_model import TEXT_TOKENS
 from llava_server.ask.plan import ViewPlan
 from llava_server.attend.capture import CAPTURE_ATTENTION, QueryCapture
-from llava_server.attend.reduce import reduced_views
 from llava_server.attend.rows import RowLayout
 from llava_server.attend.seen import SeenRows
+from llava_server.look.reduce import reduced_views
 from llava_wire.reduction import REDUCTIONS
 
 BASE = "plain"

@@ -39,6 +39,12 @@ REFUSED = [
     ({"heads": "two", "layers": "all"}, "options.layers", "leave it out"),
     ({"heads": [[0, 1]], "reduction": "heads"}, "options.reduction", "with a head set or pairs"),
     ({"reduction": 4}, "options.reduction", "got 4"),
+    ({"method": "atention"}, "options.method", "did you mean 'attention'?"),
+    ({"method": 3}, "options.method", "one of ['attention'"),
+    ({"parameters": [1]}, "options.parameters", "an object of the method's parameters"),
+    ({"parameters": {"sigma": 1}}, "options.parameters.sigma", "that 'attention' does not have"),
+    ({"views": [{"name": "a", "method": "x"}]}, "options.views[0].method", "got 'x', expected one of"),
+    ({"views": [{"name": "a"}], "method": "attention"}, "options.method", "put it inside a view"),
     ({"reduction": "mean"}, "options.reduction", "layers_heads"),
     ({"views": []}, "options.views", "a list of 1 to 32"),
     ({"views": [{"layers": "all"}]}, "options.views[0].name", "got None"),
@@ -66,7 +72,7 @@ def test_refusals_name_field_value_and_what_is_allowed(given, field, says):
         parse_options(given)
     assert (caught.value.code, caught.value.status, caught.value.field) == ("invalid", 422, field)
     assert says in caught.value.message
-    assert ", allowed " in caught.value.message
+    assert ", allowed " in caught.value.message or ", expected " in caught.value.message
 
 
 @pytest.mark.parametrize(
@@ -126,7 +132,8 @@ def test_sampling_is_on_only_when_asked_for():
 
 def test_every_option_of_the_contract_is_known():
     assert set(KNOWN) == {
-        "max_new_tokens", "template", "rows", "steps", "layers", "heads", "reduction", "views", "precision", "format",
+        "max_new_tokens", "template", "rows", "steps", "layers", "heads", "reduction", "method", "parameters",
+        "views", "precision", "format",
         "temperature", "top_p", "top_k", "seed", "num_beams", "length_penalty", "num_return_sequences",
         "deadline_ms", "stream",
     }  # fmt: skip

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from llava_doors.door import METHODS as DOOR
 from llava_server.ask.options import DECODING, KNOWN
 from llava_server.ask.request import GenerateRequest
 from llava_server.front.incoming import Probe, read_request
@@ -51,9 +52,15 @@ REDUCTION = st.sampled_from(
 )
 TEXTS = st.text(st.characters(max_codepoint=0xFFFF, exclude_categories=["Cs"]), max_size=3)
 NAMES = TEXTS | st.sampled_from(["a", "b", " a ", " ", "", "x" * 80, "x" * 81, "\u00a0", "\u200b", "\t", 3, None])
+METHODS = st.sampled_from(["attention", "Attention", "", None, 3, []])
+PARAMETERS = st.sampled_from([{}, {}, {"sigma": 1}, [], None, "x", 3])
 VIEW = st.fixed_dictionaries(
-    {}, optional={"name": NAMES, "layers": INDICES, "heads": HEADS, "reduction": REDUCTION, "head": st.just(1)}
-)
+    {},
+    optional={
+        "name": NAMES, "layers": INDICES, "heads": HEADS, "reduction": REDUCTION, "head": st.just(1),
+        "method": METHODS, "parameters": PARAMETERS,
+    },
+)  # fmt: skip
 GOOD_VIEW = st.fixed_dictionaries({"name": st.sampled_from("abc")}, optional={"layers": INDICES, "heads": HEADS})
 VIEWS = (
     st.lists(VIEW | GOOD_VIEW, max_size=3)
@@ -73,6 +80,8 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "layers": INDICES,
     "heads": HEADS,
     "reduction": REDUCTION,
+    "method": METHODS,
+    "parameters": PARAMETERS,
     "views": VIEWS,
 }
 SOUND: dict[str, list[Any]] = {
@@ -81,6 +90,7 @@ SOUND: dict[str, list[Any]] = {
     "length_penalty": [-10, 0.5], "template": ["chat", "raw"], "rows": ["answer", "both"], "stream": [True, False],
     "precision": ["uint8", "float32"], "format": ["npz", "json"], "steps": ["all", [0, 2.0]], "layers": ["all", [1, 0]],
     "heads": ["all", "two", [3], [[0, 1], [0, 2.0]]], "reduction": ["none", "heads", 2, 1.0],
+    "method": ["attention"], "parameters": [{}],
     "views": [[{"name": "a", "heads": "two"}], [{"name": "a"}, {"name": "b", "layers": [1.0], "reduction": 3}]],
 }  # fmt: skip
 OPTIONS = (
@@ -183,6 +193,16 @@ def test_both_take_sound_values_and_refuse_none(name: str) -> None:
         assert (JUDGE.is_valid(body), isinstance(verdict(body), GenerateRequest)) == (True, True), value
     body = asked(**{name: None}, **beside)
     assert (JUDGE.is_valid(body), isinstance(verdict(body), RequestError)) == (False, True)
+
+
+def test_the_schema_knows_every_method_of_this_house() -> None:
+    schemas = DOCUMENT["components"]["schemas"]
+    own = {name: one for name, one in DOOR.known().items() if one.implementation.startswith("llava_doors.methods.")}
+    assert sorted(schemas["Method"]["enum"]) == sorted(own)
+    for name, one in own.items():
+        for parameter in one.parameters:
+            assert JUDGE.is_valid(asked(method=name, parameters={parameter.name: parameter.default}))
+        assert not JUDGE.is_valid(asked(method=name, parameters={"no_such": 1}))
 
 
 def test_replays_take_the_options_that_do_not_decide_the_answer() -> None:

@@ -10,8 +10,8 @@ from llava_doors.method import RowBlock
 from llava_doors.methods.attention import AttentionFold, split
 from llava_server.ask.plan import ViewPlan
 from llava_server.attend import rows as rows_module
-from llava_server.attend.reduce import finished_maps, to_host
 from llava_server.attend.rows import RowLayout, attention_rows
+from llava_server.look.reduce import finished_maps, to_host
 from llava_wire.reduction import REDUCTIONS
 
 
@@ -90,13 +90,13 @@ def test_reductions_are_plain_means():
             for fold in folds:
                 fold.add(block)
     finished = [finished_maps(plan, fold.finish(), layout, mean_rows) for plan, fold in zip(plans, folds, strict=True)]
-    none, heads, both, everything, pairs, pairs_mean = to_host(plans, finished, (2, 3))
-    grid = values.numpy()[[1, 0]][:, [2, 0]].transpose(2, 0, 1, 3).reshape(4, 2, 2, 2, 3)
+    none, heads, both, everything, pairs, pairs_mean = to_host(plans, finished)
+    grid = values.numpy()[[1, 0]][:, [2, 0]].transpose(2, 0, 1, 3).reshape(4, 2, 2, 6)
     np.testing.assert_allclose(none.maps, grid, rtol=1e-6)
     np.testing.assert_allclose(heads.maps, grid.mean(2), rtol=1e-6)
     np.testing.assert_allclose(both.maps, grid.mean((1, 2)), rtol=1e-6)
     np.testing.assert_allclose(everything.maps, grid.mean((1, 2))[[0, 2, 3]].mean(0), rtol=1e-6)
-    chosen = values.numpy()[[1, 0, 1], [1, 2, 0]].transpose(1, 0, 2).reshape(4, 3, 2, 3)
+    chosen = values.numpy()[[1, 0, 1], [1, 2, 0]].transpose(1, 0, 2).reshape(4, 3, 6)
     np.testing.assert_allclose(pairs.maps, chosen, rtol=1e-6)
     np.testing.assert_allclose(pairs_mean.maps, chosen.mean(1), rtol=1e-6)
     np.testing.assert_allclose(both.shares, shares.numpy()[:, [2, 0]].mean((0, 1)), rtol=1e-6)

@@ -24,7 +24,7 @@ from llava_wire.container import read_file
 from llava_wire.record import Record
 
 _OPTIONS = (
-    "layers", "heads", "reduction", "steps", "rows", "precision", "max_new_tokens", "template", "temperature",
+    "layers", "heads", "reduction", "method", "steps", "rows", "precision", "max_new_tokens", "template", "temperature",
     "top_p", "top_k", "seed", "num_beams", "length_penalty", "num_return_sequences", "deadline_ms",
 )  # fmt: skip
 
@@ -94,6 +94,7 @@ def _outputs(arguments: argparse.Namespace, kind: str, *inputs: Path | None) -> 
 def _options(arguments: argparse.Namespace) -> dict[str, Any]:
     """The request's options among the arguments; a replay has fewer."""
     options = {name: value for name in _OPTIONS if (value := getattr(arguments, name, None)) is not None}
+    options |= {"parameters": dict(arguments.parameter)} if arguments.parameter else {}
     return {**options, "views": arguments.view} if arguments.view else options
 
 

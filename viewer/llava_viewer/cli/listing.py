@@ -14,7 +14,7 @@ from typing import Any
 from llava_doors.door import FAMILIES, METHODS, Declaration, Door
 from llava_eval.metric import METRICS
 from llava_viewer.cli.console import json_text, one_line, printable
-from llava_wire.schema import to_plain
+from llava_wire.plain import to_plain
 
 LISTED: dict[str, tuple[Door, str]] = {
     "methods": (METHODS, "list the methods of looking, with their parameters and what their maps are"),

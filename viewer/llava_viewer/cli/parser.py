@@ -10,7 +10,7 @@ from pathlib import Path
 
 from llava_viewer.cli import commands, comparing, exporting, listing, reaching
 from llava_viewer.cli.outputs import add_force
-from llava_viewer.cli.selection import heads, indices, view
+from llava_viewer.cli.selection import heads, indices, parameter, view
 from llava_viewer.version import package_version
 
 _EXAMPLES = """examples:
@@ -135,12 +135,20 @@ def _what(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--layers", type=indices, help="all, or numbers from 0: 0,1,2 or 0-3")
     what.add_argument("--heads", type=heads, help="the same, LAYER.HEAD pairs (2.4,0.5), or a head set's name")
     what.add_argument("--reduction", help="what is averaged: none, heads, layers_heads, or all (steps too)")
+    what.add_argument("--method", help="how the maps are made; `llava-viewer methods` lists them")
+    what.add_argument(
+        "--parameter",
+        type=parameter,
+        action="append",
+        metavar="NAME=VALUE",
+        help="of the method; repeatable",
+    )
     what.add_argument(
         "--view",
         type=view,
         action="append",
         metavar="VIEW",
-        help="a named selection; repeatable, instead of the three above",
+        help="a named selection; repeatable, instead of the five above",
     )
     what.add_argument("--steps", type=indices, help="tokens of the answer: all, or numbers from 0: 0,1,2 or 0-3")
     what.add_argument("--rows", help="whose attention: answer (its tokens), prompt (the question's), or both")

@@ -10,7 +10,7 @@ import json
 import re
 from typing import Any
 
-VIEW_KEYS = ("name", "layers", "heads", "reduction")
+VIEW_KEYS = ("name", "layers", "heads", "reduction", "method", "parameters")
 _NUMBERS = re.compile(r"\d+(-\d+)?(,\d+(-\d+)?)*")
 _PAIRS = re.compile(r"\d+\.\d+(,\d+\.\d+)*")
 _NAME = re.compile(r"[A-Za-z][\w.-]*")
@@ -42,7 +42,7 @@ def heads(text: str) -> Any:
 
 
 def view(text: str) -> dict[str, Any]:
-    """One view: a JSON object, or `name=mean,layers=0-2,heads=all,reduction=layers_heads`."""
+    """One view: a JSON object, or `name=mean,layers=0-2,heads=all,reduction=layers_heads`; parameters are JSON."""
     if text.startswith("{"):
         given = _json(text)
         if not isinstance(given, dict):
@@ -56,10 +56,21 @@ def view(text: str) -> dict[str, Any]:
             raise argparse.ArgumentTypeError(
                 f"got {part!r}, allowed each of {', '.join(VIEW_KEYS)} once as KEY=VALUE, or one JSON object"
             )
-        found[key] = {"layers": indices, "heads": heads}.get(key, str)(value)
+        found[key] = {"layers": indices, "heads": heads, "parameters": _json}.get(key, str)(value)
     if "name" not in found:
         raise argparse.ArgumentTypeError(f"got {text!r}, allowed views with a name; add name=NAME")
     return found
+
+
+def parameter(text: str) -> tuple[str, Any]:
+    """One parameter of a method, `NAME=VALUE`: the value is JSON where it is some, else text."""
+    name, equals, value = text.partition("=")
+    if not _NAME.fullmatch(name) or not equals:
+        raise argparse.ArgumentTypeError(f"got {text!r:.80}, expected NAME=VALUE")
+    try:
+        return name, json.loads(value)
+    except (ValueError, RecursionError):
+        return name, value
 
 
 def _numbers(text: str) -> list[int]:

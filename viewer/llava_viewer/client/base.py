@@ -123,7 +123,8 @@ class Client(Connection):
 
         Args:
             record: the answer; it must come from the model that is served.
-            options: layers, heads, reduction or views, rows, steps, precision; `more` gives the same as keywords.
+            options: layers, heads, reduction, method, parameters or views, rows, steps, precision; `more` gives the
+                same as keywords.
             image: the picture file's bytes, or its path; None sends the picture that the record carries.
             keep_picture, timeout_s: as for `predict`.
 

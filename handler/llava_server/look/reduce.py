@@ -6,8 +6,9 @@ others, one by one -> maps [row, slot, patch] and shares -> means over steps -> 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import cast
 
 import numpy as np
@@ -19,6 +20,8 @@ from llava_doors.method import Fold, Maps, RowMethod, Seen
 from llava_server.ask.plan import ViewPlan, cells_of
 from llava_server.attend.rows import RowLayout
 from llava_server.attend.seen import SeenRows, Sights
+from llava_server.load.memory import is_out_of_memory
+from llava_wire.errors import RequestError
 
 
 @dataclass(frozen=True)
@@ -43,34 +46,66 @@ def reduced_views(views: Sequence[ViewPlan], seen: SeenRows, mean_rows: torch.Te
         mean_rows: [rows] bool, the rows that a mean over steps takes.
 
     Raises:
-        RuntimeError: a method whose maps are of another shape or type than it should make.
+        RequestError: "internal", a method that failed, or whose maps are of another shape or type than it should make.
     """
     # Tensors of inference mode could not take part in a replay with gradients.
     with torch.inference_mode(False), torch.no_grad():
+        layout = seen.layout
+        if layout.positions.is_inference():
+            seen = replace(seen, layout=replace(layout, positions=layout.positions.clone()))
         found: list[Maps | None] = [None] * len(views)
-        for i, maps in _folded(views, seen):
-            found[i] = maps
+        for i, folded in _folded(views, seen):
+            found[i] = folded
         for i, view in enumerate(views):
             if found[i] is None:
-                with torch.set_grad_enabled(view.needs.gradients != "none"):
-                    made = METHODS.load(view.method).maps(seen.declaring(view.needs), view)
-                found[i] = made if isinstance(made, Maps) else Maps(made)
-        layout = seen.layout
-    finished = [finished_maps(view, maps, layout, mean_rows) for view, maps in zip(views, found, strict=True) if maps]
+                with torch.set_grad_enabled(view.needs.gradients != "none"), _blamed(view):
+                    maps = METHODS.load(view.method).maps(seen.declaring(view.needs), view)
+                found[i] = maps if isinstance(maps, Maps) else Maps(maps)
+        finished = [
+            finished_maps(view, maps, layout, mean_rows) for view, maps in zip(views, found, strict=True) if maps
+        ]
     return Reduced(finished, seen.sights)
 
 
 def _folded(views: Sequence[ViewPlan], seen: SeenRows) -> list[tuple[int, Maps]]:
     """The views of methods that take rows block by block, with their places."""
-    folds: list[tuple[int, Fold]] = []
+    folds: list[tuple[int, ViewPlan, Fold]] = []
     for i, view in enumerate(views):
         method = METHODS.load(view.method)
         if isinstance(method, RowMethod) and view.needs.gradients == "none":
-            folds.append((i, method.fold(cast(Seen, seen.declaring(view.needs)), view)))
-    for block in seen.rows(cells_of([views[i] for i, _ in folds])):
-        for _, fold in folds:
-            fold.add(block)
-    return [(i, fold.finish()) for i, fold in folds]
+            with _blamed(view):
+                folds.append((i, view, method.fold(cast(Seen, seen.declaring(view.needs)), view)))
+    for block in seen.rows(cells_of([view for _, view, _ in folds])):
+        for _, view, fold in folds:
+            with _blamed(view):
+                fold.add(block)
+    finished = []
+    for i, view, fold in folds:
+        with _blamed(view):
+            finished.append((i, fold.finish()))
+    return finished
+
+
+@contextmanager
+def _blamed(view: ViewPlan) -> Iterator[None]:
+    """Says which method failed: it may be a stranger's, and the batch has other requests.
+
+    Raises:
+        RequestError: "internal"; running out of memory stays what it is.
+    """
+    try:
+        yield
+    except RequestError:
+        raise
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        raise RequestError(
+            "internal",
+            "options.method",
+            f"got {type(error).__name__} ({str(error)[:400]}) from method {view.method!r}, expected maps; correct the "
+            "method, or ask for another",
+        ) from error
 
 
 def finished_maps(view: ViewPlan, maps: Maps, layout: RowLayout, mean_rows: torch.Tensor) -> Maps:
@@ -78,9 +113,11 @@ def finished_maps(view: ViewPlan, maps: Maps, layout: RowLayout, mean_rows: torc
     lead = (len(layout.positions), len(view.slots))
     for values, width in ((maps.values, layout.image_count), (maps.shares, 4)):
         if values is not None and (tuple(values.shape) != (*lead, width) or values.dtype != torch.float32):
-            raise RuntimeError(
-                f"method {view.method!r}: got maps of {list(values.shape)} in {values.dtype}, expected "
-                f"{[*lead, width]} in torch.float32; correct the method"
+            raise RequestError(
+                "internal",
+                "options.method",
+                f"got maps of {list(values.shape)} in {values.dtype} from method {view.method!r}, expected "
+                f"{[*lead, width]} in torch.float32; correct the method",
             )
     kept = [None if values is None else values.detach() for values in (maps.values, maps.shares)]
     if view.reduction.over_steps:
@@ -97,7 +134,7 @@ class ReducedView:
 
     Args:
         plan: what was selected.
-        maps: [(query), (layer), (head) or (layer_head), row, col] float32.
+        maps: [(query), (layer), (head) or (layer_head), patch] float32.
         shares: [..., 4] float32, or None where the quantity is no share.
     """
 
@@ -106,7 +143,7 @@ class ReducedView:
     shares: npt.NDArray[np.float32] | None
 
 
-def to_host(plans: Sequence[ViewPlan], finished: Sequence[Maps], grid: tuple[int, int]) -> list[ReducedView]:
+def to_host(plans: Sequence[ViewPlan], finished: Sequence[Maps]) -> list[ReducedView]:
     """Copies all views of one request to the host in one transfer and gives them their axes."""
     parts = [values for maps in finished for values in (maps.values, maps.shares) if values is not None]
     home = parts[0].device
@@ -115,9 +152,9 @@ def to_host(plans: Sequence[ViewPlan], finished: Sequence[Maps], grid: tuple[int
     for plan, maps in zip(plans, finished, strict=True):
         lead = (*(() if plan.reduction.over_steps else (maps.values.shape[0],)), *plan.kept_shape)
         taken = []
-        for values, shape in ((maps.values, grid), (maps.shares, (4,))):
+        for values in (maps.values, maps.shares):
             if values is not None:
-                taken.append(flat[offset : offset + values.numel()].reshape(*lead, *shape))
+                taken.append(flat[offset : offset + values.numel()].reshape(*lead, values.shape[-1]))
                 offset += values.numel()
         views.append(ReducedView(plan, taken[0], taken[1] if len(taken) > 1 else None))
     return views
