@@ -1,16 +1,16 @@
 """LLaVA with its attention, in process: requests in, records out. The handler only calls this.
 
 Flow: `GenerateRequest`s -> `Checked` requests (plan, prompt, size) -> batches that fit the device, pictures opened
-meanwhile by a few threads -> decoding, replay or beam search -> attention rows -> reductions -> `Record`s, in the
-order of the requests.
+meanwhile by a few threads -> decoding, replay or search -> methods -> `Record`s, in the order of the requests.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -37,6 +37,9 @@ from llava_server.run.replay import replay
 from llava_server.run.static import StaticDecoder, compiled_decoder
 from llava_wire.errors import RequestError
 from llava_wire.record import Record
+
+_WINDOW = 32
+"""Requests that `answers` looks at together: enough to fill a batch."""
 
 
 class Engine:
@@ -104,7 +107,25 @@ class Engine:
         Returns:
             one `Record` or `RequestError` per request, in order.
         """
+        return list(self._in_order(requests))
+
+    def answers(self, requests: Iterable[GenerateRequest]) -> Iterator[Record | RequestError]:
+        """Answers any number of requests as `run` does, a window of them at a time, so that no long list is held.
+
+        Args:
+            requests: taken as they are needed; any mixture of options.
+
+        Yields:
+            one `Record` or `RequestError` per request, in order, as soon as it and all before it are finished.
+        """
+        coming = iter(requests)
+        while window := list(itertools.islice(coming, _WINDOW)):
+            yield from self._in_order(window)
+
+    def _in_order(self, requests: Sequence[GenerateRequest]) -> Iterator[Record | RequestError]:
+        """The results of some requests, each let go of once it was given away."""
         results: list[Record | RequestError | None] = [None] * len(requests)
+        given = 0
         with self._turn:  # what another thread's batch holds now will be free when it is our turn
             room = self._room()
         waiting: list[Waiting] = []
@@ -119,9 +140,8 @@ class Engine:
             prepared: list[tuple[int, Prepared]] = []
             for entry in batch:
                 try:
-                    prepared.append(
-                        (entry.index, entry.picture.result(max(0.0, entry.checked.deadline_s - time.monotonic())))
-                    )
+                    left_s = max(0.0, entry.checked.deadline_s - time.monotonic())
+                    prepared.append((entry.index, entry.picture.result(left_s)))
                 except TimeoutError:
                     # Its picture is still being opened; the rest of the batch waits no longer for it than it does.
                     entry.picture.cancel()
@@ -134,7 +154,11 @@ class Engine:
                 answers = self._run_batch([entry for _, entry in prepared])
             for (index, _), answer in zip(prepared, answers, strict=True):
                 results[index] = answer
-        return [result for result in results if result is not None]
+            del answers
+            while given < len(results) and (result := results[given]) is not None:
+                results[given], given = None, given + 1
+                yield result
+        yield from (result for result in results[given:] if result is not None)
 
     def stream(self, request: GenerateRequest) -> Iterator[StreamedToken | Record | RequestError]:
         """Answers one request token by token.

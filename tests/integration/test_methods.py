@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.masking_utils import eager_mask
 
 from integration.conftest import STORE
 from integration.reference import processor_inputs
@@ -17,6 +15,7 @@ from llava_doors.method import Needs
 from llava_server.ask.request import GenerateRequest
 from llava_server.engine import Engine
 from llava_wire import Record, RequestError
+from support.direct_pull import direct
 from support.looking import DECLARATION, OWN_METHOD, Probe, install, installed
 
 PROMPTS = ["Describe the image.", "What colour is the square?", "Is there a red circle in the image?"]
@@ -46,49 +45,6 @@ def ask(engine: Engine, pictures: list[bytes], options: dict[str, Any], **more: 
 def maps(record: Record) -> np.ndarray:
     [view] = record.views.values()
     return view.maps_float()
-
-
-def direct(model: Any, processor: Any, picture: bytes, record: Record, power: float = 1.0) -> np.ndarray:
-    """Pull by hand, one token at a time: a leaf added to one row of every layer's weights, a whole forward, a backward.
-
-    Returns:
-        [row, layer, head, patch].
-    """
-    prompt = processor_inputs(processor, [picture], [record.facts.prompt.text])
-    answer = torch.tensor([[token.id for token in record.tokens]])
-    ids = torch.cat([prompt["input_ids"], answer[:, :-1]], 1)
-    image = ids[0] == model.config.image_token_id
-    leaves: dict[int, torch.Tensor] = {}
-    seen: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
-    row = 0
-
-    def attend(module: Any, query: Any, key: Any, value: Any, mask: Any, scaling: float, **_: Any) -> Any:
-        groups = query.shape[1] // key.shape[1]
-        key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
-        weights = (query @ key.transpose(2, 3) * scaling + mask).softmax(-1)
-        leaf = torch.zeros_like(weights[0, :, row]).requires_grad_()
-        leaves[module.layer_idx], seen[module.layer_idx] = leaf, (weights[0, :, row].detach(), value[0].detach())
-        one = (torch.arange(weights.shape[2]) == row)[None, :, None]
-        return ((weights + one * leaf[:, None]) @ value).transpose(1, 2), None
-
-    AttentionInterface.register("direct_pull", attend)
-    AttentionMaskInterface.register("direct_pull", eager_mask)
-    model.set_attn_implementation({"text_config": "direct_pull"})
-    found = []
-    try:
-        for step, token in enumerate(answer[0].tolist()):
-            row = prompt["input_ids"].shape[1] - 1 + step
-            inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "pixel_values": prompt["pixel_values"]}
-            model(**inputs, use_cache=False).logits[0, row, token].backward()
-            pulls = []
-            for layer in sorted(leaves):
-                weights, values = seen[layer]  # [head, key], [head, key, head_dim]
-                pulls.append(weights * leaves[layer].grad * values.norm(dim=-1) ** power)
-            found.append(torch.stack(pulls)[..., image])
-    finally:
-        model.set_attn_implementation({"text_config": "eager"})
-        model.zero_grad()
-    return torch.stack(found).numpy()
 
 
 def close(ours: np.ndarray, theirs: np.ndarray, relative: float = 2e-4) -> None:

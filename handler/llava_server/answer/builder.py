@@ -156,7 +156,7 @@ class RecordBuilder:
         Raises:
             RequestError: "internal", when maps are not finite or a method failed.
         """
-        plan, facts = item.plan, self._loaded.facts
+        plan = item.plan
         steps = mean_steps(item, queries, tokens)
         mean_rows = torch.tensor([q.kind == "answer" and q.step in steps for q in queries])
         layout = self._layout(item, run.decoded[index].pad, [query.position for query in queries])
@@ -179,7 +179,7 @@ class RecordBuilder:
         Raises:
             RequestError: "internal", when the attention is not finite.
         """
-        facts, device, views = self._loaded.facts, self._loaded.device, item.plan.views
+        device, views = self._loaded.device, item.plan.views
         layout = self._layout(item, progress.pads[0], [len(item.prompt.ids) - 1 + step])
         every = torch.ones(1, dtype=torch.bool)
         seen = Seen(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from llava_server.ask.options import KNOWN, Options, parse_options
-from llava_server.ask.plan import ModelFacts, make_plan
+from llava_server.ask.plan import ModelFacts, cells_of, make_plan
 from llava_server.ask.request import GenerateRequest
 from llava_server.ask.settings import Limits, ModelSettings, SettingsError
 from llava_wire import RequestError
@@ -102,7 +102,7 @@ def test_no_options_mean_the_models_default_views():
     assert plan.views[0].layers == (0, 1, 2, 3)
     assert plan.views[1].pairs == ((2, 4),)
     assert plan.views[1].head_set == "next-object"
-    assert plan.cells == dict.fromkeys(range(4), tuple(range(8)))
+    assert cells_of(plan.views) == dict.fromkeys(range(4), tuple(range(8)))
 
 
 def test_a_reduction_alone_applies_to_the_first_default_view():
@@ -120,7 +120,7 @@ def test_order_of_layers_heads_and_pairs_is_kept_and_cells_are_their_union():
     plan = make_plan(parse_options(given), FACTS, SETTINGS)
     assert plan.views[0].layers == (3, 0)
     assert plan.views[1].pairs == ((2, 5), (0, 3))
-    assert plan.cells == {0: (1, 3, 7), 2: (5,), 3: (1, 7)}
+    assert cells_of(plan.views) == {0: (1, 3, 7), 2: (5,), 3: (1, 7)}
 
 
 def test_sampling_is_on_only_when_asked_for():

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from llava_server.ask.options import KNOWN, parse_options
-from llava_server.ask.plan import ModelFacts, make_plan
+from llava_server.ask.plan import ModelFacts, cells_of, make_plan
 from llava_server.ask.request import GenerateRequest
 from llava_server.ask.settings import ModelSettings
 from llava_server.front.incoming import FIELDS, read_request
@@ -101,7 +101,7 @@ def test_any_options_meet_the_model(options: dict[str, Any]) -> None:
         check(error)
         return
     assert plan.views
-    assert all(0 <= layer < 4 and set(heads) <= set(range(8)) for layer, heads in plan.cells.items())
+    assert all(0 <= layer < 4 and set(heads) <= set(range(8)) for layer, heads in cells_of(plan.views).items())
 
 
 @settings(max_examples=300, deadline=None)
