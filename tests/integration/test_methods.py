@@ -16,6 +16,7 @@ from llava_server.ask.request import GenerateRequest
 from llava_server.engine import Engine
 from llava_wire import Record, RequestError
 from support.direct_pull import direct
+from support.families import HEADS, WORKING, tiny_llava
 from support.looking import DECLARATION, OWN_METHOD, Probe, install, installed
 
 PROMPTS = ["Describe the image.", "What colour is the square?", "Is there a red circle in the image?"]
@@ -136,6 +137,37 @@ def test_contributions_add_up_to_the_centred_logit(engine, pictures):
     assert all(isinstance(one, Record) for one in found), found
     assert max(gaps) < 1e-4
     assert min(sizes) > 1
+
+
+@pytest.mark.parametrize("family", list(WORKING))
+def test_replays_against_the_cache_are_those_of_the_whole_text(family, pictures):
+    """Whatever a text model is made of: each row's weights, logits and own gradient, windows and groups included."""
+    engine = Engine.from_model(*tiny_llava(WORKING[family]))
+    apart: dict[str, float] = {}
+
+    def look(seen: Any, view: Any) -> None:
+        asked, whole, at = (
+            seen.replay(),
+            seen.declaring(Needs(gradients="whole")).replay("whole"),
+            seen.layout.positions,
+        )
+        targets = seen.targets[:, None]
+        layers = range(len(asked.weights))
+        mine = asked.gradients(asked.logits.gather(1, targets).sum(), [asked.embeddings])[0]
+        chosen = whole.logits[at].gather(1, targets)[:, 0]
+        theirs = torch.stack(
+            [whole.gradients(one, [whole.embeddings])[0][p] for one, p in zip(chosen, at, strict=True)]
+        )
+        rows = {block.layer: block.weights for block in seen.rows({layer: range(HEADS) for layer in layers})}
+        apart["gradients"] = float((mine - theirs).abs().max() / theirs.abs().max())
+        apart["logits"] = float((asked.logits - whole.logits[at]).abs().max().detach())
+        for layer in layers:
+            for name, weights in (("asked", asked.weights[layer]), ("whole", whole.weights[layer][:, at])):
+                apart[f"{name} {layer}"] = float((weights - rows[layer]).abs().max().detach())
+
+    found = probed(engine, pictures[:2], Needs(values=True, gradients="asked"), look, max_new_tokens=5, rows="both")
+    assert all(isinstance(one, Record) for one in found), found
+    assert max(apart.values()) < 2e-4, apart
 
 
 def test_every_offer_of_a_run(engine, eager, pictures):

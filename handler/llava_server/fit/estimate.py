@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from llava_server.ask.methods import DEFAULT_METHOD
 from llava_server.ask.plan import ModelFacts, Plan
 from llava_server.ask.settings import Limits
 from llava_server.attend.rows import scratch_bytes
@@ -153,6 +154,8 @@ def advice(plan: Plan) -> str:
     if smaller:
         named = " or ".join(f'"{name}"' for name in smaller)
         return f"set reduction {named} for view {largest.name!r}, name fewer layers, or list fewer steps"
+    if others := [view.method for view in plan.views if view.method != DEFAULT_METHOD]:
+        return f"leave out method {others[0]!r}, set a smaller max_new_tokens, or list fewer steps"
     if plan.options.precision != "uint8":
         return 'set precision "uint8" or a smaller max_new_tokens'
     return "set a smaller max_new_tokens or list fewer steps"

@@ -12,10 +12,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from llava_doors.door import METHODS, DoorError
 from llava_server.ask.checking import invalid
 from llava_server.ask.plan import Plan, make_plan
 from llava_server.ask.request import GenerateRequest
-from llava_server.ask.settings import ModelSettings
+from llava_server.ask.settings import ModelSettings, SettingsError
 from llava_server.fit import estimate as sizes
 from llava_server.fit.room import Room
 from llava_server.load.choosing import effective
@@ -76,9 +77,17 @@ class Prepared:
 
 
 class Preparer:
-    """Prepares requests for one loaded model; usable from several threads."""
+    """Prepares requests for one loaded model; usable from several threads.
+
+    Raises:
+        SettingsError: a package declares a method that cannot be used.
+    """
 
     def __init__(self, loaded: LoadedModel, settings: ModelSettings) -> None:
+        try:
+            METHODS.known()
+        except DoorError as error:
+            raise SettingsError(str(error)) from error
         self._loaded = loaded
         self._settings = settings
         image_id = loaded.model.config.image_token_id
