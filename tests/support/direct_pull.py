@@ -13,6 +13,10 @@ from integration.reference import processor_inputs
 from llava_wire import Record
 
 
+# The small model is all overhead: threads that wait for each other cost more than they give.
+torch.set_num_threads(1)
+
+
 def direct(model: Any, processor: Any, picture: bytes, record: Record, power: float = 1.0) -> np.ndarray:
     """Pull by hand, one token at a time: a leaf added to one row of every layer's weights, a whole forward, a backward.
 
