@@ -13,6 +13,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
+from llava_doors.asked import AskedView, Layout, Reach, Shape
+
 if TYPE_CHECKING:
     import torch
 
@@ -30,7 +32,8 @@ class Needs:
         rows: attention rows: "none", those that were "asked" for (of answer tokens, of the question's), or of "every"
             position.
         values: the cached values, `Seen.values`.
-        hidden: layers whose incoming states are read, `Seen.hidden`; costs one forward.
+        hidden: layers whose incoming states are read, `Seen.hidden`; the number of layers stands for what leaves the
+            last one. Costs one forward.
         gradients: a differentiable replay of the rows that were "asked" for against the cache, or of the "whole" of
             prompt and answer, `Seen.replay`; "whole" also lets `Seen.forward` be differentiated.
         questions: other questions about the same picture, `Seen.other`; each costs one prefill.
@@ -47,90 +50,6 @@ class Needs:
 
 ATTENTION_ROWS = Needs()
 """What raw attention needs."""
-
-
-class Shape(Protocol):
-    """The shape of a model."""
-
-    @property
-    def layers(self) -> int:
-        """Text layers."""
-
-    @property
-    def heads(self) -> int:
-        """Query heads of a layer."""
-
-    @property
-    def kv_heads(self) -> int:
-        """Heads of keys and values of a layer."""
-
-    @property
-    def head_dim(self) -> int:
-        """Values of a head."""
-
-    @property
-    def width(self) -> int:
-        """Values of a hidden state."""
-
-    @property
-    def image_tokens(self) -> int:
-        """Patches of the picture."""
-
-
-class Reach(Protocol):
-    """How far a request reaches, at most."""
-
-    @property
-    def length(self) -> int:
-        """Tokens of prompt and answer."""
-
-    @property
-    def rows(self) -> int:
-        """Rows that are shown."""
-
-
-class AskedView(Protocol):
-    """One view of a request: what was asked of the method."""
-
-    @property
-    def name(self) -> str:
-        """Unique in the request."""
-
-    @property
-    def parameters(self) -> Mapping[str, Any]:
-        """The value of each declared parameter."""
-
-    @property
-    def cells(self) -> Mapping[int, tuple[int, ...]]:
-        """The selection: layer -> heads; all of them where the method knows no heads."""
-
-    @property
-    def slots(self) -> tuple[tuple[tuple[int, int], ...], ...]:
-        """The (layer, head) cells that each map of a row averages: one slot for each map."""
-
-
-class Layout(Protocol):
-    """Where the tokens of a run lie; positions count without padding."""
-
-    @property
-    def prompt_length(self) -> int:
-        """Tokens of the prompt."""
-
-    @property
-    def has_bos(self) -> bool:
-        """Whether the first token is the start of sequence."""
-
-    @property
-    def image(self) -> slice:
-        """The positions of the patches, row by row of the grid."""
-
-    @property
-    def length(self) -> int:
-        """Positions of prompt and answer, but for the answer's last token, which no row follows."""
-
-    @property
-    def positions(self) -> torch.Tensor:
-        """[row] int64 on the CPU: the position of each row; the token after it is what the row predicted."""
 
 
 @dataclass(frozen=True)
@@ -204,12 +123,20 @@ class Seen(Protocol):
         """[row] int64: the token that follows each row, which for answer rows is the one it predicted."""
 
     @property
+    def ordinary(self) -> torch.Tensor:
+        """[position] bool: whether the token after a position is one of the answer's, and no special one."""
+
+    @property
     def device(self) -> torch.device:
         """Where maps belong."""
 
     @property
     def model(self) -> Any:
         """The model of transformers, for what these words do not offer; not to be changed."""
+
+    @property
+    def tokenizer(self) -> Any:
+        """The tokenizer of transformers, for parameters that are text."""
 
     def rows(self, cells: Cells) -> Iterator[RowBlock]:
         """The attention rows that were asked for, layer by layer; every wanted head comes with every row once."""
@@ -227,7 +154,7 @@ class Seen(Protocol):
         """[head, head_dim, width] float32: what each head's values are multiplied by when they are written."""
 
     def hidden(self, layer: int) -> torch.Tensor:
-        """[position, width]: the states that went into a layer."""
+        """[position, width]: the states that went into a layer, or left the last one."""
 
     def replay(self, reach: Literal["asked", "whole"] = "asked", hold: Collection[Held] = ()) -> Replay:
         """Rows run again with gradients.
@@ -261,10 +188,12 @@ class Maps:
         values: [row, slot, patch] float32.
         shares: [row, slot, 4] float32, how each row splits over bos, image, prompt text and answer text, where the
             quantity is a share; else None.
+        notes: sentences that a reader of these very maps must know, such as patches that were left out.
     """
 
     values: torch.Tensor
     shares: torch.Tensor | None = None
+    notes: tuple[str, ...] = ()
 
 
 class Fold(Protocol):

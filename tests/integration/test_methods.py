@@ -11,10 +11,10 @@ import torch
 
 from integration.conftest import STORE
 from integration.reference import processor_inputs
-from llava_doors.method import Needs
+from llava_doors.method import Maps, Needs
 from llava_server.ask.request import GenerateRequest
 from llava_server.engine import Engine
-from llava_wire import Record, RequestError
+from llava_wire import Record, RequestError, decode, encode
 from support.direct_pull import direct
 from support.families import HEADS, WORKING, tiny_llava
 from support.looking import DECLARATION, OWN_METHOD, Probe, install, installed
@@ -176,7 +176,9 @@ def test_every_offer_of_a_run(engine, eager, pictures):
 
     def look(seen: Any, view: Any) -> None:
         kept["targets"] = seen.targets.tolist()
-        kept["hidden"] = seen.hidden(2).clone()
+        kept["hidden"], kept["last"] = seen.hidden(2).clone(), seen.hidden(4).clone()
+        kept["ordinary"] = seen.ordinary
+        kept["words"] = seen.tokenizer.decode(seen.targets)
         kept["rows"] = torch.stack([torch.cat([block.weights for block in seen.every_row({1: range(8)})])])[0]
         kept["shown"] = torch.cat([block.weights for block in seen.rows({1: range(8)})])
         kept["weight"] = seen.output_weight(1)
@@ -194,7 +196,7 @@ def test_every_offer_of_a_run(engine, eager, pictures):
         [block] = seen.other(other).rows({0: range(8)})
         kept["other"] = block.weights
 
-    needs = Needs(rows="every", values=True, hidden=(2,), gradients="whole", questions=(other,), passes=2)
+    needs = Needs(rows="every", values=True, hidden=(2, 4), gradients="whole", questions=(other,), passes=2)
     [record] = probed(engine, pictures[:1], needs, look)
     assert isinstance(record, Record), record
     ids = [token.id for token in record.tokens]
@@ -206,6 +208,12 @@ def test_every_offer_of_a_run(engine, eager, pictures):
     )  # fmt: skip
     first = inputs["input_ids"].shape[1] - 1
     torch.testing.assert_close(kept["hidden"], reference.hidden_states[2][0], atol=1e-4, rtol=1e-4)
+    left = eager.get_decoder().norm(kept["last"])
+    torch.testing.assert_close(left, reference.hidden_states[-1][0], atol=1e-4, rtol=1e-4)
+    assert kept["ordinary"].nonzero()[:, 0].tolist() == [
+        first + step for step, token in enumerate(record.tokens) if not token.special
+    ]
+    assert kept["words"].strip() == record.answer
     torch.testing.assert_close(kept["rows"], reference.attentions[1][0], atol=1e-5, rtol=0)
     torch.testing.assert_close(kept["shown"], reference.attentions[1][0][:, first:], atol=1e-5, rtol=0)
     torch.testing.assert_close(kept["logits"][0], reference.logits[0, first:], atol=1e-3, rtol=1e-4)
@@ -217,6 +225,17 @@ def test_every_offer_of_a_run(engine, eager, pictures):
     asked = processor_inputs(engine.loaded.processor, pictures[:1], [other])
     row = eager(**asked, output_attentions=True).attentions[0][0, :, -1:]
     torch.testing.assert_close(kept["other"], row, atol=1e-5, rtol=0)
+
+
+def test_what_a_method_says_of_its_maps_is_in_the_record(engine, pictures):
+    def look(seen: Any, view: Any) -> Maps:
+        shape = (len(seen.layout.positions), 1, seen.layout.image.stop - seen.layout.image.start)
+        return Maps(torch.zeros(shape), notes=("patches 3, 7 were left out.",))
+
+    [record] = probed(engine, pictures[:1], Needs(), look)
+    [note] = [note for note in record.facts.notes if note.code == "method"]
+    assert note.text == "View “selection”, probe: patches 3, 7 were left out."
+    decode(encode(record))
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,6 @@ from transformers.masking_utils import eager_mask
 from integration.reference import processor_inputs
 from llava_wire import Record
 
-
 # The small model is all overhead: threads that wait for each other cost more than they give.
 torch.set_num_threads(1)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from llava_doors.door import METHODS, Declaration, Parameter
-from llava_doors.method import Method, Needs
+from llava_doors.method import Maps, Method, Needs
 from llava_wire.quantity import Quantity
 
 OWN_METHOD = Path(__file__).with_name("own_method.py")
@@ -42,7 +42,7 @@ class Probe(Method):
 
         made = Probe.look(seen, view) if Probe.look else None
         shape = (len(seen.layout.positions), 1, seen.layout.image.stop - seen.layout.image.start)
-        return made if isinstance(made, torch.Tensor) else torch.zeros(shape)
+        return made if isinstance(made, torch.Tensor | Maps) else torch.zeros(shape)
 
 
 def install(folder: Path, points: dict[str, str], *modules: Path) -> Path:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from llava_doors.asked import AskedView, Layout
 from llava_doors.door import Declaration
-from llava_doors.method import AskedView, Layout, Maps, RowBlock, RowMethod, Seen, span
+from llava_doors.method import Maps, RowBlock, RowMethod, Seen, span
 from llava_wire.quantity import ATTENTION
 
 if TYPE_CHECKING:

@@ -48,6 +48,7 @@ class RecordBuilder:
         self._loaded = loaded
         self._tokenizer = loaded.processor.tokenizer
         special = special_ids(self._tokenizer) | {*loaded.eos_ids, loaded.model.config.image_token_id}
+        self._special = frozenset(special)
         self._vocabulary = Vocabulary(self._tokenizer, special)
         self._model = Model(
             name=settings.name,
@@ -162,7 +163,7 @@ class RecordBuilder:
         layout = self._layout(item, run.decoded[index].pad, [query.position for query in queries])
         seen = Seen(
             run.capture, run.keys, index, layout, self._loaded.device,
-            loaded=self._loaded, asked=item, answer=run.decoded[index].ids, kept=run.values,
+            loaded=self._loaded, asked=item, answer=run.decoded[index].ids, kept=run.values, special=self._special,
         )  # fmt: skip
         finished = reduced_views(plan.views, seen, mean_rows)
         reduced = to_host(plan.views, finished.views)
@@ -170,7 +171,7 @@ class RecordBuilder:
             if not np.isfinite(view.maps).all():
                 raise _not_finite(view.plan.method, self._model.dtype)
         views = {view.plan.name: _stored(view, plan.options.precision, steps, _grids(item)) for view in reduced}
-        return views, out_of_sight(finished, layout)
+        return views, (*out_of_sight(finished, layout), *finished.notes)
 
     @torch.inference_mode()
     def row_views(self, item: BatchItem, progress: Progress, step: int) -> dict[str, View]:
@@ -185,7 +186,7 @@ class RecordBuilder:
         seen = Seen(
             progress.capture, progress.keys(), 0, layout, device,
             loaded=self._loaded, asked=item, answer=progress.log.ids(0),
-            kept=progress.values() if item.plan.keeps_values else (),
+            kept=progress.values() if item.plan.keeps_values else (), special=self._special,
         )  # fmt: skip
         finished = reduced_views(views, seen, every)
         rows = {}

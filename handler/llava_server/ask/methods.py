@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from llava_doors.asked import AskedView, Shape
 from llava_doors.door import METHODS, Declaration, DoorError
-from llava_doors.method import AskedView, Method, Needs, Shape
+from llava_doors.method import Method, Needs
 from llava_server.ask.checking import invalid
 from llava_wire.errors import RequestError
 from llava_wire.quantity import ATTENTION, Quantity

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from llava_doors.method import Needs, Reach
+from llava_doors.asked import Reach
+from llava_doors.method import Needs
 from llava_server.ask.methods import load_method
 from llava_server.ask.plan import ModelFacts, ViewPlan
 

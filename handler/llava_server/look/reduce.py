@@ -22,6 +22,10 @@ from llava_server.attend.rows import RowLayout
 from llava_server.attend.seen import SeenRows, Sights
 from llava_server.load.memory import is_out_of_memory
 from llava_wire.errors import RequestError
+from llava_wire.schema import Note
+
+_NOTES, _NOTE_CHARS = 4, 400
+"""Notes of one view that a record keeps: a method may be a stranger's, and a record has limits."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +35,12 @@ class Reduced:
     Args:
         views: per view maps [row, slot, N] float32 and shares [row, slot, 4] or None; one row where steps are averaged.
         sights: what the rows could see.
+        notes: what methods say of their maps.
     """
 
     views: list[Maps]
     sights: Sights
+    notes: tuple[Note, ...]
 
 
 def reduced_views(views: Sequence[ViewPlan], seen: SeenRows, mean_rows: torch.Tensor) -> Reduced:
@@ -64,7 +70,12 @@ def reduced_views(views: Sequence[ViewPlan], seen: SeenRows, mean_rows: torch.Te
         finished = [
             finished_maps(view, maps, layout, mean_rows) for view, maps in zip(views, found, strict=True) if maps
         ]
-    return Reduced(finished, seen.sights)
+    notes = [
+        Note("method", "options.views", f"View “{view.name}”, {view.method}: {text:.{_NOTE_CHARS}}")
+        for view, maps in zip(views, finished, strict=True)
+        for text in maps.notes[:_NOTES]
+    ]
+    return Reduced(finished, seen.sights, tuple(notes))
 
 
 def _folded(views: Sequence[ViewPlan], seen: SeenRows) -> list[tuple[int, Maps]]:
@@ -125,7 +136,7 @@ def finished_maps(view: ViewPlan, maps: Maps, layout: RowLayout, mean_rows: torc
             None if values is None else values[mean_rows.to(values.device)].mean(0, keepdim=True) for values in kept
         ]
     assert kept[0] is not None
-    return Maps(kept[0], kept[1])
+    return Maps(kept[0], kept[1], maps.notes)
 
 
 @dataclass(frozen=True)

@@ -35,12 +35,25 @@ class Seen(SeenRows):
         asked: picture, prompt and views.
         answer: the answer's ids.
         kept: per layer [batch, kv head, padded key, head_dim], the cached values; empty where no view needs them.
+        special: ids of tokens that are no words.
     """
 
     loaded: LoadedModel = None  # type: ignore[assignment]
     asked: BatchItem = None  # type: ignore[assignment]
     answer: tuple[int, ...] = ()
     kept: tuple[torch.Tensor, ...] = ()
+    special: frozenset[int] = frozenset()
+
+    @property
+    def tokenizer(self) -> Any:
+        """See `llava_doors.method.Seen`."""
+        return self.loaded.processor.tokenizer
+
+    @property
+    def ordinary(self) -> torch.Tensor:
+        """See `llava_doors.method.Seen`."""
+        before = [False] * (len(self.asked.prompt.ids) - 1)
+        return torch.tensor((before + [token not in self.special for token in self.answer])[: self.layout.length])
 
     @property
     def model(self) -> Any:
@@ -164,6 +177,7 @@ class Seen(SeenRows):
             asked=item,
             answer=(int(logits[0, -1].argmax()),),
             kept=tuple(layer.values for layer in cache.layers),
+            special=self.special,
         )
 
 
@@ -186,7 +200,7 @@ def _projection(model: Any, layer: int) -> Any:
 
 @contextmanager
 def _entering(model: Any, found: dict[int, torch.Tensor], layers: Collection[int]) -> Iterator[None]:
-    """Keeps what goes into some layers of the next forward, [position, width], in `found`."""
+    """Keeps what goes into some layers of the next forward, or leaves the last, [position, width], in `found`."""
 
     def keep(number: int) -> Any:
         def hook(module: torch.nn.Module, args: Any, options: dict[str, Any]) -> None:
@@ -194,8 +208,14 @@ def _entering(model: Any, found: dict[int, torch.Tensor], layers: Collection[int
 
         return hook
 
+    def leave(module: torch.nn.Module, args: Any, output: Any) -> None:
+        found[len(blocks)] = (output[0] if isinstance(output, tuple) else output)[0]
+
     blocks = model.get_decoder().layers
-    hooks = [blocks[number].register_forward_pre_hook(keep(number), with_kwargs=True) for number in layers]
+    inner = [number for number in layers if number < len(blocks)]
+    hooks = [blocks[number].register_forward_pre_hook(keep(number), with_kwargs=True) for number in inner]
+    if len(blocks) in layers:
+        hooks.append(blocks[-1].register_forward_hook(leave))
     try:
         yield
     finally:

@@ -45,9 +45,9 @@ def test_every_way_sees_the_same_attention(model):
     eager = run(model, "eager", filled, 3)
     image = slice(5, 5 + PROMPT - 40)
     expected = torch.stack([torch.stack([layer[0, :, -1, image] for layer in step]) for step in eager.kept])
-    ours = run(model, "unreduced", filled, 3).kept[0][..., : PROMPT - 40].reshape(4, 2, 4, -1)
+    ours = run(model, "unreduced", filled, 3).kept[0].values.reshape(4, 2, 4, -1)
     torch.testing.assert_close(ours, expected, atol=1e-6, rtol=0)
-    reduced = run(model, "reduced", filled, 3).kept[0][..., : PROMPT - 40]
+    reduced = run(model, "reduced", filled, 3).kept[0].values
     torch.testing.assert_close(reduced[:, 0], expected.mean((1, 2)), atol=1e-6, rtol=0)
     hooks = torch.stack(run(model, "hooks", filled, 3).kept).reshape(4, 2, -1)
     torch.testing.assert_close(hooks, expected.mean(2), atol=1e-6, rtol=0)
