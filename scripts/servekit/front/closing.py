@@ -12,10 +12,26 @@ LINGER_S = 5.0
 _LINGER_BYTES = 64 << 20
 
 
+def write(writer: asyncio.StreamWriter, data: bytes) -> None:
+    """Writes to a connection that may have ended meanwhile.
+
+    Raises:
+        ConnectionResetError: it has; asyncio itself would drop the bytes, uvloop raise a RuntimeError.
+    """
+    if writer.transport.is_closing():
+        raise ConnectionResetError
+    try:
+        writer.write(data)
+    except RuntimeError:
+        raise ConnectionResetError from None
+
+
 async def linger(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Ends the replies, and reads on for a moment: closing over unread bytes would cost the client the reply."""
     async with asyncio.timeout(STALL_S):
         await writer.drain()
+    if writer.transport.is_closing():
+        return
     if writer.can_write_eof():
         writer.write_eof()
     left = _LINGER_BYTES

@@ -109,6 +109,8 @@ class Conversation:
         self._taken += len(data)
         if not self._is_head:
             self._write(h11.Data(data=data))
+        if self._is_lost:
+            return
         now = asyncio.get_running_loop().time()
         ends = self._ends + self._taken / REPLY_BYTES_S
         try:
@@ -162,12 +164,16 @@ class Conversation:
                 self._http.receive_data(await self.reader.read(_PIECE_BYTES))
 
     def _write(self, event: Any) -> None:
-        data = self._unsent + (self._http.send(event) or b"")
-        self._unsent = b""
-        if data and not self._is_lost:
-            self.writer.write(data)
+        self._send(self._http.send(event) or b"")
 
     def _flush(self) -> None:
-        if self._unsent and not self._is_lost:
-            self.writer.write(self._unsent)
-        self._unsent = b""
+        self._send(b"")
+
+    def _send(self, data: bytes) -> None:
+        """Sends what is unsent, and more; nothing to a client that left."""
+        data, self._unsent = self._unsent + data, b""
+        if data and not self._is_lost:
+            try:
+                closing.write(self.writer, data)
+            except ConnectionResetError:
+                self._is_lost = True

@@ -15,7 +15,7 @@ from typing import Any
 
 import h11
 
-from servekit.front.closing import close
+from servekit.front.closing import close, write
 
 PIECE_BYTES = 262_144
 _ONE_PACKET_BYTES = 65_536
@@ -64,7 +64,7 @@ class _Connection:
         first, *rest = self._pieces(ask)
         self._replied, self._may_follow = False, False
         try:
-            self._writer.write(first)
+            write(self._writer, first)
             if rest:
                 is_sent = await _during(self._send(rest), self._receive(on_head, on_piece))
             else:
@@ -106,7 +106,7 @@ class _Connection:
 
     async def _send(self, pieces: Sequence[bytes]) -> None:
         for piece in pieces:
-            self._writer.write(piece)
+            write(self._writer, piece)
             await self._writer.drain()
 
     async def _receive(self, on_head: OnHead, on_piece: OnPiece) -> bool:

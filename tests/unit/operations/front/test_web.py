@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
+import struct
 from pathlib import Path
 
 import pytest
@@ -168,6 +170,22 @@ def test_clients_that_do_not_take_their_reply_hold_nothing(tmp_path: Path, monke
         writer.close()
 
     in_process(tmp_path, exchange, b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % size + bytes(size))
+
+
+def test_a_client_that_hangs_up_ends_nothing_behind(tmp_path: Path) -> None:
+    async def exchange(port: int, arrived: list[bytes]) -> None:
+        for _ in range(5):
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            connection = writer.get_extra_info("socket")
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # RST, not FIN
+            writer.write(HEAD + b"Content-Length: 1\r\n\r\nx")
+            await asyncio.sleep(0.05)
+            writer.transport.abort()
+        while len(arrived) < 5 or not all(arrived):
+            await asyncio.sleep(0.01)
+
+    # Each reply is followed to its end: a task of the front that failed would be raised here.
+    in_process(tmp_path, exchange, b"HTTP/1.1 200 OK\r\ncontent-length: 8000000\r\n\r\n" + bytes(8_000_000))
 
 
 def test_connections_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
