@@ -7,12 +7,12 @@ const heads = new Map([...heldText(byId("heads")).matchAll(/<div class="k (\w+)"
 let paletteOf = () => value("p");
 
 function levelsOf(map, most) {
-  return Uint8Array.from(map.values, (own) => (most > 0 ? Math.round((255 * Math.max(0, own)) / most) : 0));
+  return Uint8Array.from(map.values, (own) => (most > 0 ? Math.round((255 * own) / most) : 0));
 }
 
 // Square-root codes, as the page's own pictures hold: the filters of the stage square them.
 function codesOf(map, most) {
-  return Uint8Array.from(map.values, (own) => (most > 0 ? Math.round(255 * Math.sqrt(Math.max(0, own) / most)) : 0));
+  return Uint8Array.from(map.values, (own) => (most > 0 ? Math.round(255 * Math.sqrt(own / most)) : 0));
 }
 
 // What is shown now: {take, map, most}; most is the end of the scale.
