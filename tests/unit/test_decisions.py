@@ -51,6 +51,15 @@ TELL_TALES = {
         r"(?i)store / \"weights\"", 'folder = MODEL_STORE / "weights" / model', EVERYWHERE
     ),
     "how a file takes another's place": TellTale(r"\bos\.(replace|rename)\(", "os.replace(partial, path)", EVERYWHERE),
+    "what a record of version 1 is in version 2": TellTale(
+        r"\"image_(start|count)\"", 'count = document["prompt"]["image_count"]'
+    ),
+    "how maps of a quantity are stored in each precision": TellTale(
+        r"[=(] ?\"(sqrt|linear|signed)-u8\"", 'squared = encoding == "sqrt-u8"'
+    ),
+    "which palette and scale the maps of a quantity have": TellTale(
+        r"DIFFERENCE if ", "palette = DIFFERENCE if view.quantity.signed else palette"
+    ),
     "which patches lie in a box or a mask": TellTale(
         r"x0 <= \w+|<= x1\b", "inside = (x0 <= x) & (x <= x1)", EVERYWHERE
     ),

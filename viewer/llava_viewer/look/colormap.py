@@ -55,6 +55,17 @@ def alpha(values: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
     return np.interp(values, np.linspace(0, 1, len(_ALPHA)), _ALPHA)
 
 
+def on_scale(heat: npt.NDArray[np.floating], most: float, *, signed: bool) -> npt.NDArray[np.float64]:
+    """Values [...] on the scale up to `most`, in 0..1; a signed one begins at its negative and has 0 in the middle."""
+    part = heat.astype(np.float64) / (most if most > 0 else 1.0)
+    return np.clip((part + 1) / 2 if signed else part, 0, 1)
+
+
+def opacity(levels: npt.NDArray[np.float64], *, signed: bool) -> npt.NDArray[np.float64]:
+    """How opaque the heat is at what `on_scale` gives, [...] in 0..1: nothing at the value 0."""
+    return alpha(np.abs(2 * levels - 1) if signed else levels)
+
+
 def filter_tables(palette: str) -> tuple[str, str, str]:
     """The red, green and blue `tableValues` of an SVG feComponentTransfer that colours a grey image."""
     red, green, blue = (" ".join(_short(value) for value in channel) for channel in stops(palette).T)

@@ -108,11 +108,8 @@ def overlay(
             whose unseen parts are darkened.
     """
     signed = palette == colormap.DIFFERENCE
-    part = heat.astype(np.float64) / (float((np.abs(heat) if signed else heat).max(initial=0.0)) or 1.0)
-    values = np.clip((part + 1) / 2 if signed else part, 0, 1)
-    opacity = colormap.alpha(np.abs(2 * values - 1) if signed else values)
-    if alpha is not None:
-        opacity = np.full(values.shape, alpha)
+    values = colormap.on_scale(heat, float((np.abs(heat) if signed else heat).max(initial=0.0)), signed=signed)
+    opacity = colormap.opacity(values, signed=signed) if alpha is None else np.full(values.shape, alpha)
     rgba = np.dstack([colormap.lookup(palette, values), np.rint(opacity * 255).astype(np.uint8)])
     x_scale, y_scale = picture.width / geometry.width_px, picture.height / geometry.height_px
     x0, y0, x1, y1 = grid_rect(geometry)

@@ -106,13 +106,11 @@ class Unit:
 
     def levels(self, heat: npt.NDArray[np.floating], maximum: float) -> npt.NDArray[np.float64]:
         """A map on its scale, [...] in 0..1 of the palette: 0 lies at 0, of signed quantities in the middle."""
-        top = maximum if maximum > 0 else 1.0
-        part = heat.astype(np.float64) / top
-        return np.clip((part + 1) / 2 if self.signed else part, 0, 1)
+        return colormap.on_scale(heat, maximum, signed=self.signed)
 
     def opacity(self, levels: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """How opaque the heat is at these levels."""
-        return colormap.alpha(np.abs(2 * levels - 1) if self.signed else levels)
+        return colormap.opacity(levels, signed=self.signed)
 
 
 def unit_of(view: View) -> Unit:
