@@ -14,6 +14,8 @@ from integration.reference import processor_inputs
 from llava_doors.method import Maps, Needs
 from llava_server.ask.request import GenerateRequest
 from llava_server.engine import Engine
+from llava_viewer.look.picture import prepare_picture
+from llava_viewer.pages.report import render_report
 from llava_wire import Record, RequestError, decode, encode
 from support.direct_pull import direct
 from support.families import HEADS, WORKING, tiny_llava
@@ -295,3 +297,10 @@ def test_what_a_method_cannot_do_is_refused(options, field, says, engine, pictur
         engine.estimate(GenerateRequest.build(pictures[0], PROMPTS[0], options))
     assert (refused.value.field, refused.value.code) == (field, "invalid")
     assert says in refused.value.message
+
+
+def test_a_report_shows_maps_of_the_package_in_their_own_unit(engine, pictures):
+    views = [{"name": "mean"}, {"name": "pulls", "method": "pull", "layers": "all", "heads": "all"}]
+    [record] = ask(engine, pictures[:1], {"views": views})
+    page = render_report(decode(encode(record.with_picture(*prepare_picture(pictures[0])))))
+    assert all(word in page for word in ("pulls", "pull", "logit"))
