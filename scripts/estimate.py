@@ -9,29 +9,35 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 
+from llava_doors.family import Family, Layout, ModelFacts
 from llava_server.ask.options import parse_options
-from llava_server.ask.plan import ModelFacts, Plan, make_plan
+from llava_server.ask.plan import Plan, make_plan
 from llava_server.ask.settings import ModelSettings, SettingsError
 from llava_server.fit.estimate import Extent, advice, response_limit, sized
 from llava_server.load.checkpoint import check_checkpoint, check_configuration
-from llava_server.load.facts import facts_of
+from llava_server.load.family import as_settings_errors, reason
 from llava_server.load.locate import locate
 from llava_server.load.memory import device_memory, device_of
 from llava_server.load.weights import devices_of, weight_bytes
-from llava_server.run.static import buffer_bytes
+from llava_server.run.compiling import buffer_bytes
 from llava_wire import RequestError
 
 STORE = Path(__file__).resolve().parents[1] / "model_store"
+SIZES_PX = ((640, 480),)
+"""Of the pictures, where none are named."""
 
 
-def model_of(store: Path, model: str) -> tuple[ModelSettings, Any]:
-    """The settings and the LlavaConfig of a model: one with a YAML, or a configuration kept without weights.
+def model_of(store: Path, model: str) -> tuple[ModelSettings, Family, Any]:
+    """Settings, family and processor of a model: one with a YAML, or a configuration kept without weights, where the
+    image processor is all that there is of a processor.
 
     Raises:
         SettingsError: when there is none, or it cannot be served, with the words that a start would say.
@@ -41,36 +47,73 @@ def model_of(store: Path, model: str) -> tuple[ModelSettings, Any]:
         located = locate(document)
         settings, folder = located.settings, located.configuration
         if folder == located.folder:
-            return settings, check_checkpoint(folder, settings, located.cure)[0]
-        return settings, check_configuration(folder, settings, located.cure)
+            return settings, *check_checkpoint(folder, settings, located.cure)
+        family = check_configuration(folder, settings, located.cure)
+        return settings, family, pictures_of(family, folder)
     if not kept.is_dir():
         known = {path.stem for path in store.glob("*.yaml")} | {path.name for path in store.glob("configs/*/")}
         raise SettingsError(f"model: got {model!r}, allowed one of {sorted(known)}; add model_store/<name>.yaml for it")
     settings = replace(ModelSettings(), name=model)
-    config = check_configuration(kept, settings)
-    return replace(settings, dtype=str(config.dtype or "float32").split(".")[-1]), config
+    family = check_configuration(kept, settings)
+    dtype = str(family.config.dtype or "float32").split(".")[-1]
+    return replace(settings, dtype=dtype), family, pictures_of(family, kept)
 
 
-def planned(store: Path, model: str, options: object) -> tuple[ModelSettings, Any, ModelFacts, Plan]:
-    """Settings, LlavaConfig and shape of a model, and a request resolved against them."""
-    settings, config = model_of(store, model)
-    facts = facts_of(config, getattr(torch, settings.dtype))
-    return settings, config, facts, make_plan(parse_options(options), facts, settings)
+def pictures_of(family: Family, folder: Path) -> Any:
+    """What a layout needs of a processor: its image processor.
+
+    Raises:
+        SettingsError: the folder holds none.
+    """
+    try:
+        return SimpleNamespace(image_processor=family.read_image_processor(folder), tokenizer=None)
+    except Exception as error:
+        raise SettingsError(
+            f"image processor: got {reason(error)}, expected preprocessor_config.json in {folder}; put it there"
+        ) from error
 
 
-def table(store: Path, model: str, options: object, prompt_tokens: int) -> list[tuple[str, int]]:
+@dataclass(frozen=True)
+class Planned:
+    """A request resolved against a model: its settings, family and shape, the pictures' layout, the plan."""
+
+    settings: ModelSettings
+    family: Family
+    facts: ModelFacts
+    layout: Layout
+    plan: Plan
+
+
+def planned(store: Path, model: str, options: object, sizes_px: Sequence[tuple[int, int]] = SIZES_PX) -> Planned:
+    """A request about pictures of these (width, height)."""
+    settings, family, processor = model_of(store, model)
+    if len(sizes_px) > 1 and not family.several:
+        raise SettingsError(f"sizes: got {len(sizes_px)}, expected one for {model}, which takes one picture")
+    with as_settings_errors():
+        facts = family.facts(getattr(torch, settings.dtype))
+        layout = family.layout(processor, sizes_px)
+    return Planned(settings, family, facts, layout, make_plan(parse_options(options), facts, settings))
+
+
+def table(
+    store: Path, model: str, options: object, prompt_tokens: int, sizes_px: Sequence[tuple[int, int]] = SIZES_PX
+) -> list[tuple[str, int]]:
     """Rows of (what, bytes) for one request.
 
     Args:
         store: the model_store folder.
         model: name of a YAML in it, or of a folder in its configs/.
         options: the request's options object.
-        prompt_tokens: text tokens of the prompt, template included; the image's tokens are added.
+        prompt_tokens: text tokens of the prompt, template included; the pictures' tokens are added.
+        sizes_px: (width, height) of each picture.
     """
-    settings, config, facts, plan = planned(store, model, options)
-    weights = weight_bytes(config, getattr(torch, settings.dtype), settings.quantization)
-    needed = sized(plan, facts, Extent.of(plan, prompt_tokens + facts.picture_tokens, prompt_tokens))
-    buffers = buffer_bytes(facts, settings) if settings.compile else 0
+    request = planned(store, model, options, sizes_px)
+    settings, facts, layout, plan = request.settings, request.facts, request.layout, request.plan
+    dtype = getattr(torch, settings.dtype)
+    weights = weight_bytes(request.family, dtype, settings.quantization)
+    vision = request.family.picture_bytes(layout, dtype)
+    needed = sized(plan, facts, Extent.of(plan, prompt_tokens + layout.tokens, layout, vision, prompt_tokens))
+    buffers = buffer_bytes(facts, layout.patches, settings) if settings.compile else 0
     memory = [device_memory(place) for place in devices_of(device_of(settings))]
     return [
         ("weights", weights),
@@ -91,9 +134,17 @@ def table(store: Path, model: str, options: object, prompt_tokens: int) -> list[
 
 def cure(store: Path, model: str, options: object) -> str:
     """What would make a request smaller, as the server's refusal says it."""
-    *_, plan = planned(store, model, options)
+    plan = planned(store, model, options).plan
     said = advice(plan)
     return said if plan.options.format == "npz" else f'{said}; a reply in JSON may be 3/4 as large as format "npz"'
+
+
+def size_of(text: str) -> tuple[int, int]:
+    """A size as it is written: 640x480."""
+    width, _, height = text.partition("x")
+    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected WIDTHxHEIGHT in px, such as 640x480")
+    return int(width), int(height)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -104,10 +155,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("model", help="a model of model_store, such as llava-1.5-7b")
     parser.add_argument("--options", default="{}", help="the request's options as JSON")
     parser.add_argument("--prompt-tokens", type=int, default=40, help="text tokens of the prompt (default 40)")
+    parser.add_argument(
+        "--size",
+        action="append",
+        type=size_of,
+        metavar="WIDTHxHEIGHT",
+        help="of a picture in px, once per picture (default 640x480)",
+    )
     given = parser.parse_args(arguments)
     try:
         options = json.loads(given.options)
-        rows = table(STORE, given.model, options, given.prompt_tokens)
+        rows = table(STORE, given.model, options, given.prompt_tokens, given.size or SIZES_PX)
     except (SettingsError, RequestError, json.JSONDecodeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -35,10 +35,6 @@ class Shape(Protocol):
     def width(self) -> int:
         """Values of a hidden state."""
 
-    @property
-    def image_tokens(self) -> int:
-        """Patches of the picture."""
-
 
 class Reach(Protocol):
     """How far a request reaches, at most."""
@@ -50,6 +46,10 @@ class Reach(Protocol):
     @property
     def rows(self) -> int:
         """Rows that are shown."""
+
+    @property
+    def patches(self) -> int:
+        """Patches of all grids of all pictures."""
 
 
 class AskedView(Protocol):
@@ -84,8 +84,16 @@ class Layout(Protocol):
         """Whether the first token is the start of sequence."""
 
     @property
-    def image(self) -> slice:
-        """The positions of the patches, row by row of the grid."""
+    def image(self) -> slice | torch.Tensor:
+        """The positions of the patches of all grids, for subscripting: `weights[..., image]`."""
+
+    @property
+    def patches(self) -> int:
+        """How many patches there are."""
+
+    @property
+    def text(self) -> tuple[slice | torch.Tensor, ...]:
+        """The prompt's other positions but for the start of sequence, in one or several parts for subscripting."""
 
     @property
     def length(self) -> int:

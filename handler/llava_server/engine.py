@@ -31,10 +31,11 @@ from llava_server.load.memory import device_of, is_out_of_memory, release
 from llava_server.run.batch import BatchItem, BatchRun
 from llava_server.run.batching import Waiting, split
 from llava_server.run.beams import beam_search
+from llava_server.run.compiling import compiled_decoder
 from llava_server.run.generate import Progress, generate, steps_of
 from llava_server.run.prepare import Prepared, Preparer, late
 from llava_server.run.replay import replay
-from llava_server.run.static import StaticDecoder, compiled_decoder
+from llava_server.run.static import StaticDecoder
 from llava_wire.errors import RequestError
 from llava_wire.record import Record
 
@@ -186,8 +187,7 @@ class Engine:
         self, prepared: Prepared, static: StaticDecoder | None
     ) -> Iterator[StreamedToken | Record | RequestError]:
         item = prepared.items[0]
-        builder = StreamBuilder(self._builder, item)
-        running = steps_of(self.loaded, prepared.items, static)
+        builder, running = StreamBuilder(self._builder, item), steps_of(self.loaded, prepared.items, static)
         part: StreamedToken | Record | RequestError | None = None
         while part is None or isinstance(part, StreamedToken):
             with self._turn:

@@ -12,7 +12,7 @@ from integration.conftest import STORE
 from integration.reference import toolkit_reduction
 from llava_server.ask.request import GenerateRequest
 from llava_server.engine import Engine
-from llava_server.read.images import prepare_image
+from llava_server.read.images import open_image
 from llava_server.run.static import StaticDecoder
 from support.pictures import scene_bytes
 
@@ -94,8 +94,8 @@ def test_half_precision_maps_are_no_less_exact_than_eager(device, dtype):
     ids = torch.tensor([[*exact.facts.prompt.ids, *(t.id for t in exact.tokens[:same])]], device=device)
     engine = Engine.load(STORE / "llava-shapes", device="cpu", dtype="float32")
     loaded = engine.loaded
-    picture = prepare_image(PICTURES[0], loaded.processor.image_processor, loaded.preprocess, engine.settings.limits)
-    pixels = picture.pixels.to(device, eager.dtype)
+    picture = open_image(PICTURES[0], engine.settings.limits).pixels
+    pixels = loaded.family.inputs(loaded.processor, [picture])["pixel_values"].to(device, eager.dtype)
     with torch.no_grad():
         attentions = eager(input_ids=ids, pixel_values=pixels, output_attentions=True).attentions
     start, count, length = exact.grids[0].positions[0][0], 64, len(exact.facts.prompt.ids)

@@ -84,14 +84,14 @@ def test_a_batch_waits_for_a_picture_until_its_own_deadline_and_no_longer(
 ):
     slow, fine = requests(deadline_ms=60_000)[:2]
     slow = replace(slow, options=replace(slow.options, deadline_ms=300))
-    let_go, real = threading.Event(), prepare.prepare_image
+    let_go, real = threading.Event(), prepare.open_image
 
-    def prepare_image(data: bytes, *rest: Any) -> Any:
+    def open_image(data: bytes, *rest: Any) -> Any:
         if data == slow.image:
             assert let_go.wait(300)
         return real(data, *rest)
 
-    monkeypatch.setattr(prepare, "prepare_image", prepare_image)
+    monkeypatch.setattr(prepare, "open_image", open_image)
     # Two threads, on a machine with one core as well: the other picture is not to wait for this one.
     own = Engine(engine.loaded, engine.settings)
     own._pictures = ThreadPoolExecutor(2)

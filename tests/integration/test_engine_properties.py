@@ -133,7 +133,7 @@ def test_no_text_becomes_a_special_token_and_positions_are_the_texts_own(engine:
     plain, encoded = encoder.encode("word", "chat"), encoder.encode(text, "chat")
     special = set(tokenizer.all_special_ids)
     assert [i for i in encoded.ids if i in special] == [i for i in plain.ids if i in special]
-    run = range(encoded.image_start, encoded.image_start + encoded.image_count)
+    run = encoded.patches
     assert not set(run) & set(encoded.question)
     written = tokenizer.decode([encoded.ids[i] for i in encoded.question])
     assert text.strip() in written or "\ufffd" in written or not text.strip()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,9 +13,12 @@ from PIL import Image
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 
+from llava_doors.parts.resizing import preprocess_of
 from llava_server.ask.settings import Limits
-from llava_server.read.images import prepare_image, preprocess_of
-from llava_server.read.picture_file import open_picture
+from llava_server.read.images import open_image
+from llava_server.read.picture_file import open_picture, picture_size
+from llava_wire import RequestError
+from llava_wire.geometry import Geometry
 
 PATCH = 14
 PLAIN = {"do_normalize": False, "do_rescale": True}
@@ -67,6 +71,52 @@ def test_exif_orientation_gives_the_upright_picture(orientation):
     np.testing.assert_array_equal(np.asarray(opened), np.asarray(upright))
 
 
+@pytest.mark.parametrize("fmt", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF"])
+@pytest.mark.parametrize("orientation", [1, 3, 5, 6, 8])
+def test_the_size_that_a_file_states_is_that_of_its_pixels(fmt, orientation):
+    turned = Image.Exif()
+    turned[0x0112] = orientation
+    buffer = io.BytesIO()
+    exif = {} if fmt in ("GIF", "BMP") else {"exif": turned}
+    coordinates(60, 40).save(buffer, fmt, **exif)
+    data = buffer.getvalue()
+    opened = open_picture(data, Limits()).pixels
+    assert picture_size(data, Limits()) == opened.size
+    assert opened.size == ((40, 60) if exif and orientation >= 5 else (60, 40))
+
+
+@pytest.mark.parametrize("mode", ["tIME", "behind the pixels"])
+def test_a_png_may_say_so_behind_its_pixels(mode):
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    buffer = io.BytesIO()
+    coordinates(60, 40).save(buffer, "PNG", exif=turned)
+    data = buffer.getvalue()
+    start = data.index(b"eXIf") - 4
+    chunk = data[start : start + 12 + int.from_bytes(data[start : start + 4], "big")]
+    end = data.index(b"IEND") - 4
+    if mode == "behind the pixels":
+        data = data[:start] + data[start + len(chunk) : end] + chunk + data[end:]
+    assert picture_size(data, Limits()) == open_picture(data, Limits()).pixels.size == (40, 60)
+
+
+@pytest.mark.parametrize("data", [b"", b"no picture", b"\x89PNG\r\n\x1a\n" + bytes(40)])
+def test_a_file_without_a_size_is_refused_in_the_words_of_opening_it(data):
+    said = []
+    for read in (picture_size, open_picture):
+        with pytest.raises(RequestError) as caught:
+            read(data, Limits())
+        said.append((caught.value.code, caught.value.message))
+    assert said[0] == said[1]
+
+
+def prepared(file: bytes, processor: Any) -> tuple[Geometry, np.ndarray]:
+    """A file's geometry and what the processor makes of it, [3, H, W]."""
+    opened = open_image(file, Limits())
+    pixels = processor(images=[opened.pixels], return_tensors="np")["pixel_values"][0]
+    return preprocess_of(processor, PATCH).plan(*opened.size_px), pixels
+
+
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     width=st.integers(120, 700),
@@ -79,11 +129,10 @@ def test_rectangles_lie_where_the_processor_took_the_pixels(width, height, orien
     assume(max(width, height) <= 3 * min(width, height))
     processor = PROCESSORS[kind]
     file = rotated_file(coordinates(width, height), orientation)
-    prepared = prepare_image(file, processor, preprocess_of(processor, PATCH), Limits())
-    geometry = prepared.geometry
+    geometry, pixels = prepared(file, processor)
     assert (geometry.width_px, geometry.height_px) == (width, height)
     rects = geometry.patch_rects()
-    pixels = prepared.pixels[0].numpy() * 255  # [3, H, W]
+    pixels = pixels * 255  # [3, H, W]
     patches = pixels.reshape(3, geometry.rows, PATCH, geometry.cols, PATCH).mean((2, 4))  # [3, row, col]
     x, y = (patches[0] - 25) / 200 * width, (patches[1] - 25) / 200 * height
     centre_x, centre_y = (rects[..., 0] + rects[..., 2]) / 2, (rects[..., 1] + rects[..., 3]) / 2
@@ -106,10 +155,8 @@ def test_rectangles_lie_where_the_processor_took_the_pixels(width, height, orien
 def test_a_swapped_axis_would_be_noticed():
     """The property above fails when rows and columns are exchanged: the check can fail."""
     processor = PROCESSORS["crop"]
-    prepared = prepare_image(
-        rotated_file(coordinates(300, 150), 1), processor, preprocess_of(processor, PATCH), Limits()
-    )
-    rects = prepared.geometry.patch_rects().transpose(1, 0, 2)
-    patches = prepared.pixels[0, 0].numpy().reshape(8, PATCH, 8, PATCH).mean((1, 3)) * 255
+    geometry, pixels = prepared(rotated_file(coordinates(300, 150), 1), processor)
+    rects = geometry.patch_rects().transpose(1, 0, 2)
+    patches = pixels[0].reshape(8, PATCH, 8, PATCH).mean((1, 3)) * 255
     x = (patches - 25) / 200 * 300
     assert np.abs(x - (rects[..., 0] + rects[..., 2]) / 2).max() > 50

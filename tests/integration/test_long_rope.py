@@ -12,7 +12,7 @@ from integration.test_families import EVERYTHING, asked, eager_rows
 from llava_server.ask.request import GenerateRequest
 from llava_server.ask.settings import ModelSettings, SettingsError
 from llava_server.engine import Engine
-from llava_server.run.static import check_sight
+from llava_server.run.compiling import check_sight
 from llava_wire import Record
 from support.families import HEADS, WIDTH, WORKING, text_model, tiny_llava
 

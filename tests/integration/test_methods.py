@@ -231,7 +231,7 @@ def test_every_offer_of_a_run(engine, eager, pictures):
 
 def test_what_a_method_says_of_its_maps_is_in_the_record(engine, pictures):
     def look(seen: Any, view: Any) -> Maps:
-        shape = (len(seen.layout.positions), 1, seen.layout.image.stop - seen.layout.image.start)
+        shape = (len(seen.layout.positions), 1, seen.layout.patches)
         return Maps(torch.zeros(shape), notes=("patches 3, 7 were left out.",))
 
     [record] = probed(engine, pictures[:1], Needs(), look)

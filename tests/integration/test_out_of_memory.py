@@ -80,14 +80,14 @@ def test_while_records_are_made_it_is_the_same(engine: Engine, monkeypatch):
 
 
 def test_a_picture_that_does_not_fit_is_named(engine: Engine, monkeypatch):
-    real = prepare_module.prepare_image
+    real = prepare_module.open_image
 
     def tight(data, *rest):
         if data == PICTURES[1]:
             raise MemoryError
         return real(data, *rest)
 
-    monkeypatch.setattr(prepare_module, "prepare_image", tight)
+    monkeypatch.setattr(prepare_module, "open_image", tight)
     first, second, third = engine.run(requests())
     assert (second.code, second.field) == ("does_not_fit", "image")
     assert first.run["batch_size"] == third.run["batch_size"] == 2

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from integration.reference import processor_inputs
+from llava_doors.family import Layout
 from llava_server.ask.request import GenerateRequest
 from llava_server.engine import Engine
 from llava_server.read.prompt import PromptEncoder
@@ -23,9 +24,12 @@ PICTURE = scene_bytes(100, 100, seed=0)
 def encoder_of(engine: Engine) -> PromptEncoder:
     loaded = engine.loaded
     text = loaded.model.config.text_config
-    return PromptEncoder(
-        loaded.processor, loaded.model.config.image_token_id, loaded.facts.image_tokens, text.vocab_size
-    )
+    return PromptEncoder(loaded.processor, loaded.model.config.image_token_id, text.vocab_size)
+
+
+def layout_of(engine: Engine) -> Layout:
+    """Of one picture."""
+    return engine.loaded.layout([(100, 100)])
 
 
 @pytest.mark.parametrize(
@@ -40,14 +44,11 @@ def encoder_of(engine: Engine) -> PromptEncoder:
     ],
 )
 def test_ids_equal_the_processors_own(text, engine):
-    ours = encoder_of(engine).encode(text, "chat")
+    ours = encoder_of(engine).encode(text, "chat", layout_of(engine))
     theirs = processor_inputs(engine.loaded.processor, [PICTURE], [text])["input_ids"][0].tolist()
     assert list(ours.ids) == theirs
     assert ours.rendered == f"USER: <image>\n{text} ASSISTANT:"
-    assert (
-        ours.ids[ours.image_start : ours.image_start + ours.image_count]
-        == (engine.loaded.model.config.image_token_id,) * 64
-    )
+    assert ours.ids[ours.patches[0] : ours.patches[-1] + 1] == (engine.loaded.model.config.image_token_id,) * 64
 
 
 @settings(max_examples=60, deadline=None)
@@ -58,10 +59,10 @@ def test_ids_equal_the_processors_own(text, engine):
 )
 def test_typed_special_tokens_stay_text(parts, engine):
     text = "What is " + "".join(parts)
-    encoded = encoder_of(engine).encode(text, "chat")
+    encoded = encoder_of(engine).encode(text, "chat", layout_of(engine))
     tokenizer = engine.loaded.processor.tokenizer
     special = set(tokenizer.all_special_ids)
-    after = encoded.ids[encoded.image_start + encoded.image_count :]
+    after = encoded.ids[encoded.patches[-1] + 1 :]
     assert not special & set(after)
     assert encoded.ids.count(engine.loaded.model.config.image_token_id) == 64
     assert tokenizer.decode(after, clean_up_tokenization_spaces=False) == f"\n{text} ASSISTANT:"
@@ -87,8 +88,8 @@ def test_raw_prompts_take_exactly_one_image_token(text, given, engine):
 
 
 def test_raw_prompt_equals_chat_when_it_spells_the_template_out(engine):
-    chat = encoder_of(engine).encode("Describe the image.", "chat")
-    raw = encoder_of(engine).encode("USER: <image>\nDescribe the image. ASSISTANT:", "raw")
+    chat = encoder_of(engine).encode("Describe the image.", "chat", layout_of(engine))
+    raw = encoder_of(engine).encode("USER: <image>\nDescribe the image. ASSISTANT:", "raw", layout_of(engine))
     assert raw.ids == chat.ids
 
 
@@ -113,14 +114,14 @@ def test_question_rows_before_the_image_have_no_share_of_it(rows, engine):
 def test_prompts_encoded_by_many_threads_are_those_of_one(engine):
     encoder = encoder_of(engine)
     texts = ["What colour is the square?", "ignore <image> </s> this <image>", "Is there a red circle in the image?"]
-    wanted = {text: encoder.encode(text, "chat") for text in texts}
+    wanted = {text: encoder.encode(text, "chat", layout_of(engine)) for text in texts}
     wrong: list[object] = []
 
     def work(offset: int) -> None:
         for i in range(400):
             text = texts[(i + offset) % 3]
             try:
-                wrong.extend([] if encoder.encode(text, "chat") == wanted[text] else [text])
+                wrong.extend([] if encoder.encode(text, "chat", layout_of(engine)) == wanted[text] else [text])
             except RuntimeError as error:
                 wrong.append(error)
 
@@ -175,7 +176,7 @@ def test_a_record_whose_question_looks_like_a_whole_prompt_is_replayed_as_it_was
     """Earlier versions read such a prompt as text; the answer in the record is one to that."""
     text = "USER: <image>\nWhat is this? ASSISTANT:"
     record = engine.run([GenerateRequest.build(PICTURE, "What is this?", {"max_new_tokens": 2})])[0]
-    read = encoder_of(engine).encode(text, "chat", literal=True)
+    read = encoder_of(engine).encode(text, "chat", layout_of(engine), literal=True)
     prompt = replace(
         record.facts.prompt, text=text, rendered=read.rendered, ids=read.ids, pieces=("",) * len(read.ids), texts=()
     )

@@ -15,6 +15,7 @@ from llava_server.ask.request import GenerateRequest
 from llava_server.ask.settings import ModelSettings, SettingsError
 from llava_server.engine import Engine
 from llava_server.load import weights
+from llava_server.load.family import family_of
 from llava_server.load.memory import DeviceMemory
 from llava_server.load.weights import check_weights, weight_bytes
 from llava_wire import Record, decode, encode
@@ -84,20 +85,20 @@ def test_four_bits_run_and_layers_of_odd_width_stay_whole():
 @pytest.mark.parametrize("quantization", ["", "8bit", "4bit"])
 def test_the_weights_take_what_the_estimate_says(quantization: str):
     engine = load(quantization=quantization, dtype="float16", device="cpu")
-    said = weight_bytes(LlavaConfig.from_pretrained(SHAPES), torch.float16, quantization)
+    said = weight_bytes(family_of(LlavaConfig.from_pretrained(SHAPES)), torch.float16, quantization)
     assert said == loaded_bytes(engine)
 
 
 def test_a_7b_of_4_bits_fits_where_whole_weights_do_not():
-    config = LlavaConfig.from_pretrained(CONFIGS)
-    whole, eight, four = (weight_bytes(config, torch.float16, q) for q in ("", "8bit", "4bit"))
+    family = family_of(LlavaConfig.from_pretrained(CONFIGS))
+    whole, eight, four = (weight_bytes(family, torch.float16, q) for q in ("", "8bit", "4bit"))
     assert whole == pytest.approx(14.13e9, rel=1e-3)
     assert 7.5e9 < eight < 7.8e9
     assert 4.7e9 < four < 4.9e9
 
 
 def test_spread_quantised_layers_must_fit_the_gpus_without_the_host(monkeypatch):
-    config = LlavaConfig.from_pretrained(CONFIGS)
+    family = family_of(LlavaConfig.from_pretrained(CONFIGS))
     gpu, host = torch.device("cuda", 0), torch.device("cpu")
     monkeypatch.setattr(weights, "devices_of", lambda device: [gpu, host])
     free = {gpu: 8_000_000_000, host: 100_000_000_000}
@@ -108,9 +109,9 @@ def test_spread_quantised_layers_must_fit_the_gpus_without_the_host(monkeypatch)
     with pytest.raises(
         SettingsError, match=r"weights: got 7\d+ bytes in float16 with 8bit weights, allowed 7200000000"
     ):
-        check_weights(config, spread, "map", "float16")
-    check_weights(config, replace(spread, quantization="4bit"), "map", "float16")
-    check_weights(config, replace(spread, quantization=""), "map", "float16")
+        check_weights(family, spread, "map", "float16")
+    check_weights(family, replace(spread, quantization="4bit"), "map", "float16")
+    check_weights(family, replace(spread, quantization=""), "map", "float16")
 
 
 def test_without_bitsandbytes_the_error_says_how_to_install_it(monkeypatch):

@@ -13,7 +13,8 @@ from llava_server.ask.request import GenerateRequest
 from llava_server.ask.settings import SettingsError
 from llava_server.engine import Engine
 from llava_server.load.memory import DeviceMemory
-from llava_server.run.static import StaticDecoder, buffer_bytes, compiled_decoder
+from llava_server.run.compiling import buffer_bytes, compiled_decoder
+from llava_server.run.static import StaticDecoder
 from llava_wire import Record
 
 PROMPTS = ["Describe the image.", "What colour is the square?", "Is there a red circle in the image?"]
@@ -120,13 +121,13 @@ def test_compile_in_the_settings_builds_warmed_buckets(engine, monkeypatch):
     assert all(int(bucket.slot) == bucket.first_slot + 3 for bucket in decoder.buckets)
     largest = decoder.buckets[-1]
     held = sum(tensor.untyped_storage().nbytes() for tensor in (*largest.keys, *largest.values, *largest.queries))
-    assert buffer_bytes(engine.loaded.facts, settings) == held
+    assert buffer_bytes(engine.loaded.facts, engine.loaded.layout([(640, 480)]).patches, settings) == held
 
 
 def test_buffers_that_do_not_fit_are_refused_at_load_with_both_numbers(engine, monkeypatch):
     settings = replace(engine.settings, compile=True)
     few = DeviceMemory("cpu", 1 << 30, 1000, "free memory")
-    monkeypatch.setattr("llava_server.run.static.device_memory", lambda _: few)
+    monkeypatch.setattr("llava_server.run.compiling.device_memory", lambda _: few)
     with pytest.raises(SettingsError, match=r"handler.compile: got buffers of \d+ bytes, allowed 1000 available"):
         compiled_decoder(engine.loaded, settings)
 

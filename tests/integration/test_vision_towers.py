@@ -15,9 +15,10 @@ import transformers as tf
 from PIL import Image
 
 from integration.test_families import asked
+from llava_doors.family import FamilyError
+from llava_doors.parts.tower import patch_grid
 from llava_server.ask.settings import ModelSettings, SettingsError
 from llava_server.engine import Engine
-from llava_server.load.vision import patch_grid
 from support.families import STORE, WORKING, tiny_llava
 
 SIDE, PATCH = 94, 12  # no multiple: the last 10 px of a row and of a column belong to no patch
@@ -41,7 +42,9 @@ def siglip_llava(strategy: str, side: int = SIDE) -> tuple[Any, Any]:
 
 def test_a_siglip_tower_with_a_remainder_is_shown_in_place(pictures: list[bytes]) -> None:
     engine = Engine.from_model(*siglip_llava("full"), ModelSettings(name="siglip"))
-    assert (engine.loaded.facts.rows, engine.loaded.facts.cols, engine.loaded.facts.lead_tokens) == (7, 7, 0)
+    layout = engine.loaded.layout([(300, 200)])
+    assert [(grid.rows, grid.cols) for grid in layout.grids] == [(7, 7)]
+    assert layout.tokens == layout.patches == 49
     [record] = asked(engine, pictures[0], ["What is there?"], {})
     assert record.maps_float().shape[-2:] == (7, 7)
     width, height = record.facts.image.width_px, record.facts.image.height_px
@@ -65,7 +68,7 @@ def test_a_patch_of_it_reads_the_pixels_of_its_rectangle() -> None:
             return model.model.get_image_features(pixel_values=pixels, return_dict=True).pooler_output[0]
 
     ground = Image.new("RGB", (188, 282), "white")
-    geometry = engine.loaded.preprocess.plan(*ground.size)
+    geometry = engine.loaded.layout([ground.size]).grids[0].geometry
     before = features(ground)
     for row, col in ((0, 0), (3, 5), (6, 6)):
         x0, y0, x1, y1 = geometry.patch_rects()[row, col]
@@ -82,11 +85,11 @@ def test_a_class_token_is_no_patch(pictures: list[bytes]) -> None:
     model, processor = tiny_llava(WORKING["llama"])
     model.config.vision_feature_select_strategy = "full"
     engine = Engine.from_model(model, processor, ModelSettings(name="full"))
-    facts = engine.loaded.facts
-    assert (facts.lead_tokens, facts.picture_tokens) == (1, facts.image_tokens + 1)
+    layout = engine.loaded.layout([(300, 200)])
+    assert (layout.tokens, layout.grids[0].tokens[0]) == (layout.patches + 1, 1)
     [record] = asked(engine, pictures[0], ["What is there?"], {})
     prompt = record.facts.prompt
-    assert prompt.ids.count(model.config.image_token_id) == facts.image_tokens + 1
+    assert prompt.ids.count(model.config.image_token_id) == layout.tokens
     assert prompt.ids[record.grids[0].positions[0][0] - 1] == model.config.image_token_id
     assert [note.code for note in record.facts.notes] == ["class-token"]
     ids = torch.tensor([prompt.ids])
@@ -104,7 +107,7 @@ def test_a_class_token_is_no_patch(pictures: list[bytes]) -> None:
 
 
 def test_a_strategy_that_drops_a_patch_is_refused() -> None:
-    with pytest.raises(SettingsError, match=r"got 'default', which keeps 48 of the 49 tokens .* set .* to full"):
+    with pytest.raises(FamilyError, match=r"got 'default', which keeps 48 of the 49 tokens .* set .* to full"):
         patch_grid(siglip_llava("default")[0].config)
 
 
@@ -113,7 +116,7 @@ def test_a_tower_without_a_fixed_grid_is_refused() -> None:
     model.config.vision_config = tf.PixtralVisionConfig(
         hidden_size=32, intermediate_size=48, num_hidden_layers=1, num_attention_heads=2, image_size=64, patch_size=16
     )
-    with pytest.raises(SettingsError, match=r"config\.vision_"):
+    with pytest.raises(FamilyError, match=r"config\.vision_"):
         patch_grid(model.config)
 
 

@@ -41,7 +41,7 @@ class Probe(Method):
         import torch
 
         made = Probe.look(seen, view) if Probe.look else None
-        shape = (len(seen.layout.positions), 1, seen.layout.image.stop - seen.layout.image.start)
+        shape = (len(seen.layout.positions), 1, seen.layout.patches)
         return made if isinstance(made, torch.Tensor | Maps) else torch.zeros(shape)
 
 

@@ -48,7 +48,7 @@ class AttentionFold:
         self._cells = view.cells
         self._slot_of = {cell: slot for slot, cells in enumerate(view.slots) for cell in cells}
         self._divisor = len(view.slots[0])
-        patches = layout.image.stop - layout.image.start
+        patches = layout.patches
         # Image columns and shares side by side, [row, slot, N + 4], so that one division serves both.
         shape = (len(layout.positions), len(view.slots), patches + SHARES)
         self._sums = torch.zeros(shape, dtype=torch.float32, device=device)
@@ -85,6 +85,7 @@ def split(block: RowBlock) -> torch.Tensor:
     bos = weights[..., :first].sum(-1)
     on_image = block.image.sum(-1)
     answer = weights[..., layout.prompt_length :].sum(-1)
-    before = weights[..., first : layout.image.start].sum(-1)
-    after = weights[..., layout.image.stop : layout.prompt_length].sum(-1)
-    return torch.stack([bos, on_image, before + after, answer], dim=-1)
+    text, *rest = (weights[..., part].sum(-1) for part in layout.text)
+    for part in rest:
+        text = text + part
+    return torch.stack([bos, on_image, text, answer], dim=-1)

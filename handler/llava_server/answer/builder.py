@@ -26,6 +26,7 @@ from llava_server.attend.rows import RowLayout
 from llava_server.load.loading import LoadedModel
 from llava_server.look.reduce import ReducedView, reduced_views, to_host
 from llava_server.look.seen import Seen
+from llava_server.read.placing import runs_of
 from llava_server.read.plaintext import special_ids
 from llava_server.run.batch import BatchItem, BatchRun, Decoded, layout_of
 from llava_server.run.generate import Progress
@@ -47,7 +48,7 @@ class RecordBuilder:
     def __init__(self, loaded: LoadedModel, settings: ModelSettings) -> None:
         self._loaded = loaded
         self._tokenizer = loaded.processor.tokenizer
-        special = special_ids(self._tokenizer) | {*loaded.eos_ids, loaded.model.config.image_token_id}
+        special = special_ids(self._tokenizer) | {*loaded.eos_ids, loaded.family.image_token_id}
         self._special = frozenset(special)
         self._vocabulary = Vocabulary(self._tokenizer, special)
         self._model = Model(
@@ -125,7 +126,7 @@ class RecordBuilder:
                 pieces=tuple(map(self._vocabulary.piece, item.prompt.ids)),
                 texts=prompt_texts(self._vocabulary, item.prompt.ids),
             ),
-            images=(item.image.facts,),
+            images=item.images.facts,
             grids=_grids(item),
             model=self._model,
             tokens=tokens,
@@ -133,7 +134,7 @@ class RecordBuilder:
             sampling=_sampling(item, decoded, plain=self._loaded.choosing is None),
             software=self._software,
             checks={name: dict(check) for name, check in self._loaded.checks.items()},
-            notes=(*self._loaded.notes, *item.prompt.notes, *item.image.notes, *about_steps, *about_views),
+            notes=(*self._loaded.notes, *item.prompt.notes, *item.images.notes, *about_steps, *about_views),
         )
         timings = {
             "batch_size": batch,
@@ -244,8 +245,14 @@ def _not_finite(what: str, dtype: str) -> RequestError:
 
 
 def _grids(item: BatchItem) -> tuple[Grid, ...]:
-    """The grids that an item's maps lie on."""
-    return (item.image.geometry.grid(((item.prompt.image_start, item.prompt.image_count),)),)
+    """The grids that an item's maps lie on; of several pictures each names its own, because names are unique."""
+    grids, first = [], 0
+    for grid in item.images.layout.grids:
+        places = item.prompt.patches[first : first + len(grid.tokens)]
+        first += len(places)
+        name = grid.name if len(item.images.facts) == 1 else f"image {grid.image + 1}, {grid.name}"
+        grids.append(grid.geometry.grid(runs_of(places), name, grid.image))
+    return tuple(grids)
 
 
 def _stored(view: ReducedView, precision: str, steps: tuple[int, ...], grids: tuple[Grid, ...]) -> View:

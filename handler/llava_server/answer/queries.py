@@ -45,14 +45,15 @@ def mean_steps(item: BatchItem, queries: tuple[Query, ...], tokens: tuple[Token,
 
 def out_of_sight(reduced: Reduced, layout: RowLayout) -> tuple[Note, ...]:
     """A note when layers with a window of their own could not see all of the picture: 0 there means out of reach."""
-    image = slice(layout.image_start, layout.image_start + layout.image_count)
-    after = layout.positions >= image.stop  # rows before the end of the picture see less of it without any window
+    after = layout.positions > max(
+        layout.places
+    )  # rows before the end of the picture see less of it without any window
     layers: list[int] = []
     cut = blind = 0
     for group, visible in reduced.sights.items():
         if visible is None:
             continue
-        seen = visible[after.to(visible.device), image]  # [row, patch]
+        seen = visible[after.to(visible.device)][:, layout.image]  # [row, patch]
         hidden = int((~seen.all(1)).sum())
         if hidden:
             layers += group

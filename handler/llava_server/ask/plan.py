@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from llava_doors.family import ModelFacts
 from llava_doors.method import ATTENTION_ROWS, Needs
 from llava_server.ask.checking import invalid
 from llava_server.ask.methods import DEFAULT_METHOD, declared, needs_of
@@ -17,42 +18,6 @@ from llava_server.ask.options import Options, ViewSpec
 from llava_server.ask.settings import ModelSettings
 from llava_wire.errors import RequestError, nearest
 from llava_wire.reduction import DEFAULT, Reduction, reduction_of
-
-
-@dataclass(frozen=True)
-class ModelFacts:
-    """The shape of a model: text layers, query heads, key-value heads, head size, patch grid, context length.
-
-    `lead_tokens` are image tokens before the patches that stand for no place on the picture (a class token).
-    `token_bytes` and `picture_bytes` bound what prefill holds at one time per prompt token and per picture,
-    `score_bytes` what the scores of one token of a given answer take. `width` is that of hidden states, `vocabulary`
-    how many logits a token has.
-    """
-
-    layers: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-    rows: int
-    cols: int
-    context: int
-    cache_bytes_per_value: int
-    token_bytes: int = 0
-    picture_bytes: int = 0
-    score_bytes: int = 0
-    lead_tokens: int = 0
-    width: int = 0
-    vocabulary: int = 0
-
-    @property
-    def image_tokens(self) -> int:
-        """Patches of one picture."""
-        return self.rows * self.cols
-
-    @property
-    def picture_tokens(self) -> int:
-        """Tokens that one picture takes in the prompt: its patches and what comes before them."""
-        return self.lead_tokens + self.image_tokens
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,8 @@ RECORD_LIMITS = QuestionLimits(
 """What reading a record to replay may cost: several times what models here can write; their own limits come later."""
 MAX_PROMPT_CHARS = 1 << 18
 """The longest prompt that is looked at; the model's own limit comes later."""
+MAX_IMAGES = 16
+"""Pictures of one request; the model's family and its context allow fewer."""
 _UNSEEN = frozenset({"Cc", "Cf", "Zl", "Zp", "Zs"})
 """Unicode's categories of controls, formats and spaces."""
 _SHA256 = re.compile("[0-9a-f]{64}")
@@ -38,18 +40,23 @@ class GenerateRequest:
     """What one client asked.
 
     Args:
-        image: the file's bytes, not decoded yet.
+        images: the files' bytes, not decoded yet; one or more.
         prompt: the user's text.
         options: checked options.
         given: the facts of the record whose answer is replayed, or None when the model is to answer.
         arrived_s: `time.monotonic()` at the worker; deadlines count from here.
     """
 
-    image: bytes
+    images: tuple[bytes, ...]
     prompt: str
     options: Options
     given: Facts | None = None
     arrived_s: float = field(default_factory=time.monotonic, compare=False)
+
+    @property
+    def image(self) -> bytes:
+        """The first picture's file."""
+        return self.images[0]
 
     @property
     def format(self) -> Literal["npz", "json"] | None:
@@ -63,7 +70,7 @@ class GenerateRequest:
         """Checks what can be checked without the model.
 
         Args:
-            image: bytes of a picture file.
+            image: bytes of a picture file, or a list of them for a model that takes several.
             prompt: the question, text with something other than white space in it.
             options: the options object, or None for the defaults.
             arrived_s: `time.monotonic()` when it came; None for now.
@@ -72,7 +79,7 @@ class GenerateRequest:
             RequestError: naming the field at fault.
         """
         arrived_s = time.monotonic() if arrived_s is None else arrived_s
-        return cls(_picture(image), _question(prompt, "prompt"), parse_options(options), arrived_s=arrived_s)
+        return cls(_pictures(image), _question(prompt, "prompt"), parse_options(options), arrived_s=arrived_s)
 
     @classmethod
     def replay(
@@ -119,18 +126,27 @@ class GenerateRequest:
         chosen = parse_options(options)
         chosen = replace(chosen, max_new_tokens=len(facts.tokens), template=facts.prompt.template)
         facts = replace(facts, sampling=_sampling(facts.sampling))
-        return cls(_picture(image), question, chosen, facts, arrived_s=arrived_s)
+        return cls((_picture(image, "image"),), question, chosen, facts, arrived_s=arrived_s)
 
 
-def _picture(image: object) -> bytes:
+def _pictures(image: object) -> tuple[bytes, ...]:
+    """The files of one picture or of a list of them."""
+    if not isinstance(image, list | tuple):
+        return (_picture(image, "image"),)
+    if not 1 <= len(image) <= MAX_IMAGES:
+        raise invalid("image", len(image), f"1 to {MAX_IMAGES}; send fewer", "a list of")
+    return tuple(_picture(one, "image" if i == 0 else f"image_{i + 1}") for i, one in enumerate(image))
+
+
+def _picture(image: object, field: str) -> bytes:
     if not isinstance(image, bytes | bytearray | memoryview):
         raise RequestError(
             "bad_request",
-            "image",
+            field,
             f"got {type(image).__name__}, allowed the bytes of a picture file; send a file part",
         )
     if len(image) == 0:
-        raise RequestError("bad_request", "image", "got 0 bytes, allowed a picture file; send one")
+        raise RequestError("bad_request", field, "got 0 bytes, allowed a picture file; send one")
     return bytes(image)
 
 

@@ -11,7 +11,7 @@ Scores are made in blocks of heads and rows, so that neither they nor the float3
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -32,26 +32,40 @@ class RowLayout:
         pad: padding positions before the prompt.
         prompt_length: tokens of the prompt without padding.
         has_bos: whether the first token is the start of sequence.
-        image_start, image_count: the run of image tokens, counted without padding.
+        places: positions of the patches in the order of the maps, counted without padding; a range where they follow
+            one another.
         positions: [row] int64 on the CPU, each row's own position, counted without padding.
     """
 
     pad: int
     prompt_length: int
     has_bos: bool
-    image_start: int
-    image_count: int
+    places: Sequence[int]
     positions: torch.Tensor
 
+    @cached_property
+    def image(self) -> slice | torch.Tensor:
+        """`places` for subscripting."""
+        return _subscript(self.places)
+
     @property
-    def image(self) -> slice:
-        """The positions of the patches."""
-        return slice(self.image_start, self.image_start + self.image_count)
+    def patches(self) -> int:
+        """How many patches there are."""
+        return len(self.places)
 
     @property
     def length(self) -> int:
         """Positions up to the last row's, at least those of the prompt."""
         return self.keys
+
+    @cached_property
+    def text(self) -> tuple[slice | torch.Tensor, ...]:
+        """Positions of the prompt that are neither the start of sequence nor a patch, for subscripting."""
+        first = 1 if self.has_bos else 0
+        if isinstance(self.image, slice):
+            return slice(first, self.image.start), slice(self.image.stop, self.prompt_length)
+        taken = {*self.places}
+        return (_subscript([place for place in range(first, self.prompt_length) if place not in taken]),)
 
     @cached_property
     def seen_by_all(self) -> int:
@@ -120,3 +134,9 @@ def attention_rows(
             scores = (asked @ kept).unflatten(1, (groups, -1)).flatten(0, 1)[span(places)]  # [head, row, key]
             scores[..., first_hidden:].masked_fill_(hidden[rows], float("-inf"))
             yield found, rows, scores.softmax(-1)
+
+
+def _subscript(indices: Sequence[int]) -> slice | torch.Tensor:
+    """As `span`; a list becomes a tensor once, and not at each use."""
+    found = span(indices) if indices else slice(0, 0)
+    return found if isinstance(found, slice) else torch.tensor(found, dtype=torch.int64)

@@ -33,7 +33,7 @@ def number_of(value: torch.Tensor) -> float:
 @contextmanager
 def _before_layers(loaded: LoadedModel, hook_of: Callable[[int], Any]) -> Iterator[None]:
     """Calls `hook_of(number)` before each text layer's forward, with what goes into it."""
-    layers = loaded.model.get_decoder().layers
+    layers = loaded.layers
     hooks = [layer.register_forward_pre_hook(hook_of(i), with_kwargs=True) for i, layer in enumerate(layers)]
     try:
         yield
@@ -45,7 +45,7 @@ def _before_layers(loaded: LoadedModel, hook_of: Callable[[int], Any]) -> Iterat
 @contextmanager
 def layer_inputs(loaded: LoadedModel) -> Iterator[list[list[torch.Tensor]]]:
     """Keeps what goes into each text layer: per layer, per forward, [batch, position, width]."""
-    states: list[list[torch.Tensor]] = [[] for _ in loaded.model.get_decoder().layers]
+    states: list[list[torch.Tensor]] = [[] for _ in loaded.layers]
 
     def keep(number: int) -> Any:
         def hook(module: torch.nn.Module, args: Any, options: dict[str, Any]) -> None:
@@ -95,7 +95,7 @@ def eager_rows(
     hooks = [module.register_forward_hook(keep(layer)) for layer, module in modules.items()]
     homes = {sys.modules[type(module).__module__] for module in modules.values()}
     plain = {home: getattr(home, _EAGER) for home in homes if hasattr(home, _EAGER)}
-    loaded.model.set_attn_implementation({"text_config": "eager"})
+    loaded.set_attention("eager")
     for home, function in plain.items():
         setattr(home, _EAGER, _in_float32(function))
     try:
@@ -103,7 +103,7 @@ def eager_rows(
     finally:
         for home, function in plain.items():
             setattr(home, _EAGER, function)
-        loaded.model.set_attn_implementation({"text_config": CAPTURE_ATTENTION})
+        loaded.set_attention(CAPTURE_ATTENTION)
         for hook in hooks:
             hook.remove()
 

@@ -20,32 +20,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
 
 from llava_doors.methods.attention import SHARES
-from llava_server.ask.options import Options
-from llava_server.ask.plan import Plan, ViewPlan
 from llava_server.ask.settings import ModelSettings, SettingsError
 from llava_server.attend.rows import RowLayout
 from llava_server.attend.seen import SeenRows
 from llava_server.check.eager import eager_rows, layer_inputs, number_of, replaced_inputs
+from llava_server.check.trial import NEW_TOKENS, SEED, trial_item, trial_sizes, trial_text
 from llava_server.load.loading import LoadedModel
 from llava_server.load.probe import observe
 from llava_server.look.reduce import reduced_views
-from llava_server.read.images import PreparedImage
-from llava_server.read.prompt import EncodedPrompt
-from llava_server.run.batch import BatchItem, BatchRun, layout_of
+from llava_server.run.batch import BatchItem, BatchRun, layout_of, moved
 from llava_server.run.generate import generate
 from llava_server.run.static import StaticDecoder
-from llava_wire.geometry import Geometry
-from llava_wire.reduction import REDUCTIONS
-from llava_wire.schema import Image, Note
+from llava_wire.schema import Note
 
 LONG_TOKENS = 512
 """Prompt tokens of the longer prompt, at least; it crosses every window up to that."""
-_SHORT_TEXT, _NEW_TOKENS, _QUESTION_ROWS = 9, 5, 6
-_SEED = 20250711
+_SHORT_TEXT = 9
 ROW_LIMITS = {torch.float32: 1e-5, torch.float16: 5e-3, torch.bfloat16: 2e-2}
 """The largest allowed difference of a weight, of a running sum over the image tokens, or of a share, by dtype."""
 STATE_LIMITS = {torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 5e-2}
@@ -105,20 +98,20 @@ def self_test(loaded: LoadedModel, static: StaticDecoder | None = None) -> dict[
     """
     # Random text never ends an answer, and a published way of choosing tokens is no part of the model.
     bare = replace(loaded, eos_ids=(), choosing=None)
-    facts = loaded.facts
-    room = facts.context - _NEW_TOKENS - facts.picture_tokens
-    texts = (min(max(LONG_TOKENS - facts.picture_tokens, 24), room), min(_SHORT_TEXT, room))
+    facts, pictures = loaded.facts, loaded.layout(trial_sizes(loaded)).tokens
+    room = facts.context - NEW_TOKENS - pictures
+    texts = (min(max(LONG_TOKENS - pictures, 24), room), min(_SHORT_TEXT, room))
     if room < 2:
         raise SettingsError(
             f"config.text_config.max_position_embeddings: got {facts.context}, allowed more than the "
-            f"{facts.picture_tokens} tokens of a picture, a question and an answer"
+            f"{pictures} tokens of a picture, a question and an answer"
         )
     statically = _Found(0, 0, 0, 0)
     try:
         modules = _attention_modules(bare)
-        items = [_item(bare, text, number) for number, text in enumerate(texts)]
+        items = [trial_item(bare, text, number) for number, text in enumerate(texts)]
         # Given, because a random model may choose the image token, which its own forward takes for a picture.
-        answer = _text(bare, _NEW_TOKENS + 1, _SEED - 1)[1:]
+        answer = trial_text(bare, NEW_TOKENS + 1, SEED - 1)[1:]
         found = []
         # As the engine does: where a longer neighbour changes an answer, each runs alone.
         for batch in [[item] for item in items] if loaded.length_dependent else [items]:
@@ -160,7 +153,7 @@ def self_test(loaded: LoadedModel, static: StaticDecoder | None = None) -> dict[
         "logprob_error": worst["logprob"],
         "logprob_limit": limits["logprob"],
         "prompt_tokens": len(items[0].prompt.ids),
-        "answer_tokens": _NEW_TOKENS,
+        "answer_tokens": NEW_TOKENS,
     }
 
 
@@ -186,42 +179,6 @@ def _attention_modules(loaded: LoadedModel) -> dict[int, torch.nn.Module]:
                 f"{expected[1]}, as its configuration says; {_OVERRIDE}"
             )
     return seen.modules
-
-
-def _item(loaded: LoadedModel, text: int, number: int) -> BatchItem:
-    """Random text of so many tokens around a random picture, all layers and heads, answer and question rows."""
-    facts = loaded.facts
-    vision = loaded.model.config.vision_config
-    every = ViewPlan("every", REDUCTIONS["none"], tuple(range(facts.layers)), tuple(range(facts.heads)))
-    words = _text(loaded, text, _SEED + number)
-    before = min(4, len(words))
-    ids = (*words[:before], *(loaded.model.config.image_token_id,) * facts.picture_tokens, *words[before:])
-    own = [*range(before + facts.picture_tokens, len(ids) - 1)] or [0]
-    spread = np.linspace(0, len(own) - 1, min(_QUESTION_ROWS, len(own))).astype(int)
-    prompt = EncodedPrompt(
-        text="",
-        rendered="",
-        ids=ids,
-        image_start=before + facts.lead_tokens,
-        image_count=facts.image_tokens,
-        question=tuple(dict.fromkeys(own[i] for i in spread)),
-        picture_start=before,
-    )
-    generator = torch.Generator().manual_seed(_SEED + number)
-    pixels = torch.randn((1, 3, vision.image_size, vision.image_size), generator=generator)
-    image = PreparedImage(pixels, Image(1, 1, "", ""), Geometry(1, 1, (), 1, facts.rows, facts.cols))
-    return BatchItem(image, prompt, Plan(Options(max_new_tokens=_NEW_TOKENS, rows="both"), (every,), 0), float("inf"))
-
-
-def _text(loaded: LoadedModel, count: int, seed: int) -> tuple[int, ...]:
-    """Random ordinary token ids, the start of sequence first where the tokenizer has one."""
-    tokenizer = loaded.processor.tokenizer
-    special = {*tokenizer.all_special_ids, loaded.model.config.image_token_id, loaded.pad_id}
-    size = min(len(tokenizer), loaded.model.get_input_embeddings().weight.shape[0])
-    ordinary = [i for i in range(size) if i not in special]
-    drawn = torch.randint(len(ordinary), (count,), generator=torch.Generator().manual_seed(seed)).tolist()
-    first = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-    return tuple([*first, *(ordinary[i] for i in drawn)][:count])
 
 
 def _rows(loaded: LoadedModel, item: BatchItem, run: BatchRun, index: int) -> tuple[torch.Tensor, RowLayout]:
@@ -252,7 +209,7 @@ def _compared(
     with eager_rows(loaded, modules, layout.positions) as rows, replaced_inputs(loaded, given) as differences:
         logits = loaded.model(
             input_ids=ids,
-            pixel_values=item.image.pixels.to(loaded.device, loaded.model.dtype),
+            **loaded.family.own_inputs(ids, moved(item.images.inputs, loaded.device, loaded.model.dtype)),
             attention_mask=torch.ones_like(ids),
             use_cache=False,
         ).logits[0, len(prompt.ids) - 1 :]
@@ -268,11 +225,11 @@ def _on_static_buffers(loaded: LoadedModel, answer: Sequence[int], static: Stati
     """Every bucket filled with long and short prompts, against the same tokens on the growing cache."""
     row = logprob = 0.0
     for bucket in static.buckets:
-        room = bucket.length - loaded.facts.picture_tokens - _NEW_TOKENS + 1
+        room = bucket.length - loaded.layout(trial_sizes(loaded)).tokens - NEW_TOKENS + 1
         if room < 2:  # no prompt and answer of the test fits it
             continue
         texts = [room, min(_SHORT_TEXT, room)]
-        items = [_item(loaded, texts[number % 2], number) for number in range(bucket.batch)]
+        items = [trial_item(loaded, texts[number % 2], number) for number in range(bucket.batch)]
         given = [answer] * len(items)
         run, again = generate(loaded, items, given=given), generate(loaded, items, static, given=given)
         if again.decoder != static.name:
@@ -297,11 +254,11 @@ def _difference(ours: torch.Tensor, theirs: torch.Tensor, layout: RowLayout) -> 
         layout: where the tokens lie.
     """
     weights = theirs.transpose(0, 1)  # [row, head, key]
-    end = layout.image_start + layout.image_count
     first = 1 if layout.has_bos else 0
-    image = weights[..., layout.image_start : end]
-    text = weights[..., first : layout.image_start].sum(-1) + weights[..., end : layout.prompt_length].sum(-1)
-    parts = (weights[..., :first].sum(-1), image.sum(-1), text, weights[..., layout.prompt_length :].sum(-1))
+    bos, answer = weights[..., :first].sum(-1), weights[..., layout.prompt_length :].sum(-1)
+    image = weights[..., list(layout.places)]
+    text = weights[..., first : layout.prompt_length].sum(-1) - image.sum(-1)
+    parts = (bos, image.sum(-1), text, answer)
     mine, shares = ours[..., :-SHARES].to(weights.device), ours[..., -SHARES:].to(weights.device)
     apart = (mine - image, mine.cumsum(-1) - image.cumsum(-1), shares - torch.stack(parts, -1))
     return max(number_of(values.abs().max()) for values in apart)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from llava_doors.family import Layout, ModelFacts
 from llava_server.ask.methods import DEFAULT_METHOD
-from llava_server.ask.plan import ModelFacts, Plan
+from llava_server.ask.plan import Plan
 from llava_server.ask.settings import Limits
 from llava_server.attend.rows import scratch_bytes
 from llava_server.fit.looking import looking_bytes
@@ -50,6 +51,8 @@ class Extent:
 
     Args:
         prompt_tokens: tokens of the prompt, image tokens included.
+        patches: of all grids of its pictures.
+        picture_bytes: what making the features of its pictures holds at one time.
         new_tokens: tokens that the answer may have.
         prompt_rows: prompt rows that are captured besides the last; all of the prompt's where a method reads them.
         scored: tokens of a given answer that one prefill also scores.
@@ -57,18 +60,31 @@ class Extent:
     """
 
     prompt_tokens: int
+    patches: int
+    picture_bytes: int
     new_tokens: int
     prompt_rows: int
     scored: int
     layers: frozenset[int]
 
     @classmethod
-    def of(cls, plan: Plan, prompt_tokens: int, question_tokens: int = 0, *, given: bool = False) -> Extent:
+    def of(
+        cls,
+        plan: Plan,
+        prompt_tokens: int,
+        layout: Layout,
+        picture_bytes: int,
+        question_tokens: int = 0,
+        *,
+        given: bool = False,
+    ) -> Extent:
         """The extent of one request alone.
 
         Args:
             plan: the resolved request.
             prompt_tokens: tokens of the prompt, image tokens included.
+            layout: of its pictures.
+            picture_bytes: what making their features holds at one time.
             question_tokens: prompt rows that may be captured.
             given: the answer is replayed, as that of a beam search always is.
         """
@@ -76,7 +92,8 @@ class Extent:
         new = options.max_new_tokens
         rows = 0 if options.rows == "answer" else question_tokens
         rows = prompt_tokens if plan.every_position else rows
-        return cls(prompt_tokens, new, rows, new if given or options.num_beams > 1 else 0, plan.captured)
+        scored = new if given or options.num_beams > 1 else 0
+        return cls(prompt_tokens, layout.patches, picture_bytes, new, rows, scored, plan.captured)
 
     @property
     def length(self) -> int:
@@ -92,6 +109,8 @@ class Extent:
         """The extent that a batch of both pads each of them to."""
         return Extent(
             max(self.prompt_tokens, other.prompt_tokens),
+            max(self.patches, other.patches),
+            max(self.picture_bytes, other.picture_bytes),
             max(self.new_tokens, other.new_tokens),
             max(self.prompt_rows, other.prompt_rows),
             max(self.scored, other.scored),
@@ -107,15 +126,15 @@ def sized(plan: Plan, facts: ModelFacts, extent: Extent) -> Estimate:
     value = facts.cache_bytes_per_value
     cache = 2 * facts.layers * facts.kv_heads * facts.head_dim * (prompt_tokens + new) * value
     capture = len(extent.layers) * facts.heads * facts.head_dim * (new + extent.prompt_rows) * value
-    per_map = facts.image_tokens * BYTES_PER_VALUE[options.precision] + _ROW_OVERHEAD_BYTES
+    per_map = extent.patches * BYTES_PER_VALUE[options.precision] + _ROW_OVERHEAD_BYTES
     # The mask [prompt, prompt] comes once as bool and once as numbers.
     scored = extent.scored
     length = prompt_tokens + scored
-    prefill = facts.picture_bytes + length * facts.token_bytes + length**2 * (1 + value) + scored * facts.score_bytes
+    prefill = extent.picture_bytes + length * facts.token_bytes + length**2 * (1 + value) + scored * facts.score_bytes
     scratch = max(prefill, scratch_bytes(facts.heads, rows, prompt_tokens + new, facts.head_dim))
-    maps, response = 0, new * _TOKEN_BYTES + prompt_tokens * 16 + facts.image_tokens * 32 + 8192
+    maps, response = 0, new * _TOKEN_BYTES + prompt_tokens * 16 + extent.patches * 32 + 8192
     for view in plan.views:
-        maps += rows * view.maps_per_query * (facts.image_tokens + 4) * 4
+        maps += rows * view.maps_per_query * (extent.patches + 4) * 4
         response += (1 if view.reduction.over_steps else rows * view.maps_per_query) * per_map
     # A beam search holds all of its beams; samples run side by side.
     wide, sent = max(options.num_beams, options.num_return_sequences), options.num_return_sequences

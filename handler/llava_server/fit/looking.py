@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from llava_doors.asked import Reach
+from llava_doors.family import ModelFacts
 from llava_doors.method import Needs
 from llava_server.ask.methods import load_method
-from llava_server.ask.plan import ModelFacts, ViewPlan
+from llava_server.ask.plan import ViewPlan
 
 _FLOAT = 4
 

@@ -11,10 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from llava_doors.family import Family, ModelFacts
 from llava_server.ask.options import parse_options
-from llava_server.ask.plan import ModelFacts, make_plan
+from llava_server.ask.plan import make_plan
 from llava_server.ask.settings import ModelSettings, SettingsError
 from llava_server.load.checkpoint_files import read_configuration, read_folder
+from llava_server.load.family import as_settings_errors, family_in, reason
 from llava_wire.errors import RequestError
 
 _CURE = "complete it"
@@ -30,8 +32,8 @@ def check_files(folder: Path, settings: ModelSettings, cure: str = _CURE) -> Non
         read_folder(folder, cure)
 
 
-def check_configuration(folder: Path, settings: ModelSettings, cure: str = _CURE) -> Any:
-    """The configuration of a model whose weights need not be there.
+def check_configuration(folder: Path, settings: ModelSettings, cure: str = _CURE) -> Family:
+    """The family of a model whose weights need not be there.
 
     Args:
         folder: of config.json.
@@ -39,19 +41,19 @@ def check_configuration(folder: Path, settings: ModelSettings, cure: str = _CURE
         cure: what to do when it is not there.
 
     Returns:
-        the LlavaConfig.
+        the family, with the configuration.
 
     Raises:
         SettingsError: for a model of a kind that is not served, with the words of `check_checkpoint`.
     """
     with _named(settings):
-        read_configuration(folder, cure)
-        config = _configuration(folder)
-        _check_views(_facts(config), settings)
-    return config
+        kind = read_configuration(folder, cure)["model_type"]
+        family = family_in(folder, kind)
+        _check_views(_facts(family), settings)
+    return family
 
 
-def check_checkpoint(folder: Path, settings: ModelSettings, cure: str = _CURE) -> tuple[Any, Any]:
+def check_checkpoint(folder: Path, settings: ModelSettings, cure: str = _CURE) -> tuple[Family, Any]:
     """Checks everything about a checkpoint that can be known without its weights.
 
     Args:
@@ -60,18 +62,18 @@ def check_checkpoint(folder: Path, settings: ModelSettings, cure: str = _CURE) -
         cure: what to do when files are missing.
 
     Returns:
-        the LlavaConfig and the LlavaProcessor.
+        the family, with the configuration, and the processor.
 
     Raises:
         SettingsError: for the first thing that cannot work, with what is allowed and what to do.
     """
     with _named(settings):
-        read_folder(folder, cure)
-        config = _configuration(folder)
-        facts = _facts(config)
+        kind = read_folder(folder, cure)["model_type"]
+        family = family_in(folder, kind)
+        facts = _facts(family)
         _check_views(facts, settings)
-        processor = _processor(folder, config, facts)
-    return config, processor
+        processor = _processor(folder, family, facts)
+    return family, processor
 
 
 @contextmanager
@@ -85,28 +87,12 @@ def _named(settings: ModelSettings) -> Iterator[None]:
         raise
 
 
-def _configuration(folder: Path) -> Any:
+def _facts(family: Family) -> ModelFacts:
     # Here and below: these imports take seconds, and most refusals need none of them.
-    from transformers import AutoConfig
-
-    from llava_server.load.facts import check_config
-
-    try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True)
-    except Exception as error:
-        raise SettingsError(
-            f"config.json: got {_reason(error)}, allowed what this version of transformers reads; mend {folder}"
-        ) from error
-    check_config(config)
-    return config
-
-
-def _facts(config: Any) -> ModelFacts:
     import torch
 
-    from llava_server.load.facts import facts_of
-
-    return facts_of(config, torch.float32)
+    with as_settings_errors():
+        return family.facts(torch.float32)
 
 
 def _check_views(facts: ModelFacts, settings: ModelSettings) -> None:
@@ -121,26 +107,25 @@ def _check_views(facts: ModelFacts, settings: ModelSettings) -> None:
         ) from error
 
 
-def _processor(folder: Path, config: Any, facts: ModelFacts) -> Any:
-    from transformers import AutoProcessor
-
-    from llava_server.load.vision import check_processor
+def _processor(folder: Path, family: Family, facts: ModelFacts) -> Any:
     from llava_server.read.prompt import PromptEncoder
 
     try:
-        processor = AutoProcessor.from_pretrained(folder, local_files_only=True, backend="pil")
+        processor = family.read_processor(folder)
     except Exception as error:
         raise SettingsError(
-            f"tokenizer and processor: got {_reason(error)}, allowed files that transformers reads (a tokenizer.model "
+            f"tokenizer and processor: got {reason(error)}, allowed files that transformers reads (a tokenizer.model "
             f"alone must become a tokenizer.json first); mend {folder}"
         ) from error
-    check_processor(config, processor.image_processor)
-    tokenizer, image_id, rows = processor.tokenizer, config.image_token_id, config.text_config.vocab_size
-    if tokenizer.convert_ids_to_tokens(image_id) != processor.image_token:
+    with as_settings_errors():
+        family.check_processor(processor)
+    tokenizer, image_id, rows = processor.tokenizer, family.image_token_id, facts.vocabulary
+    stated = getattr(processor, "image_token", None)
+    if stated is not None and tokenizer.convert_ids_to_tokens(image_id) != stated:
         raise SettingsError(
             f"config.image_token_id: got {image_id}, the tokenizer's "
-            f"{tokenizer.convert_ids_to_tokens(image_id)!r}, allowed the id of {processor.image_token!r} "
-            f"({tokenizer.convert_tokens_to_ids(processor.image_token)}); the files belong to different models"
+            f"{tokenizer.convert_ids_to_tokens(image_id)!r}, allowed the id of {stated!r} "
+            f"({tokenizer.convert_tokens_to_ids(stated)}); the files belong to different models"
         )
     # Tokens that were added and that no embedding was made for are refused where they are needed.
     highest = max(set(tokenizer.get_vocab().values()) - set(tokenizer.added_tokens_decoder))
@@ -149,9 +134,5 @@ def _processor(folder: Path, config: Any, facts: ModelFacts) -> Any:
             f"tokenizer: got ids up to {highest}, allowed those below the {rows} of config.text_config.vocab_size; "
             "the files belong to different models"
         )
-    PromptEncoder(processor, image_id, facts.image_tokens, rows, lead_tokens=facts.lead_tokens)
+    PromptEncoder(processor, image_id, rows, family.placeholder(tokenizer))
     return processor
-
-
-def _reason(error: Exception) -> str:
-    return f"{type(error).__name__} ({' '.join(str(error).split())[:200]})"

@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from llava_server.ask.settings import SettingsError
+from llava_server.load.family import allowed_types, model_types, sections
 
-MODEL_TYPE = "llava"
-"""The architecture that the engine runs, as config.json states it."""
 GUIDE = "see docs/operations.md, Other layouts"
 _POINTER = b"version https://git-lfs"
 _LARGEST_HEADER_BYTES = 100_000_000
@@ -80,12 +79,12 @@ def read_configuration(folder: Path, cure: str) -> dict[str, Any]:
             f"that of llava-hf (text_config and vision_config); take the converted one from llava-hf, or convert it, "
             f"{GUIDE}"
         )
-    if kind != MODEL_TYPE:
+    if kind not in model_types():
         raise SettingsError(
-            f"config.model_type: got {kind!r}, {_described(config)}, allowed {MODEL_TYPE!r} (LLaVA-1.5 and its like); "
-            "choose another checkpoint"
+            f"config.model_type: got {kind!r}, {_described(config)}, allowed {allowed_types()}; choose another "
+            "checkpoint, or add its family (docs/own-family.md)"
         )
-    for part in ("text_config", "vision_config"):
+    for part in sections(kind):
         if not isinstance(config.get(part), dict):
             raise SettingsError(
                 f"config.{part}: got none in {path}, allowed the text and the vision model's configuration, since a "

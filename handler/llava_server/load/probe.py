@@ -49,7 +49,8 @@ def observe(model: Any, positions: Sequence[int]) -> Observation:
 
     Args:
         model: the whole model, with the capture on its text model.
-        positions: one position id per token; causality is that of the order, not of the positions.
+        positions: one position id per token, the same on every axis; causality is that of the order, not of the
+            positions.
     """
     seen = Observation()
     device = model.get_input_embeddings().weight.device

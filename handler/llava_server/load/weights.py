@@ -16,8 +16,9 @@ from typing import Any
 
 import torch
 from accelerate.utils import convert_file_size_to_int
-from transformers import BitsAndBytesConfig, LlavaForConditionalGeneration
+from transformers import BitsAndBytesConfig
 
+from llava_doors.family import Family
 from llava_server.ask.settings import ModelSettings, SettingsError
 from llava_server.load.memory import DeviceMemory, device_memory
 
@@ -25,16 +26,16 @@ _BLOCK = 64
 """Weights that share one scale in the 4-bit form; layers of other widths stay whole."""
 
 
-def weight_bytes(config: Any, dtype: torch.dtype, quantization: str = "") -> int:
+def weight_bytes(family: Family, dtype: torch.dtype, quantization: str = "") -> int:
     """Bytes of all weights on the device.
 
     Args:
-        config: a LlavaConfig.
+        family: with the model's configuration.
         dtype: of the weights that are not quantised.
         quantization: "", "8bit" or "4bit".
     """
-    network = _shapes(config)
-    small = {f"{name}.weight" for name in _quantised(network, quantization)}
+    network = _shapes(family)
+    small = {f"{name}.weight" for name in _quantised(family, network, quantization)}
     total = 0
     for name, parameter in network.named_parameters():
         count = parameter.numel()
@@ -47,7 +48,7 @@ def weight_bytes(config: Any, dtype: torch.dtype, quantization: str = "") -> int
     return total
 
 
-def quantised_loading(config: Any, dtype: torch.dtype, quantization: str) -> BitsAndBytesConfig | None:
+def quantised_loading(family: Family, dtype: torch.dtype, quantization: str) -> BitsAndBytesConfig | None:
     """What `from_pretrained` calls quantization_config; None for whole weights.
 
     Raises:
@@ -60,8 +61,8 @@ def quantised_loading(config: Any, dtype: torch.dtype, quantization: str) -> Bit
             f"handler.quantization: got {quantization!r} without the package bitsandbytes, allowed with it; "
             "install llava-gaze with its extra 'quantized' (in a checkout: pip install '.[quantized]')"
         )
-    network = _shapes(config)
-    chosen = set(_quantised(network, quantization))
+    network = _shapes(family)
+    chosen = set(_quantised(family, network, quantization))
     whole = [name for name, part in network.named_modules() if isinstance(part, torch.nn.Linear) and name not in chosen]
     if quantization == "8bit":
         return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=whole)
@@ -78,13 +79,13 @@ def placement(settings: ModelSettings, device: str) -> dict[str, Any]:
     return {"device_map": "auto", **({"max_memory": limits} if limits else {})}
 
 
-def check_weights(config: Any, settings: ModelSettings, device: str, dtype: str) -> None:
+def check_weights(family: Family, settings: ModelSettings, device: str, dtype: str) -> None:
     """Refuses weights that the device cannot hold, before any is read.
 
     Raises:
         SettingsError: with both numbers and what to do.
     """
-    needed = weight_bytes(config, getattr(torch, dtype), settings.quantization)
+    needed = weight_bytes(family, getattr(torch, dtype), settings.quantization)
     places = devices_of(device)
     limits = placement(settings, device).get("max_memory", {})
     if settings.quantization and any(place.type == "cuda" for place in places):
@@ -123,16 +124,16 @@ def _limited(memory: DeviceMemory, limits: Mapping[int | str, int], place: torch
     return DeviceMemory(memory.device, memory.total_bytes, allowed, "max_memory")
 
 
-def _shapes(config: Any) -> Any:
+def _shapes(family: Family) -> Any:
     with torch.device("meta"):
-        return LlavaForConditionalGeneration(config)
+        return family.model_class()(family.config)
 
 
-def _quantised(network: Any, quantization: str) -> list[str]:
+def _quantised(family: Family, network: Any, quantization: str) -> list[str]:
     """Names of the linear layers that are quantised."""
     if not quantization:
         return []
-    blocks = network.get_decoder().layers
+    blocks = family.text_model(network).layers
     names = {part: name for name, part in network.named_modules()}
     return [
         names[part]

@@ -122,7 +122,7 @@ def _blamed(view: ViewPlan) -> Iterator[None]:
 def finished_maps(view: ViewPlan, maps: Maps, layout: RowLayout, mean_rows: torch.Tensor) -> Maps:
     """The maps of a view as they are copied, averaged over steps where it says so."""
     lead = (len(layout.positions), len(view.slots))
-    for values, width in ((maps.values, layout.image_count), (maps.shares, 4)):
+    for values, width in ((maps.values, layout.patches), (maps.shares, 4)):
         if values is not None and (tuple(values.shape) != (*lead, width) or values.dtype != torch.float32):
             raise RequestError(
                 "internal",

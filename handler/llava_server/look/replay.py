@@ -78,6 +78,7 @@ def replayed(
     model: torch.nn.Module,
     embeddings: torch.Tensor,
     positions: torch.Tensor,
+    place_ids: torch.Tensor,
     constants: Callable[[int], Constants] | None,
     hold: Collection[Held],
 ) -> RowReplay:
@@ -87,6 +88,7 @@ def replayed(
         model: the whole model, with the capture on its text model.
         embeddings: [row, width], what goes into the first layer.
         positions: [row] int64, where the rows lie.
+        place_ids: [1, row] or [axes, 1, row] int64, what the model is told of it.
         constants: what the cache holds of a layer; None when the rows are all positions and see one another.
         hold: what counts as constant.
     """
@@ -97,7 +99,7 @@ def replayed(
         with in_float32(hold):
             logits: torch.Tensor = model(
                 inputs_embeds=leaf[None],
-                position_ids=positions[None].to(leaf.device),
+                position_ids=place_ids.to(leaf.device),
                 attention_mask=torch.ones((1, len(positions)), dtype=torch.int64, device=leaf.device),
                 use_cache=False,
                 attend=run.attend,

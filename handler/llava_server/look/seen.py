@@ -105,6 +105,7 @@ class Seen(SeenRows):
         with in_float32() if is_differentiated else nullcontext():
             logits: torch.Tensor = self.model(
                 inputs_embeds=given.float() if is_differentiated else given,
+                position_ids=self._place_ids.expand(*self._place_ids.shape[:-2], count, -1),
                 attention_mask=torch.ones(embeddings.shape[:2], dtype=torch.int64, device=embeddings.device),
                 use_cache=False,
                 logits_to_keep=self.layout.positions.to(self.loaded.device),
@@ -124,11 +125,23 @@ class Seen(SeenRows):
 
     @property
     def _embeddings(self) -> torch.Tensor:
-        def make() -> torch.Tensor:
+        return self._entered[0]
+
+    @property
+    def _place_ids(self) -> torch.Tensor:
+        """[1, position], or [axes, 1, position] where a position has several axes."""
+        return self._entered[1]
+
+    @property
+    def _entered(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """What goes into the first layer, [position, width], and `_place_ids`."""
+
+        def make() -> tuple[torch.Tensor, torch.Tensor]:
             item = replace(self.asked, answer=self.answer)
             with torch.no_grad():
-                batch = pad([item], self.loaded.pad_id, self.loaded.device, self.model.dtype)
-                return embedded(self.loaded, batch)[0, : self.layout.length]
+                batch = pad([item], self.loaded.family, self.loaded.pad_id, self.loaded.device, self.model.dtype)
+                length = self.layout.length
+                return embedded(self.loaded, batch)[0, :length], batch.position_ids[..., :length]
 
         return self.once(("embeddings",), make)
 
@@ -137,6 +150,7 @@ class Seen(SeenRows):
         with torch.no_grad(), _entering(self.model, found, layers):
             self.model(
                 inputs_embeds=self._embeddings[None],
+                position_ids=self._place_ids,
                 attention_mask=torch.ones((1, self.layout.length), dtype=torch.int64, device=self.loaded.device),
                 use_cache=False,
                 logits_to_keep=1,
@@ -145,7 +159,8 @@ class Seen(SeenRows):
 
     def _replay(self, is_whole: bool, hold: frozenset[Held]) -> RowReplay:
         if is_whole:
-            return replayed(self.model, self._embeddings, torch.arange(self.layout.length), None, hold)
+            every = torch.arange(self.layout.length)
+            return replayed(self.model, self._embeddings, every, self._place_ids, None, hold)
         positions = self.layout.positions
 
         def constants(layer: int) -> Constants:
@@ -156,14 +171,15 @@ class Seen(SeenRows):
             return Constants(keys, values, sight)
 
         rows = self._embeddings[positions.to(self._embeddings.device)]
-        return replayed(self.model, rows, positions, constants, hold)
+        places = self._place_ids[..., positions.to(self._place_ids.device)]
+        return replayed(self.model, rows, positions, places, constants, hold)
 
     def _other(self, question: str) -> Seen:
         prompt, loaded = self.asked.others[question], self.loaded
         options = replace(self.asked.plan.options, rows="answer")
         item = replace(self.asked, prompt=prompt, answer=(), plan=replace(self.asked.plan, options=options))
         with torch.no_grad():
-            batch = pad([item], loaded.pad_id, loaded.device, loaded.model.dtype)
+            batch = pad([item], loaded.family, loaded.pad_id, loaded.device, loaded.model.dtype)
             capture = QueryCapture(captured_positions([item], batch), batch.length, item.plan.captured)
             logits, cache = prefill(loaded, batch, capture)
         bos = loaded.processor.tokenizer.bos_token_id

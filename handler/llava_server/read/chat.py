@@ -32,19 +32,22 @@ class Chat:
 
 
 class ChatTemplate:
-    """The chat template of one processor, with one picture and one question.
+    """The chat template of one processor, with one question and, before it, so many pictures.
 
     Args:
         processor: has a `chat_template`.
-        image_text: the token that stands for the picture.
+        image_text: the token that stands for a picture.
+        pictures: how many.
 
     Raises:
         SettingsError: when the template cannot hold one picture and one question.
     """
 
-    def __init__(self, processor: Any, image_text: str) -> None:
+    def __init__(self, processor: Any, image_text: str, pictures: int = 1) -> None:
         self._processor = processor
         self._image_text = image_text
+        self._pictures = pictures
+        self._others: dict[int, ChatTemplate] = {pictures: self}
         self._bos: str = processor.tokenizer.bos_token or ""
         try:
             first, second = map(self._apply, _PROBES)
@@ -52,8 +55,23 @@ class ChatTemplate:
             raise SettingsError(
                 f"chat template: got {type(error).__name__}: {error}, allowed one that takes a picture and a text"
             ) from error
-        if first == second or (first + second).count(image_text) != 2:
-            raise SettingsError(f"chat template: got {first!r:.120}, allowed the text and {image_text} once each")
+        if first == second or [text.count(image_text) for text in (first, second)] != [pictures] * 2:
+            times = "once each" if pictures == 1 else f"{pictures} times"
+            raise SettingsError(f"chat template: got {first!r:.120}, allowed the text and {image_text} {times}")
+
+    def of(self, pictures: int) -> ChatTemplate:
+        """The same template with another number of pictures.
+
+        Raises:
+            RequestError: "invalid", when the template cannot hold so many.
+        """
+        if pictures not in self._others:
+            try:
+                self._others[pictures] = ChatTemplate(self._processor, self._image_text, pictures)
+            except SettingsError as error:
+                allowed = f"as many pictures as the model's chat template takes ({error}); send fewer"
+                raise invalid("image", pictures, allowed) from error
+        return self._others[pictures]
 
     def around(self) -> tuple[str, str]:
         """The template's own text before and after a question, as of now: templates may write the date."""
@@ -94,7 +112,7 @@ class ChatTemplate:
         return question if same else None
 
     def _apply(self, question: str) -> str:
-        content = [{"type": "image"}, {"type": "text", "text": question}]
+        content = [*({"type": "image"} for _ in range(self._pictures)), {"type": "text", "text": question}]
         rendered: str = self._processor.apply_chat_template(
             [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
         )

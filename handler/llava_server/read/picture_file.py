@@ -7,6 +7,7 @@ HEIC and AVIF go to a process of their own (`apart`).
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 
 from PIL import Image as PillowImage
 
@@ -17,7 +18,7 @@ from llava_wire.errors import RequestError
 from llava_wire.pictures.jpeg import scan_refusal
 from llava_wire.pictures.kinds import PictureFile, UnsupportedPictureError
 from llava_wire.pictures.phones import brands, phone_format
-from llava_wire.pictures.upright import Upright, bomb_pixels, damage_of, read_upright, size_refusal
+from llava_wire.pictures.upright import Upright, bomb_pixels, damage_of, read_upright, size_refusal, stated_size
 
 _TIFF_SIZE, _TIFF_TILE = (256, 257), (322, 323)
 
@@ -32,22 +33,27 @@ def open_picture(data: bytes, limits: Limits) -> Upright:
         RequestError: "too_large" by bytes or pixels, "unsupported_media" for other formats, "invalid" when damaged.
         MemoryError: there is no memory for pixels within the limits.
     """
+
+    def check(picture: PillowImage.Image, file: PictureFile) -> None:
+        _check_headers(picture, file.data, limits)
+
+    return _read(data, limits, check)
+
+
+def _read(data: bytes, limits: Limits, check: Callable[[PillowImage.Image, PictureFile], None]) -> Upright:
+    """See `open_picture`; `check` sees the opened file before any pixel is decoded."""
     if len(data) > limits.max_image_bytes:
         raise RequestError(
             "too_large",
             "image",
             f"got {len(data)} bytes, allowed {limits.max_image_bytes}; send a smaller file, the model sees few pixels",
         )
-
-    def check(picture: PillowImage.Image, file: PictureFile) -> None:
-        _check_headers(picture, file.data, limits)
-
     try:
         check_parts(data)
         if phone_format(brands(data)):
             return read_apart(data, limits.max_image_pixels)
         return read_upright(data, PillowImage.open, check)
-    except (RequestError, MemoryError):
+    except (RequestError, MemoryError, _SizeFound):
         raise
     except TooManyPartsError as error:
         raise RequestError("too_large", "image", str(error)) from error
@@ -61,6 +67,34 @@ def open_picture(data: bytes, limits: Limits) -> Upright:
             raise RequestError("too_large", "image", size_refusal(bomb, limits.max_image_pixels)) from error
         # Pillow raises many kinds of errors for damaged files: OSError, SyntaxError, ValueError, struct.error.
         raise _damaged(damage_of(error)) from error
+
+
+class _SizeFound(Exception):
+    """Ends the reading of a file once its size is known."""
+
+    def __init__(self, size_px: tuple[int, int]) -> None:
+        super().__init__()
+        self.size_px = size_px
+
+
+def picture_size(data: bytes, limits: Limits) -> tuple[int, int]:
+    """Width and height in px that a picture file states, upright, before any pixel is decoded.
+
+    HEIC and AVIF are decoded for it, in their process.
+
+    Raises:
+        RequestError: as `open_picture`.
+    """
+
+    def stop(picture: PillowImage.Image, file: PictureFile) -> None:
+        _check_headers(picture, file.data, limits)
+        raise _SizeFound(stated_size(picture, file))
+
+    try:
+        size: tuple[int, int] = _read(data, limits, stop).pixels.size
+    except _SizeFound as found:
+        return found.size_px
+    return size
 
 
 def _check_headers(picture: PillowImage.Image, data: bytes, limits: Limits) -> None:

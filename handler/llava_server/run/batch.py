@@ -11,10 +11,11 @@ from typing import Any, Literal
 
 import torch
 
+from llava_doors.family import Family
 from llava_server.ask.plan import Plan
 from llava_server.attend.capture import QueryCapture
 from llava_server.attend.rows import RowLayout
-from llava_server.read.images import PreparedImage
+from llava_server.read.images import PreparedImages
 from llava_server.read.prompt import EncodedPrompt
 
 FinishReason = Literal["stop", "length", "deadline"]
@@ -25,7 +26,7 @@ class BatchItem:
     """One answer to produce.
 
     Args:
-        image, prompt, plan: picture, question and what is asked for.
+        images, prompt, plan: pictures, question and what is asked for.
         deadline_s: the `time.monotonic()` at which it must stop.
         seed: of its own random numbers; None when it does not sample.
         sequence: its number among the sequences of its request.
@@ -35,7 +36,7 @@ class BatchItem:
         others: other questions about the picture that methods of its views ask, as the model reads them.
     """
 
-    image: PreparedImage
+    images: PreparedImages
     prompt: EncodedPrompt
     plan: Plan
     deadline_s: float
@@ -95,17 +96,20 @@ class PaddedBatch:
     """Prompts (and given answers) padded on the left.
 
     Args:
-        input_ids, attention_mask, position_ids: [batch, length] int64.
-        pixels: [batch, 3, H, W].
-        image_mask: [batch, length] bool, where the pictures go; an answer may hold the image token as a word.
+        input_ids, attention_mask: [batch, length] int64.
+        position_ids: [batch, length] int64, or [axes, batch, length] where a position has several axes.
+        next_positions: [batch, 1] or [axes, batch, 1] int64, of the first token after each prompt and given answer.
+        inputs: what the family makes features of, per prompt, on the device.
+        image_mask: [batch, length] bool, where features go; an answer may hold the image token as a word.
         pads: padding positions before each item's prompt.
     """
 
     input_ids: torch.Tensor
     attention_mask: torch.Tensor
     position_ids: torch.Tensor
+    next_positions: torch.Tensor
+    inputs: tuple[dict[str, Any], ...]
     image_mask: torch.Tensor
-    pixels: torch.Tensor
     pads: tuple[int, ...]
 
     @property
@@ -119,7 +123,9 @@ class PaddedBatch:
         return self.input_ids.shape[1]
 
 
-def pad(items: Sequence[BatchItem], pad_id: int, device: torch.device, dtype: torch.dtype) -> PaddedBatch:
+def pad(
+    items: Sequence[BatchItem], family: Family, pad_id: int, device: torch.device, dtype: torch.dtype
+) -> PaddedBatch:
     """Pads a batch on the left; an item with a given answer carries all of it but its last token, as decoding would."""
     sequences = [(*item.prompt.ids, *item.answer[:-1]) for item in items]
     longest = max(len(ids) for ids in sequences)
@@ -129,16 +135,41 @@ def pad(items: Sequence[BatchItem], pad_id: int, device: torch.device, dtype: to
     attention_mask = torch.tensor(masks, device=device)
     image_mask = torch.zeros((len(items), longest), dtype=torch.bool)
     for row, before, item in zip(image_mask, pads, items, strict=True):
-        end = before + item.prompt.image_start + item.prompt.image_count
-        row[before + item.prompt.picture_start : end] = True
+        row[torch.tensor(item.prompt.filled) + before] = True
+    positions, following = _positions(items, family, pads, attention_mask)
     return PaddedBatch(
         input_ids=torch.tensor(rows, device=device),
         attention_mask=attention_mask,
-        position_ids=(attention_mask.cumsum(-1) - 1).clamp(min=0),
+        position_ids=positions,
+        next_positions=following,
+        inputs=tuple(moved(item.images.inputs, device, dtype) for item in items),
         image_mask=image_mask.to(device),
-        pixels=torch.cat([item.image.pixels for item in items]).to(device=device, dtype=dtype),
         pads=pads,
     )
+
+
+def moved(inputs: Mapping[str, Any], device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
+    """A prompt's inputs on the device, those of floating point in the model's dtype."""
+    return {name: one.to(device, dtype if one.is_floating_point() else None) for name, one in inputs.items()}
+
+
+def _positions(
+    items: Sequence[BatchItem], family: Family, pads: Sequence[int], attention_mask: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Positions of all padded tokens, and that of the next one; see `PaddedBatch`."""
+    places = (attention_mask.cumsum(-1) - 1).clamp(min=0)  # [batch, length]
+    if family.axes == 1:
+        return places, places[:, -1:] + 1
+    positions = places.new_zeros((family.axes, *places.shape))
+    following = places.new_zeros((family.axes, len(items), 1))
+    for i, (item, before) in enumerate(zip(items, pads, strict=True)):
+        prompt = family.positions(item.prompt.ids, item.images.inputs)  # [axes, length]
+        end, first = before + prompt.shape[1], int(prompt.max()) + 1
+        given = positions.shape[2] - end
+        positions[:, i, before:end] = prompt.to(positions.device)
+        positions[:, i, end:] = torch.arange(first, first + given, device=positions.device)
+        following[:, i] = first + given
+    return positions, following
 
 
 def layout_of(item: BatchItem, pad: int, positions: Sequence[int], bos_id: int | None) -> RowLayout:
@@ -147,8 +178,7 @@ def layout_of(item: BatchItem, pad: int, positions: Sequence[int], bos_id: int |
         pad=pad,
         prompt_length=len(item.prompt.ids),
         has_bos=item.prompt.ids[0] == bos_id,
-        image_start=item.prompt.image_start,
-        image_count=item.prompt.image_count,
+        places=item.prompt.patches,
         positions=torch.tensor(positions, dtype=torch.int64),
     )
 

@@ -40,11 +40,11 @@ def beam_search(loaded: LoadedModel, item: BatchItem) -> list[BatchItem]:
         one item per sequence, best first, with its answer given.
     """
     options = item.plan.options
-    batch = pad([item], loaded.pad_id, loaded.device, loaded.model.dtype)
+    batch = pad([item], loaded.family, loaded.pad_id, loaded.device, loaded.model.dtype)
     output = loaded.model.generate(
         input_ids=batch.input_ids,
         attention_mask=batch.attention_mask,
-        pixel_values=batch.pixels,
+        **loaded.family.own_inputs(batch.input_ids, batch.inputs[0]),
         generation_config=GenerationConfig(
             num_beams=options.num_beams,
             num_return_sequences=options.num_return_sequences,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from transformers import DynamicCache
@@ -102,7 +102,7 @@ def steps_of(
 ) -> Generator[Progress, None, BatchRun]:
     """Runs one batch as `generate` does, and yields after every token; closing it early stops the model."""
     started = time.perf_counter()
-    batch = pad(items, loaded.pad_id, loaded.device, loaded.model.dtype)
+    batch = pad(items, loaded.family, loaded.pad_id, loaded.device, loaded.model.dtype)
     new_tokens = max(item.plan.options.max_new_tokens for item in items)
     samplers = [_sampler(loaded, item) for item in items]
     log = TokenLog(items, batch.pads, loaded.eos_ids)
@@ -144,7 +144,7 @@ def prefill(
     # Without a configuration: a cache that was told of windows drops keys, and rows are made of all of them.
     cache = DynamicCache()
     logits = loaded.model(
-        inputs_embeds=embedded(loaded, batch),
+        **entering(loaded, batch),
         position_ids=batch.position_ids,
         attention_mask=batch.attention_mask,
         past_key_values=cache,
@@ -156,15 +156,32 @@ def prefill(
     return logits.to(device=loaded.device, dtype=torch.float32), cache
 
 
+def entering(loaded: LoadedModel, batch: PaddedBatch) -> dict[str, Any]:
+    """What the model's forward takes in place of ids, the pictures' features among the words.
+
+    Embedded here: the model's own forward would want a picture for an image token in a given answer too.
+    """
+    family, inputs = loaded.family, batch.inputs
+    if family.joined:
+        inputs = ({name: torch.cat([one[name] for one in inputs]) for name in inputs[0]},)
+    found = [family.features(loaded.model, one) for one in inputs]  # [token, width] each
+    features = found[0] if len(found) == 1 else torch.cat(found)
+    return family.embedded(loaded.model, batch.input_ids, batch.image_mask, features)
+
+
 def embedded(loaded: LoadedModel, batch: PaddedBatch) -> torch.Tensor:
     """[batch, length, width]: what goes into the first layer, the pictures' features at their places.
 
-    As LlavaModel.forward does, which would want a picture for an image token in a given answer too.
+    Raises:
+        RuntimeError: the family hands its model more than that.
     """
-    words: torch.Tensor = loaded.model.get_input_embeddings()(batch.input_ids)  # [batch, length, width]
-    pictures = loaded.model.model.get_image_features(pixel_values=batch.pixels, return_dict=True).pooler_output
-    features = torch.cat(pictures).to(words.device, words.dtype)  # [batch * image tokens, width]
-    return words.masked_scatter(batch.image_mask[..., None].to(words.device), features)
+    given = entering(loaded, batch)
+    if given.keys() != {"inputs_embeds"}:
+        raise RuntimeError(
+            f"family: got a forward with {sorted(given)}, expected inputs_embeds alone to run rows again"
+        )
+    embeddings: torch.Tensor = given["inputs_embeds"]
+    return embeddings
 
 
 class _GrowingSteps:
@@ -177,14 +194,14 @@ class _GrowingSteps:
         self._cache = cache
         self._capture = capture
         self._mask = batch.attention_mask
-        self._positions = batch.position_ids[:, -1:]
+        self._positions = batch.next_positions
 
     def step(self, ids: torch.Tensor) -> torch.Tensor:
         self._mask = torch.cat([self._mask, self._mask.new_ones((len(ids), 1))], dim=1)
-        self._positions = self._positions + 1
+        positions, self._positions = self._positions, self._positions + 1
         logits = self._loaded.model(
             input_ids=ids[:, None],
-            position_ids=self._positions,
+            position_ids=positions,
             attention_mask=self._mask,
             past_key_values=self._cache,
             use_cache=True,

@@ -1,8 +1,8 @@
 """A request becomes items that can run: plan, prompt, size check, picture.
 
-Flow: `GenerateRequest` -> `check`: plan against the model -> prompt ids -> estimate -> `Checked` -> `finish`: pixels
-and geometry -> `Prepared`; or a `RequestError` that names the field. What is cheap comes first, so that requests can
-be sorted into batches while their pictures are still being decoded.
+Flow: `GenerateRequest` -> `check`: plan against the model -> layout from the pictures' sizes -> prompt ids -> estimate
+-> `Checked` -> `finish`: pixels and geometry -> `Prepared`; or a `RequestError` that names the field. What is cheap
+comes first, so that requests can be sorted into batches while their pictures are still being decoded.
 """
 
 from __future__ import annotations
@@ -10,19 +10,21 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 from llava_doors.door import METHODS, DoorError
+from llava_doors.family import Layout
 from llava_server.ask.checking import invalid
 from llava_server.ask.plan import Plan, make_plan
 from llava_server.ask.request import GenerateRequest
-from llava_server.ask.settings import ModelSettings, SettingsError
+from llava_server.ask.settings import Limits, ModelSettings, SettingsError
 from llava_server.fit import estimate as sizes
 from llava_server.fit.room import Room
 from llava_server.load.choosing import effective
 from llava_server.load.loading import LoadedModel
 from llava_server.load.memory import is_out_of_memory
-from llava_server.read.images import prepare_image
+from llava_server.read.images import OpenedImage, PreparedImages, open_image
+from llava_server.read.picture_file import picture_size
 from llava_server.read.prompt import EncodedPrompt, PromptEncoder, check_context
 from llava_server.run.batch import BatchItem
 from llava_server.run.sampling import seed_of
@@ -30,16 +32,19 @@ from llava_wire.errors import RequestError
 from llava_wire.schema import Facts, Image
 
 Kind = Literal["decode", "replay", "beams"]
+_ANY_SIZE_PX = (640, 480)
+"""Stands for a picture of a family whose pictures all take the same tokens."""
 
 
 @dataclass(frozen=True)
 class Checked:
-    """One request that may run, its picture not opened yet.
+    """One request that may run, its pictures not opened yet.
 
     Args:
         request: what was asked.
         kind: "decode" token by token, "replay" a given answer, or search with "beams"; a batch is of one kind.
         plan, prompt: what is asked for, resolved.
+        layout: what the pictures are in the prompt; where on them its grids lie is known when they are opened.
         extent: how far it reaches alone.
         needed: bytes of all of its sequences together, alone.
         check_ms: time spent so far.
@@ -50,6 +55,7 @@ class Checked:
     kind: Kind
     plan: Plan
     prompt: EncodedPrompt
+    layout: Layout
     extent: sizes.Extent
     needed: sizes.Estimate
     check_ms: float
@@ -90,11 +96,9 @@ class Preparer:
             raise SettingsError(str(error)) from error
         self._loaded = loaded
         self._settings = settings
-        image_id = loaded.model.config.image_token_id
-        facts, embedded = loaded.facts, loaded.model.get_input_embeddings().weight.shape[0]
-        self._encoder = PromptEncoder(
-            loaded.processor, image_id, facts.image_tokens, embedded, lead_tokens=facts.lead_tokens
-        )
+        family, embedded = loaded.family, loaded.model.get_input_embeddings().weight.shape[0]
+        placeholder = family.placeholder(loaded.processor.tokenizer)
+        self._encoder = PromptEncoder(loaded.processor, family.image_token_id, embedded, placeholder)
         self._vocabulary = loaded.model.get_output_embeddings().weight.shape[0]
 
     def check(self, request: GenerateRequest, room: Room) -> Checked:
@@ -118,7 +122,8 @@ class Preparer:
             raise RequestError(
                 "too_large", "prompt", f"got {len(request.prompt)} characters, allowed {limit}; shorten it"
             )
-        prompt = self._encoder.encode(request.prompt, options.template, literal=given is not None)
+        layout = self._layout(request)
+        prompt = self._encoder.encode(request.prompt, options.template, layout, literal=given is not None)
         if given is not None and given.prompt.ids != prompt.ids:
             raise invalid(
                 "record.prompt.ids",
@@ -129,48 +134,81 @@ class Preparer:
         if options.rows == "prompt" and not prompt.question:
             raise invalid("options.rows", "prompt", '"answer" or "both" for a prompt without text of its own')
         check_context(len(prompt.ids), options.max_new_tokens, loaded.facts.context)
-        others = self._others(plan)
-        extent = sizes.Extent.of(plan, len(prompt.ids), len(prompt.question), given=given is not None)
+        others = self._others(plan, layout)
+        picture_bytes = loaded.family.picture_bytes(layout, loaded.model.dtype)
+        extent = sizes.Extent.of(
+            plan, len(prompt.ids), layout, picture_bytes, len(prompt.question), given=given is not None
+        )
         needed = sizes.sized(plan, loaded.facts, extent)
         sizes.check_response(needed, plan, settings.limits)
         room.check(needed, plan)
         kind: Kind = "replay" if given is not None else "beams" if options.num_beams > 1 else "decode"
-        return Checked(request, kind, plan, prompt, extent, needed, (time.perf_counter() - started) * 1000, others)
+        spent_ms = (time.perf_counter() - started) * 1000
+        return Checked(request, kind, plan, prompt, layout, extent, needed, spent_ms, others)
 
     def finish(self, checked: Checked) -> Prepared:
-        """Opens the picture and makes the items; spends its time outside Python's lock, so threads run side by side.
+        """Opens the pictures and makes the items; spends its time outside Python's lock, so threads run side by side.
 
         Raises:
-            RequestError: when the picture cannot be used.
+            RequestError: when a picture cannot be used.
         """
         started = time.perf_counter()
-        loaded, request, given = self._loaded, checked.request, checked.request.given
-        try:
-            image = prepare_image(
-                request.image, loaded.processor.image_processor, loaded.preprocess, self._settings.limits
+        request, given = checked.request, checked.request.given
+        images = self._images(request, checked.layout)
+        if given is not None and replace(images.facts[0], sha256=given.image.sha256) != given.image:
+            raise invalid(
+                "image",
+                _pixels(images.facts[0]),
+                f"the picture of the record ({_pixels(given.image)}); send the file that was asked about",
+                "a picture with other pixels,",
             )
+        seed = seed_of(request.options)
+        first = BatchItem(images, checked.prompt, checked.plan, checked.deadline_s, seed, others=checked.others)
+        items = _items(checked.kind, first, given)
+        return Prepared(checked, items, checked.check_ms + (time.perf_counter() - started) * 1000)
+
+    def _layout(self, request: GenerateRequest) -> Layout:
+        """What the pictures are in the prompt: from the sizes that their files state, where these matter."""
+        family, count = self._loaded.family, len(request.images)
+        if count > 1 and not family.several:
+            raise invalid(
+                "image_2", count, f"one for {self._settings.name}, which takes one picture; leave the others out",
+                "pictures,",
+            )  # fmt: skip
+        if family.one_size:
+            return self._loaded.layout([_ANY_SIZE_PX] * count)
+        limits = self._settings.limits
+        return self._loaded.layout([_named(i, picture_size, data, limits) for i, data in enumerate(request.images)])
+
+    def _images(self, request: GenerateRequest, stated: Layout) -> PreparedImages:
+        """Opens all pictures of a request.
+
+        Raises:
+            RequestError: when one cannot be used, or is of another size than its file stated.
+        """
+        limits, loaded = self._settings.limits, self._loaded
+        opened: list[OpenedImage] = []
+        try:
+            for i, data in enumerate(request.images):
+                opened.append(_named(i, open_image, data, limits))
+            layout = loaded.layout([one.size_px for one in opened])
+            if not layout.same_tokens(stated):
+                found = [one.size_px for one in opened]
+                raise invalid("image", found, "the sizes that the files state; save them again", "pictures of")
+            inputs = loaded.family.inputs(loaded.processor, [one.pixels for one in opened])
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
             raise RequestError(
                 "does_not_fit",
-                "image",
-                f"got {len(request.image)} bytes of picture that do not fit the memory, "
+                _field(len(opened) % len(request.images)),
+                f"got {sum(map(len, request.images))} bytes of picture that do not fit the memory, "
                 "allowed fewer pixels; scale it down",
             ) from None
-        if given is not None and replace(image.facts, sha256=given.image.sha256) != given.image:
-            raise invalid(
-                "image",
-                _pixels(image.facts),
-                f"the picture of the record ({_pixels(given.image)}); send the file that was asked about",
-                "a picture with other pixels,",
-            )
-        seed = seed_of(request.options)
-        first = BatchItem(image, checked.prompt, checked.plan, checked.deadline_s, seed, others=checked.others)
-        items = _items(checked.kind, first, given)
-        return Prepared(checked, items, checked.check_ms + (time.perf_counter() - started) * 1000)
+        notes = tuple(note for one in opened for note in one.notes)
+        return PreparedImages(inputs, layout, tuple(one.facts for one in opened), notes)
 
-    def _others(self, plan: Plan) -> dict[str, EncodedPrompt]:
+    def _others(self, plan: Plan, layout: Layout) -> dict[str, EncodedPrompt]:
         """The other questions that methods ask, as the model reads them; refuses methods that it cannot serve."""
         facts = self._loaded.facts
         if plan.forwards and self._loaded.length_dependent:
@@ -182,7 +220,7 @@ class Preparer:
                 "forward over an answer is not what decoding it was",
             )
         asked = dict.fromkeys(question for view in plan.views for question in view.needs.questions)
-        others = {question: self._encoder.encode(question, plan.options.template) for question in asked}
+        others = {question: self._encoder.encode(question, plan.options.template, layout) for question in asked}
         for prompt in others.values():
             check_context(len(prompt.ids), 1, facts.context)
         return others
@@ -213,6 +251,21 @@ def late(checked: Checked) -> RequestError:
     )
 
 
+def _field(image: int) -> str:
+    """What a request calls one of its pictures."""
+    return "image" if image == 0 else f"image_{image + 1}"
+
+
+def _named(image: int, read: Any, data: bytes, limits: Limits) -> Any:
+    """`read` of one picture; its refusal names which of the request's it is."""
+    try:
+        return read(data, limits)
+    except RequestError as error:
+        if image:
+            raise RequestError(error.code, _field(image), error.message) from error
+        raise
+
+
 def _pixels(image: Image) -> str:
     return f"{image.width_px} x {image.height_px} px, sha256 {image.pixels_sha256[:12]}"
 
@@ -222,8 +275,9 @@ def _items(kind: Kind, first: BatchItem, given: Facts | None) -> tuple[BatchItem
     if given is not None:
         answer = tuple(token.id for token in given.tokens)
         # The same picture in another file format keeps the digest of the file that was asked about first.
-        image = replace(first.image, facts=given.image)
-        return (replace(first, image=image, answer=answer, finish_reason=given.finish_reason, sampling=given.sampling),)
+        images = replace(first.images, facts=(given.image, *first.images.facts[1:]))
+        first = replace(first, images=images, answer=answer)
+        return (replace(first, finish_reason=given.finish_reason, sampling=given.sampling),)
     if kind == "beams":
         return (first,)
     seeds = [None] if first.seed is None else [(first.seed + i) % 2**63 for i in range(options.num_return_sequences)]

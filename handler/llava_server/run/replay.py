@@ -38,7 +38,7 @@ def replay(loaded: LoadedModel, items: Sequence[BatchItem]) -> BatchRun:
     if loaded.length_dependent:
         return _step_by_step(loaded, items)
     started = time.perf_counter()
-    batch = pad(items, loaded.pad_id, loaded.device, loaded.model.dtype)
+    batch = pad(items, loaded.family, loaded.pad_id, loaded.device, loaded.model.dtype)
     capture = QueryCapture(captured_positions(items, batch), batch.length, captured_layers(items))
     logits, cache = prefill(loaded, batch, capture, last=max(len(item.answer) for item in items))
     decoded = []

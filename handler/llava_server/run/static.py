@@ -18,12 +18,10 @@ from typing import Any
 import torch
 from transformers import DynamicCache
 
-from llava_server.ask.plan import ModelFacts
-from llava_server.ask.settings import ModelSettings, SettingsError
+from llava_doors.family import Family, Layout
+from llava_server.ask.settings import SettingsError
 from llava_server.attend.capture import AttentionCall, QueryCapture
 from llava_server.load.loading import LoadedModel
-from llava_server.load.memory import device_memory
-from llava_server.load.probe import observe
 from llava_server.run.batch import PaddedBatch
 
 _WARM_STEPS = 3
@@ -36,7 +34,7 @@ class Bucket:
 
     Args:
         keys, values: per layer [batch, kv head, slot, head_dim].
-        queries: per layer [slot - image tokens, batch, head, head_dim]: a prompt is longer than its image, so no
+        queries: per layer [slot - patches, batch, head, head_dim]: a prompt is longer than its picture, so no
             answer token has a lower slot.
         mask: [batch, 1, 1, slot] bool, which slots may be read.
         positions: [batch, 1] int64, the position of the token being decoded, without padding.
@@ -86,7 +84,7 @@ class Bucket:
         # Rows of the bucket that no item uses must see something, or their softmax is nan.
         self.mask[count:, 0, 0, 0] = True
         self.positions.zero_()
-        self.positions[:count].copy_(batch.position_ids[:, -1:] + 1)
+        self.positions[:count].copy_(batch.next_positions)
         self.slot.fill_(length)
 
 
@@ -96,7 +94,7 @@ class StaticDecoder:
     Args:
         loaded: the model; all of its text layers on one device.
         batches: batch sizes of the buckets.
-        text_tokens: cache lengths of the buckets beside the image tokens: prompt text and answer together.
+        text_tokens: cache lengths of the buckets beside the patches of a picture: prompt text and answer together.
         compiled: compile the step (needs a C++ compiler on the CPU); False runs the same step uncompiled.
     """
 
@@ -105,11 +103,12 @@ class StaticDecoder:
     ) -> None:
         self._loaded = loaded
         self.name = "compiled" if compiled else "static"
-        self._step: Callable[[Any, Bucket, torch.Tensor], torch.Tensor] = _decode_step
-        image_tokens, context = loaded.facts.image_tokens, loaded.facts.context
-        lengths = sorted({min(image_tokens + extra, context) for extra in text_tokens})
+        self._step: Callable[[Any, Any, Bucket, torch.Tensor], torch.Tensor] = _decode_step
+        self._text, self._head = loaded.family.text_model(loaded.model), loaded.model.get_output_embeddings()
+        patches, context = picture_of(loaded.family, loaded.processor).patches, loaded.facts.context
+        lengths = sorted({min(patches + extra, context) for extra in text_tokens})
         shapes = [(size, length) for size in sorted(set(batches)) for length in lengths]
-        pools = _Pools(loaded, max(size * length for size, length in shapes), image_tokens)
+        pools = _Pools(loaded, max(size * length for size, length in shapes), patches)
         self.buckets = tuple(pools.bucket(size, length) for size, length in shapes)
         if compiled:
             _allow_graphs(len(shapes))
@@ -142,7 +141,7 @@ class StaticDecoder:
     def step(self, bucket: Bucket, ids: torch.Tensor) -> torch.Tensor:
         """Logits [bucket's batch, vocab] float32 after `ids` [bucket's batch]; advances the bucket's slot."""
         torch.compiler.cudagraph_mark_step_begin()
-        return self._step(self._loaded.model, bucket, ids)
+        return self._step(self._text, self._head, bucket, ids)
 
 
 _USUAL_LIMIT = torch._dynamo.config.recompile_limit
@@ -159,66 +158,18 @@ def _allow_graphs(count: int) -> None:
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _USUAL_LIMIT + sum(_graphs))
 
 
-def buffer_bytes(facts: ModelFacts, settings: ModelSettings) -> int:
-    """Bytes of the static buffers: keys, values and queries of the largest bucket, which all buckets share."""
-    longest = min(facts.image_tokens + max(settings.compile_text_tokens), facts.context)
-    per_slot = facts.layers * facts.head_dim * (2 * facts.kv_heads + facts.heads) * facts.cache_bytes_per_value
-    return max(settings.compile_batches) * longest * per_slot
-
-
-def check_sight(loaded: LoadedModel, length: int) -> None:
-    """Refuses models whose layers hide keys, or turn them by other angles, within the length of the buffers.
-
-    The compiled step gives every layer one mask that hides padding alone. Seen by running a text of that length, so
-    that no kind of window needs to be known by name.
-
-    Args:
-        loaded: the model.
-        length: slots of the longest bucket.
+def picture_of(family: Family, processor: Any) -> Layout:
+    """The layout of a picture of any size, which the buckets' lengths count from.
 
     Raises:
-        SettingsError: naming the layers.
+        SettingsError: a picture's tokens depend on its size, or positions have several axes.
     """
-    hidden = observe(loaded.model, range(length)).hiding
-    if not hidden and not loaded.length_dependent:
-        return
-    found = f"layers {hidden} that do not read a whole text" if hidden else "rotary angles that change with the text"
-    raise SettingsError(
-        f"handler.compile: got true for a model with {found} of {length} tokens, allowed for models that do; set "
-        "compile: false, or smaller compile_text_tokens"
-    )
-
-
-def compiled_decoder(loaded: LoadedModel, settings: ModelSettings) -> StaticDecoder:
-    """The compiled buckets that a model's YAML asks for, warmed up.
-
-    Raises:
-        SettingsError: when this model or this machine cannot compile.
-    """
-    devices = {str(parameter.device) for parameter in loaded.model.parameters()}
-    if len(devices) > 1:
-        raise SettingsError(f"handler.compile: got true over {sorted(devices)}, allowed one device; set device: cuda")
-    needed, memory = buffer_bytes(loaded.facts, settings), device_memory(loaded.device)
-    if needed > memory.available_bytes:
+    if not family.one_size or family.axes != 1:
         raise SettingsError(
-            f"handler.compile: got buffers of {needed} bytes, allowed {memory}; "
-            "lower compile_batches or compile_text_tokens"
+            "handler.compile: got true for a model whose pictures take a number of tokens of their own or whose "
+            "positions have several axes, expected one whose pictures all take the same; set compile: false"
         )
-    check_sight(loaded, min(loaded.facts.picture_tokens + max(settings.compile_text_tokens), loaded.facts.context))
-    decoder = StaticDecoder(loaded, settings.compile_batches, settings.compile_text_tokens)
-    try:
-        decoder.warm_up()
-    except torch._inductor.exc.InvalidCxxCompiler as error:
-        raise SettingsError(
-            "handler.compile: got true without a C++ compiler, allowed with one; install g++ or set compile: false"
-        ) from error
-    except Exception as error:
-        message = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise SettingsError(
-            f"handler.compile: got {message!r:.200} from a compiled step, allowed a text model that decodes on static "
-            "buffers; set compile: false"
-        ) from error
-    return decoder
+    return family.layout(processor, [(640, 480)])
 
 
 class _StaticSteps:
@@ -250,14 +201,14 @@ class _Pools:
     Args:
         loaded: the model.
         slots: the largest batch size x cache length.
-        image_tokens: slots that never hold a decoded token.
+        undecoded: slots that never hold a decoded token.
     """
 
-    def __init__(self, loaded: LoadedModel, slots: int, image_tokens: int) -> None:
+    def __init__(self, loaded: LoadedModel, slots: int, undecoded: int) -> None:
         facts, device, dtype = loaded.facts, loaded.device, loaded.model.dtype
         self._facts = facts
         self._device = device
-        self._first_slot = image_tokens
+        self._first_slot = undecoded
         kv, query = facts.kv_heads * facts.head_dim, facts.heads * facts.head_dim
 
         def pool(width: int) -> list[torch.Tensor]:
@@ -292,10 +243,10 @@ def _part(pool: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
     return pool[:count].view(shape)
 
 
-def _decode_step(model: Any, bucket: Bucket, ids: torch.Tensor) -> torch.Tensor:
+def _decode_step(text: Any, head: Any, bucket: Bucket, ids: torch.Tensor) -> torch.Tensor:
     """One token for every row of the bucket: ids [batch] -> raw logits [batch, vocab] float32."""
     bucket.mask.index_fill_(3, bucket.slot, True)
-    hidden = model.model.language_model(
+    hidden = text(
         input_ids=ids[:, None],
         position_ids=bucket.positions,
         attention_mask=bucket.mask,
@@ -303,7 +254,7 @@ def _decode_step(model: Any, bucket: Bucket, ids: torch.Tensor) -> torch.Tensor:
         use_cache=True,
         query_capture=bucket,
     ).last_hidden_state  # [batch, 1, width]
-    logits = model.lm_head(hidden[:, -1]).float()
+    logits = head(hidden[:, -1]).float()
     bucket.positions.add_(1)
     bucket.slot.add_(1)
     return logits

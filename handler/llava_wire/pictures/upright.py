@@ -29,6 +29,8 @@ MODES = frozenset({"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBX", "RGBa
 _STRAIGHT = {"La": "LA", "RGBa": "RGBA"}
 _TURNS = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}
 """EXIF orientation to Pillow's `Transpose`."""
+_PNG_METADATA = (b"eXIf", b"Raw profile type", b"XML:com.adobe.xmp")
+"""Where a PNG may have its EXIF orientation."""
 _WHITE = (255, 255, 255)
 _BAND_ROWS = 256
 """Rows that are laid on white at once: a large picture must not exist four times."""
@@ -105,6 +107,14 @@ def read_upright(data: bytes, opener: Callable[..., Any], check: Callable[[Any, 
         raise unsupported(file.undecoded) from error
     animation = (ANIMATION,) if file.format in _ANIMATED and _is_animated(picture) else ()
     return Upright(upright, (*file.notes, *animation, *((_TRANSPARENCY,) if transparent else ())))
+
+
+def stated_size(picture: Any, file: PictureFile) -> tuple[int, int]:
+    """Width and height in px of an opened picture when it is upright, from its headers."""
+    width, height = picture.size
+    # Pillow turns the size of a TIFF when it opens it, and decodes a PNG to look for EXIF behind its pixels.
+    plain = file.format == "TIFF" or (file.format == "PNG" and not any(mark in file.data for mark in _PNG_METADATA))
+    return (height, width) if not plain and 5 <= _orientation(picture) <= 8 else (width, height)
 
 
 def _upright_rgb(picture: Any, negative: bool) -> tuple[Any, bool]:

@@ -27,7 +27,7 @@ from bench.parts.results import FOLDER, Figure, Result, machine, write
 from bench.parts.whole_runs import Timings, copy_bandwidth, decoding_weight_bytes, measure, roomy_settings, runners
 from llava_server.engine import Engine
 from llava_server.load.loading import prepare
-from llava_server.run.static import compiled_decoder
+from llava_server.run.compiling import compiled_decoder
 
 NAME = "llava-1.5-7b"
 COMPILED, EAGER = "engine compiled, default views", "eager, output_attentions=True"

@@ -106,7 +106,8 @@ class Probe:
             self._fill(items)
             spent = self.watch.spent(lambda items=items: self._fill(items), 3)
             busy_ms, kernels = self.watch.busy(lambda items=items: self._fill(items))
-            pixels = torch.cat([item.image.pixels for item in items]).to(self.device, self.loaded.model.dtype)
+            pixels = torch.cat([item.images.inputs["pixel_values"] for item in items])
+            pixels = pixels.to(self.device, self.loaded.model.dtype)
             vision = self.watch.spent(lambda pixels=pixels: self._see(pixels), 3)
             self.journal.note(
                 "prefill", batch=count, ms=spent.ms, host_ms=spent.host_ms, device_busy_ms=busy_ms, kernels=kernels,
@@ -159,9 +160,9 @@ class Probe:
         """The prefill of another question about a picture whose keys are kept."""
         [item] = self._items(1)
         loaded = self.loaded
-        batch = pad([item], loaded.pad_id, self.device, loaded.model.dtype)
+        batch = pad([item], loaded.family, loaded.pad_id, self.device, loaded.model.dtype)
         _, full = self._fill([item])
-        kept = item.prompt.image_start + item.prompt.image_count
+        kept = item.prompt.patches[-1] + 1
         prefix = [(layer.keys[:, :, :kept].clone(), layer.values[:, :, :kept].clone()) for layer in full.layers]
 
         def ask() -> Any:
@@ -231,10 +232,10 @@ class Probe:
         return steps
 
     def _see(self, pixels: torch.Tensor) -> Any:
-        return self.loaded.model.model.get_image_features(pixel_values=pixels, return_dict=True)
+        return self.loaded.family.features(self.loaded.model, {"pixel_values": pixels})
 
     def _fill(self, items: Sequence[BatchItem]) -> tuple[torch.Tensor, DynamicCache]:
-        batch = pad(items, self.loaded.pad_id, self.device, self.loaded.model.dtype)
+        batch = pad(items, self.loaded.family, self.loaded.pad_id, self.device, self.loaded.model.dtype)
         capture = QueryCapture(captured_positions(items, batch), batch.length, captured_layers(items))
         return prefill(self.loaded, batch, capture)
 

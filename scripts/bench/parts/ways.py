@@ -124,8 +124,7 @@ class Answer:
             pad=0,
             prompt_length=self._prompt,
             has_bos=True,
-            image_start=_IMAGE_START,
-            image_count=self._prompt - TEXT_TOKENS,
+            image=range(_IMAGE_START, _IMAGE_START + self._prompt - TEXT_TOKENS),
             positions=torch.tensor(self._positions),
         )
         every_row = torch.ones(len(self._positions), dtype=torch.bool)

@@ -228,8 +228,8 @@ def test_views_that_the_model_does_not_have_are_refused_at_the_start(folder: Pat
 
 
 def test_whole_checkpoints_of_both_layouts_pass(folder: Path, tmp_path: Path) -> None:
-    config, processor = check_checkpoint(folder, SETTINGS)
-    assert (config.model_type, processor.image_token) == ("llava", "<image>")
+    family, processor = check_checkpoint(folder, SETTINGS)
+    assert (family.config.model_type, processor.image_token) == ("llava", "<image>")
     write_checkpoint(tmp_path / "published")
     assert check_checkpoint(tmp_path / "published", SETTINGS)[0].image_token_id == 32000
 

@@ -12,8 +12,10 @@ import pytest
 from PIL import Image
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-from llava_server.ask.settings import Limits, SettingsError
-from llava_server.read.images import prepare_image, preprocess_of
+from llava_doors.family import FamilyError
+from llava_doors.parts.resizing import preprocess_of, refuse_needles
+from llava_server.ask.settings import Limits
+from llava_server.read.images import open_image
 from llava_server.read.picture_file import open_picture
 from llava_wire import RequestError
 from support.pictures import encoded, scene
@@ -83,19 +85,20 @@ def test_an_animation_is_its_first_frame():
 @pytest.mark.parametrize("size", [(1, 1), (2, 3), (96, 96), (97, 500)])
 def test_small_and_odd_sizes_are_prepared(size):
     data = encoded(Image.new("RGB", size, "green"))
-    prepared = prepare_image(data, PROCESSOR, preprocess_of(PROCESSOR, 12), LIMITS)
-    assert tuple(prepared.pixels.shape) == (1, 3, 96, 96)
-    assert (prepared.facts.width_px, prepared.facts.height_px) == size
-    assert prepared.facts.sha256 == hashlib.sha256(data).hexdigest()
+    opened = open_image(data, LIMITS)
+    refuse_needles(preprocess_of(PROCESSOR, 12).plan(*opened.size_px))
+    assert PROCESSOR(images=[opened.pixels], return_tensors="np")["pixel_values"].shape == (1, 3, 96, 96)
+    assert (opened.facts.width_px, opened.facts.height_px) == opened.size_px == size
+    assert opened.facts.sha256 == hashlib.sha256(data).hexdigest()
 
 
 def test_a_needle_is_refused_before_it_is_blown_up():
     with pytest.raises(RequestError, match="shapes up to 32:1") as caught:
-        prepare_image(encoded(Image.new("RGB", (9000, 2))), PROCESSOR, preprocess_of(PROCESSOR, 12), LIMITS)
+        refuse_needles(preprocess_of(PROCESSOR, 12).plan(9000, 2))
     assert caught.value.status == 422
 
 
 def test_unknown_processor_geometry_is_refused_at_load():
     odd = CLIPImageProcessorPil(size={"shortest_edge": 96, "longest_edge": 200}, crop_size={"height": 96, "width": 96})
-    with pytest.raises(SettingsError, match=r"processor\.size"):
+    with pytest.raises(FamilyError, match=r"processor\.size"):
         preprocess_of(odd, 12)

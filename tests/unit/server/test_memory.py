@@ -7,15 +7,16 @@ from pathlib import Path
 import pytest
 import torch
 
+from llava_doors.family import ModelFacts
 from llava_server.ask.options import parse_options
-from llava_server.ask.plan import ModelFacts, make_plan
+from llava_server.ask.plan import make_plan
 from llava_server.ask.settings import ModelSettings
 from llava_server.fit.estimate import Estimate
 from llava_server.fit.room import Room
 from llava_server.load.memory import DeviceMemory, cgroup_limits, device_memory, is_out_of_memory
 from llava_wire import RequestError
 
-FACTS = ModelFacts(layers=4, heads=8, kv_heads=8, head_dim=16, rows=8, cols=8, context=512, cache_bytes_per_value=4)
+FACTS = ModelFacts(layers=4, heads=8, kv_heads=8, head_dim=16, context=512, cache_bytes_per_value=4)
 PLAN = make_plan(parse_options({}), FACTS, ModelSettings())
 GIB = 1 << 30
 

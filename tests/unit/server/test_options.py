@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from llava_doors.family import ModelFacts
 from llava_server.ask.options import KNOWN, Options, parse_options
-from llava_server.ask.plan import ModelFacts, cells_of, make_plan
+from llava_server.ask.plan import cells_of, make_plan
 from llava_server.ask.request import GenerateRequest
 from llava_server.ask.settings import Limits, ModelSettings, SettingsError
 from llava_wire import RequestError
 
-FACTS = ModelFacts(layers=4, heads=8, kv_heads=8, head_dim=16, rows=8, cols=8, context=512, cache_bytes_per_value=4)
+FACTS = ModelFacts(layers=4, heads=8, kv_heads=8, head_dim=16, context=512, cache_bytes_per_value=4)
 SETTINGS = ModelSettings.from_dict(
     {
         "name": "toy",

@@ -12,9 +12,11 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from llava_doors.family import Layout
 from llava_server.ask.settings import SettingsError
 from llava_server.read.prompt import EncodedPrompt, PromptEncoder
 from llava_wire import RequestError
+from support.layouts import one_grid
 from support.processors import IMAGE_TOKENS, TEMPLATES, processor_of
 
 PAIRS = [
@@ -32,11 +34,16 @@ CONTROLS = ("<image>", "</s>", "<s>", "<pad>", "<unk>", "<|im_start|>", "<|im_en
 @functools.cache
 def encoder_of(kind: str, template: str) -> PromptEncoder:
     processor = processor_of(kind, template)
-    return PromptEncoder(processor, processor.tokenizer.convert_tokens_to_ids("<image>"), IMAGE_TOKENS, 40_000)
+    return PromptEncoder(processor, processor.tokenizer.convert_tokens_to_ids("<image>"), 40_000)
 
 
 def encode(kind: str, template: str, text: str, how: str = "chat", **more: Any) -> EncodedPrompt:
-    return encoder_of(kind, template).encode(text, how, **more)
+    return encoder_of(kind, template).encode(text, how, picture_of(processor_of(kind, template)), **more)
+
+
+def picture_of(processor: Any) -> Layout:
+    """Of one picture."""
+    return one_grid(processor.tokenizer.convert_tokens_to_ids("<image>"), IMAGE_TOKENS)
 
 
 def processors_own(kind: str, template: str, text: str) -> list[int]:
@@ -61,7 +68,7 @@ def test_ids_of_ordinary_text_are_the_processors_own(kind: str, template: str, t
 def test_the_templated_prompt_has_the_ids_that_the_real_model_is_known_by(kind: str) -> None:
     encoded = encode(kind, "published", "What colour is the cross?")
     assert encoded.ids[:6] == (1, 3148, 1001, 29901, 29871, 32000)
-    assert (encoded.image_start, encoded.image_count) == (5, IMAGE_TOKENS)
+    assert (encoded.patches[0], len(encoded.patches)) == (5, IMAGE_TOKENS)
     assert encoded.ids[-5:] == (319, 1799, 9047, 13566, 29901)  # " ASSISTANT:"
     tokenizer = processor_of(kind, "published").tokenizer
     assert tokenizer.decode([encoded.ids[i] for i in encoded.question]) == "What colour is the cross?"
@@ -106,7 +113,7 @@ def test_a_picture_token_without_the_flag_is_no_text_of_a_users_either() -> None
     )
     image_id = processor.tokenizer.convert_tokens_to_ids("<image>")
     assert not processor.tokenizer.added_tokens_decoder[image_id].special
-    encoded = PromptEncoder(processor, image_id, IMAGE_TOKENS, 40_000).encode("an <image> here", "chat")
+    encoded = PromptEncoder(processor, image_id, 40_000).encode("an <image> here", "chat", picture_of(processor))
     assert encoded.ids.count(image_id) == IMAGE_TOKENS
 
 
@@ -122,10 +129,13 @@ def test_special_tokens_are_refused_where_they_cannot_be_read_as_text() -> None:
         tokenizer_object=Tokenizer.from_str(stripping), bos_token="<s>", eos_token="</s>", pad_token="<pad>"
     )
     processor.chat_template = "USER: <image>{{ messages[0]['content'][1]['text'] }} ASSISTANT:"
-    encoder = PromptEncoder(processor, processor.tokenizer.convert_tokens_to_ids("<image>"), IMAGE_TOKENS, 40_000)
-    assert encoder.encode("  a b", "chat").ids == encoder.encode("a b", "chat").ids
+    encoder = PromptEncoder(processor, processor.tokenizer.convert_tokens_to_ids("<image>"), 40_000)
+    assert (
+        encoder.encode("  a b", "chat", picture_of(processor)).ids
+        == encoder.encode("a b", "chat", picture_of(processor)).ids
+    )
     with pytest.raises(RequestError, match="got '</s>', allowed no special token of this model in a question; leave"):
-        encoder.encode("What is </s>?", "chat")
+        encoder.encode("What is </s>?", "chat", picture_of(processor))
 
 
 @pytest.mark.parametrize(("kind", "template"), [pair for pair in PAIRS if pair[0] != "unigram"])
@@ -243,12 +253,12 @@ def test_the_beginning_of_the_sequence_is_there_once() -> None:
 def test_a_template_that_writes_the_date_is_rendered_for_every_request(monkeypatch: pytest.MonkeyPatch) -> None:
     dated = "{{ strftime_now('%d %b %Y') }} USER: <image>\n{{ messages[0]['content'][1]['text'] }} ASSISTANT:"
     processor = processor_of("shapes", dated)
-    encoder = PromptEncoder(processor, processor.tokenizer.convert_tokens_to_ids("<image>"), IMAGE_TOKENS, 40_000)
-    before = encoder.encode("What?", "chat").rendered
+    encoder = PromptEncoder(processor, processor.tokenizer.convert_tokens_to_ids("<image>"), 40_000)
+    before = encoder.encode("What?", "chat", picture_of(processor)).rendered
     stamped = processor.apply_chat_template
     later = lambda *given, **more: re.sub(r"^\d\d ... \d{4}", "01 Jan 2100", stamped(*given, **more))  # noqa: E731
     monkeypatch.setattr(processor, "apply_chat_template", later)
-    after = encoder.encode("What?", "chat")
+    after = encoder.encode("What?", "chat", picture_of(processor))
     assert after.rendered == "01 Jan 2100" + before[11:]
     assert after.text == "What?"
 
@@ -284,4 +294,4 @@ def test_a_question_that_the_template_refuses_or_takes_apart_is_the_users_error(
 def test_an_image_token_that_the_tokenizer_has_not_is_refused_at_load() -> None:
     processor = processor_of("shapes", "published")
     with pytest.raises(SettingsError, match=r"config.image_token_id: got 99999, which is None to the tokenizer"):
-        PromptEncoder(processor, 99999, IMAGE_TOKENS, 40_000)
+        PromptEncoder(processor, 99999, 40_000)

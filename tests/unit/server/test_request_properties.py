@@ -9,8 +9,9 @@ from typing import Any
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from llava_doors.family import ModelFacts
 from llava_server.ask.options import KNOWN, parse_options
-from llava_server.ask.plan import ModelFacts, cells_of, make_plan
+from llava_server.ask.plan import cells_of, make_plan
 from llava_server.ask.request import GenerateRequest
 from llava_server.ask.settings import ModelSettings
 from llava_server.front.incoming import FIELDS, read_request
@@ -18,7 +19,7 @@ from llava_wire import RequestError, encode
 from llava_wire.errors import STATUSES
 from support.synthetic import make_record
 
-FACTS = ModelFacts(layers=4, heads=8, kv_heads=8, head_dim=16, rows=8, cols=8, context=512, cache_bytes_per_value=4)
+FACTS = ModelFacts(layers=4, heads=8, kv_heads=8, head_dim=16, context=512, cache_bytes_per_value=4)
 SETTINGS = ModelSettings.from_dict({"name": "toy", "head_sets": {"two": [[0, 1], [3, 7]]}})
 RECORD = encode(make_record(words=("A", " red"), reductions=("layers_heads",)))
 

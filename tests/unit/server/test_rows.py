@@ -37,7 +37,7 @@ def test_rows_equal_the_textbook_softmax(wanted, kv_heads, block_values, monkeyp
     torch.manual_seed(0)
     queries, keys = torch.randn(4, 5, 8), torch.randn(kv_heads, 20, 8)
     # 3 padding positions; prompt of 10: bos, text, 4 image tokens from 3, text; then the answer.
-    layout = RowLayout(3, 10, True, 3, 4, torch.tensor([9, 10, 11, 12, 4]))
+    layout = RowLayout(3, 10, True, range(3, 7), torch.tensor([9, 10, 11, 12, 4]))
     expected = softmax_rows(queries, keys, 0.5, layout, 4 // kv_heads)
     image = torch.full((4, 5, 4), torch.nan)
     shares = torch.full((4, 5, 4), torch.nan)
@@ -61,7 +61,7 @@ def test_rows_equal_the_textbook_softmax(wanted, kv_heads, block_values, monkeyp
 
 
 def test_without_a_start_token_its_share_is_zero():
-    layout = RowLayout(0, 6, False, 2, 2, torch.tensor([5]))
+    layout = RowLayout(0, 6, False, range(2, 4), torch.tensor([5]))
     [block] = attention_rows(torch.randn(1, 1, 4), torch.randn(1, 6, 4), (0,), 1.0, layout)
     shares = split(RowBlock(0, *block, layout))
     assert shares[0, 0, 0] == 0
@@ -70,7 +70,7 @@ def test_without_a_start_token_its_share_is_zero():
 
 def test_reductions_are_plain_means():
     torch.manual_seed(1)
-    layout = RowLayout(0, 9, True, 2, 6, torch.tensor([8, 9, 10, 11]))
+    layout = RowLayout(0, 9, True, range(2, 8), torch.tensor([8, 9, 10, 11]))
     weights = torch.rand(2, 3, 4, 12).softmax(-1)  # [layer, head, row, key]
     values = weights[..., 2:8]  # [layer, head, row, patch]
     shares = torch.stack([split(RowBlock(layer, (0, 1, 2), slice(0, 4), weights[layer], layout)) for layer in (0, 1)])
@@ -105,8 +105,23 @@ def test_reductions_are_plain_means():
 
 
 def test_rows_before_the_image_see_nothing_of_it():
-    layout = RowLayout(2, 8, True, 3, 4, torch.tensor([1, 2]))
+    layout = RowLayout(2, 8, True, range(3, 7), torch.tensor([1, 2]))
     [found] = attention_rows(torch.randn(1, 2, 4), torch.randn(1, 12, 4), (0,), 1.0, layout)
     block = RowBlock(0, *found, layout)
     assert block.image.tolist() == [[[0.0] * 4] * 2]
     np.testing.assert_allclose(split(block).sum(-1), 1, atol=1e-6)
+
+
+def test_patches_may_lie_anywhere_and_what_is_between_them_is_text():
+    torch.manual_seed(3)
+    queries, keys = torch.randn(2, 2, 8), torch.randn(1, 16, 8)
+    # 2 padding positions; bos, text, two rows of 2 patches with a separator after each, the second row first; text.
+    places = [5, 6, 2, 3]
+    layout = RowLayout(2, 10, True, places, torch.tensor([9, 11]))
+    expected = softmax_rows(queries, keys, 0.5, layout, 2)
+    [found] = attention_rows(queries, keys, (0, 1), 0.5, layout)
+    block = RowBlock(0, *found, layout)
+    np.testing.assert_allclose(block.image.numpy(), expected[..., places], atol=1e-6)
+    text = expected[..., [1, 4, 7, 8, 9]].sum(-1)
+    parts = [expected[..., 0], expected[..., places].sum(-1), text, expected[..., 10:].sum(-1)]
+    np.testing.assert_allclose(split(block).numpy(), np.stack(parts, -1), atol=1e-6)

@@ -11,7 +11,7 @@ from PIL import Image
 from transformers.image_transforms import convert_to_rgb
 
 from llava_server.ask.settings import Limits
-from llava_server.read.images import prepare_image, preprocess_of
+from llava_server.read.images import open_image
 from llava_server.read.picture_file import open_picture
 from llava_viewer.look.picture import open_picture as clients
 from llava_viewer.look.picture import prepare_picture
@@ -92,11 +92,7 @@ def test_around_a_first_frame_that_is_smaller_than_its_screen_lies_white() -> No
 
 
 def test_the_note_reaches_whoever_prepares_the_picture() -> None:
-    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
-
-    processor = CLIPImageProcessorPil(size={"shortest_edge": 96}, crop_size={"height": 96, "width": 96})
-    prepared = prepare_image(FILES["rgba"], processor, preprocess_of(processor, 12), LIMITS)
-    assert [note.code for note in prepared.notes] == ["transparency"]
+    assert [note.code for note in open_image(FILES["rgba"], LIMITS).notes] == ["transparency"]
 
 
 @pytest.mark.parametrize(("alpha", "notes"), [(0, []), (1, ["transparency"]), (255, [])])

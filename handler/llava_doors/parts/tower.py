@@ -1,6 +1,6 @@
-"""What the vision side of a checkpoint makes of a picture: how many tokens, which of them are patches, at which size.
+"""Vision towers of one fixed grid: how many tokens one makes of a picture, which are patches, at which size.
 
-Flow: configuration -> the vision tower on the meta device (shapes without memory) -> `PatchGrid`; grid and image
+Flow: configuration -> the vision tower on the meta device (shapes without memory) -> `TowerGrid`; grid and image
 processor -> refused when the processor makes pictures that the tower does not take. Needs no weights.
 """
 
@@ -11,19 +11,15 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-from PIL import Image
-from transformers import AutoConfig, AutoModel
-
-from llava_server.ask.settings import SettingsError
-from llava_server.read.images import preprocess_of, processed_size
+from llava_doors.family import FamilyError
+from llava_doors.parts.resizing import preprocess_of, processed_size
 from llava_wire.geometry import Preprocess
 
 _TRIAL_SIZES = ((64, 48), (45, 80), (57, 57))
 
 
 @dataclass(frozen=True)
-class PatchGrid:
+class TowerGrid:
     """The tokens of one picture.
 
     Args:
@@ -38,20 +34,20 @@ class PatchGrid:
     side_px: int
 
 
-def patch_grid(config: Any) -> PatchGrid:
+def patch_grid(config: Any) -> TowerGrid:
     """The grid that a checkpoint's vision tower makes, seen by running its first layer without weights.
 
     Args:
         config: a LlavaConfig.
 
     Raises:
-        SettingsError: when its tokens are not one grid of patches, with at most a class token before it.
+        FamilyError: when its tokens are not one grid of patches, with at most a class token before it.
     """
     layers = config.vision_feature_layer
     states = getattr(config.vision_config, "num_hidden_layers", 0) + 1
     # transformers takes a single 0 for none.
     if layers == 0 or not all(-states <= layer < states for layer in ([layers] if isinstance(layers, int) else layers)):
-        raise SettingsError(
+        raise FamilyError(
             f"config.vision_feature_layer: got {layers!r}, allowed {-states} to {states - 1}, as the vision tower has "
             f"{states - 1} layers, and no single 0"
         )
@@ -59,12 +55,15 @@ def patch_grid(config: Any) -> PatchGrid:
 
 
 @functools.lru_cache(maxsize=8)
-def _grid_of(vision_json: str, strategy: str) -> PatchGrid:
+def _grid_of(vision_json: str, strategy: str) -> TowerGrid:
+    import torch
+    from transformers import AutoConfig, AutoModel
+
     values = json.loads(vision_json)
     vision = AutoConfig.for_model(values.pop("model_type"), **values)
     side, patch = getattr(vision, "image_size", None), getattr(vision, "patch_size", None)
     if not isinstance(side, int) or not isinstance(patch, int) or not 0 < patch <= side:
-        raise SettingsError(
+        raise FamilyError(
             f"config.vision_config: got image_size {side!r} and patch_size {patch!r}, allowed whole numbers of px; "
             f"this vision tower ({vision.model_type}) has no fixed grid"
         )
@@ -74,7 +73,7 @@ def _grid_of(vision_json: str, strategy: str) -> PatchGrid:
             tower = AutoModel.from_config(vision).eval()
             tokens = tower(torch.empty(1, 3, side, side)).last_hidden_state.shape[1]
     except Exception as error:
-        raise SettingsError(
+        raise FamilyError(
             f"config.vision_config: got a {vision.model_type} tower that fails on a picture of {side} x {side} px "
             f"({str(error)[:120]}), allowed one that makes a grid of patches"
         ) from error
@@ -82,9 +81,9 @@ def _grid_of(vision_json: str, strategy: str) -> PatchGrid:
     kept = tokens - 1 if strategy == "default" else tokens
     has_class_token = any(name.rpartition(".")[2] in ("class_embedding", "cls_token") for name in _names(tower))
     if kept == patches or (kept == patches + 1 and has_class_token):
-        return PatchGrid(side // patch, side // patch, kept - patches, side)
+        return TowerGrid(side // patch, side // patch, kept - patches, side)
     cure = "set vision_feature_select_strategy to full" if tokens == patches else "this tower's tokens are no such grid"
-    raise SettingsError(
+    raise FamilyError(
         f"config.vision_feature_select_strategy: got {strategy!r}, which keeps {kept} of the {tokens} tokens of a "
         f"{vision.model_type} tower, allowed its {patches} patches; {cure}"
     )
@@ -101,8 +100,10 @@ def check_processor(config: Any, image_processor: Any) -> Preprocess:
         its settings that move pixels.
 
     Raises:
-        SettingsError: with both sizes.
+        FamilyError: with both sizes.
     """
+    from PIL import Image
+
     grid = patch_grid(config)
     preprocess = preprocess_of(image_processor, config.vision_config.patch_size)
     for width, height in _TRIAL_SIZES:
@@ -110,25 +111,25 @@ def check_processor(config: Any, image_processor: Any) -> Preprocess:
         try:
             made = tuple(image_processor(images=[picture], return_tensors="pt")["pixel_values"].shape)
         except Exception as error:
-            raise SettingsError(
+            raise FamilyError(
                 f"image processor: got {str(error)[:120]!r} for a picture of {width} x {height} px, allowed pixel "
                 "values; correct preprocessor_config.json"
             ) from error
         if made != (1, 3, grid.side_px, grid.side_px):
             wanted = [1, 3, grid.side_px, grid.side_px]
-            raise SettingsError(
+            raise FamilyError(
                 f"image processor: got pixel values of {list(made)} for a picture of {width} x {height} px, allowed "
                 f"{wanted}, which the vision tower takes (config.vision_config.image_size); "
                 "preprocessor_config.json belongs to another model, or names another crop_size"
             )
         plan = preprocess.plan(width, height)
         if processed_size(plan) != made[2:] or (plan.rows, plan.cols) != (grid.rows, grid.cols):
-            raise SettingsError(
+            raise FamilyError(
                 f"image processor: got pictures of {made[2:]} px by steps that this project reads as "
                 f"{processed_size(plan)} px, allowed resize, centre crop and pad to a square"
             )
     return preprocess
 
 
-def _names(tower: torch.nn.Module) -> list[str]:
+def _names(tower: Any) -> list[str]:
     return [name for name, _ in tower.named_parameters()]
