@@ -130,7 +130,8 @@ def answer_and_replay(engine: Engine, options: dict[str, Any], text: str, seed: 
 ).map("".join))  # fmt: skip
 def test_no_text_becomes_a_special_token_and_positions_are_the_texts_own(engine: Engine, text: str) -> None:
     encoder, tokenizer = engine._preparer._encoder, engine.loaded.processor.tokenizer
-    plain, encoded = encoder.encode("word", "chat"), encoder.encode(text, "chat")
+    picture = engine.loaded.layout([(64, 48)])
+    plain, encoded = (encoder.encode(question, "chat", picture) for question in ("word", text))
     special = set(tokenizer.all_special_ids)
     assert [i for i in encoded.ids if i in special] == [i for i in plain.ids if i in special]
     run = encoded.patches
