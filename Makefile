@@ -49,7 +49,7 @@ setup: $(READY) ## Make .venv with everything in it, pinned
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "error: PYTHON: got $$($(PYTHON) -V 2>&1), allowed 3.11 or later; run: make setup PYTHON=python3.11" >&2; exit 1; }
+		{ echo "error: PYTHON: got $$($(PYTHON) -V 2>&1), expected 3.11 or later; run: make setup PYTHON=python3.11" >&2; exit 1; }
 	@echo "installing into $(VENV), a few minutes" >&2
 	@$(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	$(if $(TORCH_INDEX),$(PY) -m pip install --no-deps --index-url $(TORCH_INDEX) $(shell grep '^torch==' constraints.txt) >&2)
@@ -83,7 +83,7 @@ demo: $(READY) ## Serve the small model, ask it, write reports and an index
 	@$(PY) scripts/demo.py $(ARGS)
 
 report: $(READY) ## Render the run file RUN=run.npz as HTML
-	@test -n '$(RUN)' || { echo 'error: RUN: got nothing, allowed the .npz file of a run; run: make report RUN=run.npz' >&2; exit 2; }
+	@test -n '$(RUN)' || { echo 'error: RUN: got nothing, expected the .npz file of a run; run: make report RUN=run.npz' >&2; exit 2; }
 	$(BIN)/llava-viewer render '$(RUN)' $(ARGS)
 
 demo-model: $(READY) ## Train the small model again into out/llava-shapes (one to two hours on a CPU core)
@@ -102,7 +102,7 @@ test-gpu: $(READY) ## Run the tests that need a GPU
 	$(PY) -m pytest tests/gpu -m gpu $(ARGS)
 
 gpu: $(READY) ## Measure on a GPU for minutes: the schedule's run RUN=1, 2, 3 or extra
-	@test -n '$(RUN)' || { echo 'error: RUN: got nothing, allowed 1, 2, 3 or extra; run: make gpu RUN=1' >&2; exit 2; }
+	@test -n '$(RUN)' || { echo 'error: RUN: got nothing, expected 1, 2, 3 or extra; run: make gpu RUN=1' >&2; exit 2; }
 	$(PY) -m bench.gpu.schedule '$(RUN)' $(ARGS)
 
 bench: $(READY) ## Measure speed and sizes into docs/benchmarks (QUICK=1: fewer runs, into out/benchmarks)

@@ -146,7 +146,7 @@ class LlavaHandler:
         After the first line the status is sent, so an error that comes later is the last line.
         """
         sent_bytes = 0
-        last: Record | RequestError = RequestError("internal", "", "got a stream without an end, allowed a record")
+        last: Record | RequestError = RequestError("internal", "", "got a stream without an end, expected a record")
         try:
             for part in self._loaded.stream(request):
                 if isinstance(part, StreamedToken):
@@ -160,7 +160,7 @@ class LlavaHandler:
             return self._answer(context, item, last, "json", begin)
         body = line(last if isinstance(last, RequestError) else item.in_run_block(last))
         if len(body) > self._response_limit:
-            message = f"got {len(body)} bytes of record, allowed {self._response_limit}; name fewer views or steps"
+            message = f"got {len(body)} bytes of record, expected {self._response_limit}; name fewer views or steps"
             last = RequestError("does_not_fit", "options", message)
             body = line(last)
         self._finished(context, item, last, "lines", sent_bytes + len(body), begin)

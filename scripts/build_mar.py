@@ -115,7 +115,7 @@ def import_test(built: Path) -> None:
     if answer.returncode != 0:
         cause = answer.stderr.strip().splitlines()[-1:] or ["no message"]
         say(answer.stderr)
-        raise Trouble(f"archive: got {cause[0]!r} when imported, allowed a clean import; mend the handler's code")
+        raise Trouble(f"archive: got {cause[0]!r} when imported, expected a clean import; mend the handler's code")
 
 
 def _archive(model: str, content: dict[str, Any], weights: Path | None, stamp: dict[str, str], folder: Path) -> Path:
@@ -130,7 +130,7 @@ def _archive(model: str, content: dict[str, Any], weights: Path | None, stamp: d
     (extra / STAMP).write_text(json.dumps(stamp) + "\n", encoding="utf-8")
     settings.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
     if importlib.util.find_spec("model_archiver") is None:
-        raise Trouble("torch-model-archiver: got no such package, allowed version 0.12.0; run: make setup")
+        raise Trouble("torch-model-archiver: got no such package, expected version 0.12.0; run: make setup")
     shutil.copyfile(HANDLER_ROOT / ENTRY, folder / ENTRY)
     # Names relative to the folder: the archiver takes paths apart at commas and colons, and reads `*` and `[`.
     command = [sys.executable, "-m", "model_archiver.model_packaging", "--model-name", model, "--version", "1.0"]
@@ -142,7 +142,7 @@ def _archive(model: str, content: dict[str, Any], weights: Path | None, stamp: d
     built = out / f"{model}.mar"
     if answer.returncode != 0 or not built.is_file():
         say(answer.stdout + answer.stderr)
-        raise Trouble(f"torch-model-archiver: got exit code {answer.returncode}, allowed 0; its output is above")
+        raise Trouble(f"torch-model-archiver: got exit code {answer.returncode}, expected 0; its output is above")
     return built
 
 

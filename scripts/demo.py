@@ -65,7 +65,7 @@ def main() -> int:
     index = write_index(folder)
     say(f"{right} of {len(KINDS)} right; {time.monotonic() - begin:.0f} s; open:")
     if not index.is_file():
-        raise Trouble(f"index: got none at {shown(index)}, allowed a written page; run it again")
+        raise Trouble(f"index: got none at {shown(index)}, expected a written page; run it again")
     print(index.resolve().as_uri())
     return 0
 

@@ -41,8 +41,8 @@ def download(model: str, *, source_folder: Path | None = None) -> Path:
     if located.origin in ("model_path", "source"):
         if source_folder is not None:
             raise Trouble(
-                f"FROM: got {str(source_folder)!r} for {model}, whose weights are at handler.{located.origin}, allowed "
-                f"for a model of the hub; set handler.model_path: {source_folder.resolve()} instead"
+                f"FROM: got {str(source_folder)!r} for {model}, whose weights are at handler.{located.origin}, "
+                f"expected for a model of the hub; set handler.model_path: {source_folder.resolve()} instead"
             )
         say(f"{model} has its weights at handler.{located.origin}; nothing to download, they are checked")
     elif source_folder is not None:
@@ -60,11 +60,11 @@ def verify(folder: Path, sha256: Mapping[str, str]) -> None:
     for name, expected in sha256.items():
         path = folder / name
         if not path.is_file():
-            raise Trouble(f"{name}: got no such file in {shown(folder)}, allowed a whole checkpoint; run it again")
+            raise Trouble(f"{name}: got no such file in {shown(folder)}, expected a whole checkpoint; run it again")
         say(f"checking {name} ({_gb(path.stat().st_size)})")
         found = digest(path)
         if found != expected:
-            raise Trouble(f"{name}: got sha256 {found}, allowed {expected}; delete {shown(path)} and run it again")
+            raise Trouble(f"{name}: got sha256 {found}, expected {expected}; delete {shown(path)} and run it again")
 
 
 def digest(path: Path) -> str:
@@ -78,7 +78,7 @@ def digest(path: Path) -> str:
 
 def _copy(source: Path, folder: Path, settings: ModelSettings) -> None:
     if not source.is_dir():
-        raise Trouble(f"--from: got {str(source)!r}, allowed an existing folder; check the path")
+        raise Trouble(f"--from: got {str(source)!r}, expected an existing folder; check the path")
     # Before gigabytes are copied that could not be served.
     with as_trouble():
         check_checkpoint(source, settings, "complete it, or name another folder")
@@ -86,7 +86,7 @@ def _copy(source: Path, folder: Path, settings: ModelSettings) -> None:
     missing = sorted(set(settings.sha256) - {p.name for p in files})
     if missing:
         raise Trouble(
-            f"--from: got {str(source)!r} without {', '.join(missing)}, allowed a whole checkpoint; complete it"
+            f"--from: got {str(source)!r} without {', '.join(missing)}, expected a whole checkpoint; complete it"
         )
     folder.mkdir(parents=True, exist_ok=True)
     if source.resolve() == folder.resolve():
@@ -108,7 +108,7 @@ def _copy(source: Path, folder: Path, settings: ModelSettings) -> None:
 def _fetch(settings: ModelSettings, folder: Path) -> None:
     source, revision = settings.source, settings.revision
     if not re.fullmatch(r"[0-9a-f]{40}", revision):
-        raise Trouble(f"revision: got {revision!r}, allowed the 40 hexadecimal digits of a commit; pin it in the YAML")
+        raise Trouble(f"revision: got {revision!r}, expected the 40 hexadecimal digits of a commit; pin it in the YAML")
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
@@ -136,7 +136,7 @@ def _fetch(settings: ModelSettings, folder: Path) -> None:
 def _no_answer(error: Exception) -> Trouble:
     reason = (str(error).splitlines() or [""])[0][:200]
     return Trouble(
-        f"download: got {type(error).__name__} ({reason}), allowed an answer from the hub; check the network, run it "
+        f"download: got {type(error).__name__} ({reason}), expected an answer from the hub; check the network, run it "
         "again (it resumes), or bring a copy: make download MODEL=NAME FROM=FOLDER"
     )
 
@@ -146,7 +146,7 @@ def _require_room(folder: Path, total_bytes: int) -> None:
     have = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()) if folder.exists() else 0
     free = shutil.disk_usage(existing).free
     if free < total_bytes - have:
-        raise Trouble(f"disk: got {_gb(free)} free, allowed at least {_gb(total_bytes - have)}; make room")
+        raise Trouble(f"disk: got {_gb(free)} free, expected at least {_gb(total_bytes - have)}; make room")
 
 
 def _gb(size_bytes: int) -> str:

@@ -52,7 +52,9 @@ def model_of(store: Path, model: str) -> tuple[ModelSettings, Family, Any]:
         return settings, family, pictures_of(family, folder)
     if not kept.is_dir():
         known = {path.stem for path in store.glob("*.yaml")} | {path.name for path in store.glob("configs/*/")}
-        raise SettingsError(f"model: got {model!r}, allowed one of {sorted(known)}; add model_store/<name>.yaml for it")
+        raise SettingsError(
+            f"model: got {model!r}, expected one of {sorted(known)}; add model_store/<name>.yaml for it"
+        )
     settings = replace(ModelSettings(), name=model)
     family = check_configuration(kept, settings)
     dtype = str(family.config.dtype or "float32").split(".")[-1]

@@ -31,7 +31,7 @@ def health(state: ServerState) -> dict[str, Any]:
             said = json.loads(answer.read())
             return {"status": str(said["status"]), "troubles": list(said.get("troubles", []))}
     except (urllib.error.URLError, OSError, ValueError, KeyError, TypeError) as error:
-        raise Trouble(f"ping: got {error} from {state.http}, allowed an answer; see {state.logs}") from error
+        raise Trouble(f"ping: got {error} from {state.http}, expected an answer; see {state.logs}") from error
 
 
 def ready(state: ServerState, said: dict[str, Any]) -> bool:

@@ -256,7 +256,7 @@ class Engine:
             "does_not_fit",
             "options",
             f"got about {checked.needed.device_bytes} bytes of device memory, and it ran out ({message[:200]}), "
-            f"allowed {self._room().memory[0]}; {sizes.advice(checked.plan)}",
+            f"expected {self._room().memory[0]}; {sizes.advice(checked.plan)}",
         )
 
     def _records(self, batch: Sequence[Prepared]) -> list[Record | RequestError]:

@@ -74,12 +74,12 @@ def chosen_slots(view: View, layer: int | None = None, head: int | None = None) 
         if wanted is not None and wanted not in kept:
             apart = sorted({number for number in kept if number is not None})
             raise ValueError(
-                f"{name}: got {wanted}, allowed {apart or 'none'} in view {view.name!r}; "
+                f"{name}: got {wanted}, expected {apart or 'none'} in view {view.name!r}; "
                 f"ask for a view that keeps this {name} apart"
             )
     slots = [i for i, (one, other) in enumerate(pairs) if layer in (None, one) and head in (None, other)]
     if not slots:
-        raise ValueError(f"layer, head: got {layer}, {head}, allowed {list(pairs)} in view {view.name!r}")
+        raise ValueError(f"layer, head: got {layer}, {head}, expected {list(pairs)} in view {view.name!r}")
     return slots
 
 
@@ -96,7 +96,7 @@ def rows_of(facts: Facts, view: View, token: int | None, kind: Literal["answer",
     if "query" not in view.axes:
         if token is not None:
             raise ValueError(
-                f"token: got {token}, allowed none in view {view.name!r}; it holds one map for the whole answer"
+                f"token: got {token}, expected none in view {view.name!r}; it holds one map for the whole answer"
             )
         return [0]
     queries = facts.queries
@@ -106,7 +106,7 @@ def rows_of(facts: Facts, view: View, token: int | None, kind: Literal["answer",
             held = sorted(query.token for query in queries if query.kind == kind)
             allowed = f"{held[0]} to {held[-1]}" if held else "none"
             raise ValueError(
-                f"token: got {token}, allowed {allowed} ({len(held)} {kind} tokens were recorded); "
+                f"token: got {token}, expected {allowed} ({len(held)} {kind} tokens were recorded); "
                 "ask for more steps, or for question rows"
             )
         return found

@@ -56,7 +56,7 @@ def read_file(path: Path, most_bytes: int = limits.MAX_FILE_BYTES) -> bytes:
     with path.open("rb") as stream:
         there = os.fstat(stream.fileno()).st_size
         if there > most_bytes:
-            raise RecordError("too_large", f"{path}: got {there} bytes, allowed {most_bytes}; name another file")
+            raise RecordError("too_large", f"{path}: got {there} bytes, expected {most_bytes}; name another file")
         if there:
             return stream.read(there)
         pieces, size = [], 0  # a pipe, which does not tell its size
@@ -64,7 +64,7 @@ def read_file(path: Path, most_bytes: int = limits.MAX_FILE_BYTES) -> bytes:
             pieces.append(piece)
             size += len(piece)
             if size > most_bytes:
-                raise RecordError("too_large", f"{path}: got more bytes, allowed {most_bytes}; name another file")
+                raise RecordError("too_large", f"{path}: got more bytes, expected {most_bytes}; name another file")
     return b"".join(pieces)
 
 
@@ -104,12 +104,12 @@ def _alternatives(archive: zipfile.ZipFile, members: Members, budget: Budget) ->
     """The alternatives in order; all of them together take no more than the budget."""
     count = sum(_ALTERNATIVE.fullmatch(name) is not None for name in members)
     if count > limits.MAX_ALTERNATIVES:
-        raise RecordError("too_large", f"alternatives: got {count}, allowed {limits.MAX_ALTERNATIVES}")
+        raise RecordError("too_large", f"alternatives: got {count}, expected {limits.MAX_ALTERNATIVES}")
     others = []
     for index in range(1, count + 1):
         name = f"alternatives/{index}.npz"
         if name not in members:
-            raise RecordError("invalid", f"{name}: got none, allowed numbers from 1 to {count}; the file is damaged")
+            raise RecordError("invalid", f"{name}: got none, expected numbers from 1 to {count}; the file is damaged")
         others.append(_decode(member(archive, members[name]), budget, nested=True))
     return tuple(others)
 
@@ -125,13 +125,13 @@ def _known(plain_record: dict[str, Any]) -> int:
     """The version of a parsed record.json of this format."""
     if plain_record.get("format") != FORMAT:
         raise RecordError(
-            "not_a_record", f"record.json.format: got {beginning(plain_record.get('format'))}, allowed {FORMAT!r}"
+            "not_a_record", f"record.json.format: got {beginning(plain_record.get('format'))}, expected {FORMAT!r}"
         )
     version = plain_record.get("version")
     if type(version) is not int or version not in (VERSION_1, VERSION):  # true is 1 to Python, and no version
         raise RecordError(
             "unsupported_version",
-            f"record.json.version: got {beginning(version)}, allowed {VERSION_1} or {VERSION}; update llava-gaze to "
+            f"record.json.version: got {beginning(version)}, expected {VERSION_1} or {VERSION}; update llava-gaze to "
             "read it",
         )
     return version
@@ -171,7 +171,7 @@ def _picture(archive: zipfile.ZipFile, members: Members, max_bytes: int | None =
     if name is None:
         return None
     if max_bytes is not None and members[name].file_size > max_bytes:
-        raise RecordError("too_large", f"{name}: got {members[name].file_size} bytes, allowed {max_bytes}")
+        raise RecordError("too_large", f"{name}: got {members[name].file_size} bytes, expected {max_bytes}")
     return name, member(archive, members[name])
 
 
@@ -192,7 +192,7 @@ def _view(
     if view.encoding not in known:
         raise RecordError(
             "unsupported_version",
-            f"record.json.views[{index}].encoding: got {beginning(view.encoding)}, allowed "
+            f"record.json.views[{index}].encoding: got {beginning(view.encoding)}, expected "
             f"{' or '.join(known)}; update llava-gaze to read it",
         )
     name = f"views/{index}"

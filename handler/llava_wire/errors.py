@@ -40,12 +40,12 @@ class RequestError(Exception):
     Args:
         code: one of `STATUSES`; decides the HTTP status.
         field: the request's field at fault, such as "options.layers[1]".
-        message: "got X, allowed Y; do Z".
+        message: "got X, expected Y; do Z".
     """
 
     def __init__(self, code: str, field: str, message: str) -> None:
         if code not in STATUSES:
-            raise ValueError(f"code: got {code!r}, allowed {sorted(STATUSES)}")
+            raise ValueError(f"code: got {code!r}, expected {sorted(STATUSES)}")
         self.code = code
         self.status = STATUSES[code]
         self.field = _printable(field, MAX_FIELD_CHARS)

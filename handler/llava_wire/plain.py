@@ -28,7 +28,7 @@ def to_plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {str(key): to_plain(item) for key, item in value.items()}
     if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"record: got the number {value}, allowed finite numbers")
+        raise ValueError(f"record: got the number {value}, expected finite numbers")
     if dataclasses.is_dataclass(kind):
         return {name: to_plain(getattr(value, name)) for name in _field_names(kind)}
     return value
@@ -65,7 +65,7 @@ def from_plain(kind: Any, value: Any, path: str = "record.json") -> Any:
                 given[f.name] = from_plain(hints[f.name], value[f.name], f"{path}.{f.name}")
             elif f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
                 raise RecordError(
-                    "invalid", f"{path}: got no {f.name!r}, allowed records that have it; the file is damaged"
+                    "invalid", f"{path}: got no {f.name!r}, expected records that have it; the file is damaged"
                 )
         return kind(**given)
     if origin is Literal:
@@ -100,7 +100,7 @@ def from_plain(kind: Any, value: Any, path: str = "record.json") -> Any:
 
 def mismatch(path: str, value: object, allowed: str) -> RecordError:
     """The error for a value of a file that does not fit."""
-    return RecordError("invalid", f"{path}: got {beginning(value)}, allowed {allowed}; the file is damaged")
+    return RecordError("invalid", f"{path}: got {beginning(value)}, expected {allowed}; the file is damaged")
 
 
 def _text(value: str, path: str) -> str:

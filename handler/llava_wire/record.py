@@ -131,7 +131,7 @@ class Record:
         found = display()
         if found is None:
             raise ImportError(
-                f"overlay: got no package that draws, allowed one with the entry point {GROUP!r}; "
+                f"overlay: got no package that draws, expected one with the entry point {GROUP!r}; "
                 "install llava-gaze, which has one"
             )
         return found.overlay(self, token, **how)
@@ -157,7 +157,7 @@ class Record:
         if name is None:
             return next(iter(self.views.values()))
         if name not in self.views:
-            raise ValueError(f"view: got {name!r}, allowed {list(self.views)}; name one of them")
+            raise ValueError(f"view: got {name!r}, expected {list(self.views)}; name one of them")
         return self.views[name]
 
     def with_picture(self, name: str, data: bytes) -> Record:
@@ -174,7 +174,7 @@ class Record:
             ValueError: there are not so many.
         """
         if not 0 <= index <= len(self.alternatives):
-            raise ValueError(f"sequence: got {index}, allowed 0 to {len(self.alternatives)}; the record holds no more")
+            raise ValueError(f"sequence: got {index}, expected 0 to {len(self.alternatives)}; the record holds no more")
         chosen = self.alternatives[index - 1] if index else self
         return replace(chosen, run=self.run, picture=self.picture, alternatives=())
 

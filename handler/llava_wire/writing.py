@@ -53,13 +53,13 @@ def encode(record: Record) -> bytes:
         for index, other in enumerate(record.alternatives, start=1):
             if other.alternatives or other.picture or other.run:
                 raise ValueError(
-                    f"alternatives[{index - 1}]: got one with alternatives, picture or run, allowed neither"
+                    f"alternatives[{index - 1}]: got one with alternatives, picture or run, expected neither"
                 )
             _add(archive, f"alternatives/{index}.npz", encode(other), compress=False)
         if record.picture is not None:
             name, data = record.picture
             if not PICTURE_NAME.fullmatch(name):
-                raise ValueError(f"picture: got the name {name!r}, allowed picture.png or picture.jpg")
+                raise ValueError(f"picture: got the name {name!r}, expected picture.png or picture.jpg")
             _add(archive, name, data, compress=False)
         if record.run:
             _add(archive, "run.json", _json_bytes(record.run))

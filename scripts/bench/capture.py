@@ -92,7 +92,7 @@ def earlier(path: Path, settings: dict[str, Any], here: dict[str, Any]) -> dict[
     if result is None:
         return {}
     if result.machine != here or result.settings != settings:
-        raise ValueError(f"--add: got {path.name} of another machine or settings, allowed the same ones; leave it out")
+        raise ValueError(f"--add: got {path.name} of another machine or settings, expected the same ones; leave it out")
     return {way: Series(**numbers) for way, numbers in result.raw.items()}
 
 

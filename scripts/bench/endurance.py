@@ -65,7 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="results file (default: docs/benchmarks/endurance.json)")
     given = parser.parse_args(arguments)
     if given.requests < given.warm_up + 100:
-        print(f"error: --requests: got {given.requests}, allowed {given.warm_up + 100} or more", file=sys.stderr)
+        print(f"error: --requests: got {given.requests}, expected {given.warm_up + 100} or more", file=sys.stderr)
         return 2
     compiled = not given.no_compile and shutil.which("g++") is not None
     content = yaml.safe_load((MODEL_STORE / f"{given.model}.yaml").read_text(encoding="utf-8"))

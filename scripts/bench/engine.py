@@ -82,7 +82,7 @@ def measure(runs: dict[str, Callable[[], int]], rounds: int) -> tuple[int, dict[
     order, rng = list(runs), random.Random(0)
     tokens = {name: run() for name, run in runs.items()}
     if len(set(tokens.values())) != 1:
-        raise RuntimeError(f"tokens: got {tokens}, allowed the same number from every way")
+        raise RuntimeError(f"tokens: got {tokens}, expected the same number from every way")
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for number in range(rounds):
         rng.shuffle(order)

@@ -84,7 +84,7 @@ def main(arguments: list[str] | None = None) -> int:
             check=False,
         )
         if process.returncode:
-            print(f"error: {way}: got exit status {process.returncode}, allowed 0", file=sys.stderr)
+            print(f"error: {way}: got exit status {process.returncode}, expected 0", file=sys.stderr)
             return 1
         found[way] = Footprint(**json.loads(process.stdout))
     rows = figures(found, titles)

@@ -61,7 +61,7 @@ def main() -> int:
         (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), ""
     )
     if not browser:
-        print("error: chromium: got none on PATH, allowed Chromium or Chrome; install one", file=sys.stderr)
+        print("error: chromium: got none on PATH, expected Chromium or Chrome; install one", file=sys.stderr)
         return 1
     results = [_measure(browser, count, views, arguments) for count in arguments.tokens for views in (1, 3)]
     figures = [figure for one in results for figure in _figures(one)]

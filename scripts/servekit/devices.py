@@ -56,7 +56,7 @@ def require_device(model: str, section: Mapping[str, Any], content: Mapping[str,
     device = str(section.get("device", "auto"))
     if device == "map" and content.get("maxWorkers", 1) != 1:
         raise Trouble(
-            f"maxWorkers of {model}: got {content['maxWorkers']!r} with `device: map`, allowed 1: each worker would "
+            f"maxWorkers of {model}: got {content['maxWorkers']!r} with `device: map`, expected 1: each worker would "
             "take every GPU; set maxWorkers: 1, or `device: auto` for one GPU each"
         )
     ids = content.get("deviceIds")
@@ -66,10 +66,11 @@ def require_device(model: str, section: Mapping[str, Any], content: Mapping[str,
     count = gpu_count(env)
     if count == 0:
         raise Trouble(
-            f"device of {model}: got {device!r} and no GPU here, allowed a CUDA device; "
+            f"device of {model}: got {device!r} and no GPU here, expected a CUDA device; "
             "set `device: auto` (or cpu) in the model's YAML, or check nvidia-smi and CUDA_VISIBLE_DEVICES"
         )
     if ids is not None and (not isinstance(ids, list) or any(type(i) is not int or not 0 <= i < count for i in ids)):
         raise Trouble(
-            f"deviceIds of {model}: got {ids!r}, allowed a list of numbers from 0 to {count - 1}; mend the model's YAML"
+            f"deviceIds of {model}: got {ids!r}, expected a list of numbers from 0 to {count - 1}; mend the "
+            "model's YAML"
         )

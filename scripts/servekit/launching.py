@@ -38,7 +38,7 @@ def scratch_folder() -> Path:
         if len(parent) <= _SOCKET_ROOM - 12 and is_plain(parent) and os.access(parent, os.W_OK):
             return Path(tempfile.mkdtemp(prefix="lgaze-", dir=parent))
     raise Trouble(
-        f"TMPDIR: got {chosen!r}, allowed a writable folder of at most {_SOCKET_ROOM - 12} characters, "
+        f"TMPDIR: got {chosen!r}, expected a writable folder of at most {_SOCKET_ROOM - 12} characters, "
         "A-Z a-z 0-9 . _ - / only (worker sockets have a length limit); set TMPDIR to another one"
     )
 

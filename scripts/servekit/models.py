@@ -48,19 +48,19 @@ def locate_model(model: str) -> Located:
 def read_archive(model: str, built: Path) -> dict[str, Any]:
     """The settings inside an archive: what a worker will follow, whatever the YAML says by now."""
     if not built.is_file():
-        raise Trouble(f"archive of {model}: got no {shown(built)}, allowed a built one; run: make mar MODEL={model}")
+        raise Trouble(f"archive of {model}: got no {shown(built)}, expected a built one; run: make mar MODEL={model}")
     try:
         with zipfile.ZipFile(built) as file:
             content = yaml.safe_load(file.read(ARCHIVED_SETTINGS))
         settings = ModelSettings.from_dict(content["handler"])
     except (OSError, KeyError, TypeError, ValueError, zipfile.BadZipFile, yaml.YAMLError) as error:
         raise Trouble(
-            f"archive of {model}: got {shown(built)} with {type(error).__name__} ({str(error)[:200]}), allowed a whole "
-            f"one; run: make mar MODEL={model} ARGS=--force"
+            f"archive of {model}: got {shown(built)} with {type(error).__name__} ({str(error)[:200]}), expected "
+            f"a whole one; run: make mar MODEL={model} ARGS=--force"
         ) from error
     if settings.name != model:
         raise Trouble(
-            f"archive of {model}: got {shown(built)} of the model {settings.name!r}, allowed its own; run: make mar "
+            f"archive of {model}: got {shown(built)} of the model {settings.name!r}, expected its own; run: make mar "
             f"MODEL={model}"
         )
     return content

@@ -50,7 +50,7 @@ def model_yaml(model: str) -> Path:
     path = MODEL_STORE / f"{model}.yaml"
     if not _NAME.fullmatch(model) or not path.is_file():
         raise Trouble(
-            f"model: got {model!r}, allowed {', '.join(model_names())}; add model_store/<name>.yaml for a new one"
+            f"model: got {model!r}, expected {', '.join(model_names())}; add model_store/<name>.yaml for a new one"
         )
     return path
 
@@ -63,7 +63,7 @@ def archive(model: str) -> Path:
 def run_folder(name: str) -> Path:
     """The private folder of one server."""
     if not _NAME.fullmatch(name):
-        raise Trouble(f"name: got {name!r}, allowed letters, digits, '.', '_' and '-'; choose another name")
+        raise Trouble(f"name: got {name!r}, expected letters, digits, '.', '_' and '-'; choose another name")
     return RUN_ROOT / name
 
 
@@ -87,7 +87,7 @@ def refusal(error: OSError, folder: Path | None = None) -> Trouble | None:
     named = (folder or Path()) / str(name) if name else folder
     place = shown(named) if named else "a file"
     return Trouble(
-        f"{place}: got {error.strerror!r}, allowed a place that can be read and written, with room; "
+        f"{place}: got {error.strerror!r}, expected a place that can be read and written, with room; "
         "mend its rights or make room (the checkout's .run and model_store, and TMPDIR, are written to)"
     )
 

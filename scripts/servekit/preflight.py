@@ -35,15 +35,15 @@ def check(
 ) -> Plan:
     """Runs every check; raises `Trouble` at the first that fails."""
     if not models:
-        raise Trouble("models: got none, allowed at least one; run: make serve MODEL=llava-shapes")
+        raise Trouble("models: got none, expected at least one; run: make serve MODEL=llava-shapes")
     found = importlib.util.find_spec("ts")
     if found is None:
-        raise Trouble("torchserve: got no such package, allowed torchserve 0.12.0; run: make setup")
+        raise Trouble("torchserve: got no such package, expected torchserve 0.12.0; run: make setup")
     require_readable_paths([ROOT, store, Path(sys.executable)], Path(str(found.origin)))
     running = own_state(name)
     if running is not None and running.alive():
         raise Trouble(
-            f"server {name!r}: got one running already (pid {running.pid}, {running.http}), allowed one of each name; "
+            f"server {name!r}: got one running already (pid {running.pid}, {running.http}), expected one of each name; "
             f"stop it (make stop NAME={name}) or name another: make serve NAME=other PORT=auto"
         )
     java = find_java(env)
@@ -72,10 +72,10 @@ def require_readable_paths(places: Sequence[Path], package: Path) -> None:
             str(place).encode()
         except UnicodeEncodeError as error:
             raise Trouble(
-                f"path: got {str(place)!a}, allowed names in UTF-8, as Java reads them; rename the folder"
+                f"path: got {str(place)!a}, expected names in UTF-8, as Java reads them; rename the folder"
             ) from error
     if ":" in str(package.resolve()):
         raise Trouble(
-            f"path: got torchserve in {package.resolve().parent}, allowed a place without a colon, which separates the "
-            "parts of Java's class path; move the checkout, or make its .venv elsewhere"
+            f"path: got torchserve in {package.resolve().parent}, expected a place without a colon, which "
+            "separates the parts of Java's class path; move the checkout, or make its .venv elsewhere"
         )

@@ -245,8 +245,8 @@ def _wait_ready(
         words = causes.logged(logs)
         if _UNPACK_FAILED in words:
             raise Trouble(
-                f"archive: got one that TorchServe cannot unpack ({causes.cause(logs)}), allowed a whole one, and room "
-                f"in {Path(state.scratch).parent} (TMPDIR names another place); see {shown(logs)}"
+                f"archive: got one that TorchServe cannot unpack ({causes.cause(logs)}), expected a whole one, "
+                f"and room in {Path(state.scratch).parent} (TMPDIR names another place); see {shown(logs)}"
             )
         if any(sign in words for sign in _LOAD_FAILED):
             _until(lambda: causes.exceptions(logs) != [], 3.0)  # the traceback is still being written

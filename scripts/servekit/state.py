@@ -124,7 +124,7 @@ def own_state(name: str) -> ServerState | None:
     state = read_state(name)
     if state is not None and state.whereabouts() == "elsewhere":
         raise Trouble(
-            f"server {name!r}: got one of the machine {state.host!r}, allowed one of this machine "
+            f"server {name!r}: got one of the machine {state.host!r}, expected one of this machine "
             f"({this_machine().host!r}); use it or stop it there (make stop NAME={name}), start another "
             f"(make serve NAME=other), or when that machine is gone: rm -r {shown(run_folder(name))}"
         )
@@ -145,7 +145,7 @@ def only_start(name: str) -> Iterator[None]:
             held = False
         if not held:
             raise Trouble(
-                f"server {name!r}: got another start of it under way, allowed one of each name; "
+                f"server {name!r}: got another start of it under way, expected one of each name; "
                 "wait for that one, or name another: make serve NAME=other PORT=auto"
             )
         try:
@@ -165,7 +165,7 @@ def require_running(name: str) -> ServerState:
     if state is None or not state.alive():
         others = sorted(path.parent.name for path in RUN_ROOT.glob("*/server.json") if path.parent.name != name)
         hint = f"run: make serve, or name one that was started (NAME={others[0]})" if others else "run: make serve"
-        raise Trouble(f"server {name!r}: got none running, allowed a started one; {hint}")
+        raise Trouble(f"server {name!r}: got none running, expected a started one; {hint}")
     return state
 
 
@@ -187,7 +187,9 @@ def read_keys(state: ServerState) -> dict[str, dict[str, str]]:
     try:
         content = json.loads(Path(state.key_file).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise Trouble(f"keys: got no readable {shown(Path(state.key_file))}, allowed a key file; restart it") from error
+        raise Trouble(
+            f"keys: got no readable {shown(Path(state.key_file))}, expected a key file; restart it"
+        ) from error
     return content if isinstance(content, dict) else {}
 
 

@@ -130,13 +130,13 @@ def _arguments() -> Any:
     given = arguments.parse_args()
     if given.write and not set(given.names) <= set(_ALL):
         arguments.error(
-            "--write: got it with single names, allowed with faults, loads or both; the tables have a row for each"
+            "--write: got it with single names, expected with faults, loads or both; the tables have a row for each"
         )
     unknown = set(given.names) - {*_ALL, *FAULT_NAMES, *LOAD_NAMES}
     if unknown:
-        arguments.error(f"name: got {sorted(unknown)}, allowed {names}")
+        arguments.error(f"name: got {sorted(unknown)}, expected {names}")
     if given.runs < 1 or given.share <= 0:
-        arguments.error("--runs, --share: got nothing to do, allowed 1 or more and more than 0")
+        arguments.error("--runs, --share: got nothing to do, expected 1 or more and more than 0")
     return given
 
 

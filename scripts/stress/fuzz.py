@@ -95,7 +95,7 @@ class Range:
             assert case.truth is not None
             wrong = difference(record, case.truth)
         except Exception as error:
-            wrong = f"got {error!r}, allowed the answer"
+            wrong = f"got {error!r}, expected the answer"
         self._note("good", Verdict("wrong" if wrong else "right", wrong), f"good request ({case.name}) at {number}")
 
     def _mine(self) -> Sender:

@@ -100,7 +100,7 @@ class Fire:
         try:
             outcome = send(case, way, random.Random(seed))
         except Exception as error:
-            outcome = Outcome(WRONG, f"{case.name}: got {error!r}, allowed an answer or a RequestError")
+            outcome = Outcome(WRONG, f"{case.name}: got {error!r}, expected an answer or a RequestError")
         self._ledger.add(kind, way, outcome.word, (time.monotonic() - begin) * 1000, outcome.detail)
 
 
@@ -140,13 +140,13 @@ def soak(served: Served, good: Sequence[Case], large: Case, arguments: Any) -> d
 
 def failures(figures: Mapping[str, Any]) -> list[str]:
     """What a soak must not show, one line each."""
-    found = [f"{what}: got {figures[what]} requests, allowed none" for what in ("wrong", "hung") if figures[what]]
+    found = [f"{what}: got {figures[what]} requests, expected none" for what in ("wrong", "hung") if figures[what]]
     lost = sum(kill["ready_again_s"] is None for kill in figures["kills"])
     if lost:
-        found.append(f"kills: got {lost} without a ready worker afterwards, allowed none")
+        found.append(f"kills: got {lost} without a ready worker afterwards, expected none")
     for kind, most in (("java", 0), ("front", 0), ("worker", len(figures["kills"]))):
         if figures["ended"][kind] > most:
-            found.append(f"{kind}: got {figures['ended'][kind]} that ended, allowed {most}")
+            found.append(f"{kind}: got {figures['ended'][kind]} that ended, expected {most}")
     return found + growth(figures["levels"], figures["minutes"])
 
 

@@ -31,7 +31,7 @@ def find_jar() -> Path:
         jar = Path(folder) / "frontend" / "model-server.jar"
         if jar.is_file():
             return jar
-    raise FileNotFoundError("torchserve: got no model-server.jar, allowed an installed torchserve; run `make setup`")
+    raise FileNotFoundError("torchserve: got no model-server.jar, expected an installed torchserve; run `make setup`")
 
 
 def compile_protos(jar: Path) -> dict[str, bytes]:
@@ -58,7 +58,7 @@ def compile_protos(jar: Path) -> dict[str, bytes]:
             ]
         )
         if status != 0:
-            raise RuntimeError(f"protoc: got exit status {status}, allowed 0; see its message above")
+            raise RuntimeError(f"protoc: got exit status {status}, expected 0; see its message above")
         return {"inference.proto": archive.read(MEMBERS[0]), "inference.binpb": compiled.read_bytes()}
 
 
@@ -81,7 +81,7 @@ def main() -> int:
     ]
     for name in stale:
         if check:
-            print(f"error: {name}: got an old file, allowed today's; run `make protos`", file=sys.stderr)
+            print(f"error: {name}: got an old file, expected today's; run `make protos`", file=sys.stderr)
         else:
             (TARGET / name).write_bytes(files[name])
             print(TARGET / name)

@@ -80,9 +80,9 @@ def page() -> str:
         try:
             named = licence(name)
         except metadata.PackageNotFoundError as error:
-            raise Trouble(f"{name}: got none installed, allowed the pinned one; run: make setup") from error
+            raise Trouble(f"{name}: got none installed, expected the pinned one; run: make setup") from error
         if not named:
-            raise Trouble(f"{name}: got no licence in its metadata, allowed one; look it up and add it to this script")
+            raise Trouble(f"{name}: got no licence in its metadata, expected one; look it up and add it to this script")
         lines.append(f"| {name} | {version} | {named} | {who.get(canonicalize_name(name), 'dev')} |")
     return _HEAD + "\n".join(lines) + "\n"
 

@@ -63,7 +63,7 @@ def answer(engine: Engine, image: bytes, prompt: str) -> Record:
     """One record with its picture and without a run block, so that the same model gives the same pages."""
     [record] = engine.run([GenerateRequest.build(image, prompt, {})])
     if not isinstance(record, Record):
-        raise Trouble(f"{prompt!r}: got {record}, allowed an answer")
+        raise Trouble(f"{prompt!r}: got {record}, expected an answer")
     return record.with_picture(*prepare_picture(image)).without_run()
 
 
@@ -92,7 +92,7 @@ def browser() -> Iterator[Callable[[Path, Shot], bytes]]:
 
     program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if program is None:
-        raise Trouble("browser: got none, allowed chromium or google-chrome on the PATH; apt-get install chromium")
+        raise Trouble("browser: got none, expected chromium or google-chrome on the PATH; apt-get install chromium")
     with sync_playwright() as driver:
         chromium = driver.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
 
@@ -135,7 +135,7 @@ def main() -> int:
     names = given.only.split(",") if given.only else [*SHOTS, *made]
     unknown = [name for name in names if name not in {**SHOTS, **made}]
     if unknown:
-        raise Trouble(f"--only: got {unknown[0]!r}, allowed {', '.join([*SHOTS, *made])}")
+        raise Trouble(f"--only: got {unknown[0]!r}, expected {', '.join([*SHOTS, *made])}")
     given.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch, browser() as take:
         folder = given.pages.resolve() if given.pages else Path(scratch)

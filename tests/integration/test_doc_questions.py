@@ -25,7 +25,7 @@ def right_answer(picture: str, question: str) -> str:
     described = ask(random.Random(0), task.scene.layout, "describe")
     assert described is not None
     known = {one.text: one.answer for one in (task.question, described)}
-    assert question in known, f"allowed about {picture}: {', '.join(known)}"
+    assert question in known, f"expected about {picture}: {', '.join(known)}"
     return known[question]
 
 

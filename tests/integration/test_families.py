@@ -71,7 +71,7 @@ def test_maps_of_a_family_equal_its_own_eager_attention(family: str, pictures: l
 @pytest.mark.parametrize("family", REFUSED)
 def test_attention_of_another_kind_is_refused_at_load(family: str) -> None:
     model, processor = tiny_llava(REFUSED[family])
-    with pytest.raises(SettingsError, match=r"got .* allowed .*"):
+    with pytest.raises(SettingsError, match=r"got .* expected .*"):
         Engine.from_model(model, processor, ModelSettings(name="tiny"))
 
 
@@ -103,7 +103,7 @@ def test_keys_that_are_forgotten_end_the_run(pictures: list[bytes]) -> None:
     generate.DynamicCache = lambda: DynamicCache(config=text)  # type: ignore[assignment, misc]
     try:
         with pytest.raises(
-            RuntimeError, match=r"layer 0: got attention over (\d+ keys, allowed all|other keys than its cache)"
+            RuntimeError, match=r"layer 0: got attention over (\d+ keys, expected all|other keys than its cache)"
         ):
             engine.run([GenerateRequest.build(pictures[0], LONG, EVERYTHING)])
     finally:

@@ -106,7 +106,7 @@ def test_what_the_device_does_not_have_is_refused_before_anything_runs(engine: E
     monkeypatch.setattr(engine_module, "generate", lambda *_: pytest.fail("nothing may be generated"))
     [refusal, *_] = engine.run(requests())
     assert refusal.status == 507
-    assert f"got {needed} bytes of device memory, allowed {needed - 1} available of {10 * needed}" in refusal.message
+    assert f"got {needed} bytes of device memory, expected {needed - 1} available of {10 * needed}" in refusal.message
 
 
 def test_a_batch_is_split_to_what_the_device_has(engine: Engine, monkeypatch):
@@ -121,7 +121,7 @@ def test_weights_that_do_not_fit_are_refused_at_load_with_both_numbers(monkeypat
     monkeypatch.setattr(
         "llava_server.load.weights.device_memory", lambda _: DeviceMemory("cpu", 9000, 5000, "address space limit")
     )
-    with pytest.raises(SettingsError, match=r"got \d+ bytes in float32, allowed 5000 available of 9000"):
+    with pytest.raises(SettingsError, match=r"got \d+ bytes in float32, expected 5000 available of 9000"):
         Engine.load(ROOT / "model_store" / "llava-shapes", device="cpu")
 
 

@@ -80,12 +80,12 @@ def test_a_word_that_the_model_has_no_embedding_for_is_refused_and_harms_nobody(
     refused, answered = engine.run(requests)
     assert isinstance(refused, RequestError)
     assert (refused.status, refused.field) == (422, "prompt")
-    assert "got '<think> (262)', allowed text of tokens that the model has embeddings for" in refused.message
+    assert "got '<think> (262)', expected text of tokens that the model has embeddings for" in refused.message
     assert isinstance(answered, Record)
 
 
 def test_a_template_that_the_model_has_no_embeddings_for_is_refused_at_load() -> None:
-    with pytest.raises(SettingsError, match=r"got <\|im_start\|> \(260\) in every prompt, allowed ids 0 to 259"):
+    with pytest.raises(SettingsError, match=r"got <\|im_start\|> \(260\) in every prompt, expected ids 0 to 259"):
         Engine.from_model(*tiny(260), ModelSettings(name="short"))
 
 

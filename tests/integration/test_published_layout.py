@@ -124,7 +124,7 @@ def test_what_cannot_fit_is_refused_before_generation_with_numbers_and_advice(en
     options = {"layers": "all", "heads": "all", "reduction": "none", "precision": "float32"}
     error = engine.run([GenerateRequest.build(scene_bytes(99, 99, 1), "Describe the image.", options)])[0]
     assert (error.code, error.status) == ("does_not_fit", 507)
-    assert "allowed 234464" in error.message
+    assert "expected 234464" in error.message
     assert 'set reduction "heads"' in error.message
 
 

@@ -107,7 +107,7 @@ def test_spread_quantised_layers_must_fit_the_gpus_without_the_host(monkeypatch)
     )
     spread = ModelSettings(device="map", quantization="8bit")
     with pytest.raises(
-        SettingsError, match=r"weights: got 7\d+ bytes in float16 with 8bit weights, allowed 7200000000"
+        SettingsError, match=r"weights: got 7\d+ bytes in float16 with 8bit weights, expected 7200000000"
     ):
         check_weights(family, spread, "map", "float16")
     check_weights(family, replace(spread, quantization="4bit"), "map", "float16")
@@ -124,11 +124,11 @@ def test_without_bitsandbytes_the_error_says_how_to_install_it(monkeypatch):
 @pytest.mark.parametrize(
     ("section", "message"),
     [
-        ({"quantization": "3bit"}, r"handler.quantization: got '3bit', allowed \['', '8bit', '4bit'\]"),
+        ({"quantization": "3bit"}, r"handler.quantization: got '3bit', expected \['', '8bit', '4bit'\]"),
         ({"quantization": "8bit", "compile": True}, "handler.compile: got true with quantized weights"),
-        ({"max_memory": {"cpu": "1GiB"}}, "handler.max_memory: got one for device None, allowed with device: map"),
+        ({"max_memory": {"cpu": "1GiB"}}, "handler.max_memory: got one for device None, expected with device: map"),
         ({"device": "map", "max_memory": {"cpu": "lots"}}, "handler.max_memory.cpu: got 'lots'"),
-        ({"device": "map", "max_memory": {"gpu": 5}}, "handler.max_memory.gpu: got 5, allowed GPU numbers or cpu"),
+        ({"device": "map", "max_memory": {"gpu": 5}}, "handler.max_memory.gpu: got 5, expected GPU numbers or cpu"),
         ({"device": "map", "max_memory": {0: True}}, "handler.max_memory.0: got True"),
     ],
 )
@@ -142,5 +142,5 @@ def test_a_mapped_model_keeps_to_its_memory(engine: Engine):
     for one, other in zip(ask(mapped), ask(engine), strict=True):
         assert [token.id for token in one.tokens] == [token.id for token in other.tokens]
         np.testing.assert_allclose(one.maps_float(), other.maps_float(), atol=1e-6)
-    with pytest.raises(SettingsError, match=r"got \d+ bytes in float32, allowed .*300000 available .*\(max_memory\)"):
+    with pytest.raises(SettingsError, match=r"got \d+ bytes in float32, expected .*300000 available .*\(max_memory\)"):
         load(device="map", max_memory={"cpu": "300KB"}, dtype="float32")

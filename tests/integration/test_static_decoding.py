@@ -128,7 +128,7 @@ def test_buffers_that_do_not_fit_are_refused_at_load_with_both_numbers(engine, m
     settings = replace(engine.settings, compile=True)
     few = DeviceMemory("cpu", 1 << 30, 1000, "free memory")
     monkeypatch.setattr("llava_server.run.compiling.device_memory", lambda _: few)
-    with pytest.raises(SettingsError, match=r"handler.compile: got buffers of \d+ bytes, allowed 1000 available"):
+    with pytest.raises(SettingsError, match=r"handler.compile: got buffers of \d+ bytes, expected 1000 available"):
         compiled_decoder(engine.loaded, settings)
 
 

@@ -125,7 +125,7 @@ def test_a_tower_without_a_fixed_grid_is_refused() -> None:
     [
         (
             {"crop_size": {"height": 72, "width": 72}},
-            r"got pixel values of \[1, 3, 72, 72\] .*allowed \[1, 3, 96, 96\]",
+            r"got pixel values of \[1, 3, 72, 72\] .*expected \[1, 3, 96, 96\]",
         ),
         ({"do_center_crop": False}, r"got pixel values of \[1, 3, 96, 128\]"),
         ({"do_resize": False, "do_center_crop": False}, r"got pixel values of \[1, 3, 48, 64\]"),

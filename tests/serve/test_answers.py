@@ -147,7 +147,7 @@ def test_the_command_needs_no_key_and_no_model(
         assert main(["predict", str(tmp_path / "x.png"), PROMPT, *where]) == 0
         assert capsys.readouterr().out.strip() == expected
     assert main(["predict", str(tmp_path / "x.png"), PROMPT, "--url", printed.replace(MODEL, "none")]) == 1
-    assert f"got an unknown model 'none', allowed one that is served here: {MODEL}" in capsys.readouterr().err
+    assert f"got an unknown model 'none', expected one that is served here: {MODEL}" in capsys.readouterr().err
 
 
 def test_make_ping_says_ready(asker: Asker) -> None:

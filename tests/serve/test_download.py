@@ -71,7 +71,7 @@ def test_goes_on_after_an_interrupted_copy(target: Path, source: Path, tmp_path:
 
 def test_a_wrong_file_is_named_with_both_digests(target: Path, source: Path, tmp_path: Path) -> None:
     (source / "model.safetensors").write_bytes(WEIGHTS[:-1] + b"!")
-    with pytest.raises(Trouble, match=rf"model.safetensors: got sha256 \w+, allowed {SHA256}; delete "):
+    with pytest.raises(Trouble, match=rf"model.safetensors: got sha256 \w+, expected {SHA256}; delete "):
         download_model.download("m", source_folder=source)
 
 
@@ -98,7 +98,7 @@ def test_a_copy_for_a_model_that_lies_elsewhere_is_refused(target: Path, source:
 
 
 def test_no_such_folder(target: Path, tmp_path: Path) -> None:
-    with pytest.raises(Trouble, match=r"--from: got .*allowed an existing folder"):
+    with pytest.raises(Trouble, match=r"--from: got .*expected an existing folder"):
         download_model.download("m", source_folder=tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
     with pytest.raises(Trouble, match=r"got none in .*empty"):
@@ -107,7 +107,7 @@ def test_no_such_folder(target: Path, tmp_path: Path) -> None:
 
 def test_a_branch_is_no_pinned_revision(target: Path, tmp_path: Path) -> None:
     write_yaml(revision="main")
-    with pytest.raises(Trouble, match="revision: got 'main', allowed the 40 hexadecimal digits"):
+    with pytest.raises(Trouble, match="revision: got 'main', expected the 40 hexadecimal digits"):
         download_model.download("m")
 
 
@@ -132,7 +132,7 @@ def test_the_size_is_shown_and_checked_first(
     siblings = [type("File", (), {"rfilename": name, "size": size}) for name, size in files]
     listing = type("Listing", (), {"siblings": siblings})
     monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lambda *args, **kwargs: listing)
-    with pytest.raises(Trouble, match=r"disk: got .* free, allowed at least 1000000\.00 GB"):
+    with pytest.raises(Trouble, match=r"disk: got .* free, expected at least 1000000\.00 GB"):
         download_model.download("m")
     assert "2 files, 1000000.00 GB" in capsys.readouterr().err
 
@@ -175,7 +175,7 @@ def test_a_repository_of_another_kind_is_refused_before_its_weights_are_fetched(
     monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lambda *args, **kwargs: listing)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
     with pytest.raises(
-        Trouble, match=r"weights of m: config.model_type: got 'llava_next'.*reads pictures.*allowed 'llava'"
+        Trouble, match=r"weights of m: config.model_type: got 'llava_next'.*reads pictures.*expected 'llava'"
     ):
         download_model.download("m")
 

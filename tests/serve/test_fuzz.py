@@ -65,8 +65,8 @@ def test_a_shot_is_the_same_every_time() -> None:
 
 FORM = Shot(0, "form", f"/predictions/{MODEL}", b"")
 INSIDE = {"code": "internal", "status": 500}
-ERROR = {"error": {"code": "invalid", "status": 422, "field": "image", "message": "got a, allowed b"}}
-BUSY = {"error": {"code": "overloaded", "status": 503, "field": "server", "message": "got a, allowed b"}}
+ERROR = {"error": {"code": "invalid", "status": 422, "field": "image", "message": "got a, expected b"}}
+BUSY = {"error": {"code": "overloaded", "status": 503, "field": "server", "message": "got a, expected b"}}
 
 
 @pytest.mark.parametrize(
@@ -79,9 +79,9 @@ BUSY = {"error": {"code": "overloaded", "status": 503, "field": "server", "messa
             "inside",
         ),
         (Reply(422, "", json.dumps({"error": {**ERROR["error"], "message": "no"}}).encode()), "printable line"),
-        (Reply(422, "", b'{"error": {"code": "invalid"}}'), "allowed the error form"),
-        (Reply(200, "", b"PK\x03\x04"), "allowed a record"),
-        (Reply(200, "", b"hello"), "allowed a record"),
+        (Reply(422, "", b'{"error": {"code": "invalid"}}'), "expected the error form"),
+        (Reply(200, "", b"PK\x03\x04"), "expected a record"),
+        (Reply(200, "", b"hello"), "expected a record"),
         (Reply(200, "", b'{"type":"token"}\n{"type":"token"}\n'), "a last line of type token"),
         (Reply(503, "", b'{"code": 503, "type": "InternalServerException", "message": "Prediction failed"}'), "a row"),
         (Reply(500, "", b'{"code": 500, "type": "InternalServerException", "message": "Worker died."}'), "a row"),

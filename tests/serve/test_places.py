@@ -106,7 +106,7 @@ def _no_larger_files(most_bytes: int) -> Callable[[], None]:
 @pytest.mark.parametrize(
     ("most_bytes", "expected"),
     [
-        (100, ".run/default: got 'File too large', allowed a place that can be read and written"),
+        (100, ".run/default: got 'File too large', expected a place that can be read and written"),
         (65_536, "archive: got one that TorchServe cannot unpack (java.io.IOException: File too large)"),
     ],
 )
@@ -162,14 +162,14 @@ def test_a_checkout_that_cannot_be_written_is_said_in_one_line(
         return answer.stderr
 
     partial = r"model_store/llava-shapes\.partial-\d+\.mar"
-    assert re.search(f"{partial}: got 'Permission denied', allowed a place", refused())
+    assert re.search(f"{partial}: got 'Permission denied', expected a place", refused())
     (place / "model_store").chmod(0o755)
     shutil.copy(built_archive, place / "model_store")
-    assert "error: .run: got 'Permission denied', allowed a place" in refused()
+    assert "error: .run: got 'Permission denied', expected a place" in refused()
     place.chmod(0o755)
     (place / ".run").mkdir()
     (place / ".run").chmod(0o555)
-    assert "error: .run/default.lock: got 'Permission denied', allowed a place" in refused()
+    assert "error: .run/default.lock: got 'Permission denied', expected a place" in refused()
 
 
 def test_the_state_of_a_server_that_could_not_be_written_leaves_no_half_of_it(

@@ -29,7 +29,7 @@ def test_ports_of_the_file_auto_and_numbered() -> None:
 
 @pytest.mark.parametrize("choice", ["x", "80", "65533", "-1"])
 def test_impossible_ports(choice: str) -> None:
-    with pytest.raises(Trouble, match=r"ports: got .*, allowed"):
+    with pytest.raises(Trouble, match=r"ports: got .*, expected"):
         ports.resolve_ports(choice, ports.read_properties())
 
 

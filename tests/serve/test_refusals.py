@@ -93,7 +93,7 @@ def _check(answer: Answer, bad: Bad) -> None:
     ), error
     assert bad.says in error["message"]
     assert "got " in error["message"]
-    assert "allowed " in error["message"]
+    assert "expected " in error["message"]
 
 
 @pytest.mark.parametrize("send", [_http, _grpc], ids=["http", "grpc"])

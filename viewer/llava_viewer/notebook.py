@@ -46,7 +46,7 @@ def overlay(
     known = Look.__dataclass_fields__
     for name in look:
         if name not in known:
-            raise ValueError(f"overlay: got {name!r}, allowed {', '.join(known)}")
+            raise ValueError(f"overlay: got {name!r}, expected {', '.join(known)}")
     shown = show(record, view=view, layer=layer, head=head, look=Look(**{"dpi": 200, **look}))
     item = shown.item(token)
     if legend:

@@ -48,7 +48,7 @@ class Llava(Family):
             kinds = self.config.text_config.model_type, self.config.vision_config.model_type
             raise FamilyError(
                 f"config: got a {kinds[0]} text model and a {kinds[1]} vision tower whose shape cannot be read "
-                f"({str(error)[:160]}), allowed layers that are all alike"
+                f"({str(error)[:160]}), expected layers that are all alike"
             ) from error
 
     def layout(self, processor: Any, sizes_px: Sequence[tuple[int, int]]) -> Layout:
@@ -74,7 +74,7 @@ class Llava(Family):
         steps = self._steps(processor)
         expected = {processed_size(steps.plan(*picture.size)) for picture in pictures}
         if {tuple(pixels.shape[2:])} != expected:
-            raise RuntimeError(f"geometry: got pixel values of {tuple(pixels.shape)}, allowed {expected}")
+            raise RuntimeError(f"geometry: got pixel values of {tuple(pixels.shape)}, expected {expected}")
         return {"pixel_values": pixels}  # [picture, 3, height, width] float32
 
     def features(self, model: Any, inputs: Mapping[str, Any]) -> Any:

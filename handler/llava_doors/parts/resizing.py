@@ -30,14 +30,14 @@ def preprocess_of(image_processor: Any, patch_px: int) -> Preprocess:
         elif size.keys() == {"height", "width"}:
             exact = (int(size["height"]), int(size["width"]))
         else:
-            raise FamilyError(f"processor.size: got {size}, allowed shortest_edge or height and width")
+            raise FamilyError(f"processor.size: got {size}, expected shortest_edge or height and width")
     crop = None
     if image_processor.do_center_crop:
         crop_size = image_processor.crop_size
         crop = (int(crop_size["height"]), int(crop_size["width"]))
     square = bool(getattr(image_processor, "do_pad", False))
     if square and not hasattr(image_processor, "pad_to_square"):
-        raise FamilyError("processor.do_pad: got True, allowed False or LlavaImageProcessor's pad to a square")
+        raise FamilyError("processor.do_pad: got True, expected False or LlavaImageProcessor's pad to a square")
     return Preprocess(patch_px, square, shortest, exact, crop)
 
 
@@ -56,4 +56,4 @@ def refuse_needles(geometry: Geometry) -> None:
     width, height = geometry.width_px, geometry.height_px
     sides = [max(step.width_px, step.height_px) for step in geometry.steps] or [max(width, height)]
     if max(sides) > _NEEDLE * max(geometry.patch_px * geometry.rows, 1):
-        raise RequestError("invalid", "image", f"got {width} x {height} px, allowed shapes up to {_NEEDLE}:1; crop it")
+        raise RequestError("invalid", "image", f"got {width} x {height} px, expected shapes up to {_NEEDLE}:1; crop it")

@@ -48,7 +48,7 @@ def patch_grid(config: Any) -> TowerGrid:
     # transformers takes a single 0 for none.
     if layers == 0 or not all(-states <= layer < states for layer in ([layers] if isinstance(layers, int) else layers)):
         raise FamilyError(
-            f"config.vision_feature_layer: got {layers!r}, allowed {-states} to {states - 1}, as the vision tower has "
+            f"config.vision_feature_layer: got {layers!r}, expected {-states} to {states - 1}, as the vision tower has "
             f"{states - 1} layers, and no single 0"
         )
     return _grid_of(config.vision_config.to_json_string(), config.vision_feature_select_strategy)
@@ -64,7 +64,7 @@ def _grid_of(vision_json: str, strategy: str) -> TowerGrid:
     side, patch = getattr(vision, "image_size", None), getattr(vision, "patch_size", None)
     if not isinstance(side, int) or not isinstance(patch, int) or not 0 < patch <= side:
         raise FamilyError(
-            f"config.vision_config: got image_size {side!r} and patch_size {patch!r}, allowed whole numbers of px; "
+            f"config.vision_config: got image_size {side!r} and patch_size {patch!r}, expected whole numbers of px; "
             f"this vision tower ({vision.model_type}) has no fixed grid"
         )
     vision.num_hidden_layers = 1  # more layers make no other number of tokens
@@ -75,7 +75,7 @@ def _grid_of(vision_json: str, strategy: str) -> TowerGrid:
     except Exception as error:
         raise FamilyError(
             f"config.vision_config: got a {vision.model_type} tower that fails on a picture of {side} x {side} px "
-            f"({str(error)[:120]}), allowed one that makes a grid of patches"
+            f"({str(error)[:120]}), expected one that makes a grid of patches"
         ) from error
     patches = (side // patch) ** 2
     kept = tokens - 1 if strategy == "default" else tokens
@@ -85,7 +85,7 @@ def _grid_of(vision_json: str, strategy: str) -> TowerGrid:
     cure = "set vision_feature_select_strategy to full" if tokens == patches else "this tower's tokens are no such grid"
     raise FamilyError(
         f"config.vision_feature_select_strategy: got {strategy!r}, which keeps {kept} of the {tokens} tokens of a "
-        f"{vision.model_type} tower, allowed its {patches} patches; {cure}"
+        f"{vision.model_type} tower, expected its {patches} patches; {cure}"
     )
 
 
@@ -112,13 +112,13 @@ def check_processor(config: Any, image_processor: Any) -> Preprocess:
             made = tuple(image_processor(images=[picture], return_tensors="pt")["pixel_values"].shape)
         except Exception as error:
             raise FamilyError(
-                f"image processor: got {str(error)[:120]!r} for a picture of {width} x {height} px, allowed pixel "
+                f"image processor: got {str(error)[:120]!r} for a picture of {width} x {height} px, expected pixel "
                 "values; correct preprocessor_config.json"
             ) from error
         if made != (1, 3, grid.side_px, grid.side_px):
             wanted = [1, 3, grid.side_px, grid.side_px]
             raise FamilyError(
-                f"image processor: got pixel values of {list(made)} for a picture of {width} x {height} px, allowed "
+                f"image processor: got pixel values of {list(made)} for a picture of {width} x {height} px, expected "
                 f"{wanted}, which the vision tower takes (config.vision_config.image_size); "
                 "preprocessor_config.json belongs to another model, or names another crop_size"
             )
@@ -126,7 +126,7 @@ def check_processor(config: Any, image_processor: Any) -> Preprocess:
         if processed_size(plan) != made[2:] or (plan.rows, plan.cols) != (grid.rows, grid.cols):
             raise FamilyError(
                 f"image processor: got pictures of {made[2:]} px by steps that this project reads as "
-                f"{processed_size(plan)} px, allowed resize, centre crop and pad to a square"
+                f"{processed_size(plan)} px, expected resize, centre crop and pad to a square"
             )
     return preprocess
 

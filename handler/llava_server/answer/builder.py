@@ -106,7 +106,7 @@ class RecordBuilder:
             return RequestError(
                 "invalid",
                 "options.steps",
-                f"got {list(options.steps)[:8]}, allowed 0 to {len(tokens) - 1}: the answer ended",
+                f"got {list(options.steps)[:8]}, expected 0 to {len(tokens) - 1}: the answer ended",
             )
         numbers = [*decoded.logprobs, *(value for row in decoded.top_logprobs for value in row)]
         if not all(math.isfinite(number) for number in numbers):
@@ -233,14 +233,14 @@ def to_response(record: Record, fmt: str, max_bytes: int | None = None) -> tuple
         raise RequestError(
             "does_not_fit",
             "options",
-            f"got {len(body)} bytes of response, allowed {max_bytes}; name fewer views or steps",
+            f"got {len(body)} bytes of response, expected {max_bytes}; name fewer views or steps",
         )
     return body, content_type
 
 
 def _not_finite(what: str, dtype: str) -> RequestError:
     return RequestError(
-        "internal", "model", f"got {what} that are not finite in {dtype}, allowed finite ones; try bfloat16"
+        "internal", "model", f"got {what} that are not finite in {dtype}, expected finite ones; try bfloat16"
     )
 
 

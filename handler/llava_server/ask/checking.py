@@ -41,10 +41,10 @@ _BEGINNING = _Beginning()
 
 
 def invalid(field: str, value: object, allowed: str, what: str = "") -> RequestError:
-    """The error for a value that does not fit: `got X, allowed Y`."""
+    """The error for a value that does not fit: `got X, expected Y`."""
     shown = _BEGINNING.repr(value)
     shown = shown if len(shown) <= 80 else shown[:77] + "..."
-    return RequestError("invalid", field, f"got {what + ' ' if what else ''}{shown}, allowed {allowed}")
+    return RequestError("invalid", field, f"got {what + ' ' if what else ''}{shown}, expected {allowed}")
 
 
 def index_list(value: object, field: str, allowed: str) -> tuple[int, ...]:

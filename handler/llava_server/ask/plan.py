@@ -212,5 +212,5 @@ def _check(index: int, count: int, what: str, field: str, settings: ModelSetting
         raise RequestError(
             "invalid",
             field,
-            f"got {index}, allowed 0 to {count - 1}: {settings.name} has {count} {what}s, counted from 0",
+            f"got {index}, expected 0 to {count - 1}: {settings.name} has {count} {what}s, counted from 0",
         )

@@ -110,7 +110,7 @@ class GenerateRequest:
                 raise RequestError(
                     "bad_request",
                     "image",
-                    "got none, and the record carries no picture; allowed one of both; send the picture file",
+                    "got none, and the record carries no picture; expected one of both; send the picture file",
                 )
             image = carried[1]
         if not facts.tokens:
@@ -143,19 +143,19 @@ def _picture(image: object, field: str) -> bytes:
         raise RequestError(
             "bad_request",
             field,
-            f"got {type(image).__name__}, allowed the bytes of a picture file; send a file part",
+            f"got {type(image).__name__}, expected the bytes of a picture file; send a file part",
         )
     if len(image) == 0:
-        raise RequestError("bad_request", field, "got 0 bytes, allowed a picture file; send one")
+        raise RequestError("bad_request", field, "got 0 bytes, expected a picture file; send one")
     return bytes(image)
 
 
 def _question(text: object, field: str) -> str:
     """The text of a question: something to see in it, and nothing that UTF-8 cannot hold."""
     if not isinstance(text, str):
-        raise RequestError("bad_request", field, f"got {type(text).__name__}, allowed text; send a question")
+        raise RequestError("bad_request", field, f"got {type(text).__name__}, expected text; send a question")
     if len(text) > MAX_PROMPT_CHARS:
-        raise RequestError("too_large", field, f"got {len(text)} characters, allowed {MAX_PROMPT_CHARS}; shorten it")
+        raise RequestError("too_large", field, f"got {len(text)} characters, expected {MAX_PROMPT_CHARS}; shorten it")
     if shows_nothing(text):
         raise invalid(field, text, "text with something to see in it; ask a question")
     try:
@@ -185,7 +185,7 @@ def _sampling(given: Mapping[str, Any]) -> dict[str, int | float]:
 def _record(data: object) -> tuple[Facts, tuple[str, bytes] | None]:
     if not isinstance(data, bytes | bytearray | memoryview):
         raise RequestError(
-            "bad_request", "record", f"got {type(data).__name__}, allowed the bytes of a record file; send a file part"
+            "bad_request", "record", f"got {type(data).__name__}, expected the bytes of a record file; send a file part"
         )
     try:
         return decode_question(bytes(data), RECORD_LIMITS)

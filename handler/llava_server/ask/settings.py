@@ -99,21 +99,21 @@ class ModelSettings:
         values: dict[str, Any] = {}
         for key, value in section.items():
             if key not in known:
-                raise SettingsError(f"handler.{key}: got an unknown key, allowed {sorted(known)}{nearest(key, known)}")
+                raise SettingsError(f"handler.{key}: got an unknown key, expected {sorted(known)}{nearest(key, known)}")
             values[key] = value
         for key, kind in (("name", str), ("source", str), ("revision", str), ("model_path", str), ("threads", int)):
             if key in values and (not isinstance(values[key], kind) or isinstance(values[key], bool)):
                 raise SettingsError(
-                    f"handler.{key}: got {values[key]!r}, allowed a {kind.__name__}; quote it in the YAML"
+                    f"handler.{key}: got {values[key]!r}, expected a {kind.__name__}; quote it in the YAML"
                 )
         if values.get("source") and not _SOURCE.fullmatch(values["source"]):
             raise SettingsError(
-                f"handler.source: got {values['source']!r}, allowed the name of a folder beside the YAML, or a hub "
+                f"handler.source: got {values['source']!r}, expected the name of a folder beside the YAML, or a hub "
                 "repository (owner/name); for another folder set handler.model_path"
             )
         for key in ("limits", "head_sets", "sha256"):
             if key in values and not isinstance(values[key], dict):
-                raise SettingsError(f"handler.{key}: got {values[key]!r}, allowed a mapping; fill it or leave it out")
+                raise SettingsError(f"handler.{key}: got {values[key]!r}, expected a mapping; fill it or leave it out")
         for key, allowed in (
             ("dtype", DTYPES),
             ("device", DEVICES),
@@ -124,13 +124,13 @@ class ModelSettings:
             ("self_test", (True, False)),
         ):
             if key in values and values[key] not in allowed:
-                raise SettingsError(f"handler.{key}: got {values[key]!r}, allowed {list(allowed)}")
+                raise SettingsError(f"handler.{key}: got {values[key]!r}, expected {list(allowed)}")
         for key in ("compile_batches", "compile_text_tokens"):
             if key in values:
                 values[key] = _sizes(values[key], f"handler.{key}")
         values["max_memory"] = _max_memory(values.get("max_memory", {}), values.get("device"))
         if values.get("compile") and values.get("quantization"):
-            raise SettingsError("handler.compile: got true with quantized weights, allowed with whole ones; drop one")
+            raise SettingsError("handler.compile: got true with quantized weights, expected with whole ones; drop one")
         values["limits"] = _limits(values.get("limits", {}))
         values["head_sets"] = _head_sets(values.get("head_sets", {}))
         if "default_views" in values:
@@ -139,7 +139,9 @@ class ModelSettings:
             except RequestError as error:
                 raise SettingsError(str(error)) from error
             if not views or len({v.name for v in views}) != len(views):
-                raise SettingsError("handler.default_views: got none or two of one name, allowed views named once each")
+                raise SettingsError(
+                    "handler.default_views: got none or two of one name, expected views named once each"
+                )
             values["default_views"] = tuple(views)
         return cls(**values)
 
@@ -167,30 +169,30 @@ def read_document(path: Path) -> dict[str, Any]:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise SettingsError(f"{path.name}: got {reason}, allowed a readable YAML; mend it") from error
+        raise SettingsError(f"{path.name}: got {reason}, expected a readable YAML; mend it") from error
     if not isinstance(document, dict) or not isinstance(document.get("handler"), dict):
-        raise SettingsError(f"{path.name}: got no `handler:` section, allowed a model's YAML; see model_store/*.yaml")
+        raise SettingsError(f"{path.name}: got no `handler:` section, expected a model's YAML; see model_store/*.yaml")
     return document
 
 
 def _sizes(value: Any, key: str) -> tuple[int, ...]:
     whole = isinstance(value, list) and all(isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in value)
     if not whole or not 1 <= len(value) <= 16:
-        raise SettingsError(f"{key}: got {value!r}, allowed a list of 1 to 16 whole numbers of 1 or more")
+        raise SettingsError(f"{key}: got {value!r}, expected a list of 1 to 16 whole numbers of 1 or more")
     return tuple(sorted(set(value)))
 
 
 def _max_memory(section: Any, device: str | None) -> dict[int | str, int | str]:
     if section and device != "map":
-        raise SettingsError(f"handler.max_memory: got one for device {device!r}, allowed with device: map alone")
+        raise SettingsError(f"handler.max_memory: got one for device {device!r}, expected with device: map alone")
     allowed = "GPU numbers or cpu, each with a number of bytes or text such as 20GiB"
     if not isinstance(section, dict):
-        raise SettingsError(f"handler.max_memory: got {section!r}, allowed {allowed}")
+        raise SettingsError(f"handler.max_memory: got {section!r}, expected {allowed}")
     for place, size in section.items():
         known = place == "cpu" or (isinstance(place, int) and not isinstance(place, bool) and place >= 0)
         number = isinstance(size, int) and not isinstance(size, bool) and size > 0
         if not known or not (number or (isinstance(size, str) and _SIZE.fullmatch(size))):
-            raise SettingsError(f"handler.max_memory.{place}: got {size!r}, allowed {allowed}")
+            raise SettingsError(f"handler.max_memory.{place}: got {size!r}, expected {allowed}")
     return dict(section)
 
 
@@ -198,11 +200,11 @@ def _limits(section: Mapping[str, Any]) -> Limits:
     known = [f.name for f in dataclasses.fields(Limits)]
     for key, value in section.items():
         if key not in known:
-            raise SettingsError(f"handler.limits.{key}: got an unknown key, allowed {known}{nearest(key, known)}")
+            raise SettingsError(f"handler.limits.{key}: got an unknown key, expected {known}{nearest(key, known)}")
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise SettingsError(f"handler.limits.{key}: got {value!r}, allowed a whole number of 1 or more")
+            raise SettingsError(f"handler.limits.{key}: got {value!r}, expected a whole number of 1 or more")
         if key == "max_prompt_chars" and value > MAX_PROMPT_CHARS:
-            raise SettingsError(f"handler.limits.{key}: got {value}, allowed 1 to {MAX_PROMPT_CHARS}")
+            raise SettingsError(f"handler.limits.{key}: got {value}, expected 1 to {MAX_PROMPT_CHARS}")
     return Limits(**section)
 
 
@@ -217,6 +219,6 @@ def _head_sets(section: Mapping[str, Any]) -> dict[str, tuple[tuple[int, int], .
             )
         )
         if not ok or name == "all":
-            raise SettingsError(f"handler.head_sets.{name}: got {pairs!r}, allowed a list of [layer, head] pairs")
+            raise SettingsError(f"handler.head_sets.{name}: got {pairs!r}, expected a list of [layer, head] pairs")
         sets[str(name)] = tuple((int(layer), int(head)) for layer, head in pairs)
     return sets

@@ -128,10 +128,10 @@ class QueryCapture:
         first = layer not in self._prefill
         expected = self._length if first else self._length + self._counts[layer] + 1
         if call.key.shape[2] != expected:
-            raise RuntimeError(f"layer {layer}: got attention over {call.key.shape[2]} keys, allowed all {expected}")
+            raise RuntimeError(f"layer {layer}: got attention over {call.key.shape[2]} keys, expected all {expected}")
         if mask is not None and (mask.dtype != torch.bool or mask.shape[1] != 1):
             raise RuntimeError(
-                f"layer {layer}: got a mask of {mask.dtype} for {mask.shape[1]} heads, allowed bool for all together"
+                f"layer {layer}: got a mask of {mask.dtype} for {mask.shape[1]} heads, expected bool for all together"
             )
         self._read[layer] = call.key
         if first:
@@ -161,7 +161,7 @@ class QueryCapture:
         """
         for layer, read in self._read.items():
             if read is not keys[layer] and not (read.shape == keys[layer].shape and torch.equal(read, keys[layer])):
-                raise RuntimeError(f"layer {layer}: got attention over other keys than its cache holds, allowed those")
+                raise RuntimeError(f"layer {layer}: got attention over other keys than its cache holds, expected those")
         self._read.clear()
 
     def adopt_steps(self, layer: int, steps: torch.Tensor, first_position: int) -> None:

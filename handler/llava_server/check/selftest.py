@@ -103,7 +103,7 @@ def self_test(loaded: LoadedModel, static: StaticDecoder | None = None) -> dict[
     texts = (min(max(LONG_TOKENS - pictures, 24), room), min(_SHORT_TEXT, room))
     if room < 2:
         raise SettingsError(
-            f"config.text_config.max_position_embeddings: got {facts.context}, allowed more than the "
+            f"config.text_config.max_position_embeddings: got {facts.context}, expected more than the "
             f"{pictures} tokens of a picture, a question and an answer"
         )
     statically = _Found(0, 0, 0, 0)
@@ -125,7 +125,7 @@ def self_test(loaded: LoadedModel, static: StaticDecoder | None = None) -> dict[
     except Exception as error:
         message = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise SettingsError(
-            f"self-test: got {message!r:.200}, allowed a text model that runs with transformers' sdpa and eager "
+            f"self-test: got {message!r:.200}, expected a text model that runs with transformers' sdpa and eager "
             "attention"
         ) from error
     name, dtype = str(loaded.model.dtype).removeprefix("torch."), loaded.model.dtype
@@ -143,7 +143,7 @@ def self_test(loaded: LoadedModel, static: StaticDecoder | None = None) -> dict[
         ):
             if not value <= limits[kind] * factor:
                 raise SettingsError(
-                    f"self-test: got {what} {value:.2g} from {other}, allowed {limits[kind] * factor:g} in {name}: "
+                    f"self-test: got {what} {value:.2g} from {other}, expected {limits[kind] * factor:g} in {name}: "
                     f"what is captured is not what this model attends to; {_OVERRIDE}"
                 )
     return {
@@ -163,19 +163,19 @@ def _attention_modules(loaded: LoadedModel) -> dict[int, torch.nn.Module]:
     unknown = [name for name in seen.options if name not in _KNOWN]
     if unknown:
         raise SettingsError(
-            f"self-test: got attention with {unknown[0]!r} in layer {seen.options[unknown[0]]}, allowed "
+            f"self-test: got attention with {unknown[0]!r} in layer {seen.options[unknown[0]]}, expected "
             f"softmax(scaling * q K^T) alone; {_OVERRIDE}"
         )
     if sorted(seen.modules) != list(range(facts.layers)):
         raise SettingsError(
-            f"self-test: got queries and keys of layers {sorted(seen.modules)}, allowed of all {facts.layers}: the "
+            f"self-test: got queries and keys of layers {sorted(seen.modules)}, expected of all {facts.layers}: the "
             "others have attention of another kind, or code that hands none of it to transformers' attention interface"
         )
     for layer, keys in seen.keys.items():
         found, expected = (keys.shape[0], keys.shape[2]), (facts.kv_heads, facts.head_dim)
         if found != expected:
             raise SettingsError(
-                f"self-test: got keys of {found[0]} heads x {found[1]} in layer {layer}, allowed {expected[0]} x "
+                f"self-test: got keys of {found[0]} heads x {found[1]} in layer {layer}, expected {expected[0]} x "
                 f"{expected[1]}, as its configuration says; {_OVERRIDE}"
             )
     return seen.modules
@@ -234,8 +234,8 @@ def _on_static_buffers(loaded: LoadedModel, answer: Sequence[int], static: Stati
         run, again = generate(loaded, items, given=given), generate(loaded, items, static, given=given)
         if again.decoder != static.name:
             raise SettingsError(
-                f"self-test: got no bucket for {len(items)} prompts of {len(items[0].prompt.ids)} tokens, allowed that "
-                f"of {bucket.batch} x {bucket.length}; set compile: false"
+                f"self-test: got no bucket for {len(items)} prompts of {len(items[0].prompt.ids)} tokens, "
+                f"expected that of {bucket.batch} x {bucket.length}; set compile: false"
             )
         for index, item in enumerate(items):
             mine, theirs = _rows(loaded, item, run, index)[0], _rows(loaded, item, again, index)[0]

@@ -160,7 +160,7 @@ def check_response(needed: Estimate, plan: Plan, limits: Limits) -> None:
         raise RequestError(
             "does_not_fit",
             "options",
-            f"got up to {needed.response_bytes} bytes of response, allowed {allowed}; {advice(plan)}",
+            f"got up to {needed.response_bytes} bytes of response, expected {allowed}; {advice(plan)}",
         )
 
 

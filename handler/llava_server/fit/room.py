@@ -69,5 +69,5 @@ class Room:
 
 
 def _refusal(got: float, allowed: str, plan: Plan) -> RequestError:
-    message = f"got {got:.0f} bytes of device memory, allowed {allowed}; {advice(plan)}"
+    message = f"got {got:.0f} bytes of device memory, expected {allowed}; {advice(plan)}"
     return RequestError("does_not_fit", "options", message)

@@ -72,6 +72,4 @@ class Duty:
 
 def off_duty() -> RequestError:
     """The refusal of a request that came after the stop began."""
-    return RequestError(
-        "unavailable", "server", "got a request while the server stops, allowed none any more; send it again"
-    )
+    return RequestError("unavailable", "server", "server is shutting down; retry")

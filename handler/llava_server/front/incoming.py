@@ -70,7 +70,7 @@ def read_request(
         raise RequestError(
             "not_found",
             "path",
-            "got the explanations route, allowed /predictions/<model>; every prediction carries its attention",
+            "got the explanations route, expected /predictions/<model>; every prediction carries its attention",
         )
     fields, from_json = _fields(row, head)
     if set(fields) == {PROBE}:
@@ -78,7 +78,7 @@ def read_request(
     for name in fields:
         if name not in FIELDS:
             hint = _meant(str(name))
-            raise RequestError("invalid", str(name)[:80], f"got an unknown field, allowed {list(FIELDS)}{hint}")
+            raise RequestError("invalid", str(name)[:80], f"got an unknown field, expected {list(FIELDS)}{hint}")
     request = _with_format(_request(fields, from_json=from_json, arrived_s=arrived_s), head)
     if request.options.stream and not is_http(head):
         # The front end has no way to say which of its gRPC calls this is, and one of them dies of a second part.
@@ -106,13 +106,13 @@ def _request(fields: Mapping[str, Any], *, from_json: bool, arrived_s: float | N
     options = _options(fields, from_json)
     if "record" in fields:
         if "prompt" in fields:
-            raise RequestError("bad_request", "prompt", "got it beside a record, allowed one of them; leave one out")
+            raise RequestError("bad_request", "prompt", "got it beside a record, expected one of them; leave one out")
         picture = _file(fields["image"], "image", from_json) if "image" in fields else None
         record = _file(fields["record"], "record", from_json)
         return GenerateRequest.replay(record, options, picture, arrived_s=arrived_s)
     for name in ("image", "prompt"):
         if name not in fields:
-            raise RequestError("bad_request", name, f"got no such field, allowed both image and prompt; {_FORM}")
+            raise RequestError("bad_request", name, f"got no such field, expected both image and prompt; {_FORM}")
     picture, prompt = _file(fields["image"], "image", from_json), _prompt(fields["prompt"])
     return GenerateRequest.build(picture, prompt, options, arrived_s=arrived_s)
 
@@ -132,17 +132,17 @@ def _fields(row: Mapping[str, Any], head: Mapping[str, str]) -> tuple[Mapping[st
         return row, False
     body = row.get("body", b"")
     if kind == "multipart/form-data" or (not kind and not body):
-        raise RequestError("bad_request", "body", f"got no readable parts, allowed image and prompt; {_FORM}")
+        raise RequestError("bad_request", "body", f"got no readable parts, expected image and prompt; {_FORM}")
     if kind != "application/json":
-        raise RequestError("unsupported_media", "content-type", f"got {kind!r}, allowed a form or JSON; {_FORM}")
+        raise RequestError("unsupported_media", "content-type", f"got {kind!r}, expected a form or JSON; {_FORM}")
     if isinstance(body, bytes | bytearray):
         body = _json(body, "body")
     if not isinstance(body, dict):
         raise RequestError(
-            "bad_request", "body", f"got a JSON {type(body).__name__}, allowed an object; send one request per call"
+            "bad_request", "body", f"got a JSON {type(body).__name__}, expected an object; send one request per call"
         )
     if "instances" in body or "inputs" in body:
-        raise RequestError("bad_request", "body", f"got a KServe request, allowed {list(FIELDS)}; {_FORM}")
+        raise RequestError("bad_request", "body", f"got a KServe request, expected {list(FIELDS)}; {_FORM}")
     return body, True
 
 
@@ -157,10 +157,10 @@ def _form(content_type: str, body: bytes) -> dict[str, bytes]:
     except FormError as error:
         reason = str(error) or f"more than {MAX_PARTS} parts"
         raise RequestError(
-            "bad_request", "body", f"got a form with {reason}, allowed image and prompt; {_FORM}"
+            "bad_request", "body", f"got a form with {reason}, expected image and prompt; {_FORM}"
         ) from None
     if not fields:
-        raise RequestError("bad_request", "body", f"got no readable parts, allowed image and prompt; {_FORM}")
+        raise RequestError("bad_request", "body", f"got no readable parts, expected image and prompt; {_FORM}")
     return fields
 
 
@@ -178,12 +178,12 @@ def _file(value: Any, field: str, from_json: bool) -> Any:
             raise RequestError(
                 "bad_request",
                 field,
-                f"got text that is not base64 ({error}), allowed base64 of the file; send it without a data: prefix",
+                f"got text that is not base64 ({error}), expected base64 of the file; send it without a data: prefix",
             ) from error
     if from_json:
-        raise RequestError("bad_request", field, f"got {type(value).__name__}, allowed base64 text; encode the file")
+        raise RequestError("bad_request", field, f"got {type(value).__name__}, expected base64 text; encode the file")
     raise RequestError(
-        "unsupported_media", field, "got a part of a text or JSON type, allowed a file; send it as image/png, say"
+        "unsupported_media", field, "got a part of a text or JSON type, expected a file; send it as image/png, say"
     )
 
 
@@ -196,7 +196,7 @@ def _prompt(value: Any) -> Any:
         raise RequestError(
             "bad_request",
             "prompt",
-            f"got bytes that are not UTF-8 at byte {error.start}, allowed UTF-8 text; encode it",
+            f"got bytes that are not UTF-8 at byte {error.start}, expected UTF-8 text; encode it",
         ) from error
 
 
@@ -208,7 +208,7 @@ def _options(fields: Mapping[str, Any], from_json: bool) -> Any:
     if isinstance(value, bytes | bytearray) or (isinstance(value, str) and not from_json):
         if len(value) > MAX_OPTIONS_BYTES:
             raise RequestError(
-                "too_large", "options", f"got {len(value)} bytes, allowed {MAX_OPTIONS_BYTES}; ask for less"
+                "too_large", "options", f"got {len(value)} bytes, expected {MAX_OPTIONS_BYTES}; ask for less"
             )
         value = _json(value, "options")
     if not isinstance(value, dict):
@@ -224,19 +224,19 @@ def _json(value: bytes | bytearray | str, field: str) -> Any:
     data = value.encode("utf-8", "surrogatepass") if isinstance(value, str) else value
     if (count := json_values(data)) > MAX_JSON_VALUES:
         raise RequestError(
-            "too_large", field, f"got JSON of up to {count} values, allowed {MAX_JSON_VALUES}; ask for less"
+            "too_large", field, f"got JSON of up to {count} values, expected {MAX_JSON_VALUES}; ask for less"
         )
     try:
         return json.loads(value, object_pairs_hook=_no_repeats)
     except RecursionError as error:
         raise RequestError(
-            "bad_request", field, "got JSON nested too deeply, allowed plain objects; flatten it"
+            "bad_request", field, "got JSON nested too deeply, expected plain objects; flatten it"
         ) from error
     except UnicodeDecodeError as error:
-        raise RequestError("bad_request", field, "got JSON that is not UTF-8, allowed UTF-8; encode it") from error
+        raise RequestError("bad_request", field, "got JSON that is not UTF-8, expected UTF-8; encode it") from error
     except ValueError as error:
         raise RequestError(
-            "bad_request", field, f"got malformed JSON ({str(error)[:120]}), allowed a JSON object; mend it"
+            "bad_request", field, f"got malformed JSON ({str(error)[:120]}), expected a JSON object; mend it"
         ) from error
 
 

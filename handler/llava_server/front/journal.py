@@ -37,7 +37,9 @@ def refusal(error: Exception) -> RequestError:
     if not is_out_of_memory(error):
         return _internal(error)
     note(event="out_of_memory", error=type(error).__name__)
-    message = "got more than the server has memory for, allowed less; send a smaller picture, name fewer views or steps"
+    message = (
+        "got more than the server has memory for, expected less; send a smaller picture, name fewer views or steps"
+    )
     return RequestError("does_not_fit", "", message)
 
 
@@ -46,4 +48,4 @@ def _internal(error: Exception) -> RequestError:
     if "CUDA error" in str(error):
         # After such an error every later call on this GPU fails: the worker leaves, TorchServe starts a fresh one.
         threading.Timer(1.0, os._exit, (1,)).start()
-    return RequestError("internal", "", "got an error inside the server, allowed none; see its log, and report it")
+    return RequestError("internal", "", "internal error; see the server log with this request id, and report it")

@@ -114,7 +114,7 @@ def _processor(folder: Path, family: Family, facts: ModelFacts) -> Any:
         processor = family.read_processor(folder)
     except Exception as error:
         raise SettingsError(
-            f"tokenizer and processor: got {reason(error)}, allowed files that transformers reads (a tokenizer.model "
+            f"tokenizer and processor: got {reason(error)}, expected files that transformers reads (a tokenizer.model "
             f"alone must become a tokenizer.json first); mend {folder}"
         ) from error
     with as_settings_errors():
@@ -124,14 +124,14 @@ def _processor(folder: Path, family: Family, facts: ModelFacts) -> Any:
     if stated is not None and tokenizer.convert_ids_to_tokens(image_id) != stated:
         raise SettingsError(
             f"config.image_token_id: got {image_id}, the tokenizer's "
-            f"{tokenizer.convert_ids_to_tokens(image_id)!r}, allowed the id of {stated!r} "
+            f"{tokenizer.convert_ids_to_tokens(image_id)!r}, expected the id of {stated!r} "
             f"({tokenizer.convert_tokens_to_ids(stated)}); the files belong to different models"
         )
     # Tokens that were added and that no embedding was made for are refused where they are needed.
     highest = max(set(tokenizer.get_vocab().values()) - set(tokenizer.added_tokens_decoder))
     if highest >= rows:
         raise SettingsError(
-            f"tokenizer: got ids up to {highest}, allowed those below the {rows} of config.text_config.vocab_size; "
+            f"tokenizer: got ids up to {highest}, expected those below the {rows} of config.text_config.vocab_size; "
             "the files belong to different models"
         )
     PromptEncoder(processor, image_id, rows, family.placeholder(tokenizer))

@@ -37,17 +37,17 @@ def read_folder(folder: Path, cure: str) -> dict[str, Any]:
         SettingsError: for the first thing that is wrong.
     """
     if not folder.is_dir():
-        raise SettingsError(f"got no folder {folder}, allowed a checkpoint folder; {cure}")
+        raise SettingsError(f"got no folder {folder}, expected a checkpoint folder; {cure}")
     names = sorted(path.name for path in folder.iterdir())
     pointers = [name for name in names if _is_pointer(folder / name)]
     if pointers:
         raise SettingsError(
-            f"got git-lfs pointers in place of {_some(pointers)} in {folder}, allowed the files themselves; "
+            f"got git-lfs pointers in place of {_some(pointers)} in {folder}, expected the files themselves; "
             "run in it: git lfs pull"
         )
     dangling = [name for name in names if not (folder / name).exists()]
     if dangling:
-        raise SettingsError(f"got links to nothing for {_some(dangling)} in {folder}, allowed files; {cure}")
+        raise SettingsError(f"got links to nothing for {_some(dangling)} in {folder}, expected files; {cure}")
     config = read_configuration(folder, cure)
     _check_weights(folder, names, config, cure)
     _check_processor_files(folder, names, cure)
@@ -64,7 +64,7 @@ def read_configuration(folder: Path, cure: str) -> dict[str, Any]:
     if adapter.is_file() or any(folder.glob("adapter_model.*")):
         base = read_json(adapter, cure).get("base_model_name_or_path") if adapter.is_file() else None
         raise SettingsError(
-            f"got an adapter (LoRA, PEFT) for the base {base or 'that it was trained on'!r} in {folder}, allowed "
+            f"got an adapter (LoRA, PEFT) for the base {base or 'that it was trained on'!r} in {folder}, expected "
             f"whole weights; merge it into its base and serve the result, {GUIDE}"
         )
     path = folder / "config.json"
@@ -75,26 +75,26 @@ def read_configuration(folder: Path, cure: str) -> dict[str, Any]:
     own = [key for key in ("mm_vision_tower", "mm_projector_type", "mm_hidden_size") if key in config]
     if own and "vision_config" not in config:
         raise SettingsError(
-            f"got the layout of LLaVA's own code ({own[0]}: {config[own[0]]!r} in config.json) in {folder}, allowed "
+            f"got the layout of LLaVA's own code ({own[0]}: {config[own[0]]!r} in config.json) in {folder}, expected "
             f"that of llava-hf (text_config and vision_config); take the converted one from llava-hf, or convert it, "
             f"{GUIDE}"
         )
     if kind not in model_types():
         raise SettingsError(
-            f"config.model_type: got {kind!r}, {_described(config)}, allowed {allowed_types()}; choose another "
+            f"config.model_type: got {kind!r}, {_described(config)}, expected {allowed_types()}; choose another "
             "checkpoint, or add its family (docs/own-family.md)"
         )
     for part in sections(kind):
         if not isinstance(config.get(part), dict):
             raise SettingsError(
-                f"config.{part}: got none in {path}, allowed the text and the vision model's configuration, since a "
+                f"config.{part}: got none in {path}, expected the text and the vision model's configuration, since a "
                 f"default would be another model; {GUIDE}"
             )
     if "quantization_config" in config:
         method = dict(config["quantization_config"] or {}).get("quant_method")
         raise SettingsError(
-            f"config.quantization_config: got weights that were quantised before ({method}), allowed whole ones, since "
-            "estimates and records would take them for whole; take what they were made from, and set "
+            f"config.quantization_config: got weights that were quantised before ({method}), expected whole "
+            "ones, since estimates and records would take them for whole; take what they were made from, and set "
             "handler.quantization: 8bit or 4bit"
         )
     return config
@@ -111,13 +111,13 @@ def read_json(path: Path, cure: str) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         if _is_pointer(path):
             raise SettingsError(
-                f"got a git-lfs pointer in place of {path}, allowed the file itself; run beside it: git lfs pull"
+                f"got a git-lfs pointer in place of {path}, expected the file itself; run beside it: git lfs pull"
             ) from error
         raise SettingsError(
-            f"got {path.name} that is no JSON ({error}), allowed the file as published; {cure}"
+            f"got {path.name} that is no JSON ({error}), expected the file as published; {cure}"
         ) from error
     if not isinstance(content, dict):
-        raise SettingsError(f"got {path.name} with a {type(content).__name__}, allowed a JSON object; {cure}")
+        raise SettingsError(f"got {path.name} with a {type(content).__name__}, expected a JSON object; {cure}")
     return content
 
 
@@ -136,17 +136,17 @@ def weight_files(folder: Path, config: Mapping[str, Any], cure: str) -> list[Pat
     index = read_json(first, cure)
     shards = index.get("weight_map")
     if not isinstance(shards, dict) or not shards or not all(isinstance(name, str) for name in shards.values()):
-        raise SettingsError(f"got {first.name} without a weight_map, allowed names of weights and their files; {cure}")
+        raise SettingsError(f"got {first.name} without a weight_map, expected names of weights and their files; {cure}")
     if not isinstance(index.get("metadata"), dict):
         raise SettingsError(
-            f"got {first.name} without metadata, allowed an object, which transformers reads; add "
+            f"got {first.name} without metadata, expected an object, which transformers reads; add "
             f'"metadata": {{}} to it, or {cure}'
         )
     # By the text and not by where links lead: a download's files may be links into a cache.
     outside = sorted({name for name in shards.values() if name != Path(name).name or name in ("", "..")})
     if outside:
         raise SettingsError(
-            f"got {first.name} that names {_some([repr(name) for name in outside])}, allowed files beside it; move "
+            f"got {first.name} that names {_some([repr(name) for name in outside])}, expected files beside it; move "
             f"them into {folder} and name them without folders, or {cure}"
         )
     return [folder / name for name in sorted(set(shards.values()))]
@@ -160,16 +160,16 @@ def _check_weights(folder: Path, names: list[str], config: Mapping[str, Any], cu
     if missing:
         raise SettingsError(
             f"got {len(files) - len(missing)} of {len(files)} weight files in {folder}, without {_some(missing)}: an "
-            f"incomplete download; allowed all that its index names; {cure}"
+            f"incomplete download; expected all that its index names; {cure}"
         )
     for path in files:
         found = path.stat().st_size
         stated = _stated_bytes(path)
         if stated is None:
-            raise SettingsError(f"got {path.name} that is no safetensors file ({found} bytes), allowed one; {cure}")
+            raise SettingsError(f"got {path.name} that is no safetensors file ({found} bytes), expected one; {cure}")
         if stated != found:
             raise SettingsError(
-                f"got {found} bytes of {path.name}, allowed the {stated} that its head states: an incomplete or "
+                f"got {found} bytes of {path.name}, expected the {stated} that its head states: an incomplete or "
                 f"damaged download; delete it and {cure}"
             )
 
@@ -178,16 +178,16 @@ def _check_processor_files(folder: Path, names: list[str], cure: str) -> None:
     held = set(names)
     tokenizers = ({"tokenizer.json"}, {"tokenizer.model"}, {"vocab.json", "merges.txt"})
     if not any(files <= held for files in tokenizers):
-        raise SettingsError(f"got no tokenizer in {folder}, allowed tokenizer.json beside the weights; {cure}")
+        raise SettingsError(f"got no tokenizer in {folder}, expected tokenizer.json beside the weights; {cure}")
     if "tokenizer_config.json" not in held:
         raise SettingsError(
-            f"got no tokenizer_config.json in {folder}, allowed it beside the weights: it says which tokens are "
+            f"got no tokenizer_config.json in {folder}, expected it beside the weights: it says which tokens are "
             f"special; {cure}"
         )
     nested = "processor_config.json" in held and "image_processor" in read_json(folder / "processor_config.json", cure)
     if not nested and "preprocessor_config.json" not in held:
         raise SettingsError(
-            f"got no image processor in {folder}, allowed preprocessor_config.json (or processor_config.json with "
+            f"got no image processor in {folder}, expected preprocessor_config.json (or processor_config.json with "
             f"image_processor) beside the weights; {cure}"
         )
 
@@ -199,16 +199,16 @@ def _without_configuration(folder: Path, cure: str) -> str:
     ]
     if inner:
         there = _some(sorted(inner))
-        return f"got no config.json in {folder}, but in its {there}; allowed a checkpoint folder; name that one"
+        return f"got no config.json in {folder}, but in its {there}; expected a checkpoint folder; name that one"
     names = sorted(path.name for path in folder.iterdir())
     if "mm_projector.bin" in names:
         return (
-            f"got the projector of LLaVA's own code alone (mm_projector.bin) in {folder}, allowed a whole checkpoint; "
+            f"got the projector of LLaVA's own code alone (mm_projector.bin) in {folder}, expected a whole checkpoint; "
             f"convert it with its text and vision model, {GUIDE}"
         )
     if any(name.endswith(".gguf") for name in names) or "params.json" in names:
         return _without_weights(folder, names, cure)
-    return f"got none in {folder} (no config.json), allowed a checkpoint folder; {cure}"
+    return f"got none in {folder} (no config.json), expected a checkpoint folder; {cure}"
 
 
 def _without_weights(folder: Path, names: list[str], cure: str) -> str:
@@ -217,22 +217,22 @@ def _without_weights(folder: Path, names: list[str], cure: str) -> str:
     others = [name for name in names if name.endswith(".safetensors")]
     foreign = [name for name in names if name.endswith(_OTHER_WEIGHTS)]
     if shards:
-        return f"got {_some(shards)} without model.safetensors.index.json in {folder}, allowed both; {cure}"
+        return f"got {_some(shards)} without model.safetensors.index.json in {folder}, expected both; {cure}"
     if others:
         return (
-            f"got {_some(others)} in {folder}, allowed model.safetensors, or model.safetensors.index.json and the "
+            f"got {_some(others)} in {folder}, expected model.safetensors, or model.safetensors.index.json and the "
             "files that it names; rename it if it is the whole model"
         )
     if any(name.endswith(".gguf") for name in foreign):
         return (
-            f"got {_some(foreign)} in {folder}, weights for llama.cpp, allowed *.safetensors; take the checkpoint that "
-            "they were made from"
+            f"got {_some(foreign)} in {folder}, weights for llama.cpp, expected *.safetensors; take the "
+            "checkpoint that they were made from"
         )
     if foreign:
-        return f"got {_some(foreign)} in {folder}, pickled weights, allowed *.safetensors; convert them, {GUIDE}"
+        return f"got {_some(foreign)} in {folder}, pickled weights, expected *.safetensors; convert them, {GUIDE}"
     if any(name.endswith((".partial", ".incomplete")) for name in names):
-        return f"got an incomplete download in {folder}, allowed *.safetensors; {cure}"
-    return f"got no weights in {folder} beside its config.json, allowed *.safetensors; {cure}"
+        return f"got an incomplete download in {folder}, expected *.safetensors; {cure}"
+    return f"got no weights in {folder} beside its config.json, expected *.safetensors; {cure}"
 
 
 def _described(config: Mapping[str, Any]) -> str:

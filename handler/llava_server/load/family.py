@@ -73,7 +73,7 @@ def family_in(folder: Path, kind: str) -> Family:
             return family.read_config(folder)
         except Exception as error:
             raise SettingsError(
-                f"config.json: got {reason(error)}, allowed what this version of transformers reads; mend {folder}"
+                f"config.json: got {reason(error)}, expected what this version of transformers reads; mend {folder}"
             ) from error
 
     return _first(kind, read)
@@ -87,7 +87,7 @@ def reason(error: Exception) -> str:
 def _first(kind: str, read: Any) -> Family:
     names = model_types().get(kind, ())
     if not names:
-        raise SettingsError(f"config.model_type: got {kind!r}, allowed {allowed_types()}")
+        raise SettingsError(f"config.model_type: got {kind!r}, expected {allowed_types()}")
     first: FamilyError | None = None
     with as_settings_errors():
         for name in names:

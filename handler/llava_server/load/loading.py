@@ -118,7 +118,7 @@ def load(folder: Path, settings: ModelSettings, *, device: str, dtype: str, cure
         kind: sorted(info[kind])[:5] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys") if info[kind]
     }
     if bad:
-        raise SettingsError(f"weights: got {bad}, allowed exactly the keys of the configuration; download them again")
+        raise SettingsError(f"weights: got {bad}, expected exactly the keys of the configuration; download them again")
     return prepare(model, processor, family)
 
 
@@ -170,7 +170,7 @@ def _length_dependent(model: Any, context: int) -> bool:
         return rotation_depends_on_length(model, context)
     except Exception as error:
         raise SettingsError(
-            f"model: got {str(error)[:160]!r} from a text of four tokens, allowed a text model that runs with "
+            f"model: got {str(error)[:160]!r} from a text of four tokens, expected a text model that runs with "
             "transformers' sdpa attention"
         ) from error
 

@@ -93,7 +93,7 @@ def locate(path: str | os.PathLike[str], settings: Mapping[str, Any] | None = No
     if whole.is_dir():
         return _given(whole, replace(ModelSettings(), name=whole.name))
     raise SettingsError(
-        f"model: got {os.fspath(path)!r}, allowed a checkpoint folder or a model's YAML (or that without .yaml)"
+        f"model: got {os.fspath(path)!r}, expected a checkpoint folder or a model's YAML (or that without .yaml)"
     )
 
 
@@ -112,7 +112,7 @@ def _given(folder: Path, settings: ModelSettings) -> Located:
     named = Path(os.path.abspath(folder.parent / settings.model_path)) if settings.model_path else folder
     if not _same(named, folder):
         raise SettingsError(
-            f"handler.model_path: got {settings.model_path!r} for the folder {folder}, allowed that folder; name one"
+            f"handler.model_path: got {settings.model_path!r} for the folder {folder}, expected that folder; name one"
         )
     return Located(settings, folder, "given", None)
 
@@ -121,8 +121,8 @@ def _of_document(document: Path, settings: ModelSettings) -> Located:
     store, name, source = document.parent, document.stem, settings.source
     if settings.name != name:
         raise SettingsError(
-            f"{document.name}: handler.name: got {settings.name!r}, allowed {name!r}, which requests and commands call "
-            f"the model; leave it out, or rename the file {settings.name}.yaml"
+            f"{document.name}: handler.name: got {settings.name!r}, expected {name!r}, which requests and "
+            f"commands call the model; leave it out, or rename the file {settings.name}.yaml"
         )
     beside, fetched = store / name, store / "weights" / name
     origin: Origin
@@ -142,7 +142,7 @@ def _of_document(document: Path, settings: ModelSettings) -> Located:
         if holds_model(other) and not _same(other, folder):
             raise SettingsError(
                 f"{document.name}: got a model in {_shown(other, store)}/, and the settings mean "
-                f"{_shown(folder, store)}/; allowed one for the name {name}; set handler.model_path: "
+                f"{_shown(folder, store)}/; expected one for the name {name}; set handler.model_path: "
                 f"{_shown(other, store)} and leave source and revision out if that is the one, else move it away"
             )
     return Located(settings, folder, origin, document)

@@ -43,7 +43,7 @@ def device_of(settings: ModelSettings, wanted: str | None = None) -> str:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device.startswith("cuda") and not torch.cuda.is_available():
-        raise SettingsError(f"device: got {device!r}, allowed 'cpu': PyTorch sees no CUDA device; set device: cpu")
+        raise SettingsError(f"device: got {device!r}, expected 'cpu': PyTorch sees no CUDA device; set device: cpu")
     return device
 
 

@@ -58,7 +58,7 @@ def quantised_loading(family: Family, dtype: torch.dtype, quantization: str) -> 
         return None
     if importlib.util.find_spec("bitsandbytes") is None:
         raise SettingsError(
-            f"handler.quantization: got {quantization!r} without the package bitsandbytes, allowed with it; "
+            f"handler.quantization: got {quantization!r} without the package bitsandbytes, expected with it; "
             "install llava-gaze with its extra 'quantized' (in a checkout: pip install '.[quantized]')"
         )
     network = _shapes(family)
@@ -102,7 +102,7 @@ def too_large(needed: int, settings: ModelSettings, dtype: str, rooms: list[Devi
     """The refusal of weights that do not fit."""
     form = f"{dtype} with {settings.quantization} weights" if settings.quantization else dtype
     return SettingsError(
-        f"weights: got {needed} bytes in {form}, allowed {' and '.join(map(str, rooms))}; set dtype: float16, "
+        f"weights: got {needed} bytes in {form}, expected {' and '.join(map(str, rooms))}; set dtype: float16, "
         "quantization: 8bit or 4bit, or device: map in the model's YAML, or use a larger device"
     )
 

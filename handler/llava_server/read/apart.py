@@ -67,13 +67,13 @@ def read_apart(data: bytes, max_pixels: int) -> Upright:
             check=False,
         )
     except subprocess.TimeoutExpired as error:
-        raise ApartError("too_large", f"got {_TOO_MUCH}, allowed {_TIMEOUT_S} s; save it as JPEG") from error
+        raise ApartError("too_large", f"got {_TOO_MUCH}, expected {_TIMEOUT_S} s; save it as JPEG") from error
     head, _, body = child.stdout.partition(b"\n")
     if child.returncode in (-signal.SIGXCPU, -signal.SIGKILL):
-        raise ApartError("too_large", f"got {_TOO_MUCH}, allowed what others take; save it as JPEG")
+        raise ApartError("too_large", f"got {_TOO_MUCH}, expected what others take; save it as JPEG")
     if child.returncode != 0 or not head:
         raise ApartError(
-            "invalid", f"got a damaged picture (decoder ended with {child.returncode}), allowed a whole file"
+            "invalid", f"got a damaged picture (decoder ended with {child.returncode}), expected a whole file"
         )
     said: dict[str, Any] = json.loads(head)
     if "code" in said:
@@ -130,13 +130,13 @@ def _read(max_pixels: int) -> dict[str, Any] | Upright:
     except UnsupportedPictureError as error:
         return {"code": "unsupported_media", "message": str(error)}
     except MemoryError:
-        return {"code": "too_large", "message": f"got {_TOO_MUCH}, allowed what others take; save it as JPEG"}
+        return {"code": "too_large", "message": f"got {_TOO_MUCH}, expected what others take; save it as JPEG"}
     except Exception as error:  # decoders raise many kinds for damaged files
         bomb = bomb_pixels(error)
         if bomb is not None:
             return {"code": "too_large", "message": size_refusal(bomb, max_pixels)}
         why = damage_of(error)
-        return {"code": "invalid", "message": f"got a damaged picture ({why}), allowed a whole file; send it again"}
+        return {"code": "invalid", "message": f"got a damaged picture ({why}), expected a whole file; send it again"}
 
 
 def answer(max_pixels: int) -> None:

@@ -53,11 +53,11 @@ class ChatTemplate:
             first, second = map(self._apply, _PROBES)
         except Exception as error:
             raise SettingsError(
-                f"chat template: got {type(error).__name__}: {error}, allowed one that takes a picture and a text"
+                f"chat template: got {type(error).__name__}: {error}, expected one that takes a picture and a text"
             ) from error
         if first == second or [text.count(image_text) for text in (first, second)] != [pictures] * 2:
             times = "once each" if pictures == 1 else f"{pictures} times"
-            raise SettingsError(f"chat template: got {first!r:.120}, allowed the text and {image_text} {times}")
+            raise SettingsError(f"chat template: got {first!r:.120}, expected the text and {image_text} {times}")
 
     def of(self, pictures: int) -> ChatTemplate:
         """The same template with another number of pictures.

@@ -46,7 +46,7 @@ def _read(data: bytes, limits: Limits, check: Callable[[PillowImage.Image, Pictu
         raise RequestError(
             "too_large",
             "image",
-            f"got {len(data)} bytes, allowed {limits.max_image_bytes}; send a smaller file, the model sees few pixels",
+            f"got {len(data)} bytes, expected {limits.max_image_bytes}; send a smaller file, the model sees few pixels",
         )
     try:
         check_parts(data)
@@ -124,10 +124,10 @@ def _check_tiff(picture: PillowImage.Image, allowed: int) -> None:
         raise RequestError(
             "too_large",
             "image",
-            f"got tiles of {tile_width} x {tile_height} px that cover {covered} pixels, allowed {2 * allowed}; "
+            f"got tiles of {tile_width} x {tile_height} px that cover {covered} pixels, expected {2 * allowed}; "
             "save it with smaller ones",
         )
 
 
 def _damaged(why: str) -> RequestError:
-    return RequestError("invalid", "image", f"got a damaged picture ({why}), allowed a whole file; send it again")
+    return RequestError("invalid", "image", f"got a damaged picture ({why}), expected a whole file; send it again")

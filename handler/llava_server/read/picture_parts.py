@@ -33,7 +33,7 @@ class TooManyPartsError(ValueError):
     """More parts than a picture's decoder is given: "got ..., allowed ...; do ..."."""
 
     def __init__(self, what: str, allowed: int) -> None:
-        super().__init__(f"got more than {allowed} {what}, allowed {allowed}; save it again")
+        super().__init__(f"got more than {allowed} {what}, expected {allowed}; save it again")
 
 
 def check_parts(data: bytes) -> None:

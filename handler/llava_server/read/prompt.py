@@ -63,11 +63,11 @@ class PromptEncoder:
     def __init__(self, processor: Any, image_token_id: int, embedded: int, placeholder: str = "") -> None:
         tokenizer = processor.tokenizer
         if not tokenizer.is_fast:
-            raise SettingsError("tokenizer: got a slow tokenizer, allowed a fast one (tokenizer.json)")
+            raise SettingsError("tokenizer: got a slow tokenizer, expected a fast one (tokenizer.json)")
         image_text = tokenizer.convert_ids_to_tokens(image_token_id)
         if image_text is None or tokenizer(image_text, add_special_tokens=False)["input_ids"] != [image_token_id]:
             raise SettingsError(
-                f"config.image_token_id: got {image_token_id}, which is {image_text!r} to the tokenizer, allowed the "
+                f"config.image_token_id: got {image_token_id}, which is {image_text!r} to the tokenizer, expected the "
                 "id of a token of its own; take the tokenizer and the configuration from one checkpoint"
             )
         self._tokenizer = tokenizer
@@ -92,7 +92,7 @@ class PromptEncoder:
         always = self._plain.encode(around[0], "", around[1], bos=around[0].startswith(self._bos)).ids
         if found := self._beyond([*always, image_token_id, self._placeholder_id]):
             raise SettingsError(
-                f"tokenizer: got {found} in every prompt, allowed ids 0 to {embedded - 1}, which the model has "
+                f"tokenizer: got {found} in every prompt, expected ids 0 to {embedded - 1}, which the model has "
                 "embeddings for; take tokenizer, configuration and weights from one checkpoint"
             )
 
@@ -168,7 +168,7 @@ class PromptEncoder:
     ) -> EncodedPrompt:
         ids, pictures = encoded.ids, len(layout.expansions)
         if ids.count(self._placeholder_id) != pictures:
-            raise RuntimeError(f"prompt: got {ids.count(self._placeholder_id)} image tokens, allowed {pictures}")
+            raise RuntimeError(f"prompt: got {ids.count(self._placeholder_id)} image tokens, expected {pictures}")
         if found := self._beyond(ids):
             raise invalid("prompt", found, "text of tokens that the model has embeddings for; leave this out")
         expanded = placed(ids, self._placeholder_id, self._image_id, layout)
@@ -239,5 +239,5 @@ def check_context(length: int, new_tokens: int, context: int) -> None:
         raise RequestError(
             "invalid",
             "prompt",
-            f"got {length} prompt tokens and max_new_tokens {new_tokens}, allowed {context} together; shorten one",
+            f"got {length} prompt tokens and max_new_tokens {new_tokens}, expected {context} together; shorten one",
         )

@@ -47,7 +47,7 @@ def check_sight(loaded: LoadedModel, length: int) -> None:
         return
     found = f"layers {hidden} that do not read a whole text" if hidden else "rotary angles that change with the text"
     raise SettingsError(
-        f"handler.compile: got true for a model with {found} of {length} tokens, allowed for models that do; set "
+        f"handler.compile: got true for a model with {found} of {length} tokens, expected for models that do; set "
         "compile: false, or smaller compile_text_tokens"
     )
 
@@ -60,12 +60,12 @@ def compiled_decoder(loaded: LoadedModel, settings: ModelSettings) -> StaticDeco
     """
     devices = {str(parameter.device) for parameter in loaded.model.parameters()}
     if len(devices) > 1:
-        raise SettingsError(f"handler.compile: got true over {sorted(devices)}, allowed one device; set device: cuda")
+        raise SettingsError(f"handler.compile: got true over {sorted(devices)}, expected one device; set device: cuda")
     picture = picture_of(loaded.family, loaded.processor)
     needed, memory = buffer_bytes(loaded.facts, picture.patches, settings), device_memory(loaded.device)
     if needed > memory.available_bytes:
         raise SettingsError(
-            f"handler.compile: got buffers of {needed} bytes, allowed {memory}; "
+            f"handler.compile: got buffers of {needed} bytes, expected {memory}; "
             "lower compile_batches or compile_text_tokens"
         )
     check_sight(loaded, min(picture.tokens + max(settings.compile_text_tokens), loaded.facts.context))
@@ -74,12 +74,12 @@ def compiled_decoder(loaded: LoadedModel, settings: ModelSettings) -> StaticDeco
         decoder.warm_up()
     except torch._inductor.exc.InvalidCxxCompiler as error:
         raise SettingsError(
-            "handler.compile: got true without a C++ compiler, allowed with one; install g++ or set compile: false"
+            "handler.compile: got true without a C++ compiler, expected with one; install g++ or set compile: false"
         ) from error
     except Exception as error:
         message = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise SettingsError(
-            f"handler.compile: got {message!r:.200} from a compiled step, allowed a text model that decodes on static "
+            f"handler.compile: got {message!r:.200} from a compiled step, expected a text model that decodes on static "
             "buffers; set compile: false"
         ) from error
     return decoder

@@ -120,7 +120,7 @@ class Preparer:
         limit = settings.limits.max_prompt_chars
         if len(request.prompt) > limit:
             raise RequestError(
-                "too_large", "prompt", f"got {len(request.prompt)} characters, allowed {limit}; shorten it"
+                "too_large", "prompt", f"got {len(request.prompt)} characters, expected {limit}; shorten it"
             )
         layout = self._layout(request)
         prompt = self._encoder.encode(request.prompt, options.template, layout, literal=given is not None)
@@ -203,7 +203,7 @@ class Preparer:
                 "does_not_fit",
                 _field(len(opened) % len(request.images)),
                 f"got {sum(map(len, request.images))} bytes of picture that do not fit the memory, "
-                "allowed fewer pixels; scale it down",
+                "expected fewer pixels; scale it down",
             ) from None
         notes = tuple(note for one in opened for note in one.notes)
         return PreparedImages(inputs, layout, tuple(one.facts for one in opened), notes)

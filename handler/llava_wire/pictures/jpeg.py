@@ -24,7 +24,7 @@ def scan_refusal(data: bytes, pixels: int, allowed_pixels: int) -> str | None:
     most = FULL_SIZE_SCANS * max(1, allowed_pixels // max(1, pixels))
     if _scans(data, most) <= most:
         return None
-    return f"got more than {most} scans of {pixels} pixels, allowed {most}; save it again"
+    return f"got more than {most} scans of {pixels} pixels, expected {most}; save it again"
 
 
 def _scans(data: bytes, most: int) -> int:

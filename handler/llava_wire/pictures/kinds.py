@@ -100,7 +100,7 @@ def picture_file(data: bytes) -> PictureFile:
 def unsupported(what: str) -> UnsupportedPictureError:
     """The refusal of a kind ("a TIFF of ...") that turned out not to be readable."""
     return UnsupportedPictureError(
-        f"got {what}, allowed {', '.join(FORMATS)} of the usual kinds; save it as an 8-bit PNG"
+        f"got {what}, expected {', '.join(FORMATS)} of the usual kinds; save it as an 8-bit PNG"
     )
 
 
@@ -109,7 +109,8 @@ def undecodable(kind: str) -> UnsupportedPictureError:
     name, cure = ("a HEIC picture", "install pillow-heif") if kind == HEIF else ("an AVIF picture", "a newer Pillow")
     allowed = ", ".join(one for one in FORMATS if one != kind)
     return UnsupportedPictureError(
-        f"got {name}, for which no decoder is installed where it is read, allowed {allowed}; save it as JPEG, or {cure}"
+        f"got {name}, for which no decoder is installed where it is read, expected {allowed}; save it as JPEG, "
+        f"or {cure}"
     )
 
 
@@ -125,12 +126,12 @@ def _tiff(data: bytes) -> PictureFile:
     try:
         pages = tiff.read_pages(data)
     except tiff.TooManyPagesError as error:
-        raise UnsupportedPictureError(f"got a TIFF of {error}, allowed fewer; send one page") from error
+        raise UnsupportedPictureError(f"got a TIFF of {error}, expected fewer; send one page") from error
     if not pages:
         return PictureFile("TIFF", data)
     if tiff.camera_raw(data, pages):
         raise UnsupportedPictureError(
-            f"got a camera's raw picture (DNG or the like), allowed {', '.join(FORMATS)}; develop it and send a JPEG"
+            f"got a camera's raw picture (DNG or the like), expected {', '.join(FORMATS)}; develop it and send a JPEG"
         )
     page = tiff.largest(pages)
     why = tiff.unreadable(page)
@@ -202,4 +203,4 @@ def _other(data: bytes, brands: tuple[bytes, ...]) -> UnsupportedPictureError:
         named, way = "a camera's raw picture" if b"crx " in brands else "a film", "save it as JPEG or PNG"
     elif _MARKUP.match(data[:200]):
         named, way = "a web page or drawing (SVG, HTML)", "send a PNG or JPEG of it"
-    return UnsupportedPictureError(f"got {named}, allowed {', '.join(FORMATS)}; {way}")
+    return UnsupportedPictureError(f"got {named}, expected {', '.join(FORMATS)}; {way}")

@@ -123,18 +123,18 @@ def unreadable(page: Page) -> str | None:
     if formats != {1}:
         kinds = {2: "signed", 3: "floating-point", 5: "complex", 6: "complex"}
         kind = next((kinds[one] for one in sorted(formats) if one in kinds), "undefined")
-        return f"a TIFF of {bits[0]}-bit {kind} numbers, allowed 1 to 8 or 16 bits per channel, unsigned"
+        return f"a TIFF of {bits[0]}-bit {kind} numbers, expected 1 to 8 or 16 bits per channel, unsigned"
     if not set(bits) <= {1, 2, 4, 8, 16} or len(set(bits)) > 1:
-        return f"{page.describe()}, allowed 1 to 8 or 16 bits per channel"
+        return f"{page.describe()}, expected 1 to 8 or 16 bits per channel"
     if PHOTOMETRIC not in page.tags and page.get(COMPRESSION, 1) not in _FAX:
-        return "a TIFF that does not say whether 0 is black or white, allowed one with PhotometricInterpretation"
+        return "a TIFF that does not say whether 0 is black or white, expected one with PhotometricInterpretation"
     if page.photometric not in _READABLE or (page.photometric == 5 and page.get(INKS, 1) != 1):
-        return f"{page.describe()}, allowed grey, palette, RGB, CMYK and YCbCr"
+        return f"{page.describe()}, expected grey, palette, RGB, CMYK and YCbCr"
     uncompressed = page.get(COMPRESSION, 1) == 1
     if uncompressed and planar == 2 and bits[0] == 16:
-        return f"{page.describe()}, allowed 16 bits in planes only when compressed"
+        return f"{page.describe()}, expected 16 bits in planes only when compressed"
     if uncompressed and page.photometric == 6 and page.tags.get(SUBSAMPLING, (2, 2)) != (1, 1):
-        return f"{page.describe()} with fewer colours than pixels, allowed that only when compressed"
+        return f"{page.describe()} with fewer colours than pixels, expected that only when compressed"
     return None
 
 

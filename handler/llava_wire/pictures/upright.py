@@ -67,7 +67,7 @@ def damage_of(error: Exception) -> str:
 
 def size_refusal(pixels: int, allowed: int, size: tuple[int, int] | None = None) -> str:
     """The refusal of a picture with too many pixels, the same words wherever it is read."""
-    return f"got {f'{size[0]} x {size[1]} = ' if size else ''}{pixels} pixels, allowed {allowed}; scale it down"
+    return f"got {f'{size[0]} x {size[1]} = ' if size else ''}{pixels} pixels, expected {allowed}; scale it down"
 
 
 def bomb_pixels(error: Exception) -> int | None:

@@ -30,11 +30,11 @@ def read_array(archive: zipfile.ZipFile, members: Members, name: str, dtype: str
         RecordError: "invalid" or "truncated".
     """
     if name not in members:
-        raise RecordError("invalid", f"{name}: got no such member, allowed records that have it; the file is damaged")
+        raise RecordError("invalid", f"{name}: got no such member, expected records that have it; the file is damaged")
     expected = math.prod(shape) * np.dtype(dtype).itemsize
     if members[name].file_size > expected + 4096:
         raise RecordError(
-            "invalid", f"{name}: got {members[name].file_size} bytes, allowed {expected} for shape {shape}"
+            "invalid", f"{name}: got {members[name].file_size} bytes, expected {expected} for shape {shape}"
         )
     data = member(archive, members[name])
     try:
@@ -43,13 +43,13 @@ def read_array(archive: zipfile.ZipFile, members: Members, name: str, dtype: str
         found_shape, fortran_order, found_dtype = read_header(stream)
     except Exception as error:  # a damaged header fails in the many ways of a Python literal
         raise RecordError(
-            "invalid", f"{name}: got no readable array ({beginning(str(error))}), allowed an .npy file"
+            "invalid", f"{name}: got no readable array ({beginning(str(error))}), expected an .npy file"
         ) from error
     if found_dtype != np.dtype(dtype) or found_shape != shape or fortran_order:
         found = f"{beginning(str(found_dtype))} {beginning(found_shape)}{' in Fortran order' if fortran_order else ''}"
-        raise RecordError("invalid", f"{name}: got {found}, allowed {dtype} {shape} in C order")
+        raise RecordError("invalid", f"{name}: got {found}, expected {dtype} {shape} in C order")
     if len(data) - stream.tell() != expected:
-        raise RecordError("invalid", f"{name}: got {len(data) - stream.tell()} bytes of data, allowed {expected}")
+        raise RecordError("invalid", f"{name}: got {len(data) - stream.tell()} bytes of data, expected {expected}")
     return np.frombuffer(data, dtype=dtype, offset=stream.tell()).reshape(shape)
 
 
@@ -88,4 +88,4 @@ def check_range(name: str, values: np.ndarray, least: float, most: float) -> Non
     exact = values.astype(np.float64)
     wrong = exact[~((exact >= least) & (exact <= most))]
     allowed = f"{least:g} to {most:g}" if least < most else f"{most:g}"
-    raise RecordError("invalid", f"{name}: got {float(wrong.flat[0]):g}, allowed {allowed}; the file is damaged")
+    raise RecordError("invalid", f"{name}: got {float(wrong.flat[0]):g}, expected {allowed}; the file is damaged")

@@ -28,15 +28,15 @@ def read_object(data: bytes, name: str, most_values: int = MAX_JSON_VALUES) -> d
     """
     most = json_values(data)
     if most > most_values:
-        raise RecordError("too_large", f"{name}: got up to {most} values, allowed {most_values}; ask for less")
+        raise RecordError("too_large", f"{name}: got up to {most} values, expected {most_values}; ask for less")
     try:
         value = json.loads(data, parse_int=_integer, parse_float=_real, parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
         raise RecordError(
-            "invalid", f"{name}: got no readable JSON ({error!s:.200}), allowed an object; the file is damaged"
+            "invalid", f"{name}: got no readable JSON ({error!s:.200}), expected an object; the file is damaged"
         ) from error
     if not isinstance(value, dict):
-        raise RecordError("invalid", f"{name}: got {type(value).__name__}, allowed an object; the file is damaged")
+        raise RecordError("invalid", f"{name}: got {type(value).__name__}, expected an object; the file is damaged")
     return value
 
 
@@ -52,11 +52,11 @@ def check_plain(value: object, path: str) -> None:
         found, depth = waiting.pop()
         left -= 1
         if left < 0:
-            raise RecordError("invalid", f"{path}: got more values, allowed {MAX_PLAIN_VALUES}; the file is damaged")
+            raise RecordError("invalid", f"{path}: got more values, expected {MAX_PLAIN_VALUES}; the file is damaged")
         if isinstance(found, dict | list):
             if depth >= MAX_DEPTH:
                 raise RecordError(
-                    "invalid", f"{path}: got lists or objects nested deeper, allowed {MAX_DEPTH}; the file is damaged"
+                    "invalid", f"{path}: got lists or objects nested deeper, expected {MAX_DEPTH}; the file is damaged"
                 )
             # One more than is left tells as much as all of them.
             inside = [*found, *found.values()] if isinstance(found, dict) else found[: left + 1]
@@ -68,9 +68,9 @@ def check_plain(value: object, path: str) -> None:
 def _check_text(text: str, path: str) -> None:
     if len(text) > MAX_PIECE_CHARS:
         got = f"a text of {len(text)} characters"
-        raise RecordError("invalid", f"{path}: got {got}, allowed {MAX_PIECE_CHARS}; the file is damaged")
+        raise RecordError("invalid", f"{path}: got {got}, expected {MAX_PIECE_CHARS}; the file is damaged")
     if any("\ud800" <= char <= "\udfff" for char in text):
-        raise RecordError("invalid", f"{path}: got half a character, allowed text that UTF-8 can hold")
+        raise RecordError("invalid", f"{path}: got half a character, expected text that UTF-8 can hold")
 
 
 def _integer(text: str) -> int:

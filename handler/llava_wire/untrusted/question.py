@@ -59,4 +59,4 @@ def trimmed(plain: dict[str, Any], limits: QuestionLimits) -> dict[str, Any]:
 
 def _count(name: str, listed: object, most: int) -> None:
     if isinstance(listed, list) and len(listed) > most:
-        raise RecordError("too_large", f"record.json.{name}: got {len(listed)} entries, allowed {most}")
+        raise RecordError("too_large", f"record.json.{name}: got {len(listed)} entries, expected {most}")

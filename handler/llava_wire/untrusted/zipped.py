@@ -54,7 +54,7 @@ class Budget:
         total = sum(info.file_size for info in members.values())
         if total > self.inflated_bytes:
             raise RecordError(
-                "too_large", f"record: got members of {total} bytes inflated, allowed {self.inflated_bytes}"
+                "too_large", f"record: got members of {total} bytes inflated, expected {self.inflated_bytes}"
             )
         self.inflated_bytes -= total
 
@@ -66,7 +66,7 @@ class Budget:
         """
         if info.file_size > self.json_bytes:
             raise RecordError(
-                "too_large", f"{info.filename}: got {info.file_size} bytes, allowed {self.json_bytes}; ask for less"
+                "too_large", f"{info.filename}: got {info.file_size} bytes, expected {self.json_bytes}; ask for less"
             )
         self.json_bytes -= info.file_size
 
@@ -83,7 +83,7 @@ class Budget:
             if got > left:
                 raise RecordError(
                     "too_large",
-                    f"{name}: got {got} {what}, allowed {left} (of {most} in all views); ask for fewer layers, heads, "
+                    f"{name}: got {got} {what}, expected {left} (of {most} in all views); ask for fewer layers, heads, "
                     "steps or views",
                 )
         self.map_values -= maps * patches
@@ -99,33 +99,36 @@ def opened(data: bytes) -> Iterator[tuple[zipfile.ZipFile, Members]]:
     """
     if len(data) > limits.MAX_FILE_BYTES:
         raise RecordError(
-            "too_large", f"record: got {len(data)} bytes, allowed {limits.MAX_FILE_BYTES}; ask for fewer views or steps"
+            "too_large",
+            f"record: got {len(data)} bytes, expected {limits.MAX_FILE_BYTES}; ask for fewer views or steps",
         )
     if data[:4] != b"PK\x03\x04":
         raise RecordError(
             "not_a_record",
-            f"record: got a file that starts with {data[:4]!r}, allowed a zip (PK); is it an .npz record?",
+            f"record: got a file that starts with {data[:4]!r}, expected a zip (PK); is it an .npz record?",
         )
     directory = directory_bytes(io.BytesIO(data), len(data))
     if directory > limits.MAX_DIRECTORY_BYTES:
         raise RecordError(
-            "too_large", f"record: got a zip directory of {directory} bytes, allowed {limits.MAX_DIRECTORY_BYTES}"
+            "too_large", f"record: got a zip directory of {directory} bytes, expected {limits.MAX_DIRECTORY_BYTES}"
         )
     try:
         archive = zipfile.ZipFile(io.BytesIO(data))
     except ZIP_ERRORS as error:
         raise RecordError(
-            "truncated", f"record: got a broken zip ({error!s:.200}), allowed a whole file; fetch it again"
+            "truncated", f"record: got a broken zip ({error!s:.200}), expected a whole file; fetch it again"
         ) from error
     with archive:
         infos = archive.infolist()
         if len(infos) > limits.MAX_MEMBERS:
-            raise RecordError("too_large", f"record: got {len(infos)} members, allowed {limits.MAX_MEMBERS}")
+            raise RecordError("too_large", f"record: got {len(infos)} members, expected {limits.MAX_MEMBERS}")
         members = {info.filename: info for info in infos}
         if len(members) != len(infos):
-            raise RecordError("invalid", "record: got two members with one name, allowed one each; the file is damaged")
+            raise RecordError(
+                "invalid", "record: got two members with one name, expected one each; the file is damaged"
+            )
         if "record.json" not in members:
-            raise RecordError("not_a_record", "record: got a zip without record.json, allowed a llava-gaze record")
+            raise RecordError("not_a_record", "record: got a zip without record.json, expected a llava-gaze record")
         _check_places(infos, len(data))
         yield archive, members
 
@@ -138,7 +141,7 @@ def member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
     """
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise RecordError(
-            "invalid", f"{info.filename}: got compression {info.compress_type}, allowed 0 (stored) or 8 (deflate)"
+            "invalid", f"{info.filename}: got compression {info.compress_type}, expected 0 (stored) or 8 (deflate)"
         )
     try:
         with archive.open(info) as stream:
@@ -146,11 +149,11 @@ def member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
     except ZIP_ERRORS as error:
         raise RecordError(
             "truncated",
-            f"{info.filename}: got damaged data ({error!s:.200}), allowed a whole file; fetch it again",
+            f"{info.filename}: got damaged data ({error!s:.200}), expected a whole file; fetch it again",
         ) from error
     if len(data) != info.file_size:
         raise RecordError(
-            "truncated", f"{info.filename}: got {len(data)} bytes, allowed {info.file_size}; fetch it again"
+            "truncated", f"{info.filename}: got {len(data)} bytes, expected {info.file_size}; fetch it again"
         )
     return data
 
@@ -186,9 +189,9 @@ def _check_places(infos: list[zipfile.ZipInfo], file_bytes: int) -> None:
         if info.header_offset < end:
             raise RecordError(
                 "invalid",
-                f"record: got members {beginning(before)} and {beginning(info.filename)} in one place, allowed one "
+                f"record: got members {beginning(before)} and {beginning(info.filename)} in one place, expected one "
                 "after the other; the file is damaged",
             )
         end, before = info.header_offset + _LOCAL_BYTES + info.compress_size, info.filename
     if end > file_bytes:
-        raise RecordError("truncated", f"record: got a last member up to byte {end}, allowed {file_bytes}")
+        raise RecordError("truncated", f"record: got a last member up to byte {end}, expected {file_bytes}")

@@ -158,10 +158,10 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     on_gpu = given.device.startswith("cuda")
     if on_gpu and not torch.cuda.is_available():
-        print(f"error: device: got {given.device!r}, allowed a CUDA device; PyTorch sees none here", file=sys.stderr)
+        print(f"error: device: got {given.device!r}, expected a CUDA device; PyTorch sees none here", file=sys.stderr)
         return 2
     if not on_gpu and given.out is None:
-        print("error: --out: got none, allowed a file, since a rehearsal is no published figure", file=sys.stderr)
+        print("error: --out: got none, expected a file, since a rehearsal is no published figure", file=sys.stderr)
         return 2
     if not on_gpu:
         torch.set_num_threads(1)  # a shrunk model is all overhead

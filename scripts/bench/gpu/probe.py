@@ -69,7 +69,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="file that findings are added to, besides stdout")
     given = parser.parse_args(arguments)
     if given.device.startswith("cuda") and not torch.cuda.is_available():
-        print(f"error: device: got {given.device!r}, allowed a CUDA device; PyTorch sees none here", file=sys.stderr)
+        print(f"error: device: got {given.device!r}, expected a CUDA device; PyTorch sees none here", file=sys.stderr)
         return 2
     if not given.device.startswith("cuda"):
         torch.set_num_threads(1)  # a shrunk model is all overhead

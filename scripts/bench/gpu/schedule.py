@@ -178,7 +178,7 @@ def main(arguments: list[str] | None = None) -> int:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if given.run == "3" and given.bundle is None and importlib.util.find_spec("ts") is None:
         print(
-            "error: torchserve: got none installed and no --bundle, allowed either; make one with "
+            "error: torchserve: got none installed and no --bundle, expected either; make one with "
             "python -m upkeep.make_server_bundle where there is a network",
             file=sys.stderr,
         )

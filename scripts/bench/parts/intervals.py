@@ -46,7 +46,7 @@ def paired_ratio(
         ValueError: when the series are not pairs.
     """
     if len(values) != len(base) or not len(values):
-        raise ValueError(f"pairs: got {len(values)} and {len(base)} values, allowed two series of one length")
+        raise ValueError(f"pairs: got {len(values)} and {len(base)} values, expected two series of one length")
     tested, reference = np.asarray(values, dtype=np.float64), np.asarray(base, dtype=np.float64)
     generator = _generator()
     picks = generator.integers(0, len(tested), (_DRAWS, len(tested)))
@@ -66,7 +66,7 @@ def slope(x: Sequence[float], y: Sequence[float]) -> Interval:
         ValueError: for fewer than 20 points.
     """
     if len(x) != len(y) or len(x) < 20:
-        raise ValueError(f"points: got {len(x)} and {len(y)}, allowed two series of 20 or more")
+        raise ValueError(f"points: got {len(x)} and {len(y)}, expected two series of 20 or more")
     places, heights = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     centred = places - places.mean()
     weights = centred / (centred**2).sum()

@@ -223,7 +223,7 @@ def _synchronise(device: torch.device) -> None:
 
 def _check(got: int, wanted: int) -> None:
     if got != wanted:
-        raise RuntimeError(f"tokens: got {got}, allowed {wanted}: the ways must do the same work")
+        raise RuntimeError(f"tokens: got {got}, expected {wanted}: the ways must do the same work")
 
 
 def drawn_scene(seed: int) -> bytes:

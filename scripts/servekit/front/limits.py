@@ -52,7 +52,7 @@ class Limits:
         vmargs = properties.get("vmargs", "")
         heap = _size(vmargs, r"-Xmx(\d+)([kmg]?)")
         if heap is None:
-            raise Trouble("config.properties vmargs: got no -Xmx, allowed one such as -Xmx1g; add it")
+            raise Trouble("config.properties vmargs: got no -Xmx, expected one such as -Xmx1g; add it")
         # Java takes as much direct memory as heap when nothing is said.
         direct = _size(vmargs, r"-XX:MaxDirectMemorySize=(\d+)([kmg]?)") or heap
         small = CALLS * SMALL_BYTES
@@ -60,7 +60,7 @@ class Limits:
         if passed < request:
             least = (request + small) * COPIES + BASE_BYTES
             raise Trouble(
-                f"config.properties vmargs: got {min(heap, direct)} bytes of heap or direct memory, allowed at least "
+                f"config.properties vmargs: got {min(heap, direct)} bytes of heap or direct memory, expected at least "
                 f"{least} for max_request_size {request} (its {COPIES} copies, small requests and Java itself); raise "
                 "-Xmx and -XX:MaxDirectMemorySize, or lower max_request_size"
             )

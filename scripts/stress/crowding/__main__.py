@@ -44,7 +44,7 @@ def main() -> int:
 def _state(name: str) -> ServerState:
     state = read_state(name)
     if state is None:
-        raise Trouble(f"server {name!r}: got none, allowed one that runs; start it")
+        raise Trouble(f"server {name!r}: got none, expected one that runs; start it")
     return state
 
 

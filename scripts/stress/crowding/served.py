@@ -65,7 +65,7 @@ class Served:
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         state = self.answering(START_S)
         if state is None:
-            raise Trouble(f"server {self.name!r}: got no answer in {START_S:g} s, allowed one; see .run/{self.name}")
+            raise Trouble(f"server {self.name!r}: got no answer in {START_S:g} s, expected one; see .run/{self.name}")
         return state
 
     def answering(self, patience_s: float) -> ServerState | None:

@@ -159,7 +159,7 @@ def failures(pressed: Pressed) -> list[str]:
     ended = pressed.ended()
     for kind, most in (("java", 0), ("front", 0), ("worker", pressed.workers_end * len(pressed.runs))):
         if ended.get(kind, 0) > most:
-            found.append(f"{kind}: got {ended[kind]} that ended in {len(pressed.runs)} runs, allowed {most}")
+            found.append(f"{kind}: got {ended[kind]} that ended in {len(pressed.runs)} runs, expected {most}")
     bare = pressed.answers(patient=False)
     lost = DIED if pressed.workers_end else ()
     late = [
@@ -171,27 +171,27 @@ def failures(pressed: Pressed) -> list[str]:
         saw = ", ".join(f"{count} {word}" for word, count in Counter(one.word for one in late).most_common(4))
         found.append(
             f"small requests: got {len(late)} of {len(bare)} late or without an answer (slowest "
-            f"{max(one.taken_s for one in late):g} s; {saw}), allowed an answer or 503 with Retry-After in "
+            f"{max(one.taken_s for one in late):g} s; {saw}), expected an answer or 503 with Retry-After in "
             f"{pressed.bare_limit_s:g} s"
         )
     asked = len(pressed.answers(patient=True))
     if pressed.within() < PATIENT_SHARE * asked:
         found.append(
-            f"with retries: got {pressed.within()} of {asked} answered in {PATIENT_LIMIT_S:g} s, allowed "
+            f"with retries: got {pressed.within()} of {asked} answered in {PATIENT_LIMIT_S:g} s, expected "
             f"{PATIENT_SHARE:.0%} or more"
         )
     silent = [run for run in pressed.runs if run.recovered_s is None]
     if silent:
-        found.append(f"afterwards: got {len(silent)} of {len(pressed.runs)} runs without an answer, allowed none")
+        found.append(f"afterwards: got {len(silent)} of {len(pressed.runs)} runs without an answer, expected none")
     if wrong := {word: count for word, count in pressed.load().items() if not _may_end(pressed.ends, word)}:
         saw = ", ".join(f"{count} {word}" for word, count in wrong.items())
-        found.append(f"the load itself: got {saw}; allowed {_ENDS[pressed.ends]}")
+        found.append(f"the load itself: got {saw}; expected {_ENDS[pressed.ends]}")
     for kind, peak_mb in pressed.peaks_mb().items():
         if peak_mb > MEMORY_MB[kind]:
-            found.append(f"memory of {kind}: got {peak_mb:.0f} MB at the most, allowed {MEMORY_MB[kind]:.0f}")
+            found.append(f"memory of {kind}: got {peak_mb:.0f} MB at the most, expected {MEMORY_MB[kind]:.0f}")
     grown = sum(run.log_bytes for run in pressed.runs)
     if grown > LOG_BYTES:
-        found.append(f"logs without an end: got {grown} bytes more, allowed {LOG_BYTES}")
+        found.append(f"logs without an end: got {grown} bytes more, expected {LOG_BYTES}")
     if lies := sum(untrue_pings(run.answers, run.pings) for run in pressed.runs):
         found.append(f"make ping: got READY {lies} times when nobody had been answered for {SILENCE_S:g} s")
     return found

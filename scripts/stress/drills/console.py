@@ -55,5 +55,5 @@ def flooded(state: ServerState) -> tuple[int, int]:
     time.sleep(_TRIMMED_S)
     kept_bytes = console.stat().st_size
     if kept_bytes > MOST_BYTES:
-        raise Trouble(f"console.log: got {kept_bytes} bytes, allowed {MOST_BYTES}")
+        raise Trouble(f"console.log: got {kept_bytes} bytes, expected {MOST_BYTES}")
     return printed_bytes, kept_bytes

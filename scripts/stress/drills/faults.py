@@ -281,4 +281,4 @@ def _await(found: Callable[[], object], timeout_s: float) -> object:
         if result:
             return result
         time.sleep(0.2)
-    raise Trouble(f"drill: got nothing in {timeout_s:g} s, allowed a running server; see .run")
+    raise Trouble(f"drill: got nothing in {timeout_s:g} s, expected a running server; see .run")

@@ -73,7 +73,7 @@ class Generator:
         line = self._process.stdout.readline()
         if not line:
             raise Trouble(
-                "crowding: got a load that ended, allowed one that fires; run python -m stress.crowding by hand"
+                "crowding: got a load that ended, expected one that fires; run python -m stress.crowding by hand"
             )
         return line
 

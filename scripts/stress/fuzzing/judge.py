@@ -34,7 +34,7 @@ GRPC: tuple[tuple[str, str], ...] = (
     ("INTERNAL", "Model version"),
     ("INTERNAL", "Parameter model_name is required"),
     ("UNIMPLEMENTED", ""),
-    ("INVALID_ARGUMENT", "allowed"),
+    ("INVALID_ARGUMENT", "expected"),
     ("RESOURCE_EXHAUSTED", ""),
 )
 """Status and words of what the front and TorchServe refuse over gRPC; the same table."""
@@ -53,13 +53,13 @@ class Verdict:
 def judge(shot: Shot, reply: Reply) -> Verdict:
     """Judges one reply."""
     if reply.word == "hung":
-        return Verdict("hung", "got no reply in time, allowed one")
+        return Verdict("hung", "got no reply in time, expected one")
     if shot.way.startswith("grpc"):
         return _judge_grpc(shot, reply)
     if reply.word in ("closed", "waiting"):
         if shot.way in ("raw", "held") or _unfinished(shot):
             return Verdict(f"TorchServe: {reply.word}")
-        return Verdict(reply.word, f"got a connection that ended without a reply ({reply.detail}), allowed a reply")
+        return Verdict(reply.word, f"got a connection that ended without a reply ({reply.detail}), expected a reply")
     own = _handlers_own(reply.body, reply.status)
     if own is not None:
         return _with_pause(own, reply)
@@ -79,11 +79,11 @@ def _judge_grpc(shot: Shot, reply: Reply) -> Verdict:
                 return Verdict(f"TorchServe: {status} {words}".rstrip())
         if shot.way == "grpc raw" and reply.word == "UNKNOWN":
             return Verdict("TorchServe: UNKNOWN for a message that is none")
-        return Verdict(reply.word, f"got {reply.word} {reply.detail!r}, allowed a reply")
+        return Verdict(reply.word, f"got {reply.word} {reply.detail!r}, expected a reply")
     if shot.path not in (SERVICE + "Predictions", SERVICE + "StreamPredictions"):
         return Verdict("answered: another method")
     if reply.detail not in ("", "1 parts"):
-        return Verdict("parts", f"got {reply.detail}, allowed one")
+        return Verdict("parts", f"got {reply.detail}, expected one")
     body = payload(reply.body)
     own = _handlers_own(body, None)
     return own if own is not None else _answer(Reply(200, "", body))
@@ -98,24 +98,28 @@ def _handlers_own(body: bytes, status: int | None) -> Verdict | None:
         code, field, message = error["code"], error["field"], error["message"]
         outcome = f"refused: {code} {error['status']}"
         if set(error) != {"code", "status", "field", "message"} or STATUSES[code] != error["status"]:
-            return Verdict(outcome, f"got {error}, allowed the error form")
+            return Verdict(outcome, f"got {error}, expected the error form")
     except (ValueError, KeyError, TypeError) as problem:
-        return Verdict("refused", f"got {body[:200]!r} ({problem}), allowed the error form")
+        return Verdict("refused", f"got {body[:200]!r} ({problem}), expected the error form")
     if status is not None and status != error["status"]:
-        return Verdict(outcome, f"got HTTP status {status} for {error}, allowed the error's")
+        return Verdict(outcome, f"got HTTP status {status} for {error}, expected the error's")
     if code == "internal":
-        return Verdict(outcome, f"got {error}, allowed no error inside the server")
-    if "got " not in message or not (field + message).isprintable() or len(body) > 10_000:
-        return Verdict(outcome, f"got {error}, allowed a printable line with what was given")
-    if code not in ("overloaded", "deadline") and "allowed " not in message and "no readable record" not in message:
-        return Verdict(outcome, f"got {error}, allowed a message that says what is allowed")
+        return Verdict(outcome, f"got {error}, expected no error inside the server")
+    if ("got " not in message and "retry" not in message) or not (field + message).isprintable() or len(body) > 10_000:
+        return Verdict(outcome, f"got {error}, expected a printable line with what was given")
+    if (
+        code not in ("overloaded", "deadline", "unavailable")
+        and "expected " not in message
+        and "no readable record" not in message
+    ):
+        return Verdict(outcome, f"got {error}, expected a message that says what is expected")
     return Verdict(outcome)
 
 
 def _with_pause(verdict: Verdict, reply: Reply) -> Verdict:
     """The verdict, or the fault that a refusal for overload does not say when to come again."""
     if reply.status == 503 and not verdict.fault and not turned_away(http_word(503, {"retry-after": reply.again})):
-        return Verdict(verdict.outcome, f"got Retry-After {reply.again!r} with 503, allowed a number of seconds")
+        return Verdict(verdict.outcome, f"got Retry-After {reply.again!r} with 503, expected a number of seconds")
     return verdict
 
 
@@ -127,7 +131,7 @@ def _answer(reply: Reply) -> Verdict:
             last = json.loads(body.rstrip(b"\n").rsplit(b"\n", 1)[-1])
             if last["type"] != "record":
                 return Verdict(
-                    "streamed", f"got a last line of type {last['type']}: {str(last)[:300]}, allowed a record"
+                    "streamed", f"got a last line of type {last['type']}: {str(last)[:300]}, expected a record"
                 )
             decode(base64.b64decode(last["npz_base64"]))
             return Verdict("answered: lines")
@@ -137,7 +141,7 @@ def _answer(reply: Reply) -> Verdict:
         decode(body)
         return Verdict("answered: npz")
     except (ValueError, KeyError, RecordError) as problem:
-        return Verdict("answered", f"got {body[:200]!r} ({problem}), allowed a record")
+        return Verdict("answered", f"got {body[:200]!r} ({problem}), expected a record")
 
 
 def _front_end(shot: Shot, reply: Reply) -> Verdict:
@@ -149,10 +153,10 @@ def _front_end(shot: Shot, reply: Reply) -> Verdict:
     try:
         kind = json.loads(reply.body)["type"]
     except (ValueError, KeyError, TypeError):
-        return Verdict(outcome, f"got {reply.body[:300]!r}, allowed the error form or a row of the table")
+        return Verdict(outcome, f"got {reply.body[:300]!r}, expected the error form or a row of the table")
     if (reply.status, kind) in FRONT_END:
         return Verdict(f"{outcome} {kind}")
-    return Verdict(f"{outcome} {kind}", f"got {reply.body[:300]!r}, allowed the error form or a row of the table")
+    return Verdict(f"{outcome} {kind}", f"got {reply.body[:300]!r}, expected the error form or a row of the table")
 
 
 def _unfinished(shot: Shot) -> bool:

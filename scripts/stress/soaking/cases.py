@@ -111,7 +111,7 @@ def bad_cases(good: Sequence[Case]) -> list[Case]:
 def difference(record: Record, truth: Record) -> str:
     """What is wrong with an answer, in one line; empty when it is right."""
     if len(record.alternatives) != len(truth.alternatives):
-        return f"got {len(record.alternatives)} alternatives, allowed {len(truth.alternatives)}"
+        return f"got {len(record.alternatives)} alternatives, expected {len(truth.alternatives)}"
     for got, true in zip((record, *record.alternatives), (truth, *truth.alternatives), strict=True):
         found = _one_difference(got, true)
         if found:
@@ -124,22 +124,22 @@ def shortened_difference(record: Record, truth: Record) -> str:
     ids, true = [token.id for token in record.tokens], [token.id for token in truth.tokens]
     if record.facts.finish_reason != "deadline":
         return difference(record, truth)
-    return "" if ids == true[: len(ids)] else f"got tokens {ids}, allowed a beginning of {true}"
+    return "" if ids == true[: len(ids)] else f"got tokens {ids}, expected a beginning of {true}"
 
 
 def _one_difference(record: Record, truth: Record) -> str:
     ids, true = [token.id for token in record.tokens], [token.id for token in truth.tokens]
     if ids != true:
-        return f"got tokens {ids}, allowed {true}"
+        return f"got tokens {ids}, expected {true}"
     if list(record.views) != list(truth.views):
-        return f"got views {list(record.views)}, allowed {list(truth.views)}"
+        return f"got views {list(record.views)}, expected {list(truth.views)}"
     for name, view in truth.views.items():
         maps, wanted = record.views[name].maps_float(), view.maps_float()
         if maps.shape != wanted.shape:
-            return f"got maps {maps.shape} in {name}, allowed {wanted.shape}"
+            return f"got maps {maps.shape} in {name}, expected {wanted.shape}"
         largest = float(np.abs(maps - wanted).max())
         if not largest <= LARGEST_DIFFERENCE:
-            return f"got maps of {name} off by {largest:.2g}, allowed {LARGEST_DIFFERENCE:g}"
+            return f"got maps of {name} off by {largest:.2g}, expected {LARGEST_DIFFERENCE:g}"
     return ""
 
 

@@ -119,7 +119,7 @@ class HeavySenders:
             raise_handler_error(reply)
         except RequestError as error:
             return Outcome("refused") if error.code in _REFUSED else failed(error, case, _LATER)
-        return Outcome("answered") if or_answered else Outcome(WRONG, f"got {reply[:80]!r}, allowed a refusal")
+        return Outcome("answered") if or_answered else Outcome(WRONG, f"got {reply[:80]!r}, expected a refusal")
 
     def _send(self, way: str, fields: Mapping[str, bytes]) -> bytes:
         return self._transports[way].send(fields, npz=True, timeout_s=HUNG_S)

@@ -64,6 +64,6 @@ def growth(figures: Mapping[str, Mapping[str, Any]], minutes: float) -> list[str
         if figure["late"] > most:
             found.append(
                 f"{name}: got {figure['late']:g} at the end after {figure['early']:g} early on "
-                f"({figure['slope_per_hour']:g} an hour), allowed {most:.0f}"
+                f"({figure['slope_per_hour']:g} an hour), expected {most:.0f}"
             )
     return found

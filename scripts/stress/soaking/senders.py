@@ -86,7 +86,7 @@ class Senders:
             if error.code == code and error.field.startswith(field):
                 return Outcome("refused")
             return failed(error, case, ("overloaded", "worker_died", "unavailable"))
-        return Outcome(WRONG, f"{case.name}: got an answer, allowed {case.refusal}")
+        return Outcome(WRONG, f"{case.name}: got an answer, expected {case.refusal}")
 
     def hurried(self, case: Case, way: str, rng: random.Random) -> Outcome:
         """A request with a deadline of its own: it gets what was done by then, or is refused for being late."""
@@ -154,12 +154,12 @@ class Senders:
         *tokens, record = self._begin_stream(case)
         assert isinstance(record, Record)
         if len(tokens) != len(record.tokens):
-            raise RecordError("invalid", f"got {len(tokens)} streamed tokens, allowed {len(record.tokens)}")
+            raise RecordError("invalid", f"got {len(tokens)} streamed tokens, expected {len(record.tokens)}")
         steps = [query.step if query.kind == "answer" else -1 for query in record.queries]
         for part, token in zip(tokens, record.tokens, strict=True):
             assert isinstance(part, StreamedToken)
             if part.token != token:
-                raise RecordError("invalid", f"got {part.token} streamed, allowed {token}")
+                raise RecordError("invalid", f"got {part.token} streamed, expected {token}")
             for name, maps in part.maps.items():
                 row = record.views[name].maps_float()[steps.index(part.step)]
                 largest = float(np.abs(row - maps).max())
@@ -200,7 +200,7 @@ def judged(ask: Callable[[], Record], case: Case) -> Outcome:
     except RequestError as error:
         return failed(error, case, ("overloaded", "worker_died", "unavailable"))
     except RecordError as error:
-        return Outcome(WRONG, f"{case.name}: got {error}, allowed a record")
+        return Outcome(WRONG, f"{case.name}: got {error}, expected a record")
     assert case.truth is not None
     detail = difference(record, case.truth)
     return Outcome(WRONG, f"{case.name}: {detail}") if detail else Outcome("right")

@@ -62,7 +62,7 @@ def test_a_slope_is_found_under_noise_that_lasts():
 
 @pytest.mark.parametrize("series", [([1.0], [1.0, 2.0]), ([], [])])
 def test_series_that_are_no_pairs_are_refused(series):
-    with pytest.raises(ValueError, match="allowed two series of one length"):
+    with pytest.raises(ValueError, match="expected two series of one length"):
         paired_ratio(*series)
 
 

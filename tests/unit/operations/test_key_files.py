@@ -115,7 +115,7 @@ def keys(tmp_path: Path) -> Callable[[str], Path]:
         ("keys: {a: short}", r"keys\.a: got a key that is not 16 to 256"),
         ("keys: {a: 12345678901234567890}", r"keys\.a: got a key that is not"),
         ("keys: {a: 'hidden with a blank'}", r"keys\.a: got a key that is not"),
-        ("keys: {7: sixteen-or-more-signs}", "got the name '7', allowed .*quote numbers"),
+        ("keys: {7: sixteen-or-more-signs}", "got the name '7', expected .*quote numbers"),
         ('keys: {"a b": sixteen-or-more-signs}', "got the name 'a b'"),
         ("keys: {server: sixteen-or-more-signs}", "not 'server'"),
         ("keys: {a: sixteen-or-more-signs, b: sixteen-or-more-signs}", "one key under two names"),
@@ -132,7 +132,7 @@ def test_a_file_that_others_may_read_is_refused(keys: Callable[[str], Path]) -> 
     path = keys("keys: {a: sixteen-or-more-signs}")
     assert read_keys_file(path) == {"a": "sixteen-or-more-signs"}
     path.chmod(0o640)
-    with pytest.raises(Trouble, match="mode 640, allowed 600; run: chmod 600"):
+    with pytest.raises(Trouble, match="mode 640, expected 600; run: chmod 600"):
         read_keys_file(path)
     with pytest.raises(Trouble, match=r"none\.yaml \(No such file"):
         start_server(["llava-shapes"], name="never", keys=path.with_name("none.yaml"))

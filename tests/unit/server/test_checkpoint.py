@@ -115,7 +115,7 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "text model": (kind(model_type="llama", vocab_size=32000), r"model_type: got 'llama', a model of text alone"),
     "other vision model": (
         kind(model_type="llava_next", text_config={}, vision_config={}),
-        r"config.model_type: got 'llava_next', another model that reads pictures, allowed 'llava'",
+        r"config.model_type: got 'llava_next', another model that reads pictures, expected 'llava'",
     ),
     "vision tower": (kind(model_type="clip_vision_model", image_size=336), r"'clip_vision_model', a vision model"),
     "no type": (kind(hidden_size=1), r"config.model_type: got None, no model that answers questions"),
@@ -133,7 +133,7 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "unfinished copy": (rename_weights("model.safetensors.partial"), r"got an incomplete download.*CURE"),
     "no weights": (without("model.safetensors"), r"got no weights in .*CURE"),
     "shard gone": (shard_gone, r"got 1 of 2 weight files in .*without model-00002-of-00002.safetensors: an incomplete"),
-    "cut off": (cut_off, r"got 3321584 bytes of model.safetensors, allowed the 3322584 that its head states.*CURE"),
+    "cut off": (cut_off, r"got 3321584 bytes of model.safetensors, expected the 3322584 that its head states.*CURE"),
     "cut off in its head": (write_into("model.safetensors", "\1\1\0\0\0\0\0\0{"), r"no safetensors file \(9 bytes\)"),
     "a page in place of weights": (write_into("model.safetensors", "<!DOCTYPE html>" * 9), r"no safetensors file"),
     "index without metadata": (
@@ -142,10 +142,10 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "index of a file elsewhere": (
         index_of({"metadata": {}, "weight_map": {"a": "../mine/model-00001-of-00001.safetensors"}}),
-        r"got model.safetensors.index.json that names '../mine/model-.*allowed files beside it; move .*CURE",
+        r"got model.safetensors.index.json that names '../mine/model-.*expected files beside it; move .*CURE",
     ),
     "index of an absolute path": (
-        index_of({"metadata": {}, "weight_map": {"a": "/etc/hostname"}}), r"that names '/etc/hostname', allowed files",
+        index_of({"metadata": {}, "weight_map": {"a": "/etc/hostname"}}), r"that names '/etc/hostname', expected files",
     ),
     "pointers": (write_into("model.safetensors", POINTER), r"git-lfs pointers in place of model.*git lfs pull"),
     "pointer of the index": (write_into("model.safetensors.index.json", POINTER), r"git-lfs pointers in place"),
@@ -199,7 +199,7 @@ DEEPER: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda f: change(f, "config.json", text_config={"model_type": "no-such-model"}), r"config.json: got "
     ),
     "tokenizer of another model": (other_tokenizer, r"(chat template|config.image_token_id): got "),
-    "words that the model lacks": (fewer_words, r"tokenizer: got ids up to 406, allowed those below the 4 "),
+    "words that the model lacks": (fewer_words, r"tokenizer: got ids up to 406, expected those below the 4 "),
     "broken tokenizer": (write_into("tokenizer.json", "{}"), r"tokenizer and processor: got "),
     "template without a picture": (
         write_into("chat_template.jinja", "{{ messages[0]['content'][1]['text'] }}"), r"chat template: got "

@@ -61,13 +61,13 @@ def refused(call: Callable[[], object]) -> RequestError:
 @pytest.mark.parametrize(
     ("call", "field", "says"),
     [
-        (asked(" " * MAX_OPTIONS_BYTES + "{}"), "options", "bytes, allowed"),
-        (asked('{"layers": [' + "0," * MAX_JSON_VALUES + "0]}"), "options", "values, allowed"),
-        (asked('{"layers": [' + "[]," * MAX_JSON_VALUES + "0]}"), "options", "values, allowed"),
-        (asked("[" * MAX_JSON_VALUES), "options", "values, allowed"),
-        (asked("{" + '"a":1,' * MAX_JSON_VALUES + '"b":1}'), "options", "values, allowed"),
-        (posted('{"image": [' + "{}," * MAX_JSON_VALUES + "0]}"), "body", "values, allowed"),
-        (posted('{"options": {"steps": [' + "0," * MAX_JSON_VALUES + "0]}}"), "body", "values, allowed"),
+        (asked(" " * MAX_OPTIONS_BYTES + "{}"), "options", "bytes, expected"),
+        (asked('{"layers": [' + "0," * MAX_JSON_VALUES + "0]}"), "options", "values, expected"),
+        (asked('{"layers": [' + "[]," * MAX_JSON_VALUES + "0]}"), "options", "values, expected"),
+        (asked("[" * MAX_JSON_VALUES), "options", "values, expected"),
+        (asked("{" + '"a":1,' * MAX_JSON_VALUES + '"b":1}'), "options", "values, expected"),
+        (posted('{"image": [' + "{}," * MAX_JSON_VALUES + "0]}"), "body", "values, expected"),
+        (posted('{"options": {"steps": [' + "0," * MAX_JSON_VALUES + "0]}}"), "body", "values, expected"),
     ],
 )
 def test_json_is_counted_before_it_is_parsed(call: Callable[[], object], field: str, says: str, unparsed: None) -> None:
@@ -144,7 +144,7 @@ def test_a_record_to_replay_is_counted_before_it_is_parsed(
     monkeypatch.setattr(json, "loads", lambda *_, **__: pytest.fail("parsed"))
     error = refused(lambda: GenerateRequest.replay(hostile))
     assert (error.status, error.field) == (422, "record")
-    assert f"allowed {RECORD_LIMITS.json_values}" in error.message
+    assert f"expected {RECORD_LIMITS.json_values}" in error.message
 
 
 @pytest.mark.parametrize(

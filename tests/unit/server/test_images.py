@@ -42,11 +42,11 @@ WHOLE = encoded(scene(120, 90, 1))
 @pytest.mark.parametrize(
     ("data", "status", "says"),
     [
-        (b"\0" * 300_001, 413, "got 300001 bytes, allowed 300000"),
-        (png_claiming(5000, 5000), 413, "got 5000 x 5000 = 25000000 pixels, allowed 1000000"),
-        (png_claiming(60000, 60000), 413, "allowed 1000000; scale it down"),
-        (b"just some text", 415, "allowed PNG, JPEG"),
-        (b"%PDF-1.7 ....", 415, "got a PDF, allowed PNG, JPEG"),
+        (b"\0" * 300_001, 413, "got 300001 bytes, expected 300000"),
+        (png_claiming(5000, 5000), 413, "got 5000 x 5000 = 25000000 pixels, expected 1000000"),
+        (png_claiming(60000, 60000), 413, "expected 1000000; scale it down"),
+        (b"just some text", 415, "expected PNG, JPEG"),
+        (b"%PDF-1.7 ....", 415, "got a PDF, expected PNG, JPEG"),
         (b"just some text", 415, "convert the file"),
         (WHOLE[: len(WHOLE) // 2], 422, "damaged"),
         (WHOLE[:30], 422, "damaged"),

@@ -82,7 +82,7 @@ def test_a_folder_without_a_yaml_is_itself(tmp_path: Path) -> None:
     assert locate(folder, {"model_path": str(folder)}).settings.name == "any.1"
     with pytest.raises(SettingsError, match=r"handler.model_path: got '/else' for the folder .*any.1"):
         locate(folder, {"model_path": "/else"})
-    with pytest.raises(SettingsError, match=r"model: got .*nothing', allowed a checkpoint folder or a model's YAML"):
+    with pytest.raises(SettingsError, match=r"model: got .*nothing', expected a checkpoint folder or a model's YAML"):
         locate(tmp_path / "nothing")
 
 
@@ -114,7 +114,7 @@ def test_a_link_to_the_same_folder_is_no_second_one(tmp_path: Path) -> None:
 
 def test_one_name_for_requests_records_and_commands(tmp_path: Path) -> None:
     assert locate(write(tmp_path, "bar", source="org/x")).settings.name == "bar"
-    with pytest.raises(SettingsError, match=r"bar.yaml: handler.name: got 'foo', allowed 'bar'.*leave it out"):
+    with pytest.raises(SettingsError, match=r"bar.yaml: handler.name: got 'foo', expected 'bar'.*leave it out"):
         locate(write(tmp_path, "bar", name="foo", source="org/x"))
 
 
@@ -126,12 +126,12 @@ def test_a_source_that_is_neither_a_name_nor_a_repository_is_refused(tmp_path: P
 
 def test_a_yaml_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     document = tmp_path / "bar.yaml"
-    for text, words in (("handler: [", "allowed a readable YAML"), ("a: 1", "no `handler:` section")):
+    for text, words in (("handler: [", "expected a readable YAML"), ("a: 1", "no `handler:` section")):
         document.write_text(text)
         with pytest.raises(SettingsError, match=f"bar.yaml: got .*{words}"):
             locate(document)
     document.write_text("handler:\n  limits:\n")
-    with pytest.raises(SettingsError, match=r"bar.yaml: handler.limits: got None, allowed a mapping"):
+    with pytest.raises(SettingsError, match=r"bar.yaml: handler.limits: got None, expected a mapping"):
         locate(document)
 
 

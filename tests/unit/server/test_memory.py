@@ -95,9 +95,9 @@ def room(*available: int, shares: tuple[float, ...] = (1.0,), batch_bytes: int =
 def test_a_request_is_held_against_the_limit_and_against_the_device():
     needed = Estimate(1000, 500, 200, 300, 0)
     room(2000).check(needed, PLAN)
-    with pytest.raises(RequestError, match=r"got 2000 bytes of device memory, allowed 1999; set a smaller"):
+    with pytest.raises(RequestError, match=r"got 2000 bytes of device memory, expected 1999; set a smaller"):
         room(5000, batch_bytes=1999).check(needed, PLAN)
-    with pytest.raises(RequestError, match=r"got 2000 bytes.*allowed 1999 available of 9000 on cuda:0") as caught:
+    with pytest.raises(RequestError, match=r"got 2000 bytes.*expected 1999 available of 9000 on cuda:0") as caught:
         room(1999).check(needed, PLAN)
     assert caught.value.status == 507
     assert room(4000).holds([needed] * 2)

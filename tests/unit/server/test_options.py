@@ -23,7 +23,7 @@ SETTINGS = ModelSettings.from_dict(
 
 REFUSED = [
     ({"max_new_tokns": 3}, "options.max_new_tokns", "did you mean 'max_new_tokens'?"),
-    ({"max_new_tokens": 0}, "options.max_new_tokens", "got 0, allowed a whole number of 1 or more"),
+    ({"max_new_tokens": 0}, "options.max_new_tokens", "got 0, expected a whole number of 1 or more"),
     ({"max_new_tokens": True}, "options.max_new_tokens", "got True"),
     ({"max_new_tokens": 2.5}, "options.max_new_tokens", "got 2.5"),
     ({"max_new_tokens": "5"}, "options.max_new_tokens", "got '5'"),
@@ -73,18 +73,18 @@ def test_refusals_name_field_value_and_what_is_allowed(given, field, says):
         parse_options(given)
     assert (caught.value.code, caught.value.status, caught.value.field) == ("invalid", 422, field)
     assert says in caught.value.message
-    assert ", allowed " in caught.value.message or ", expected " in caught.value.message
+    assert ", expected " in caught.value.message or ", expected " in caught.value.message
 
 
 @pytest.mark.parametrize(
     ("given", "field", "says"),
     [
-        ({"layers": [0, 4]}, "options.layers[1]", "got 4, allowed 0 to 3: toy has 4 layers"),
-        ({"heads": [8]}, "options.heads[0]", "got 8, allowed 0 to 7"),
-        ({"heads": [[4, 0]]}, "options.heads[0][0]", "got 4, allowed 0 to 3"),
+        ({"layers": [0, 4]}, "options.layers[1]", "got 4, expected 0 to 3: toy has 4 layers"),
+        ({"heads": [8]}, "options.heads[0]", "got 8, expected 0 to 7"),
+        ({"heads": [[4, 0]]}, "options.heads[0][0]", "got 4, expected 0 to 3"),
         ({"heads": "next-objct"}, "options.heads", "did you mean 'next-object'?"),
         ({"views": [{"name": "a"}, {"name": "b", "layers": [7]}]}, "options.views[1].layers[0]", "got 7"),
-        ({"max_new_tokens": 101}, "options.max_new_tokens", "got 101, allowed 1 to 100"),
+        ({"max_new_tokens": 101}, "options.max_new_tokens", "got 101, expected 1 to 100"),
         ({"steps": [64]}, "options.steps", "got 64"),
         ({"deadline_ms": 10**9}, "options.deadline_ms", "got 1000000000"),
         ({"rows": "prompt", "reduction": "all"}, "options.reduction", "mean over answer steps"),
@@ -172,7 +172,10 @@ def test_a_request_is_frozen_and_holds_no_tensors():
         ({"dtype": "int4"}, "handler.dtype: got 'int4'"),
         ({"limits": {"max_new_token": 5}}, "did you mean 'max_new_tokens'?"),
         ({"limits": {"max_new_tokens": 0}}, "got 0"),
-        ({"limits": {"max_prompt_chars": 300_000}}, "handler.limits.max_prompt_chars: got 300000, allowed 1 to 262144"),
+        (
+            {"limits": {"max_prompt_chars": 300_000}},
+            "handler.limits.max_prompt_chars: got 300000, expected 1 to 262144",
+        ),
         ({"head_sets": {"a": [[1]]}}, "handler.head_sets.a"),
         ({"default_views": []}, "handler.default_views"),
         ({"default_views": [{"name": "a", "reduction": "sum"}]}, "handler.default_views[0].reduction"),

@@ -93,7 +93,7 @@ def tiff_claiming(side_px: int) -> bytes:
 
 BOMBS = {
     "tiff, tiles of 1.2 GB": (tiled_tiff(20_000), "tiles of 20000 x 20000 px that cover 400000000 pixels"),
-    "tiff, pixels": (tiff_claiming(50_000), "50000 x 50000 = 2500000000 pixels, allowed 40000000"),
+    "tiff, pixels": (tiff_claiming(50_000), "50000 x 50000 = 2500000000 pixels, expected 40000000"),
     "jpeg, scans": (jpeg_of_scans(6300, 400_000), "more than 16 scans of 39690000 pixels"),
     "jpeg, pixels": (jpeg_of_scans(65_000, 1), "65000 x 65000"),
     "webp, canvas": (webp_claiming(16_383), "16383 x 16383"),
@@ -111,7 +111,7 @@ def test_bombs_are_refused_before_they_are_decoded(name: str) -> None:
     assert (caught.value.code, caught.value.field) == ("too_large", "image"), caught.value
     # Pillow refuses the largest before their two sides are known here, and says how many pixels they have.
     first, second = map(int, re.findall(r"\d+", says)[:2])
-    by_pillow = f"got {first * second} pixels, allowed 40000000; scale it down"
+    by_pillow = f"got {first * second} pixels, expected 40000000; scale it down"
     assert says in caught.value.message or caught.value.message == by_pillow
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 150_000, "KiB that were taken all the same"
 
@@ -144,7 +144,7 @@ def test_16_bits_of_colour_keep_their_upper_half_too() -> None:
 
 @pytest.mark.parametrize("dtype", ["i4", "f4"])
 def test_pixels_without_a_white_are_refused(dtype: str) -> None:
-    with pytest.raises(RequestError, match="allowed 1 to 8 or 16 bits per channel") as caught:
+    with pytest.raises(RequestError, match="expected 1 to 8 or 16 bits per channel") as caught:
         opened(encoded(Image.fromarray(RAMP.astype(dtype)), "TIFF"))
     assert caught.value.code == "unsupported_media"
 
@@ -220,7 +220,7 @@ def test_damage_ends_in_pixels_or_in_a_refusal_and_the_client_sees_the_same_pixe
     if isinstance(picture, RequestError):
         assert picture.field == "image"
         assert picture.status in (413, 415, 422)
-        assert "allowed" in picture.message
+        assert "expected" in picture.message
         return
     assert (picture.mode, picture.width * picture.height <= SMALL.max_image_pixels) == ("RGB", True)
     try:
@@ -254,7 +254,7 @@ def test_damage_is_told_in_one_line_without_places_in_memory(kind: str, part: fl
     cut = whole[: int(len(whole) * part)]
     with pytest.raises(RequestError) as caught:
         opened(cut)
-    assert re.fullmatch(r"got a damaged picture \([^\n]+\), allowed a whole file; send it again", caught.value.message)
+    assert re.fullmatch(r"got a damaged picture \([^\n]+\), expected a whole file; send it again", caught.value.message)
     with pytest.raises(PictureError) as seen:
         prepare_picture(cut)
     for said in (caught.value.message, str(seen.value)):
@@ -270,9 +270,9 @@ def test_only_this_projects_limit_is_named_for_a_huge_picture() -> None:
     )
     with pytest.raises(RequestError) as caught:
         opened(data)
-    said = f"got 400000000 pixels, allowed {LIMITS.max_image_pixels}; scale it down"
+    said = f"got 400000000 pixels, expected {LIMITS.max_image_pixels}; scale it down"
     assert (caught.value.code, caught.value.message) == ("too_large", said)
-    with pytest.raises(PictureError, match=r"^image: got 400000000 pixels, allowed 80000000; scale it down$"):
+    with pytest.raises(PictureError, match=r"^image: got 400000000 pixels, expected 80000000; scale it down$"):
         prepare_picture(data)
 
 

@@ -134,7 +134,7 @@ def test_special_tokens_are_refused_where_they_cannot_be_read_as_text() -> None:
         encoder.encode("  a b", "chat", picture_of(processor)).ids
         == encoder.encode("a b", "chat", picture_of(processor)).ids
     )
-    with pytest.raises(RequestError, match="got '</s>', allowed no special token of this model in a question; leave"):
+    with pytest.raises(RequestError, match="got '</s>', expected no special token of this model in a question; leave"):
         encoder.encode("What is </s>?", "chat", picture_of(processor))
 
 
@@ -229,9 +229,11 @@ def test_a_raw_prompt_may_write_what_the_models_own_template_writes() -> None:
     tokenizer = processor_of("bytes", "chatml").tokenizer
     assert raw.ids.count(tokenizer.convert_tokens_to_ids("<|im_end|>")) == 3
     assert raw.notes == ()
-    with pytest.raises(RequestError, match="got '</s>', allowed no special token but <image> and those of the model's"):
+    with pytest.raises(
+        RequestError, match="got '</s>', expected no special token but <image> and those of the model's"
+    ):
         encode("bytes", "chatml", turns + "</s>", "raw")
-    with pytest.raises(RequestError, match=r"got '<\|im_start\|>', allowed no special token"):
+    with pytest.raises(RequestError, match=r"got '<\|im_start\|>', expected no special token"):
         encode("bytes", "published", turns, "raw")
 
 

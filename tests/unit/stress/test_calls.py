@@ -24,7 +24,7 @@ def answers(requests: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
 
 def refuses(requests: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
     context.set_trailing_metadata((("retry-after", "2"),))
-    context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "server: got more, allowed less")
+    context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "server: got more, expected less")
     return b""
 
 

@@ -19,7 +19,7 @@ from stress.drills.table import replaced, table
         ([(9.9, 14, "right"), (14.1, 14.2, "right")], 4.0),
         ([(9.9, 12, "worker_died (500)"), (12.1, 15, "right"), (15.1, 15.2, "right")], 5.0),
         ([(11, 12, "unavailable (503)"), (12.1, 12.2, "right")], 2.2),
-        ([(11, 12, "got tokens [1], allowed [2]")], float("inf")),
+        ([(11, 12, "got tokens [1], expected [2]")], float("inf")),
     ],
 )
 def test_recovery(seen: list[tuple[float, float, str]], seconds: float) -> None:

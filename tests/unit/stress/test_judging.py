@@ -71,7 +71,7 @@ def test_errors_count_as_what_they_are() -> None:
     expected = ("overloaded", "worker_died", "unavailable")
 
     def word(code: str, field: str) -> str:
-        return failed(RequestError(code, field, "got 1, allowed 2"), CASE, expected).word
+        return failed(RequestError(code, field, "got 1, expected 2"), CASE, expected).word
 
     assert word("overloaded", "server") == "overloaded"
     assert word("worker_died", "server") == "worker_died"

@@ -68,7 +68,7 @@ SOUND = {
         ({"kills": [{"at_s": 1.0, "ready_again_s": None}]}, "kills: got 1"),
         ({"ended": {"java": 1, "front": 0, "worker": 1}}, "java: got 1"),
         ({"ended": {"java": 0, "front": 1, "worker": 0}}, "front: got 1"),
-        ({"ended": {"java": 0, "front": 0, "worker": 2}}, "worker: got 2 that ended, allowed 1"),
+        ({"ended": {"java": 0, "front": 0, "worker": 2}}, "worker: got 2 that ended, expected 1"),
     ],
 )
 def test_each_failure_of_a_soak_is_told(changes: dict[str, object], says: str) -> None:

@@ -66,7 +66,7 @@ def test_a_sound_load_has_no_failure() -> None:
         ({"answers": [answer("503, retry after", 5.1)]}, "small requests: got 1 of"),
         ({"answers": [answer("503 without Retry-After")]}, "1 503 without Retry-After"),
         ({"answers": [answer("no connection")]}, "1 no connection"),
-        ({"answers": [answer("got tokens [1], allowed [2]")]}, "got tokens"),
+        ({"answers": [answer("got tokens [1], expected [2]")]}, "got tokens"),
         ({"answers": [answer(patient=True)] * 10 + [answer(taken_s=31, patient=True)] * 4}, "30 of 34 answered in 30"),
         ({"answers": [answer("overloaded (503)", patient=True)] * 4}, "20 of 24 answered"),
         ({"peaks_mb": {"java": 700.0, "front": 1500.0, "worker": 420.0}}, "memory of front: got 1500 MB"),
@@ -103,7 +103,7 @@ def test_what_a_stopped_worker_has_may_wait_for_another_or_die_with_it() -> None
     stopped.bare_limit_s = 30.0
     assert failures(stopped) == []
     stopped.bare_limit_s = 15.0
-    assert "allowed an answer or 503 with Retry-After in 15 s" in failures(stopped)[0]
+    assert "expected an answer or 503 with Retry-After in 15 s" in failures(stopped)[0]
     assert "1 507" in failures(of(one))[0]
 
 

@@ -122,11 +122,11 @@ def test_predict_json(http_server: HttpServer, picture: Path, tmp_path: Path, ca
 def test_failures_are_one_line_and_1(
     server: HttpServer | GrpcServer, picture: Path, tmp_path: Path, capsys: Captured
 ) -> None:
-    refusal = RequestError("invalid", "options.layers[0]", "got 9, allowed 0 to 3;\n\x1b[31m take a smaller one")
+    refusal = RequestError("invalid", "options.layers[0]", "got 9, expected 0 to 3;\n\x1b[31m take a smaller one")
     server.reply = Reply(json.dumps(refusal.to_body()).encode(), status=422)
     code, out, err = run(capsys, "predict", picture, "what?", *where(server))
     assert (code, out) == (1, "")
-    assert err.splitlines()[1:] == ["error: options.layers[0]: got 9, allowed 0 to 3;\\n\\x1b[31m take a smaller one"]
+    assert err.splitlines()[1:] == ["error: options.layers[0]: got 9, expected 0 to 3;\\n\\x1b[31m take a smaller one"]
     code, _, err = run(capsys, "predict", tmp_path / "none.png", "what?", *where(server))
     assert (code, err) == (1, f"error: {tmp_path / 'none.png'}: No such file or directory\n")
     code, _, err = run(capsys, "predict", picture, "what?", *where(server), "--key-file", tmp_path / "none.json")
@@ -255,7 +255,7 @@ def test_index_and_export(run_file: Path, picture: Path, tmp_path: Path, capsys:
     assert code == 2
     assert err.startswith("error: --tokens: got it for toolkit, which draws every map")
     code, _, err = run(capsys, "export", run_file, "-o", out_dir, "--view", "mean")
-    assert (code, err) == (1, "error: view: got 'mean', allowed ['layers_heads', 'pairs']; name one of them\n")
+    assert (code, err) == (1, "error: view: got 'mean', expected ['layers_heads', 'pairs']; name one of them\n")
 
 
 def test_the_version_is_the_installed_package_s(capsys: Captured) -> None:

@@ -88,7 +88,7 @@ def test_a_prediction_is_refused_before_the_request(
     ask = ["predict", "x.png", "what?", "--url", http_server.address]
     message = refused(capsys, here, *ask, *outputs)
     assert message.startswith(f"error: --{'report' if '--report' in outputs else 'output'}: got ")
-    assert ", allowed " in message
+    assert ", expected " in message
     assert http_server.seen == [], "nothing was asked for"
 
 
@@ -107,7 +107,7 @@ def test_every_request_spares_its_inputs(
 ) -> None:
     Path("key.json").write_text('{"inference": {"key": "k"}, "answer": 1}', encoding="utf-8")
     message = refused(capsys, here, *command, "--url", http_server.address, "--force")
-    assert "which this command reads, allowed any other file; name another" in message
+    assert "which this command reads, expected any other file; name another" in message
     assert http_server.seen == []
 
 
@@ -131,7 +131,7 @@ def test_every_file_made_from_records_spares_its_inputs(here: Path, capsys: Capt
     for name in ("sheet.png", "step_0.png"):
         make_picture(256, 192).save(name)
     message = refused(capsys, here, *command, "--force")
-    assert "which this command reads, allowed any other file; name another" in message
+    assert "which this command reads, expected any other file; name another" in message
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_a_file_of_another_kind_needs_force(
         "an index of runs": _index_page(here),
     }  # fmt: skip
     Path(name).write_bytes(foreign[held])
-    assert f"which holds {held}, allowed a new file or " in refused(capsys, here, *command)
+    assert f"which holds {held}, expected a new file or " in refused(capsys, here, *command)
     assert main([*command, "--force"]) == 0
     assert Path(name).read_bytes() != foreign[held]
 

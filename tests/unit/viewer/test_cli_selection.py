@@ -31,13 +31,13 @@ def test_heads(text: str, value: Any) -> None:
 
 @pytest.mark.parametrize("text", ["", "-1", "1,", ",1", "1-", "3-1", "0-99999999", "a", "1.5", "one two", "0x1"])
 def test_what_is_not_a_number(text: str) -> None:
-    with pytest.raises(argparse.ArgumentTypeError, match="got .*, allowed"):  # noqa: RUF043
+    with pytest.raises(argparse.ArgumentTypeError, match="got .*, expected"):  # noqa: RUF043
         indices(text)
 
 
 @pytest.mark.parametrize("text", ["", "2.4,", "2.4,1", "1 2", "[[2, 4]", "-1"])
 def test_what_is_no_head(text: str) -> None:
-    with pytest.raises(argparse.ArgumentTypeError, match="got .*, allowed"):  # noqa: RUF043
+    with pytest.raises(argparse.ArgumentTypeError, match="got .*, expected"):  # noqa: RUF043
         heads(text)
 
 
@@ -63,7 +63,7 @@ def test_views(text: str, value: Any) -> None:
     "text", ["", "mean", "layers=all", "name=", "name=a,name=b", "nam=a", "name=a,layers=x", "{", "{]"]
 )
 def test_what_is_no_view(text: str) -> None:
-    with pytest.raises(argparse.ArgumentTypeError, match="got .*, allowed"):  # noqa: RUF043
+    with pytest.raises(argparse.ArgumentTypeError, match="got .*, expected"):  # noqa: RUF043
         view(text)
 
 
@@ -74,14 +74,14 @@ def test_what_is_no_view(text: str) -> None:
         (["predict", "x.png"], "required: PROMPT"),
         (
             ["predict", "--grpc", "x.png", "what?"],
-            "got 'x.png', allowed HOST:PORT; put a bare --grpc after the question",
+            "got 'x.png', expected HOST:PORT; put a bare --grpc after the question",
         ),
-        (["predict", "x.png", "what?", "--layers", "a"], "argument --layers: got 'a', allowed all, numbers"),
-        (["predict", "x.png", "what?", "--view", "mean"], "argument --view: got 'mean', allowed each of name"),
+        (["predict", "x.png", "what?", "--layers", "a"], "argument --layers: got 'a', expected all, numbers"),
+        (["predict", "x.png", "what?", "--view", "mean"], "argument --view: got 'mean', expected each of name"),
         (["predict", "x.png", "what?", "--url", "ftp://a"], "argument --url: url: got 'ftp://a'"),
         (["predict", "x.png", "what?", "--url", "http://a", "--grpc"], "not allowed with"),
-        (["predict", "x.png", "what?", "--timeout", "0"], "got '0', allowed seconds above 0"),
-        (["predict", "x.png", "what?", "--timeout", "soon"], "got 'soon', allowed seconds above 0"),
+        (["predict", "x.png", "what?", "--timeout", "0"], "got '0', expected seconds above 0"),
+        (["predict", "x.png", "what?", "--timeout", "soon"], "got 'soon', expected seconds above 0"),
         (["export", "run.npz"], "required: -o"),
         (["render", "run.npz", "--image", "x", "--no-image"], "not allowed with"),
     ],

@@ -94,7 +94,7 @@ def test_files_that_hold_no_keys(tmp_path: Path) -> None:
 
 
 def test_a_key_that_no_server_would_take() -> None:
-    with pytest.raises(RequestError, match="token: got a key of 9000 characters from token, allowed 8192"):
+    with pytest.raises(RequestError, match="token: got a key of 9000 characters from token, expected 8192"):
         read_token("k" * 9000)
 
 

@@ -185,7 +185,7 @@ def test_patient_clients_get_through_beside_a_flood(http_server: HttpServer, con
 def test_the_last_attempts_time_is_not_taken_for_the_whole(http_server: HttpServer, connect: Connect) -> None:
     http_server.first = [Reply(b"full", status=503, retry_after="0.3")]
     http_server.reply = Reply(b"", delay_s=2.0)
-    with pytest.raises(RequestError, match=r"allowed 0\.8 s.*an attempt before ended with got HTTP 503 \(full\)"):
+    with pytest.raises(RequestError, match=r"expected 0\.8 s.*an attempt before ended with got HTTP 503 \(full\)"):
         connect(http_server, timeout_s=0.8, retry_s=30).predict_bytes(b"image", "what?")
 
 
@@ -264,4 +264,4 @@ def test_bounds_that_are_none(option: list[str], capsys: pytest.CaptureFixture[s
     with pytest.raises(SystemExit) as caught:
         main(["predict", "x.png", "what?", *option])
     assert caught.value.code == 2
-    assert "allowed" in capsys.readouterr().err
+    assert "expected" in capsys.readouterr().err

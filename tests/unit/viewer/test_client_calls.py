@@ -119,13 +119,13 @@ def test_a_missing_file_is_an_os_error(http_server: HttpServer, connect: Connect
     "url", ["127.0.0.1:8080", "ftp://127.0.0.1", "http://", "http://[::1", "http://a:port", "http://a/?x=1", ""]
 )
 def test_odd_urls_are_refused(url: str) -> None:
-    with pytest.raises(ValueError, match=r"url: got .*, allowed http://HOST:PORT"):
+    with pytest.raises(ValueError, match=r"url: got .*, expected http://HOST:PORT"):
         Client.http(url)
 
 
 @pytest.mark.parametrize("target", ["http://127.0.0.1:7070", "127.0.0.1", ":7070", "host:port", ""])
 def test_odd_targets_are_refused(target: str) -> None:
-    with pytest.raises(ValueError, match=r"target: got .*, allowed HOST:PORT"):
+    with pytest.raises(ValueError, match=r"target: got .*, expected HOST:PORT"):
         Client.grpc(target)
 
 
@@ -135,7 +135,7 @@ def test_ready_means_that_the_handler_speaks(server: Server, connect: Connect) -
     assert client.ready()
     assert server.seen[0].fields == {"ready": b"1"}
     # An older server refuses the field, and has answered by that.
-    refusal = RequestError("invalid", "ready", "got an unknown field, allowed image and prompt").to_body()
+    refusal = RequestError("invalid", "ready", "got an unknown field, expected image and prompt").to_body()
     server.reply = Reply(json.dumps(refusal).encode(), status=422)
     assert client.ready()
     queue = 'Model "x" has no worker to serve inference request.'
@@ -179,5 +179,5 @@ def test_a_replay_without_any_picture_leaves_the_refusal_to_the_server(server: S
 @pytest.mark.parametrize("status", [200, 503])
 def test_a_reply_that_drips_in_ends_with_the_time(http_server: HttpServer, connect: Connect, status: int) -> None:
     http_server.reply = Reply(bytes(40), status=status, drip_s=0.1)
-    with pytest.raises(RequestError, match=r"timeout_s: got no answer, allowed 0\.3 s"):
+    with pytest.raises(RequestError, match=r"timeout_s: got no answer, expected 0\.3 s"):
         connect(http_server, timeout_s=0.3).predict(b"image", "what?")

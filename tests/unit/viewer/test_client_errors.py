@@ -125,7 +125,7 @@ def refused(client: Client, image: bytes = b"image", timeout_s: float | None = N
     error = caught.value
     assert error.status == STATUSES[error.code]
     assert error.message.startswith("got ")
-    assert ", allowed " in error.message
+    assert ", expected " in error.message
     assert str(error).isprintable()
     return error
 
@@ -154,7 +154,7 @@ def test_torchserve_over_grpc(refusal: Refusal, grpc_server: GrpcServer, connect
 def test_the_handlers_own_refusals(
     code: str, http_server: HttpServer, grpc_server: GrpcServer, connect: Connect
 ) -> None:
-    sent = RequestError(code, "options.layers[1]", "got 9, allowed 0..3; take a smaller one é")
+    sent = RequestError(code, "options.layers[1]", "got 9, expected 0..3; take a smaller one é")
     body = json.dumps(sent.to_body(), ensure_ascii=False).encode()
     http_server.reply = Reply(body, status=sent.status)
     grpc_server.reply = Reply(body)  # with OK: TorchServe cannot set a status there
@@ -192,7 +192,7 @@ def test_no_answer_in_time(http_server: HttpServer, grpc_server: GrpcServer, con
         server.reply = Reply(b"late", delay_s=0.8)
         error = refused(connect(server, timeout_s=0.2))
         assert (error.code, error.field) == ("deadline", "timeout_s")
-        assert "allowed 0.2 s" in error.message
+        assert "expected 0.2 s" in error.message
         assert refused(connect(server), timeout_s=0.1).code == "deadline"
 
 
@@ -243,13 +243,13 @@ def test_bare_grpc_codes(name: str, code: str) -> None:
 @pytest.mark.parametrize(
     ("name", "said", "code", "field"),
     [
-        ("RESOURCE_EXHAUSTED", "server: got more calls than fit at once, allowed no more now; send it again",
+        ("RESOURCE_EXHAUSTED", "server: too many calls at once; retry in 2 s",
          "overloaded", "server"),
-        ("UNAVAILABLE", "server: got a server that is starting or gone, allowed one that is ready; send it again",
+        ("UNAVAILABLE", "server: server is starting or has stopped; retry",
          "unavailable", "server"),
-        ("INVALID_ARGUMENT", "body: got more than 64 inputs, allowed at most so many; send fewer", "invalid", "body"),
-        ("INVALID_ARGUMENT", "body: got more than 9 bytes, allowed at most so many; send less", "too_large", "body"),
-        ("INVALID_ARGUMENT", "server: got bytes that are no PredictionsRequest, allowed one; mend it",
+        ("INVALID_ARGUMENT", "body: got more than 64 inputs, expected at most 64; send fewer", "invalid", "body"),
+        ("INVALID_ARGUMENT", "body: got more than 9 bytes, expected at most 9; send less", "too_large", "body"),
+        ("INVALID_ARGUMENT", "server: got bytes that are not a PredictionsRequest, expected one; correct it",
          "bad_request", "server"),
     ],
 )  # fmt: skip
@@ -311,5 +311,5 @@ def test_no_message_of_a_command_holds_a_password(
 
 
 def test_a_client_of_two_models_is_refused_without_the_password() -> None:
-    with pytest.raises(ValueError, match=r"beside http://127\.0\.0\.1:9/predictions/a, allowed"):
+    with pytest.raises(ValueError, match=r"beside http://127\.0\.0\.1:9/predictions/a, expected"):
         Client.http("http://user:secret@127.0.0.1:9/predictions/a", model="b")

@@ -127,14 +127,14 @@ def test_which_of_several_servers(write: Write, monkeypatch: pytest.MonkeyPatch)
     write("second", models=["b"])
     assert local.find_server().name == "second"  # type: ignore[union-attr]
     folder = write("third", models=["c", "d"])
-    with pytest.raises(RequestError, match=r"name: got none, allowed one of .* second \(b\), third \(c, d\)"):
+    with pytest.raises(RequestError, match=r"name: got none, expected one of .* second \(b\), third \(c, d\)"):
         local.find_server()
     assert local.require_server("third").models == ("c", "d")
     for chosen in ("third", str(folder), str(folder / "server.json")):
         monkeypatch.setenv("LLAVA_GAZE_SERVER", chosen)
         assert local.require_server().name == "third"
     monkeypatch.setenv("LLAVA_GAZE_SERVER", "gone")
-    with pytest.raises(RequestError, match=r"LLAVA_GAZE_SERVER: got 'gone', allowed .* second \(b\)"):
+    with pytest.raises(RequestError, match=r"LLAVA_GAZE_SERVER: got 'gone', expected .* second \(b\)"):
         local.find_server()
     monkeypatch.delenv("LLAVA_GAZE_SERVER")
     write("default")
@@ -147,7 +147,7 @@ def test_which_of_several_servers(write: Write, monkeypatch: pytest.MonkeyPatch)
 def test_servers_that_cannot_be_asked_are_not_found(write: Write, changes: dict[str, Any]) -> None:
     write("default", **changes)
     assert local.local_servers() == []
-    with pytest.raises(RequestError, match=r"name: got 'default', allowed .*: none is; start it"):
+    with pytest.raises(RequestError, match=r"name: got 'default', expected .*: none is; start it"):
         Client.local("default")
 
 
@@ -186,7 +186,7 @@ def test_files_that_are_no_states_are_none(write: Write, monkeypatch: pytest.Mon
     path.mkdir()
     assert local.local_servers() == []
     for where in ("~nobody-of-that-name/x", "a/\0", "/dev/zero/", "/" + "x" * 300):
-        with pytest.raises(RequestError, match="allowed a server that is ready on this machine"):
+        with pytest.raises(RequestError, match="expected a server that is ready on this machine"):
             local.find_server(where)
 
 
@@ -212,13 +212,13 @@ def test_errors_list_what_is_served(
 ) -> None:
     write("default", models=["a", "b"], http=http_server.address, grpc=grpc_server.address)
     code, _, err = run(capsys, "predict", picture, "what?")
-    assert (code, err) == (1, "error: model: got none, allowed a, b; name one (--model)\n")
+    assert (code, err) == (1, "error: model: got none, expected a, b; name one (--model)\n")
     words = "Model not found: c"
     for server, more in ((http_server, []), (grpc_server, ["--grpc"])):
         server.reply = Reply(words.encode(), status=404, code=grpc.StatusCode.INTERNAL, details=words)
         code, _, err = run(capsys, "predict", picture, "what?", "--model", "c", *more)
         assert code == 1
-        assert "model: got an unknown model 'c', allowed one that is served here: a, b" in err
+        assert "model: got an unknown model 'c', expected one that is served here: a, b" in err
 
 
 def test_a_replay_asks_the_records_model_where_it_is_served(write: Write) -> None:

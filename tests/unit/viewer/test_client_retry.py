@@ -52,7 +52,7 @@ def test_overload_and_a_dead_worker_are_asked_again(server: Server, connect: Con
 def test_what_would_be_refused_again_is_sent_once(
     code: str, server: Server, connect: Connect, slept: list[float]
 ) -> None:
-    error = RequestError(code, "options", "got 1, allowed 2; take it")
+    error = RequestError(code, "options", "got 1, expected 2; take it")
     server.reply = Reply(json.dumps(error.to_body()).encode(), status=error.status)
     with pytest.raises(RequestError) as caught:
         connect(server, retry_s=30).predict_bytes(b"image", "what?")

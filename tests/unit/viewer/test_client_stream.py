@@ -66,7 +66,7 @@ def test_a_stream_that_is_cut_off_says_so(kept: int) -> None:
 
 
 def test_an_error_may_be_the_last_line() -> None:
-    late = RequestError("deadline", "options.deadline_ms", "got 5 ms, allowed more; wait")
+    late = RequestError("deadline", "options.deadline_ms", "got 5 ms, expected more; wait")
     parts = read_stream([LINES[0], line(late)])
     assert isinstance(next(parts), StreamedToken)
     with pytest.raises(RequestError, match="got 5 ms") as caught:
@@ -115,7 +115,7 @@ def test_a_stream_that_a_proxy_compressed(http_server: HttpServer, connect: Conn
 
 
 def test_a_refusal_in_place_of_a_stream(http_server: HttpServer, connect: Connect) -> None:
-    refusal = RequestError("invalid", "options.stream", "got true, allowed false")
+    refusal = RequestError("invalid", "options.stream", "got true, expected false")
     http_server.reply = Reply(json.dumps(refusal.to_body()).encode(), status=422)
     with pytest.raises(RequestError, match=r"options\.stream: got true"):
         next(connect(http_server).stream(b"image", "what?"))

@@ -85,8 +85,8 @@ def test_what_cannot_be_compared_is_refused_with_both_facts() -> None:
     one = make_record()
     pad = with_geometry(one, replace(one.geometry, steps=one.geometry.steps[:1]))
     for others, message in (
-        ([], "got 1\u00a0run, allowed 2 to 4"),
-        ([make_record(grid=4, patch_px=24)], r"got grids 8 × 8 \(0.npz\) and 4 × 4 \(1.npz\), allowed the same"),
+        ([], "got 1\u00a0run, expected 2 to 4"),
+        ([make_record(grid=4, patch_px=24)], r"got grids 8 × 8 \(0.npz\) and 4 × 4 \(1.npz\), expected the same"),
         ([one, make_record(seed=1)], r"got pictures 256 × 192 px \w+ \(0.npz\) and 256 × 192 px \w+ \(2.npz\)"),
         ([pad], r"got ways to cut the picture into patches resize .*crop 96 × 96 .* and resize"),
         ([one] * 4, "got 5\u00a0runs"),
@@ -128,9 +128,9 @@ def test_the_command(runs: list[Record], tmp_path: Path, capsys: pytest.CaptureF
     assert main(["compare", str(paths[1]), f"{paths[1]}::sequence=1,view=heads", "-o", str(out)]) == 0
     assert "c.npz, answer 1" in out.read_text("utf-8")
     assert main(["compare", str(paths[1]), f"{paths[1]}::sequence=2", "-o", str(out)]) == 1
-    assert "error: sequence: got 2, allowed 0 to 1" in capsys.readouterr().err
+    assert "error: sequence: got 2, expected 0 to 1" in capsys.readouterr().err
     assert main(["compare", str(paths[1]), f"{paths[1]}::view=nope", "-o", str(out)]) == 1
-    assert "error: view: got 'nope', allowed" in capsys.readouterr().err
+    assert "error: view: got 'nope', expected" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["compare", str(paths[1]), f"{paths[1]}::layer=x"])
-    assert "allowed view=NAME, layer=N, head=N and sequence=N" in capsys.readouterr().err
+    assert "expected view=NAME, layer=N, head=N and sequence=N" in capsys.readouterr().err

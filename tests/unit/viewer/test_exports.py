@@ -217,10 +217,10 @@ def test_the_command_writes_what_was_asked_for(
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        (["--layer", "0"], "error: layer: got 0, allowed none in view 'layers_heads'; ask for a view"),
-        (["--view", "none", "--tokens", "9"], "error: token: got 9, allowed 0, 1, 2, 3"),
-        (["--font", "none.ttf"], "error: font: got 'none.ttf' (cannot open resource), allowed a TrueType"),
-        (["--dpi", "5"], "error: dpi: got 5, allowed 36 to 1200"),
+        (["--layer", "0"], "error: layer: got 0, expected none in view 'layers_heads'; ask for a view"),
+        (["--view", "none", "--tokens", "9"], "error: token: got 9, expected 0, 1, 2, 3"),
+        (["--font", "none.ttf"], "error: font: got 'none.ttf' (cannot open resource), expected a TrueType"),
+        (["--dpi", "5"], "error: dpi: got 5, expected 36 to 1200"),
     ],
 )
 def test_what_cannot_be_shown_is_one_line(

@@ -120,7 +120,7 @@ def test_a_sparse_file_is_refused_before_it_is_read(tmp_path: Path, capsys: Capt
     for command in (["inspect", path], ["render", path], ["export", path, "-o", tmp_path / "out"]):
         code, _, err = run(capsys, *command)
         assert code == 1
-        assert f"got {8 << 30} bytes, allowed" in err
+        assert f"got {8 << 30} bytes, expected" in err
 
 
 @pytest.mark.parametrize("name", ["index.html", "index.cache.json"])
@@ -182,7 +182,7 @@ def test_a_record_carries_png_or_jpeg_alone(tmp_path: Path) -> None:
     PillowImage.new("RGB", (8, 8)).save(tmp_path / "x.gif")
     data = (tmp_path / "x.gif").read_bytes()
     assert open_picture(data).size == (8, 8)
-    with pytest.raises(PictureError, match="allowed PNG or JPEG there"):
+    with pytest.raises(PictureError, match="expected PNG or JPEG there"):
         open_picture(data, carried=True)
 
 
@@ -199,12 +199,12 @@ def test_many_maps_are_asked_for(tmp_path: Path, capsys: Captured) -> None:
     for kind in ("png", "svg", "gif", "apng"):
         code, _, err = run(capsys, "export", tmp_path / "run.npz", "-o", tmp_path / "out", "--as", kind)
         assert code == 1
-        assert "allowed 64; name fewer --tokens, or add --many" in err
+        assert "expected 64; name fewer --tokens, or add --many" in err
     assert run(capsys, "export", tmp_path / "run.npz", "-o", tmp_path / "out", "--as", "csv,npz")[0] == 0
 
 
 def test_a_report_that_cannot_fit_is_refused_before_it_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("llava_viewer.pages.report.build_report", lambda *_, **__: pytest.fail("made"))
     monkeypatch.setattr("llava_viewer.pages.report.MAX_VALUES", 100)
-    with pytest.raises(ReportTooLargeError, match="allowed 100 in 500000;"):
+    with pytest.raises(ReportTooLargeError, match="expected 100 in 500000;"):
         render_report(make_record(reductions=("layers_heads",)))

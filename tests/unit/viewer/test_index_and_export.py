@@ -169,7 +169,7 @@ def test_an_overlay_is_bright_where_the_token_looked(tmp_path: Path) -> None:
 
 
 def test_an_unknown_view_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="allowed"):
+    with pytest.raises(ValueError, match="expected"):
         export_overlays(make_record(), tmp_path, view="nope")
 
 

@@ -31,11 +31,11 @@ def test_an_overlay_has_the_pictures_size_and_the_maps_colours() -> None:
 
 def test_what_an_overlay_cannot_show_is_refused() -> None:
     run = make_record()
-    with pytest.raises(ValueError, match="overlay: got 'colour', allowed mode, palette"):
+    with pytest.raises(ValueError, match="overlay: got 'colour', expected mode, palette"):
         run.overlay(0, colour="red")
-    with pytest.raises(ValueError, match="token: got 99, allowed 0, 1"):
+    with pytest.raises(ValueError, match="token: got 99, expected 0, 1"):
         run.overlay(99)
-    with pytest.raises(ValueError, match="palette: got 'jet', allowed cividis"):
+    with pytest.raises(ValueError, match="palette: got 'jet', expected cividis"):
         run.overlay(0, palette="jet")
 
 
@@ -60,10 +60,10 @@ def test_the_report_stands_in_a_frame_that_cannot_reach_the_notebook() -> None:
 
 def test_a_report_that_is_too_large_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_: Record) -> str:
-        raise ReportTooLargeError("report: got <30 MB>, allowed 25 MB")
+        raise ReportTooLargeError("report: got <30 MB>, expected 25 MB")
 
     monkeypatch.setattr(notebook, "render_report", refuse)
-    assert notebook.html(make_record()) == "<p>report: got &lt;30 MB&gt;, allowed 25 MB</p>"
+    assert notebook.html(make_record()) == "<p>report: got &lt;30 MB&gt;, expected 25 MB</p>"
 
 
 def test_without_a_package_that_draws_a_record_stays_plain(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,7 +71,7 @@ def test_without_a_package_that_draws_a_record_stays_plain(monkeypatch: pytest.M
     monkeypatch.setattr(record, "display", lambda: None)
     run = make_record()
     assert run._repr_html_() is None
-    with pytest.raises(ImportError, match=r"allowed one with the entry point 'llava_gaze\.display'"):
+    with pytest.raises(ImportError, match=r"expected one with the entry point 'llava_gaze\.display'"):
         run.overlay(0)
     assert repr(run) == (
         "<Record of synthetic: 'A red circle, next to a blue square.', 12 tokens, "

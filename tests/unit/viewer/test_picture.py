@@ -152,7 +152,7 @@ def test_the_file_and_its_prepared_copy_are_recognised(make: Callable[[], bytes]
 
 def test_other_pictures_are_not() -> None:
     record = of(saved(PICTURE, "PNG"))
-    assert "43 x 61 px, allowed the record's 61 x 43 px" in (
+    assert "43 x 61 px, expected the record's 61 x 43 px" in (
         check_picture(record, saved(make_picture(43, 61), "PNG")) or ""
     )
     assert "this is another picture, or" in (check_picture(record, saved(make_picture(61, 43, 1), "PNG")) or "")

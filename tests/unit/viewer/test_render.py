@@ -179,14 +179,14 @@ def test_a_token_costs_little() -> None:
 
 def test_too_large_is_refused_with_both_numbers_and_a_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(render, "MAX_BYTES", 50_000)
-    with pytest.raises(ReportTooLargeError, match=r"got \d+.kB or more, allowed 50.kB; .*--view.*--steps"):
+    with pytest.raises(ReportTooLargeError, match=r"got \d+.kB or more, expected 50.kB; .*--view.*--steps"):
         render_report(make_record())
     monkeypatch.setattr(render, "_FRAME_BYTES", 0)
-    with pytest.raises(ReportTooLargeError, match=r"got \d+.kB, allowed 50.kB; .*--view.*--steps"):
+    with pytest.raises(ReportTooLargeError, match=r"got \d+.kB, expected 50.kB; .*--view.*--steps"):
         render_report(make_record())
     many = make_record(grid=24, patch_px=14, width_px=640, height_px=480, layers=16, heads=16, reductions=("none",))
     with pytest.raises(
-        ReportTooLargeError, match=r"allowed 50.kB; ask for fewer layers and heads \(--layers, --heads\)"
+        ReportTooLargeError, match=r"expected 50.kB; ask for fewer layers and heads \(--layers, --heads\)"
     ):
         render_report(many)
 

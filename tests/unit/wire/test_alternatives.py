@@ -47,7 +47,7 @@ def test_a_sequence_is_a_record_of_its_own_with_picture_and_run() -> None:
     assert (second.answer, second.run, second.picture) == (SECOND.answer, record.run, record.picture)
     np.testing.assert_array_equal(second.maps_float(), SECOND.maps_float())
     for index in (-1, 3):
-        with pytest.raises(ValueError, match=f"sequence: got {index}, allowed 0 to 2"):
+        with pytest.raises(ValueError, match=f"sequence: got {index}, expected 0 to 2"):
             record.sequence(index)
 
 

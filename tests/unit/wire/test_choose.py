@@ -44,21 +44,21 @@ def test_question_rows() -> None:
     queries = (*RECORD.queries[:-1], Query("prompt", 68, 68, 0))
     record = replace(RECORD, facts=replace(RECORD.facts, queries=queries))
     assert np.array_equal(record.map(68, kind="prompt"), record.maps_float()[-1])
-    with pytest.raises(ValueError, match="token: got 2, allowed 0 to 1"):
+    with pytest.raises(ValueError, match="token: got 2, expected 0 to 1"):
         record.map(2)
 
 
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ({"view": "mean"}, "view: got 'mean', allowed .*layers_heads"),
-        ({"token": 9}, "token: got 9, allowed 0 to 2"),
-        ({"token": 0, "view": "all"}, "token: got 0, allowed none in view 'all'"),
-        ({"token": 0, "kind": "prompt"}, r"token: got 0, allowed none \(0 prompt tokens"),
-        ({"layer": 0}, "layer: got 0, allowed none in view 'layers_heads'"),
-        ({"view": "none", "layer": 2}, r"layer: got 2, allowed \[0, 1\] in view 'none'"),
-        ({"view": "none", "head": 3}, r"head: got 3, allowed \[0, 1, 2\]"),
-        ({"view": "pairs", "layer": 0, "head": 2}, r"layer, head: got 0, 2, allowed \[\(1, 2\), \(0, 1\), \(1, 0\)\]"),
+        ({"view": "mean"}, "view: got 'mean', expected .*layers_heads"),
+        ({"token": 9}, "token: got 9, expected 0 to 2"),
+        ({"token": 0, "view": "all"}, "token: got 0, expected none in view 'all'"),
+        ({"token": 0, "kind": "prompt"}, r"token: got 0, expected none \(0 prompt tokens"),
+        ({"layer": 0}, "layer: got 0, expected none in view 'layers_heads'"),
+        ({"view": "none", "layer": 2}, r"layer: got 2, expected \[0, 1\] in view 'none'"),
+        ({"view": "none", "head": 3}, r"head: got 3, expected \[0, 1, 2\]"),
+        ({"view": "pairs", "layer": 0, "head": 2}, r"layer, head: got 0, 2, expected \[\(1, 2\), \(0, 1\), \(1, 0\)\]"),
     ],
 )
 def test_what_the_record_does_not_hold(asked: dict[str, object], message: str) -> None:

@@ -56,12 +56,12 @@ def test_numbers_in_arrays_are_finite(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "row", "message"),
     [
-        ("shares", (5, -4, 0, 0), r"views/0/shares.npy: got 5, allowed -0.001 to 1.001"),
-        ("shares", (-0.1, 0.5, 0.3, 0.3), r"views/0/shares.npy: got -0.1, allowed"),
-        ("shares", (0.1, 0.1, 0.1, 0.1), r"views/0/shares.npy, sum of bos, .*: got 0.4, allowed 0.99 to 1.01"),
-        ("scales", -1, r"views/0/scales.npy: got -1, allowed 1;"),
-        ("maps", -0.5, r"views/0/maps.npy: got -0.5, allowed 0 to 1.001"),
-        ("maps", 7, r"views/0/maps.npy: got 7, allowed 0 to 1.001"),
+        ("shares", (5, -4, 0, 0), r"views/0/shares.npy: got 5, expected -0.001 to 1.001"),
+        ("shares", (-0.1, 0.5, 0.3, 0.3), r"views/0/shares.npy: got -0.1, expected"),
+        ("shares", (0.1, 0.1, 0.1, 0.1), r"views/0/shares.npy, sum of bos, .*: got 0.4, expected 0.99 to 1.01"),
+        ("scales", -1, r"views/0/scales.npy: got -1, expected 1;"),
+        ("maps", -0.5, r"views/0/maps.npy: got -0.5, expected 0 to 1.001"),
+        ("maps", 7, r"views/0/maps.npy: got 7, expected 0 to 1.001"),
     ],
 )
 def test_numbers_that_no_attention_gives_are_refused(name: str, row: object, message: str) -> None:
@@ -78,7 +78,7 @@ def test_a_log_probability_is_not_above_0(place: str) -> None:
         token = document["tokens"][1]
         (token["top"][0] if place else token)["logprob"] = 0.5
 
-    with pytest.raises(RecordError, match=rf"record.json.tokens\[1\]{re.escape(place)}.logprob: got 0.5, allowed"):
+    with pytest.raises(RecordError, match=rf"record.json.tokens\[1\]{re.escape(place)}.logprob: got 0.5, expected"):
         decode(with_json(change))
 
 

@@ -171,9 +171,9 @@ def test_a_file_that_is_too_large_or_endless_is_not_read(tmp_path: Path) -> None
     path = tmp_path / "sparse.npz"
     with path.open("wb") as stream:
         stream.truncate(8 << 30)
-    with pytest.raises(RecordError, match=rf"got {8 << 30} bytes, allowed {limits.MAX_FILE_BYTES}"):
+    with pytest.raises(RecordError, match=rf"got {8 << 30} bytes, expected {limits.MAX_FILE_BYTES}"):
         read_file(path)
-    with pytest.raises(RecordError, match="got more bytes, allowed 3000000"):
+    with pytest.raises(RecordError, match="got more bytes, expected 3000000"):
         read_file(Path("/dev/zero"), 3_000_000)
     os.truncate(path, 5)
     assert read_file(path) == bytes(5)

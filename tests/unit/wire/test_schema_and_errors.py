@@ -63,11 +63,11 @@ def test_the_first_value_that_does_not_fit_is_named(change: dict[str, object], p
 
 @pytest.mark.parametrize("code", STATUSES)
 def test_a_request_error_survives_its_body(code: str) -> None:
-    error = RequestError(code, "options.layers[1]", "got 9, allowed 0..3; take a smaller one")
+    error = RequestError(code, "options.layers[1]", "got 9, expected 0..3; take a smaller one")
     back = RequestError.from_body(json.loads(json.dumps(error.to_body())))
     assert back is not None
     assert (back.code, back.status, back.field, back.message) == (code, STATUSES[code], error.field, error.message)
-    assert str(back) == "options.layers[1]: got 9, allowed 0..3; take a smaller one"
+    assert str(back) == "options.layers[1]: got 9, expected 0..3; take a smaller one"
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_other_bodies_are_not_request_errors(body: object) -> None:
 
 
 def test_unknown_codes_are_a_programming_error() -> None:
-    with pytest.raises(ValueError, match="got 'odd', allowed"):
+    with pytest.raises(ValueError, match="got 'odd', expected"):
         RequestError("odd", "image", "x")
 
 

@@ -32,9 +32,9 @@ _OPTIONS = (
 def predict(arguments: argparse.Namespace) -> None:
     """Asks a server, prints the answer, and writes the record and the report."""
     if arguments.format == "json" and arguments.report:
-        raise UsageError("--report: got --format json, allowed npz beside it; leave one of them out")
+        raise UsageError("--report: got --format json, expected npz beside it; leave one of them out")
     if arguments.stream and (arguments.format == "json" or arguments.grpc is not None):
-        raise UsageError("--stream: got --grpc or --format json, allowed neither beside it; leave one of them out")
+        raise UsageError("--stream: got --grpc or --format json, expected neither beside it; leave one of them out")
     image = read_file(arguments.image)
     outputs = _outputs(arguments, RECORD if arguments.format == "npz" else REPLY, arguments.image)
     options = _options(arguments)

@@ -65,7 +65,7 @@ def _run(text: str) -> tuple[Path, dict[str, str | int]]:
         number = key in _NUMBERS
         if key not in ("view", *_NUMBERS) or not equals or key in chosen or (number and not value.isdecimal()):
             raise argparse.ArgumentTypeError(
-                f"got {part!r} in {text!r}, allowed view=NAME, layer=N, head=N and sequence=N, once each"
+                f"got {part!r} in {text!r}, expected view=NAME, layer=N, head=N and sequence=N, once each"
             )
         chosen[key] = int(value) if number else value
     return Path(name), chosen

@@ -95,7 +95,7 @@ def export(arguments: argparse.Namespace) -> None:
         if unused:
             raise UsageError(
                 f"--{unused[0].replace('_', '-')}: got it for toolkit, which draws every map of the view in one way, "
-                "allowed with the other kinds; name one, such as --as png"
+                "expected with the other kinds; name one, such as --as png"
             )
     record = read_record(arguments.record).sequence(arguments.sequence)
     picture, _ = picture_of(record, arguments.image, own_is_drawn=True)
@@ -154,14 +154,14 @@ def _drawn(record: Record, arguments: argparse.Namespace, kind: str) -> list[Job
     vectors = len(items or shown.items) * shown.items[0].heat.size
     if kind in ("svg", "sheet-svg") and vectors > _MANY_VECTORS and not many:
         raise ValueError(
-            f"--as {kind}: got {vectors} patches, allowed {_MANY_VECTORS}; name fewer --tokens, or add --many"
+            f"--as {kind}: got {vectors} patches, expected {_MANY_VECTORS}; name fewer --tokens, or add --many"
         )
     if kind in ("png", "svg"):
         chosen = items or shown.items
         most = _MOST_FIGURES if many else _MANY_FIGURES
         if len(chosen) > most:
             raise ValueError(
-                f"--as {kind}: got {len(chosen)} figures, allowed {most}; name fewer --tokens"
+                f"--as {kind}: got {len(chosen)} figures, expected {most}; name fewer --tokens"
                 f"{'' if many else ', or add --many'}"
             )
         place = "".join(f"_{name}_{n}" for name, n in (("layer", shown.layer), ("head", shown.head)) if n is not None)
@@ -206,5 +206,5 @@ def _kinds(text: str) -> tuple[str, ...]:
     kinds = tuple(dict.fromkeys(text.split(",")))
     for kind in kinds:
         if kind not in KINDS:
-            raise argparse.ArgumentTypeError(f"got {kind!r}, allowed {', '.join(KINDS)}")
+            raise argparse.ArgumentTypeError(f"got {kind!r}, expected {', '.join(KINDS)}")
     return kinds

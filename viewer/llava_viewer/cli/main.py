@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _unforeseen(error: Exception) -> str:
     if isinstance(error, MemoryError):
-        return "memory: got none left, allowed what this process may take; name a smaller file or ask for less"
+        return "memory: got none left, expected what this process may take; name a smaller file or ask for less"
     words = f"{type(error).__name__} {error}".strip()
     return f"{words:.300}: got what this command cannot work with; {TRACEBACK}=1 shows where, which is worth a report"
 

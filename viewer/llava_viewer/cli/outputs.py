@@ -50,23 +50,24 @@ class Outputs:
             return
         got = f"{option}: got {one_line(str(path))}"
         if path.is_dir():
-            raise UsageError(f"{got}, a folder, allowed a file; add a name")
+            raise UsageError(f"{got}, a folder, expected a file; add a name")
         if own and path.is_symlink() and not self._force:
             raise UsageError(
-                f"{got}, a link to {one_line(os.readlink(path))}, allowed a file; remove it, or replace it with --force"
+                f"{got}, a link to {one_line(os.readlink(path))}, expected a file; remove it, or replace it with "
+                "--force"
             )
         if path.exists() and not path.is_file():
             return  # a device or a pipe: nothing is lost
         taken = next((other for other in self._inputs if _same(path, other)), None)
         if taken is not None:
-            raise UsageError(f"{got}, which this command reads, allowed any other file; name another")
+            raise UsageError(f"{got}, which this command reads, expected any other file; name another")
         for other, claimed in self._claimed:
             if _same(path, claimed):
-                raise UsageError(f"{got}, where {other} goes, allowed a file of its own for each; name another")
+                raise UsageError(f"{got}, where {other} goes, expected a file of its own for each; name another")
         _check_folder(got, path)
         held = kind_of(path) if path.is_file() else EMPTY
         if held not in (EMPTY, kind) and not self._force:
-            raise UsageError(f"{got}, which holds {held}, allowed a new file or {kind}; name another, or add --force")
+            raise UsageError(f"{got}, which holds {held}, expected a new file or {kind}; name another, or add --force")
         self._claimed.append((option, path))
         if own:
             self._own.add(path)
@@ -105,6 +106,6 @@ def _check_folder(got: str, path: Path) -> None:
     while not folder.exists():
         folder = folder.parent
     if not folder.is_dir():
-        raise UsageError(f"{got}, but {folder} is no folder, allowed a file in a folder; name another")
+        raise UsageError(f"{got}, but {folder} is no folder, expected a file in a folder; name another")
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise UsageError(f"{got}, but nothing may be written to {folder}, allowed a folder of yours; name another")
+        raise UsageError(f"{got}, but nothing may be written to {folder}, expected a folder of yours; name another")

@@ -111,14 +111,14 @@ def destination(arguments: argparse.Namespace, preferred: str | None = None) -> 
     over_grpc = arguments.grpc is not None
     given = arguments.grpc or arguments.url
     if given and arguments.name:
-        raise UsageError("--name: got it beside an address, allowed one of them; leave one out")
+        raise UsageError("--name: got it beside an address, expected one of them; leave one out")
     server = server_at(given) if given else find_server(arguments.name)
     if over_grpc:
         address, named = given or (server.grpc if server else DEFAULT_TARGET), None
     else:
         address, named = split_url(given or (server.http if server else DEFAULT_URL))
     if named and arguments.model and named != arguments.model:
-        raise UsageError(f"--model: got {arguments.model} beside an address of {named}, allowed one; leave one out")
+        raise UsageError(f"--model: got {arguments.model} beside an address of {named}, expected one; leave one out")
     token = arguments.token if arguments.token is not None else arguments.key_file
     return Destination(
         address=address,
@@ -144,7 +144,7 @@ def _seconds(text: str) -> float:
     except ValueError:
         seconds = 0.0
     if not 0 < seconds < 1e6:
-        raise argparse.ArgumentTypeError(f"got {text!r}, allowed seconds above 0")
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected seconds above 0")
     return seconds
 
 
@@ -154,7 +154,7 @@ def _patience(text: str) -> float:
 
 def _mebibytes(text: str) -> int:
     if not re.fullmatch(r"[1-9]\d{0,3}", text, re.ASCII) or int(text) > _MOST_REPLY_MIB:
-        raise argparse.ArgumentTypeError(f"got {text!r}, allowed 1 to {_MOST_REPLY_MIB} MiB")
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected 1 to {_MOST_REPLY_MIB} MiB")
     return int(text)
 
 
@@ -162,6 +162,6 @@ def _target(text: str) -> str:
     if text and not re.fullmatch(r"[\w.\[\]:-]+:\d+", text, re.ASCII):
         # `--grpc PICTURE QUESTION` takes the picture for the address.
         raise argparse.ArgumentTypeError(
-            f"got {shown(text)!r}, allowed HOST:PORT; put a bare --grpc after the question"
+            f"got {shown(text)!r}, expected HOST:PORT; put a bare --grpc after the question"
         )
     return text

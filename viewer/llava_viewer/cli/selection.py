@@ -22,7 +22,7 @@ def indices(text: str) -> Any:
     if text == "all":
         return text
     if not _NUMBERS.fullmatch(text):
-        raise argparse.ArgumentTypeError(f"got {text!r}, allowed all, numbers (0,1,2) or ranges (0-3)")
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected all, numbers (0,1,2) or ranges (0-3)")
     return _numbers(text)
 
 
@@ -37,7 +37,7 @@ def heads(text: str) -> Any:
     if _NAME.fullmatch(text):
         return text
     raise argparse.ArgumentTypeError(
-        f"got {text!r}, allowed all, heads (0,1 or 0-3), LAYER.HEAD pairs (2.4,0.5) or a head set's name"
+        f"got {text!r}, expected all, heads (0,1 or 0-3), LAYER.HEAD pairs (2.4,0.5) or a head set's name"
     )
 
 
@@ -46,7 +46,7 @@ def view(text: str) -> dict[str, Any]:
     if text.startswith("{"):
         given = _json(text)
         if not isinstance(given, dict):
-            raise argparse.ArgumentTypeError(f"got {text!r}, allowed a JSON object")
+            raise argparse.ArgumentTypeError(f"got {text!r}, expected a JSON object")
         return given
     found: dict[str, Any] = {}
     # A comma also separates numbers; only one before a known key starts the next part.
@@ -54,11 +54,11 @@ def view(text: str) -> dict[str, Any]:
         key, equals, value = part.partition("=")
         if key not in VIEW_KEYS or not equals or not value or key in found:
             raise argparse.ArgumentTypeError(
-                f"got {part!r}, allowed each of {', '.join(VIEW_KEYS)} once as KEY=VALUE, or one JSON object"
+                f"got {part!r}, expected each of {', '.join(VIEW_KEYS)} once as KEY=VALUE, or one JSON object"
             )
         found[key] = {"layers": indices, "heads": heads, "parameters": _json}.get(key, str)(value)
     if "name" not in found:
-        raise argparse.ArgumentTypeError(f"got {text!r}, allowed views with a name; add name=NAME")
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected views with a name; add name=NAME")
     return found
 
 
@@ -80,7 +80,7 @@ def _numbers(text: str) -> list[int]:
         low, high = int(first), int(last or first)
         if high < low or high - low >= _MAX_COUNT:
             raise argparse.ArgumentTypeError(
-                f"got the range {part!r}, allowed LOW-HIGH of at most {_MAX_COUNT} numbers"
+                f"got the range {part!r}, expected LOW-HIGH of at most {_MAX_COUNT} numbers"
             )
         found += range(low, high + 1)
     return found
@@ -90,4 +90,4 @@ def _json(text: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise argparse.ArgumentTypeError(f"got {text!r:.80}, allowed JSON ({error})") from error
+        raise argparse.ArgumentTypeError(f"got {text!r:.80}, expected JSON ({error})") from error

@@ -43,7 +43,7 @@ def checked_host(url: str) -> str:
         host = None
     if not host or parts.scheme not in ("http", "https") or parts.query or parts.fragment:
         raise ValueError(
-            f"url: got {shown(url)!r}, allowed http://HOST:PORT or https://HOST:PORT; name the inference address"
+            f"url: got {shown(url)!r}, expected http://HOST:PORT or https://HOST:PORT; name the inference address"
         )
     return host
 

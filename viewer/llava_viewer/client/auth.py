@@ -52,15 +52,17 @@ def _from_file(path: Path) -> str:
         raise RequestError(
             "unauthorized",
             "key_file",
-            f"got {path} ({error}), allowed a server's readable key_file.json; start the server or name another file",
+            f"got {path} ({error}), expected a server's readable key_file.json; start the server or name another file",
         ) from error
     except (KeyError, TypeError, IndexError) as error:
         raise RequestError(
-            "unauthorized", "key_file", f"got {path} without inference.key, allowed TorchServe's key_file.json"
+            "unauthorized", "key_file", f"got {path} without inference.key, expected TorchServe's key_file.json"
         ) from error
     if not isinstance(key, str) or not key:
         raise RequestError(
-            "unauthorized", "key_file", f"got {path} whose inference.key is no text, allowed TorchServe's key_file.json"
+            "unauthorized",
+            "key_file",
+            f"got {path} whose inference.key is no text, expected TorchServe's key_file.json",
         )
     return key
 
@@ -70,10 +72,10 @@ def _checked(key: str, source: str) -> str:
         raise RequestError(
             "unauthorized",
             "token",
-            f"got a key with odd characters from {source}, allowed printable ASCII; copy it anew",
+            f"got a key with odd characters from {source}, expected printable ASCII; copy it anew",
         )
     if len(key) > _MOST_KEY_CHARS:
         raise RequestError(
-            "unauthorized", "token", f"got a key of {len(key)} characters from {source}, allowed {_MOST_KEY_CHARS}"
+            "unauthorized", "token", f"got a key of {len(key)} characters from {source}, expected {_MOST_KEY_CHARS}"
         )
     return key

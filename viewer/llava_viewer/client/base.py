@@ -54,7 +54,7 @@ class Client(Connection):
         """
         merged = {**(options or {}), **more, "format": "npz"}
         if merged.get("stream") is True:
-            raise RequestError("invalid", "options.stream", "got true, allowed false here; call stream instead")
+            raise RequestError("invalid", "options.stream", "got true, expected false here; call stream instead")
         fields = question_fields(image, prompt, merged)
         record = decode(self._send(fields, merged, timeout_s))
         return with_picture(record, fields["image"]) if keep_picture else record

@@ -88,7 +88,7 @@ class Connection:
 
         address, named = split_url(url)
         if model and named and model != named:
-            raise ValueError(f"model: got {model!r} beside {shown(url)}, allowed one of the two; leave one out")
+            raise ValueError(f"model: got {model!r} beside {shown(url)}, expected one of the two; leave one out")
         model = model or named or DEFAULT_MODEL
         transport = HttpTransport(address, model, token, ca_file)
         return cls(

@@ -19,7 +19,9 @@ WILL_NOT_HELP_CODES = frozenset({"unauthorized", "not_found"})
 """What a readiness question cannot wait out."""
 _WAITED_OUT_CODES = frozenset({"overloaded", "unavailable", "worker_died"})
 
-_IN_WORDS = re.compile(r"(?P<field>[a-z_]{1,40}): (?P<message>got .+, allowed .+)", re.DOTALL)
+_IN_WORDS = re.compile(
+    r"(?P<field>[a-z_]{1,40}): (?P<message>got .+, (?:expected|allowed) .+|[^:]+; retry[^;:]*)", re.DOTALL
+)
 """What the front before the server says over gRPC, where a status has words and no body."""
 _FRONT_CODES = {"INVALID_ARGUMENT": "bad_request", "RESOURCE_EXHAUSTED": "overloaded", "UNAVAILABLE": "unavailable"}
 _FRONT_ENDS = {"; send less": "too_large", "; send fewer": "invalid"}
@@ -35,7 +37,7 @@ class ServerUnreachable(RequestError, ConnectionError):
         super().__init__(
             "unavailable",
             "server",
-            f"got no connection to {shown(address)} ({_short(reason.replace(address, shown(address)))}), allowed a "
+            f"got no connection to {shown(address)} ({_short(reason.replace(address, shown(address)))}), expected a "
             "running server; start it with `make serve` or name its address",
         )
 
@@ -86,8 +88,8 @@ def _of_http(status: int, body: bytes, sent_bytes: int, location: str, *, full: 
         return RequestError(
             "not_found",
             "url",
-            f"got HTTP {status}, a redirect to {_short(shown(location)) or 'nowhere'}, allowed an address that answers "
-            "itself; name that one if you trust it with the key",
+            f"got HTTP {status}, a redirect to {_short(shown(location)) or 'nowhere'}, expected an address that "
+            "answers itself; name that one if you trust it with the key",
         )
     text = body[:2000].decode("utf-8", "replace")
     rule = _rule_for(text)
@@ -98,7 +100,7 @@ def _of_http(status: int, body: bytes, sent_bytes: int, location: str, *, full: 
         code = "overloaded"
     if code == "too_large":
         return _too_large(sent_bytes)
-    return RequestError(code, "server", f"got HTTP {status} ({_short(text) or 'no text'}), allowed 200; see its log")
+    return RequestError(code, "server", f"got HTTP {status} ({_short(text) or 'no text'}), expected 200; see its log")
 
 
 def from_grpc(
@@ -133,7 +135,7 @@ def _of_grpc(
         return RequestError(
             "overloaded",
             "server",
-            f"got a full server ({_short(details) or 'no text'}), allowed fewer requests at a time; send it again",
+            f"got a full server ({_short(details) or 'no text'}), expected fewer requests at a time; send it again",
         )
     if code_name == "UNAVAILABLE" and any(words in details for words in NO_CONNECTION):
         # gRPC's text repeats itself; what went wrong with the last address is enough.
@@ -151,10 +153,10 @@ def _of_grpc(
         return RequestError(
             "not_found",
             "server",
-            f"got a gRPC server at {shown(address)} without predictions, allowed its inference port",
+            f"got a gRPC server at {shown(address)} without predictions, expected its inference port",
         )
     code = GRPC_CODES.get(code_name, "unavailable")
-    return RequestError(code, "server", f"got gRPC {code_name} ({_short(details)}), allowed OK; see the server's log")
+    return RequestError(code, "server", f"got gRPC {code_name} ({_short(details)}), expected OK; see the server's log")
 
 
 def with_served(error: RequestError, model: str, served: Sequence[str]) -> RequestError:
@@ -167,7 +169,7 @@ def with_served(error: RequestError, model: str, served: Sequence[str]) -> Reque
     if (error.code, error.field, error.message) != ("not_found", "model", UNKNOWN_MODEL):
         return error
     allowed = f"one that is served here: {', '.join(served)}" if served else "one that the server was started with"
-    return RequestError("not_found", "model", f"got an unknown model {model!r}, allowed {allowed}; name it (--model)")
+    return RequestError("not_found", "model", f"got an unknown model {model!r}, expected {allowed}; name it (--model)")
 
 
 def timed_out(timeout_s: float, before: RequestError | None = None) -> RequestError:
@@ -179,7 +181,9 @@ def timed_out(timeout_s: float, before: RequestError | None = None) -> RequestEr
     """
     earlier = f" (an attempt before ended with {before.message:.300})" if before else ""
     return RequestError(
-        "deadline", "timeout_s", f"got no answer, allowed {timeout_s:g} s; ask for fewer tokens or wait longer{earlier}"
+        "deadline",
+        "timeout_s",
+        f"got no answer, expected {timeout_s:g} s; ask for fewer tokens or wait longer{earlier}",
     )
 
 
@@ -188,7 +192,7 @@ def broken_off(reason: str) -> RequestError:
     return RequestError(
         "unavailable",
         "server",
-        f"got a connection that broke off ({_short(reason)}), allowed a whole reply; send it again",
+        f"got a connection that broke off ({_short(reason)}), expected a whole reply; send it again",
     )
 
 
@@ -197,15 +201,15 @@ def reply_too_large(most_bytes: int) -> RequestError:
     return RequestError(
         "too_large",
         "server",
-        f"got a reply of more than {most_bytes} bytes, allowed what the request can bring; ask for fewer views, layers "
-        "or steps, or allow more (max_reply_bytes, --max-reply) where the server may send it",
+        f"got a reply of more than {most_bytes} bytes, expected what the request can bring; ask for fewer views, "
+        "layers or steps, or allow more (max_reply_bytes, --max-reply) where the server may send it",
     )
 
 
 def missing_package(name: str, extra: str) -> ImportError:
     """The error for a transport whose package is not installed."""
     return ImportError(
-        f"{name}: got no such package, allowed an installed one; install llava-gaze with its extra {extra!r} "
+        f"{name}: got no such package, expected an installed one; install llava-gaze with its extra {extra!r} "
         f"(in a checkout: pip install '.[{extra}]')"
     )
 
@@ -222,7 +226,7 @@ def _rule_for(text: str) -> Rule | None:
 
 def _too_large(sent_bytes: int) -> RequestError:
     return RequestError(
-        "too_large", "image", f"got a request of {sent_bytes} bytes, allowed the server's limit; send a smaller file"
+        "too_large", "image", f"got a request of {sent_bytes} bytes, expected the server's limit; send a smaller file"
     )
 
 

@@ -58,7 +58,7 @@ def _utf8(prompt: str) -> bytes:
         return prompt.encode("utf-8")
     except UnicodeEncodeError as error:
         raise RequestError(
-            "invalid", "prompt", f"got a lone surrogate at character {error.start}, allowed text; remove it"
+            "invalid", "prompt", f"got a lone surrogate at character {error.start}, expected text; remove it"
         ) from error
 
 
@@ -66,4 +66,4 @@ def _json(options: Mapping[str, Any]) -> bytes:
     try:
         return json.dumps(dict(options), allow_nan=False).encode()
     except (TypeError, ValueError) as error:
-        raise RequestError("invalid", "options", f"got {error}, allowed plain JSON values; convert them") from error
+        raise RequestError("invalid", "options", f"got {error}, expected plain JSON values; convert them") from error

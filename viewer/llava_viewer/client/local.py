@@ -71,7 +71,7 @@ def find_server(name: str | None = None) -> LocalServer | None:
     chosen = [one for one in running if one.name == DEFAULT_NAME] or running
     if len(chosen) > 1:
         raise RequestError(
-            "invalid", "name", f"got none, allowed one of the running servers {_listed(chosen)}; name one (--name)"
+            "invalid", "name", f"got none, expected one of the running servers {_listed(chosen)}; name one (--name)"
         )
     return chosen[0] if chosen else None
 
@@ -106,7 +106,7 @@ def choose_model(served: Sequence[str], preferred: str | None = None) -> str:
     if preferred and (not served or preferred in served):
         return preferred
     if len(served) > 1:
-        raise RequestError("invalid", "model", f"got none, allowed {', '.join(served)}; name one (--model)")
+        raise RequestError("invalid", "model", f"got none, expected {', '.join(served)}; name one (--model)")
     return served[0] if served else DEFAULT_MODEL
 
 
@@ -115,7 +115,7 @@ def _require(server: LocalServer | None, field: str, name: str, running: Sequenc
         raise RequestError(
             "unavailable",
             field,
-            f"got {name!r}, allowed a server that is ready on this machine: {_listed(running)}; "
+            f"got {name!r}, expected a server that is ready on this machine: {_listed(running)}; "
             "start it (make serve NAME=...), or name another or its address (--url)",
         )
     return server

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-UNKNOWN_MODEL = "got an unknown model, allowed a served one; check its name"
+UNKNOWN_MODEL = "got an unknown model, expected a served one; check its name"
 
 
 class Rule(NamedTuple):
@@ -24,48 +24,51 @@ RULES = (
         "Token Authorization failed",
         "unauthorized",
         "token",
-        "got a missing, wrong or expired key, allowed the server's current one; on its own machine name none and unset "
-        "LLAVA_GAZE_TOKEN, elsewhere name its key_file.json, or put the key in LLAVA_GAZE_TOKEN",
+        "got a missing, wrong or expired key, expected the server's current one; on its own machine name none "
+        "and unset LLAVA_GAZE_TOKEN, elsewhere name its key_file.json, or put the key in LLAVA_GAZE_TOKEN",
     ),
     Rule("Model not found", "not_found", "model", UNKNOWN_MODEL),
-    Rule("Model version", "not_found", "model", "got an unknown version, allowed a served one; leave it out"),
-    Rule("Parameter model_name is required", "not_found", "model", "got no model name, allowed a served one; name it"),
+    Rule("Model version", "not_found", "model", "got an unknown version, expected a served one; leave it out"),
+    Rule("Parameter model_name is required", "not_found", "model", "got no model name, expected a served one; name it"),
     Rule(
         "has no worker to serve",
         "overloaded",
         "server",
-        "got a full queue or no worker, allowed fewer requests at a time; wait and send it again",
+        "got a full queue or no worker, expected fewer requests at a time; wait and send it again",
     ),
     Rule(
         "Concurrent RPC limit exceeded",
         "overloaded",
         "server",
-        "got too many calls at once, allowed fewer at a time; wait and send it again",
+        "got too many calls at once, expected fewer at a time; wait and send it again",
     ),
     Rule(
         "Worker died",
         "worker_died",
         "server",
-        "got a worker that died over the request, allowed one that answers; it restarts by itself, "
+        "got a worker that died over the request, expected one that answers; it restarts by itself, "
         "see the server's log before sending it again",
     ),
     Rule(
         "Out of resources",
         "does_not_fit",
         "server",
-        "got out of memory on the server, allowed what fits; name fewer layers, heads or steps, or wait",
+        "got out of memory on the server, expected what fits; name fewer layers, heads or steps, or wait",
     ),
-    Rule("Prediction failed", "internal", "server", "got an error inside the server, allowed none; see its log"),
+    Rule("Prediction failed", "internal", "server", "internal error; see the server log"),
     Rule(
-        "ErrorDataDecoderException", "bad_request", "body", "got a malformed form, allowed multipart/form-data; mend it"
+        "ErrorDataDecoderException",
+        "bad_request",
+        "body",
+        "got a malformed form, expected multipart/form-data; mend it",
     ),
     Rule(
         "only accepts HTTPS requests",
         "bad_request",
         "url",
-        "got http://, allowed https:// at this server; change the url",
+        "got http://, expected https:// at this server; change the url",
     ),
-    Rule("Requested resource is not found", "not_found", "url", "got an unknown path, allowed the server's root"),
+    Rule("Requested resource is not found", "not_found", "url", "got an unknown path, expected the server's root"),
 )
 
 HTTP_CODES = {

@@ -58,12 +58,12 @@ def write_animation(
     """
     kinds = {".gif": "GIF", ".png": "PNG", ".apng": "PNG"}
     if path.suffix.lower() not in kinds:
-        raise ValueError(f"animation: got {path.name!r}, allowed a name that ends in {', '.join(kinds)}")
+        raise ValueError(f"animation: got {path.name!r}, expected a name that ends in {', '.join(kinds)}")
     if not 20 <= frame_ms <= 60_000:
-        raise ValueError(f"frame_ms: got {frame_ms}, allowed 20 to 60000")
+        raise ValueError(f"frame_ms: got {frame_ms}, expected 20 to 60000")
     count = len(shown.ordinary() if items is None else items)
     if count > MANY_FRAMES and not many:
-        raise ValueError(f"animation: got {count} pictures, allowed {MANY_FRAMES}; name fewer --tokens, or add --many")
+        raise ValueError(f"animation: got {count} pictures, expected {MANY_FRAMES}; name fewer --tokens, or add --many")
     pictures = frames(shown, items)
     durations = [frame_ms] * (len(pictures) - 1) + [max(LAST_MS, frame_ms)]
     kind = kinds[path.suffix.lower()]
@@ -89,7 +89,7 @@ def frames(shown: Shown, items: tuple[Item, ...] | None = None) -> list[PillowIm
         total = made[0].width * made[0].height * len(chosen)
         if total > MAX_PIXELS:
             raise ValueError(
-                f"animation: got {len(chosen)} pictures of {made[0].width} x {made[0].height} px, allowed "
+                f"animation: got {len(chosen)} pictures of {made[0].width} x {made[0].height} px, expected "
                 f"{MAX_PIXELS:,} px in all; lower --dpi or --width-mm, or name fewer --tokens"
             )
     return made

@@ -117,7 +117,7 @@ def _font(name: str, size_px: float, weight: int) -> ImageFont.FreeTypeFont:
     try:
         font = ImageFont.truetype(name, size_px)
     except OSError as error:
-        raise ValueError(f"font: got {name!r} ({error}), allowed a TrueType or OpenType file") from error
+        raise ValueError(f"font: got {name!r} ({error}), expected a TrueType or OpenType file") from error
     try:
         font.set_variation_by_axes([weight])
     except (OSError, NotImplementedError, ValueError):  # a font with fixed weights

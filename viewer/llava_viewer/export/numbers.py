@@ -41,7 +41,7 @@ def write_csv(shown: Shown, path: Path, items: tuple[Item, ...] | None = None, *
     lines = sum(item.heat.size for item in chosen)
     if lines > most:
         cure = "take npz" if many else "add --many"
-        raise ValueError(f"csv: got {lines} lines, allowed {most}; name fewer --tokens, or {cure}")
+        raise ValueError(f"csv: got {lines} lines, expected {most}; name fewer --tokens, or {cure}")
     texts, rects = prompt_texts(shown.record), shown.record.geometry.patch_rects().reshape(-1, 4)
     places = [[f"{value:.6g}" for value in rect] for rect in rects.tolist()]
     for item in chosen:

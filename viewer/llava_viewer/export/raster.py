@@ -30,7 +30,7 @@ def paint(drawing: Drawing, dpi: int) -> PillowImage.Image:
     scale = dpi / 72
     size = (round((drawing.width + 2 * MARGIN) * scale), round((drawing.height + 2 * MARGIN) * scale))
     if size[0] * size[1] > MAX_PIXELS:
-        raise ValueError(f"export: got {size[0]} x {size[1]} px, allowed {MAX_PIXELS:,} px; lower --dpi or --width-mm")
+        raise ValueError(f"export: got {size[0]} x {size[1]} px, expected {MAX_PIXELS:,} px; lower --dpi or --width-mm")
     canvas = PillowImage.new("RGB", size, "white")
     for mark in drawing.marks:
         _mark(canvas, replace(mark, x=mark.x + MARGIN, y=mark.y + MARGIN), scale, drawing.fonts)

@@ -33,7 +33,7 @@ def contact_sheet(shown: Shown, items: tuple[Item, ...] | None = None, *, many: 
     chosen, most = items or shown.ordinary(), MAX_CELLS if many else MANY_CELLS
     if len(chosen) > most:
         cure = "" if many else ", or add --many"
-        raise ValueError(f"sheet: got {len(chosen)} maps, allowed {most}; name fewer with --tokens{cure}")
+        raise ValueError(f"sheet: got {len(chosen)} maps, expected {most}; name fewer with --tokens{cure}")
     look, record = shown.look, shown.record
     room = look.width_mm * MM
     columns = max(1, min(len(chosen), int((room + GAP_PT) // (CELL_MM * MM + GAP_PT))))

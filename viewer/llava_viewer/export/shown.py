@@ -54,11 +54,11 @@ class Look:
             ("mode", self.mode, MODES), ("palette", self.palette, colormap.PALETTES), ("scale", self.scale, SCALES),
         ):  # fmt: skip
             if got not in allowed:
-                raise ValueError(f"{name}: got {got!r}, allowed {', '.join(allowed)}")
+                raise ValueError(f"{name}: got {got!r}, expected {', '.join(allowed)}")
         if not 20 <= self.width_mm <= 1000:
-            raise ValueError(f"width_mm: got {self.width_mm:g}, allowed 20 to 1000")
+            raise ValueError(f"width_mm: got {self.width_mm:g}, expected 20 to 1000")
         if not 36 <= self.dpi <= 1200:
-            raise ValueError(f"dpi: got {self.dpi}, allowed 36 to 1200")
+            raise ValueError(f"dpi: got {self.dpi}, expected 36 to 1200")
 
 
 @dataclass(frozen=True)
@@ -138,13 +138,15 @@ class Shown:
         """
         if "query" not in self.view.axes:
             if token is not None:
-                raise ValueError(f"token: got {token}, allowed none: view {self.view.name!r} is one map for the answer")
+                raise ValueError(
+                    f"token: got {token}, expected none: view {self.view.name!r} is one map for the answer"
+                )
             return self.items[0]
         key = f"t{token}" if token is not None else first_row(self.record, [i.row for i in self.items if i.row])
         found = next((item for item in self.items if item.row and item.row.key == key), None)
         if found is None:
             keys = [item.row.key[1:] for item in self.items if item.row and item.row.key.startswith("t")]
-            raise ValueError(f"token: got {token}, allowed {', '.join(keys) or 'none'}")
+            raise ValueError(f"token: got {token}, expected {', '.join(keys) or 'none'}")
         return found
 
     def ordinary(self) -> tuple[Item, ...]:
@@ -169,7 +171,7 @@ def show(
     rows, patches = len(record.queries) if "query" in chosen.axes else 1, record.geometry.rows * record.geometry.cols
     if rows * patches > MAX_VALUES:
         raise ValueError(
-            f"view: got {rows} maps of {patches} patches in {chosen.name!r}, allowed {MAX_VALUES} values; ask for "
+            f"view: got {rows} maps of {patches} patches in {chosen.name!r}, expected {MAX_VALUES} values; ask for "
             "fewer steps"
         )
     maps, shares = choose_maps(chosen, layer, head)

@@ -59,7 +59,7 @@ def export_overlays(
         The files, in the order of the record.
     """
     if not 0 <= alpha <= 1:
-        raise ValueError(f"alpha: got {alpha}, allowed 0 to 1")
+        raise ValueError(f"alpha: got {alpha}, expected 0 to 1")
     chosen = record.view(view)
     check_files(record, chosen, many=many)
     check_one_grid(record, "export")
@@ -88,15 +88,15 @@ def check_files(record: Record, view: View, *, many: bool) -> None:
     """Raises ValueError when a view has more maps than overlays may be written at once."""
     count = math.prod(view.lead)
     if count > MAX_FILES:
-        raise ValueError(f"export: got {count} maps, allowed {MAX_FILES}; ask for fewer layers, heads or steps")
+        raise ValueError(f"export: got {count} maps, expected {MAX_FILES}; ask for fewer layers, heads or steps")
     if many:
         return
     size = _enlarged(record).size
     most = min(MANY_FILES, MANY_PIXELS // (size[0] * size[1]))
     if count > most:
         raise ValueError(
-            f"export: got {count} maps of {size[0]} x {size[1]} px in view {view.name!r}, allowed {most} at once; name "
-            "another --view, other kinds (--as), or add --many"
+            f"export: got {count} maps of {size[0]} x {size[1]} px in view {view.name!r}, expected {most} at "
+            "once; name another --view, other kinds (--as), or add --many"
         )
 
 

@@ -38,7 +38,7 @@ def stops(palette: str) -> npt.NDArray[np.float64]:
     if palette == DIFFERENCE:
         return np.frombuffer(bytes.fromhex(_DIFFERENCE_STOPS), np.uint8).reshape(-1, 3) / 255
     if palette not in _STOPS:
-        raise ValueError(f"palette: got {palette!r}, allowed {list(PALETTES)}")
+        raise ValueError(f"palette: got {palette!r}, expected {list(PALETTES)}")
     return np.frombuffer(bytes.fromhex(_STOPS[palette]), np.uint8).reshape(-1, 3) / 255
 
 

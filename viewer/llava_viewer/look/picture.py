@@ -50,7 +50,7 @@ def open_picture(data: bytes, *, carried: bool = False) -> PillowImage.Image:
     if not carried:
         return _read(data)[0]
     if not data.startswith(_CARRIED):
-        raise PictureError(f"image: got a file that starts with {data[:8]!r} in a record, allowed PNG or JPEG there")
+        raise PictureError(f"image: got a file that starts with {data[:8]!r} in a record, expected PNG or JPEG there")
     return _OWN.pixels(data)
 
 
@@ -116,13 +116,13 @@ def check_picture(record: Record, data: bytes, *, carried: bool = False) -> str 
     pixels = open_picture(data, carried=carried)
     if pixels.size != (image.width_px, image.height_px):
         return (
-            f"image: got {pixels.width} x {pixels.height} px, allowed the record's {image.width_px} x "
+            f"image: got {pixels.width} x {pixels.height} px, expected the record's {image.width_px} x "
             f"{image.height_px} px; this is another picture"
         )
     found = _digest(pixels)
     if found != image.pixels_sha256:
         return (
-            f"image: got pixels with sha256 {found[:12]}..., allowed {image.pixels_sha256[:12]}...; "
+            f"image: got pixels with sha256 {found[:12]}..., expected {image.pixels_sha256[:12]}...; "
             "this is another picture, or one that was edited or saved again"
         )
     return None
@@ -156,7 +156,7 @@ def _read(data: bytes) -> tuple[PillowImage.Image, bool]:
         if bomb is not None:
             raise PictureError(f"image: {size_refusal(bomb, MAX_PIXELS)}") from error
         raise PictureError(
-            f"image: got an unreadable picture ({damage_of(error)}), allowed {', '.join(FORMATS)}"
+            f"image: got an unreadable picture ({damage_of(error)}), expected {', '.join(FORMATS)}"
         ) from error
     return pixels, kept_jpeg
 

@@ -80,7 +80,7 @@ def render_compare(picks: Sequence[Pick], *, title: str | None = None, embed_ima
     number_bytes = len(html.encode("utf-8"))
     if number_bytes > MAX_BYTES:
         raise ReportTooLargeError(
-            f"compare: got {wording.size(number_bytes)}, allowed {wording.size(MAX_BYTES)}; "
+            f"compare: got {wording.size(number_bytes)}, expected {wording.size(MAX_BYTES)}; "
             "compare fewer runs, or runs with fewer steps, or leave the picture out (--no-image)"
         )
     return html
@@ -89,7 +89,7 @@ def render_compare(picks: Sequence[Pick], *, title: str | None = None, embed_ima
 def check_comparable(picks: Sequence[Pick]) -> None:
     """Raises `CompareError` unless 2 to 4 runs share the picture and the patches on it."""
     if not 2 <= len(picks) <= len(LETTERS):
-        raise CompareError(f"compare: got {wording.count(len(picks), 'run')}, allowed 2 to {len(LETTERS)}")
+        raise CompareError(f"compare: got {wording.count(len(picks), 'run')}, expected 2 to {len(LETTERS)}")
     first = picks[0]
     for other in picks[1:]:
         for what, remedy, facts in (
@@ -100,7 +100,7 @@ def check_comparable(picks: Sequence[Pick]) -> None:
             here, there = facts(first.record), facts(other.record)
             if here != there:
                 raise CompareError(
-                    f"compare: got {what} {here} ({first.name}) and {there} ({other.name}), allowed the same for all; "
+                    f"compare: got {what} {here} ({first.name}) and {there} ({other.name}), expected the same for all; "
                     f"{remedy}"
                 )
 
@@ -109,7 +109,7 @@ def build_comparison(picks: Sequence[Pick], *, title: str | None, embed_image: b
     """Everything the template shows."""
     tokens = sum(len(pick.record.tokens) for pick in picks)
     if tokens > MAX_WORDS:
-        raise ReportTooLargeError(f"compare: got {tokens} tokens, allowed {MAX_WORDS}; compare fewer runs, or shorter")
+        raise ReportTooLargeError(f"compare: got {tokens} tokens, expected {MAX_WORDS}; compare fewer runs, or shorter")
     shown = [show(pick.record, view=pick.view, layer=pick.layer, head=pick.head) for pick in picks]
     for one in shown:
         shares_of(one.view, "compare")

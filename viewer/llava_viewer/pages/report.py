@@ -97,7 +97,7 @@ def render_report(
     )
     number_bytes = len(html.encode("utf-8"))
     if number_bytes > MAX_BYTES:
-        raise ReportTooLargeError(f"report: got {size(number_bytes)}, allowed {size(MAX_BYTES)}; {_advice(report)}")
+        raise ReportTooLargeError(f"report: got {size(number_bytes)}, expected {size(MAX_BYTES)}; {_advice(report)}")
     return html
 
 
@@ -114,8 +114,8 @@ def _check_size(record: Record) -> None:
     if least > MAX_BYTES or values > MAX_VALUES or maps > MAX_MAPS:
         allowed = size(MAX_BYTES) if least > MAX_BYTES else f"{MAX_VALUES} in {MAX_MAPS}"
         raise ReportTooLargeError(
-            f"report: got {got}, allowed {allowed}; ask for fewer layers and heads (--layers, --heads), views (--view) "
-            "or steps (--steps)"
+            f"report: got {got}, expected {allowed}; ask for fewer layers and heads (--layers, --heads), views "
+            "(--view) or steps (--steps)"
         )
 
 

@@ -66,7 +66,7 @@ def test_messages_pass(fields: dict[str, bytes], model: str) -> None:
 
 @pytest.mark.parametrize("message", [b"\x0a", b"\x0a\x05abc", b"\x0b", b"\x0c", b"\xff" * 11, b"\x09abc", b"\x0a\x80"])
 def test_bytes_that_are_no_message(message: bytes) -> None:
-    with pytest.raises(RequestError, match="no PredictionsRequest"):
+    with pytest.raises(RequestError, match="not a PredictionsRequest"):
         check_message(message)
 
 

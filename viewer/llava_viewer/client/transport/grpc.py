@@ -46,7 +46,7 @@ class GrpcTransport:
         self._decode_error = DecodeError
         host, _, port = target.rpartition(":")
         if not host or "/" in target or not port.isascii() or not port.isdigit():
-            raise ValueError(f"target: got {target!r}, allowed HOST:PORT such as 127.0.0.1:7070; leave http:// out")
+            raise ValueError(f"target: got {target!r}, expected HOST:PORT such as 127.0.0.1:7070; leave http:// out")
         self._target, self._model, self._token = target, model, token
         self._options = [
             ("grpc.max_send_message_length", -1),
@@ -79,7 +79,7 @@ class GrpcTransport:
             found = "no message" if reply is None else f"{len(reply)} bytes that are no PredictionResponse"
             raise RecordError(
                 "not_a_record",
-                f"reply: got {found}, allowed TorchServe's message; is {shown(self._target)} its inference port?",
+                f"reply: got {found}, expected TorchServe's message; is {shown(self._target)} its inference port?",
             ) from error
 
     def _call(self, most_bytes: int) -> Callable[..., Any]:
@@ -115,7 +115,7 @@ class GrpcTransport:
         self, fields: Mapping[str, bytes], *, timeout_s: float, most_bytes: int = DEFAULT_REPLY_BYTES
     ) -> Iterator[bytes]:
         """Refuses: over gRPC answers come whole."""
-        raise RequestError("invalid", "options.stream", "got true over gRPC, allowed false; make the client with http")
+        raise RequestError("invalid", "options.stream", "got true over gRPC, expected false; make the client with http")
 
     def close(self) -> None:
         """Closes the channels."""

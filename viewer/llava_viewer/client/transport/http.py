@@ -145,7 +145,7 @@ def _url(core: Any, address: str, target: str) -> Any:
     try:
         host = (parts.hostname or "").encode("ascii" if (parts.hostname or "").isascii() else "idna")
     except UnicodeError as error:
-        raise ValueError(f"url: got {shown(address)!r}, allowed a host with a name; name the address anew") from error
+        raise ValueError(f"url: got {shown(address)!r}, expected a host with a name; name the address anew") from error
     return core.URL(scheme=parts.scheme, host=host, port=parts.port, target=target)
 
 
@@ -168,7 +168,7 @@ def _proxy(core: Any, scheme: str, host: str) -> Any:
         context = _trust(core, None) if parts.scheme == "https" else None
         return core.Proxy(_url(core, address, ""), auth=auth, ssl_context=context)
     except ValueError as error:
-        raise ValueError(f"proxy: got {shown(named)!r}, allowed http://HOST:PORT; mend the environment") from error
+        raise ValueError(f"proxy: got {shown(named)!r}, expected http://HOST:PORT; mend the environment") from error
 
 
 def _basic(name: str | None, password: str | None) -> dict[str, str]:

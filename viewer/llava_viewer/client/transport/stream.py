@@ -86,7 +86,7 @@ def _lines(pieces: Iterable[bytes], most_bytes: int) -> Iterator[bytes]:
             del rest[: end + 1]
             searched = 0
         if len(rest) > most_bytes:
-            raise RecordError("too_large", f"stream: got a line of {len(rest)} bytes, allowed {most_bytes}")
+            raise RecordError("too_large", f"stream: got a line of {len(rest)} bytes, expected {most_bytes}")
 
 
 def _part(line: bytes, number: int) -> StreamedToken | Record:
@@ -169,4 +169,4 @@ def _numbers(value: Any) -> npt.NDArray[np.float32]:
 
 
 def _invalid(number: int, found: str) -> RecordError:
-    return RecordError("invalid", f"stream: got {found} in line {number + 1}, allowed a token or the record")
+    return RecordError("invalid", f"stream: got {found} in line {number + 1}, expected a token or the record")
