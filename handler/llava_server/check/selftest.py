@@ -132,7 +132,7 @@ def self_test(loaded: LoadedModel, static: StaticDecoder | None = None) -> dict[
     worst = {kind: max(getattr(one, kind) for one in found) for kind in ("row", "state", "logprob", "behind")}
     limits = {
         "row": ROW_LIMITS[dtype],
-        "state": STATE_LIMITS[dtype],
+        "state": _state_limit(loaded.model),
         "logprob": LOGPROB_LIMITS[dtype],
         "behind": LOGPROB_LIMITS[dtype],
     }
@@ -155,6 +155,12 @@ def self_test(loaded: LoadedModel, static: StaticDecoder | None = None) -> dict[
         "prompt_tokens": len(items[0].prompt.ids),
         "answer_tokens": NEW_TOKENS,
     }
+
+
+def _state_limit(model: Any) -> float:
+    """Quantised layers round what they multiply to 8 bits, by the largest values of all that share the batch."""
+    dtype = torch.bfloat16 if getattr(model, "is_quantized", False) else model.dtype
+    return STATE_LIMITS[dtype]
 
 
 def _attention_modules(loaded: LoadedModel) -> dict[int, torch.nn.Module]:
