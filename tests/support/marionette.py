@@ -76,8 +76,6 @@ class Firefox:
         window = self._ask("WebDriver:SetWindowRect", {"width": width, "height": height})
         assert (window["width"], window["height"]) == (width, height)
         self._ask("WebDriver:Navigate", {"url": address})
-        # Without scripts the first picture of a page may come to rest before its filters and gradients are there.
-        self._ask("WebDriver:Refresh", {})
         before, ends = None, time.monotonic() + _REST_S
         while True:
             time.sleep(0.2)
