@@ -124,7 +124,7 @@ class Answer:
             pad=0,
             prompt_length=self._prompt,
             has_bos=True,
-            image=range(_IMAGE_START, _IMAGE_START + self._prompt - TEXT_TOKENS),
+            places=range(_IMAGE_START, _IMAGE_START + self._prompt - TEXT_TOKENS),
             positions=torch.tensor(self._positions),
         )
         every_row = torch.ones(len(self._positions), dtype=torch.bool)

@@ -27,7 +27,10 @@ def with_maps(change: float) -> Record:
         views={
             **TRUTH.views,
             name: replace(
-                view, facts=replace(view.facts, encoding="float32"), stored=maps, scales=np.ones_like(view.scales)
+                view,
+                facts=replace(view.facts, encoding="float32"),
+                stored=maps.reshape(view.stored.shape),
+                scales=np.ones_like(view.scales),
             ),
         },
     )
