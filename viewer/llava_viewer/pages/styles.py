@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable
 from importlib.resources import files
 
-from llava_viewer.look.colormap import DIFFERENCE, PALETTES
+from llava_viewer.look.colormap import DEFAULT_PALETTE, DIFFERENCE, PALETTES
 from llava_viewer.look.view_model import LEVELS, Report, ViewPanel
 from llava_viewer.pages.compare_model import Comparison
 
@@ -69,7 +69,7 @@ def plain_css(report: Report) -> str:
         _join((f".{key}" for key in single), "display:block"),
     ]
     states = [line for line in static_text("report.css").splitlines() if line.startswith(".desk[data-")]
-    rules += [_STATE.sub(_checked, line) for line in (*states, *_state_rules(report))]
+    rules += [_STATE.sub(_checked, line) for line in (*states, *_state_rules(report, scripted=False))]
     return compact("\n".join(rules))
 
 
@@ -88,16 +88,24 @@ def _levels(report: Report) -> list[str]:
     return rules
 
 
-def _state_rules(report: Report) -> list[str]:
-    """What depends on the chosen view, palette and mode, in the form that the script uses."""
+def _state_rules(report: Report, *, scripted: bool = True) -> list[str]:
+    """What depends on the chosen view, palette and mode, in the form that the script uses.
+
+    Without the script, what a page opens with waits for nothing to be chosen: Firefox may paint before it has matched
+    `:has`.
+    """
     rules: list[str] = []
     for view in report.views:
         index = view.key.removeprefix("v")
         chosen = f'.desk[data-v="{view.key}"]'
+        if view is report.views[0] and not scripted:
+            chosen = ".desk" + "".join(f':not([data-v="{other.key}"])' for other in report.views[1:])
         rules.append(f"{chosen} .{view.key}{{display:block}}")
         rules.append(f"{chosen} .tok{{--w:var(--u{index},0%)}}")
     for palette in PALETTES:
-        chosen = f'.desk[data-p="{palette}"]'
+        if palette == DEFAULT_PALETTE and not scripted:
+            continue  # in both sheets already
+        chosen = ".desk" if palette == DEFAULT_PALETTE else f'.desk[data-p="{palette}"]'
         rules.append(f"{chosen}{{--heat-colours:url(#h-{palette});--map-colours:url(#o-{palette})}}")
     for view in report.views:
         rules += _quantity_rules(view)
