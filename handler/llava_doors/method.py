@@ -207,7 +207,7 @@ class Fold(Protocol):
 
 
 class Method(ABC):
-    """A way to make maps of a finished run; one instance serves one request."""
+    """A way to make maps of a finished run. Made anew for each question below: what it keeps is gone at the next."""
 
     def needs(self, view: AskedView, facts: Shape) -> Needs:
         """What it needs for a view; attention rows alone unless it says otherwise."""

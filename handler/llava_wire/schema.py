@@ -21,7 +21,6 @@ SAMPLING_NAMES = (
     "sequence", "sequences",
 )  # fmt: skip
 """What `Facts.sampling` says, each a number; `greedy` is true or false."""
-REDUCTIONS = ("none", "heads", "layers_heads", "all")
 
 
 @dataclass(frozen=True)
@@ -142,7 +141,7 @@ class ViewFacts:
 
     Args:
         name: unique in the record.
-        reduction: one of `REDUCTIONS`.
+        reduction: the name of one of `llava_wire.reduction.REDUCTIONS`.
         axes: names of the axes of `maps`, a part of (query, layer, head or layer_head) and patch.
         layers, heads: the 0-based selection, when it is a grid.
         pairs: the [layer, head] selection, when it is a list of pairs; then layers and heads are empty.

@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from llava_doors.door import METHODS
-from llava_doors.method import Fold, Maps, RowMethod, Seen
+from llava_doors.method import Fold, Maps, Method, RowMethod, Seen
+from llava_server.ask.methods import load_method
 from llava_server.ask.plan import ViewPlan, cells_of
 from llava_server.attend.rows import RowLayout
 from llava_server.attend.seen import SeenRows, Sights
@@ -59,17 +59,14 @@ def reduced_views(views: Sequence[ViewPlan], seen: SeenRows, mean_rows: torch.Te
         layout = seen.layout
         if layout.positions.is_inference():
             seen = replace(seen, layout=replace(layout, positions=layout.positions.clone()))
-        found: list[Maps | None] = [None] * len(views)
-        for i, folded in _folded(views, seen):
-            found[i] = folded
-        for i, view in enumerate(views):
-            if found[i] is None:
+        methods = [load_method(view.method) for view in views]
+        found = dict(_folded(views, methods, seen))
+        for i, (view, method) in enumerate(zip(views, methods, strict=True)):
+            if i not in found:
                 with torch.set_grad_enabled(view.needs.gradients != "none"), _blamed(view):
-                    maps = METHODS.load(view.method).maps(seen.declaring(view.needs), view)
+                    maps = method.maps(cast(Seen, seen.declaring(view.needs)), view)
                 found[i] = maps if isinstance(maps, Maps) else Maps(maps)
-        finished = [
-            finished_maps(view, maps, layout, mean_rows) for view, maps in zip(views, found, strict=True) if maps
-        ]
+        finished = [finished_maps(view, found[i], layout, mean_rows) for i, view in enumerate(views)]
     notes = [
         Note("method", "options.views", f"View “{view.name}”, {view.method}: {text:.{_NOTE_CHARS}}")
         for view, maps in zip(views, finished, strict=True)
@@ -78,11 +75,10 @@ def reduced_views(views: Sequence[ViewPlan], seen: SeenRows, mean_rows: torch.Te
     return Reduced(finished, seen.sights, tuple(notes))
 
 
-def _folded(views: Sequence[ViewPlan], seen: SeenRows) -> list[tuple[int, Maps]]:
+def _folded(views: Sequence[ViewPlan], methods: Sequence[Method], seen: SeenRows) -> list[tuple[int, Maps]]:
     """The views of methods that take rows block by block, with their places."""
     folds: list[tuple[int, ViewPlan, Fold]] = []
-    for i, view in enumerate(views):
-        method = METHODS.load(view.method)
+    for i, (view, method) in enumerate(zip(views, methods, strict=True)):
         if isinstance(method, RowMethod) and view.needs.gradients == "none":
             with _blamed(view):
                 folds.append((i, view, method.fold(cast(Seen, seen.declaring(view.needs)), view)))

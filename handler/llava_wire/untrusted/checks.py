@@ -15,21 +15,11 @@ from llava_wire import limits
 from llava_wire.geometry import Geometry
 from llava_wire.grids import Grid
 from llava_wire.plain import mismatch
+from llava_wire.reduction import reduction_of
 from llava_wire.schema import Annotations, Facts, Image, Prompt, Query, Token, ViewFacts
 from llava_wire.untrusted.arrays import TOLERANCE
 from llava_wire.untrusted.bounded_json import check_plain
 
-_GRID_AXES = {
-    "none": ("query", "layer", "head", "patch"),
-    "heads": ("query", "layer", "patch"),
-    "layers_heads": ("query", "patch"),
-    "all": ("patch",),
-}
-_PAIR_AXES = {
-    "none": ("query", "layer_head", "patch"),
-    "layers_heads": ("query", "patch"),
-    "all": ("patch",),
-}
 _FARTHEST_PX = 2.0**31
 
 
@@ -72,9 +62,10 @@ def check_view(view: ViewFacts, path: str, facts: Facts) -> None:
     check_plain(view.method.parameters, f"{path}.method.parameters")
     for name in ("name", "unit"):
         _short(f"{path}.quantity.{name}", getattr(view.quantity, name))
-    axes = (_PAIR_AXES if view.pairs else _GRID_AXES).get(view.reduction)
+    reduction, paired = reduction_of(view.reduction), bool(view.pairs)
+    axes = reduction.axes(paired=paired) if reduction.allows(paired=paired) else ()
     if view.axes != axes:
-        raise mismatch(f"{path}.axes", list(view.axes), f"{list(axes or ())} for reduction {view.reduction!r}")
+        raise mismatch(f"{path}.axes", list(view.axes), f"{list(axes)} for reduction {view.reduction!r}")
     if view.pairs:
         if view.layers or view.heads:
             raise mismatch(f"{path}.layers", list(view.layers), "none beside pairs")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import get_args, get_type_hints
 
 import pytest
 
 from llava_wire.reduction import NUMBERED, REDUCTIONS
-from llava_wire.untrusted import checks
+from llava_wire.schema import ViewFacts
 
 GRID = ((3, 1), (0, 2, 5), ())
 PAIRS = ((), (), ((1, 1), (0, 2)))
@@ -32,10 +33,18 @@ def test_shape_and_slots_agree(name, selection):
         assert len(kept) == len(reduction.shape(*selection))
 
 
-def test_axes_are_those_that_records_are_checked_against():
-    for paired, table in ((False, checks._GRID_AXES), (True, checks._PAIR_AXES)):
+def test_axes_are_those_that_the_wire_format_names():
+    grid = {
+        "none": ("query", "layer", "head", "patch"),
+        "heads": ("query", "layer", "patch"),
+        "layers_heads": ("query", "patch"),
+        "all": ("patch",),
+    }
+    pairs = {"none": ("query", "layer_head", "patch"), "layers_heads": ("query", "patch"), "all": ("patch",)}
+    for paired, table in ((False, grid), (True, pairs)):
         found = {name: one.axes(paired=paired) for name, one in REDUCTIONS.items() if one.allows(paired=paired)}
         assert found == table
+    assert set(REDUCTIONS) == set(get_args(get_type_hints(ViewFacts)["reduction"]))
 
 
 def test_numbers_of_the_toolkit_and_words():
