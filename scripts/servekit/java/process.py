@@ -2,7 +2,7 @@
 
 Flow: `servekit.launching` -> this process -> TorchServe's launcher, which starts Java and waits -> meanwhile the file
 that Java prints into (this process's standard output too) is trimmed -> Java's exit code, as a shell counts it.
-Run as a file, `java_process.py ts.model_server ARGUMENTS`: Java's workers inherit the environment, which therefore
+Run as a file, `process.py ts.model_server ARGUMENTS`: Java's workers inherit the environment, which therefore
 cannot say where this project's scripts are.
 """
 
