@@ -22,8 +22,8 @@ CODE := handler viewer scripts tests
 SHARED_OUT := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup download mar serve stop ping token demo demo-model report estimate test test-all test-gpu gpu bench soak drill fuzz \
-	golden pictures lint typecheck protos dependencies clean
+.PHONY: help setup download mar serve stop ping token demo demo-model report estimate test test-all test-gpu gpu bench truth faithfulness soak drill \
+	fuzz golden pictures lint typecheck protos dependencies clean
 
 help: ## This list
 	@awk 'BEGIN {FS = ":.*## "} \
@@ -31,7 +31,7 @@ help: ## This list
 		/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 	@printf '\n%s\n' 'Variables (VARIABLE=value after the target)'
 	@printf '  %-12s %s\n' \
-		MODEL 'which model: a YAML in model_store (now $(MODEL))' \
+		MODEL 'which model: a YAML in model_store; serve, mar: or a checkpoint folder (now $(MODEL))' \
 		NAME 'which server, when several run (now $(NAME))' \
 		PORT 'first of five ports, or auto; empty: config.properties' \
 		KEYS 'serve: a file of named keys that stay the same' \
@@ -101,12 +101,20 @@ test-all: $(READY) ## Run the long tests too, and keep the output in out/test-al
 test-gpu: $(READY) ## Run the tests that need a GPU
 	$(PY) -m pytest tests/gpu -m gpu $(ARGS)
 
-gpu: $(READY) ## Measure on a GPU for minutes: the schedule's run RUN=1, 2, 3 or extra
-	@test -n '$(RUN)' || { echo 'error: RUN: got nothing, expected 1, 2, 3 or extra; run: make gpu RUN=1' >&2; exit 2; }
+gpu: $(READY) ## Measure on a GPU for minutes: the schedule's run RUN=1 to 4 or extra
+	@test -n '$(RUN)' || { echo 'error: RUN: got nothing, expected 1, 2, 3, 4 or extra; run: make gpu RUN=1' >&2; exit 2; }
 	$(PY) -m bench.gpu.schedule '$(RUN)' $(ARGS)
 
 bench: $(READY) ## Measure speed and sizes into docs/benchmarks (QUICK=1: fewer runs, into out/benchmarks)
 	$(PY) -m bench.all $(if $(QUICK),--quick) $(ARGS)
+
+truth: $(READY) ## Measure where every method points, on scenes of known boxes, into docs/methods.md
+	$(PY) -m bench.known.truth $(ARGS)
+	$(PY) -m bench.table
+
+faithfulness: $(READY) ## Measure which metrics rank methods as known boxes do, into docs/methods.md
+	$(PY) -m bench.known.faithfulness $(ARGS)
+	$(PY) -m bench.table
 
 soak: $(READY) ## Keep a server under mixed fire for MINUTES and judge every answer
 	$(PY) -m stress.soak --minutes $(MINUTES) --out $(if $(filter 60,$(MINUTES)),docs/benchmarks,out/benchmarks)/soak.json $(ARGS)
@@ -130,7 +138,7 @@ typecheck: $(READY) ## Check types only
 golden: $(READY) ## Write the golden files of the tests anew
 	$(PY) -m upkeep.make_golden $(ARGS)
 
-pictures: $(READY) ## Take the pictures of docs/images anew (needs Chromium)
+pictures: $(READY) ## Take the screenshots of docs/images anew (needs Chromium)
 	$(PY) -m upkeep.make_pictures $(ARGS)
 
 dependencies: $(READY) ## List every pinned package with its licence anew

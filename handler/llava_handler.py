@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from llava_server.answer.builder import JSON_TYPE, to_response
+from llava_server.answer.response import JSON_TYPE, to_response
 from llava_server.answer.stream import LINES_TYPE, StreamedToken, line
 from llava_server.ask.request import GenerateRequest
 from llava_server.engine import Engine

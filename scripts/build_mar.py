@@ -24,12 +24,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from servekit.cli import parser, run, say
-from servekit.models import EMBEDDED, as_trouble, locate_model, read_model_yaml
-from servekit.paths import HANDLER_ROOT, MODEL_STORE, Trouble, archive, shown, writing
 
 from llava_server.load.checkpoint import check_checkpoint, check_files
 from llava_wire.system.replacing import replacing
+from servekit.adopting import adopted
+from servekit.cli import parser, run, say
+from servekit.models import EMBEDDED, as_trouble, locate_model, read_model_yaml
+from servekit.paths import HANDLER_ROOT, MODEL_STORE, SetupError, archive, shown, writing
 
 PACKAGES = ("llava_wire", "llava_doors", "llava_server")
 ENTRY = "llava_handler.py"
@@ -115,7 +116,7 @@ def import_test(built: Path) -> None:
     if answer.returncode != 0:
         cause = answer.stderr.strip().splitlines()[-1:] or ["no message"]
         say(answer.stderr)
-        raise Trouble(f"archive: got {cause[0]!r} when imported, expected a clean import; mend the handler's code")
+        raise SetupError(f"archive: got {cause[0]!r} when imported, expected a clean import; mend the handler's code")
 
 
 def _archive(model: str, content: dict[str, Any], weights: Path | None, stamp: dict[str, str], folder: Path) -> Path:
@@ -130,7 +131,7 @@ def _archive(model: str, content: dict[str, Any], weights: Path | None, stamp: d
     (extra / STAMP).write_text(json.dumps(stamp) + "\n", encoding="utf-8")
     settings.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
     if importlib.util.find_spec("model_archiver") is None:
-        raise Trouble("torch-model-archiver: got no such package, expected version 0.12.0; run: make setup")
+        raise SetupError("torch-model-archiver: got no such package, expected version 0.12.0; run: make setup")
     shutil.copyfile(HANDLER_ROOT / ENTRY, folder / ENTRY)
     # Names relative to the folder: the archiver takes paths apart at commas and colons, and reads `*` and `[`.
     command = [sys.executable, "-m", "model_archiver.model_packaging", "--model-name", model, "--version", "1.0"]
@@ -142,7 +143,7 @@ def _archive(model: str, content: dict[str, Any], weights: Path | None, stamp: d
     built = out / f"{model}.mar"
     if answer.returncode != 0 or not built.is_file():
         say(answer.stdout + answer.stderr)
-        raise Trouble(f"torch-model-archiver: got exit code {answer.returncode}, expected 0; its output is above")
+        raise SetupError(f"torch-model-archiver: got exit code {answer.returncode}, expected 0; its output is above")
     return built
 
 
@@ -178,7 +179,7 @@ def _stamp_of(path: Path) -> dict[str, str] | None:
 
 def _arguments() -> argparse.Namespace:
     arguments = parser("Build the TorchServe archive of a model.", "python scripts/build_mar.py llava-shapes")
-    arguments.add_argument("model", help="name of a YAML in model_store")
+    arguments.add_argument("model", help="name of a YAML in model_store, or a folder")
     arguments.add_argument("--force", action="store_true", help="build even when nothing changed")
     return arguments.parse_args()
 
@@ -187,7 +188,7 @@ def main() -> int:
     """The command line."""
     arguments = _arguments()
     MODEL_STORE.mkdir(exist_ok=True)
-    path, built = build(arguments.model, force=arguments.force)
+    path, built = build(adopted(arguments.model, say), force=arguments.force)
     say(f"{'built' if built else 'unchanged'} ({path.stat().st_size / 1e6:.1f} MB)")
     print(shown(path))
     return 0

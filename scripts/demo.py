@@ -10,15 +10,26 @@ import time
 from pathlib import Path
 
 from build_mar import build
-from servekit.cli import parser, run, say
-from servekit.paths import ROOT, Trouble, shown
-from servekit.server import start_server
 
 from llava_viewer.client import Client
+from llava_viewer.judging import annotated
 from llava_viewer.pages.index import write_index
 from llava_viewer.pages.report import render_report
 from llava_wire import Record, encode
+from servekit.cli import parser, run, say
+from servekit.paths import ROOT, SetupError, shown
+from servekit.server import start_server
 from shapes.demo_tasks import KINDS, MODEL, picture, tasks
+
+VIEWS = [
+    {"name": "mean", "layers": "all", "heads": "all"},
+    {"name": "next-object", "heads": "next-object"},
+    {"name": "named-object", "heads": "named-object"},
+    {"name": "contributions", "method": "contributions"},
+]
+"""What each report shows: the model's own default views, and what each patch gave to a word."""
+CHECKS = ["image", "patches"]
+"""What is tested of every answer: which words need the image, and whether the first view's patches are enough."""
 
 
 def ask_all(folder: Path) -> int:
@@ -34,12 +45,14 @@ def ask_all(folder: Path) -> int:
         for task in tasks():
             begin = time.monotonic()
             drawn = picture(task.scene)
-            record = clients[task.transport].predict(drawn, task.question.text)
+            record = clients[task.transport].predict(drawn, task.question.text, {"views": VIEWS, "check": CHECKS})
             asked_s = time.monotonic() - begin
+            record = annotated(record, task.question.answer)
+            is_right = record.facts.annotations.right is True
             (folder / f"{task.name}.png").write_bytes(drawn)
             write(record, folder / task.name)
-            mark = "right" if record.answer == task.question.answer else f"wrong, it is {task.question.answer!r}"
-            right += record.answer == task.question.answer
+            mark = "right" if is_right else f"wrong, it is {task.question.answer!r}"
+            right += is_right
             say(f"{task.name} ({task.transport}, {asked_s:.1f} s): {task.question.text} -> {record.answer} ({mark})")
         for client in clients.values():
             client.close()
@@ -65,7 +78,7 @@ def main() -> int:
     index = write_index(folder)
     say(f"{right} of {len(KINDS)} right; {time.monotonic() - begin:.0f} s; open:")
     if not index.is_file():
-        raise Trouble(f"index: got none at {shown(index)}, expected a written page; run it again")
+        raise SetupError(f"index: got none at {shown(index)}, expected a written page; run it again")
     print(index.resolve().as_uri())
     return 0
 

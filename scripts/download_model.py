@@ -14,13 +14,12 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from servekit.cli import parser, run, say
-from servekit.models import as_trouble, locate_model
-from servekit.paths import Trouble, shown
-
 from llava_server.ask.settings import ModelSettings
 from llava_server.load.checkpoint import check_checkpoint, check_configuration
 from llava_wire.system.replacing import replacing
+from servekit.cli import parser, run, say
+from servekit.models import as_trouble, locate_model
+from servekit.paths import SetupError, shown
 
 PATTERNS = ("*.json", "*.safetensors", "*.model", "*.jinja", "*.txt", "LICENSE*", "README.md")
 """What a checkpoint of the published layout needs; other formats of the same weights stay where they are."""
@@ -34,13 +33,13 @@ def download(model: str, *, source_folder: Path | None = None) -> Path:
         source_folder: a local copy to take instead of the hub's.
 
     Raises:
-        Trouble: when a source is missing, offline, incomplete, not what the YAML promises, or no model to serve.
+        SetupError: when a source is missing, offline, incomplete, not what the YAML promises, or no model to serve.
     """
     located = locate_model(model)
     settings, folder = located.settings, located.folder
     if located.origin in ("model_path", "source"):
         if source_folder is not None:
-            raise Trouble(
+            raise SetupError(
                 f"FROM: got {str(source_folder)!r} for {model}, whose weights are at handler.{located.origin}, "
                 f"expected for a model of the hub; set handler.model_path: {source_folder.resolve()} instead"
             )
@@ -60,11 +59,11 @@ def verify(folder: Path, sha256: Mapping[str, str]) -> None:
     for name, expected in sha256.items():
         path = folder / name
         if not path.is_file():
-            raise Trouble(f"{name}: got no such file in {shown(folder)}, expected a whole checkpoint; run it again")
+            raise SetupError(f"{name}: got no such file in {shown(folder)}, expected a whole checkpoint; run it again")
         say(f"checking {name} ({_gb(path.stat().st_size)})")
         found = digest(path)
         if found != expected:
-            raise Trouble(f"{name}: got sha256 {found}, expected {expected}; delete {shown(path)} and run it again")
+            raise SetupError(f"{name}: got sha256 {found}, expected {expected}; delete {shown(path)} and run it again")
 
 
 def digest(path: Path) -> str:
@@ -78,14 +77,14 @@ def digest(path: Path) -> str:
 
 def _copy(source: Path, folder: Path, settings: ModelSettings) -> None:
     if not source.is_dir():
-        raise Trouble(f"--from: got {str(source)!r}, expected an existing folder; check the path")
+        raise SetupError(f"--from: got {str(source)!r}, expected an existing folder; check the path")
     # Before gigabytes are copied that could not be served.
     with as_trouble():
         check_checkpoint(source, settings, "complete it, or name another folder")
     files = [p for p in sorted(source.iterdir()) if p.is_file() and any(fnmatch(p.name, one) for one in PATTERNS)]
     missing = sorted(set(settings.sha256) - {p.name for p in files})
     if missing:
-        raise Trouble(
+        raise SetupError(
             f"--from: got {str(source)!r} without {', '.join(missing)}, expected a whole checkpoint; complete it"
         )
     folder.mkdir(parents=True, exist_ok=True)
@@ -108,7 +107,9 @@ def _copy(source: Path, folder: Path, settings: ModelSettings) -> None:
 def _fetch(settings: ModelSettings, folder: Path) -> None:
     source, revision = settings.source, settings.revision
     if not re.fullmatch(r"[0-9a-f]{40}", revision):
-        raise Trouble(f"revision: got {revision!r}, expected the 40 hexadecimal digits of a commit; pin it in the YAML")
+        raise SetupError(
+            f"revision: got {revision!r}, expected the 40 hexadecimal digits of a commit; pin it in the YAML"
+        )
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
@@ -133,9 +134,9 @@ def _fetch(settings: ModelSettings, folder: Path) -> None:
         raise _no_answer(error) from error
 
 
-def _no_answer(error: Exception) -> Trouble:
+def _no_answer(error: Exception) -> SetupError:
     reason = (str(error).splitlines() or [""])[0][:200]
-    return Trouble(
+    return SetupError(
         f"download: got {type(error).__name__} ({reason}), expected an answer from the hub; check the network, run it "
         "again (it resumes), or bring a copy: make download MODEL=NAME FROM=FOLDER"
     )
@@ -146,7 +147,7 @@ def _require_room(folder: Path, total_bytes: int) -> None:
     have = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()) if folder.exists() else 0
     free = shutil.disk_usage(existing).free
     if free < total_bytes - have:
-        raise Trouble(f"disk: got {_gb(free)} free, expected at least {_gb(total_bytes - have)}; make room")
+        raise SetupError(f"disk: got {_gb(free)} free, expected at least {_gb(total_bytes - have)}; make room")
 
 
 def _gb(size_bytes: int) -> str:

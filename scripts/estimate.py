@@ -21,7 +21,7 @@ from llava_doors.family import Family, Layout, ModelFacts
 from llava_server.ask.options import parse_options
 from llava_server.ask.plan import Plan, make_plan
 from llava_server.ask.settings import ModelSettings, SettingsError
-from llava_server.fit.estimate import Extent, advice, response_limit, sized
+from llava_server.fit.estimate import Estimate, Extent, advice, check_passes, response_limit, sized
 from llava_server.load.checkpoint import check_checkpoint, check_configuration
 from llava_server.load.family import as_settings_errors, reason
 from llava_server.load.locate import locate
@@ -90,11 +90,32 @@ def planned(store: Path, model: str, options: object, sizes_px: Sequence[tuple[i
     """A request about pictures of these (width, height)."""
     settings, family, processor = model_of(store, model)
     if len(sizes_px) > 1 and not family.several:
-        raise SettingsError(f"sizes: got {len(sizes_px)}, expected one for {model}, which takes one picture")
+        raise SettingsError(f"sizes: got {len(sizes_px)}, expected one for {model}, which takes one image")
     with as_settings_errors():
         facts = family.facts(getattr(torch, settings.dtype))
         layout = family.layout(processor, sizes_px)
     return Planned(settings, family, facts, layout, make_plan(parse_options(options), facts, settings))
+
+
+def needs(request: Planned, prompt_tokens: int) -> Estimate:
+    """What a request takes, its prompt of so many text tokens."""
+    facts, layout, plan = request.facts, request.layout, request.plan
+    vision = request.family.picture_bytes(layout, getattr(torch, request.settings.dtype))
+    return sized(plan, facts, Extent.of(plan, prompt_tokens + layout.tokens, layout, vision, prompt_tokens))
+
+
+def passes(request: Planned, prompt_tokens: int) -> tuple[list[str], str]:
+    """Lines about the passes of its methods, and why the server would refuse them; empty where it would not."""
+    needed = needs(request, prompt_tokens)
+    said = [
+        f"{method}: up to {count:,} passes over prompt and answer, each about as long as the prefill"
+        for method, count in needed.passes.items()
+    ]
+    try:
+        check_passes(needed, request.settings.limits)
+    except RequestError as error:
+        return said, error.message
+    return said, ""
 
 
 def table(
@@ -113,8 +134,7 @@ def table(
     settings, facts, layout, plan = request.settings, request.facts, request.layout, request.plan
     dtype = getattr(torch, settings.dtype)
     weights = weight_bytes(request.family, dtype, settings.quantization)
-    vision = request.family.picture_bytes(layout, dtype)
-    needed = sized(plan, facts, Extent.of(plan, prompt_tokens + layout.tokens, layout, vision, prompt_tokens))
+    needed = needs(request, prompt_tokens)
     buffers = buffer_bytes(facts, layout.patches, settings) if settings.compile else 0
     memory = [device_memory(place) for place in devices_of(device_of(settings))]
     return [
@@ -162,12 +182,14 @@ def main(arguments: list[str] | None = None) -> int:
         action="append",
         type=size_of,
         metavar="WIDTHxHEIGHT",
-        help="of a picture in px, once per picture (default 640x480)",
+        help="of an image in px, once per image (default 640x480)",
     )
     given = parser.parse_args(arguments)
     try:
         options = json.loads(given.options)
         rows = table(STORE, given.model, options, given.prompt_tokens, given.size or SIZES_PX)
+        asked = planned(STORE, given.model, options, given.size or SIZES_PX)
+        told, too_many = passes(asked, given.prompt_tokens)
     except (SettingsError, RequestError, json.JSONDecodeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -177,12 +199,16 @@ def main(arguments: list[str] | None = None) -> int:
     *_, (_, together), (_, here) = rows
     pairs = (("device, beside weights", "limit of a batch"), ("response, at most", "limit of a response"))
     over = [f"{got} is over the {limit}" for got, limit in pairs if values[got] > values[limit]]
+    for line in told:
+        print(line)
     if over:
         print(f"refused with status 507: {'; '.join(over)}; {cure(STORE, given.model, options)}")
+    elif too_many:
+        print(f"refused with status 507: {too_many}")
     else:
         print("fits the limits")
     print("its memory is here now" if together <= here else "its memory is not here now")
-    return 1 if over else 0
+    return 1 if over or too_many else 0
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from typing import Any
 
 from servekit.cli import parser, run
 from servekit.drain import draining
-from servekit.paths import Trouble
+from servekit.paths import SetupError
 from servekit.ports import listening
 from servekit.server import DEFAULT_NAME
 from servekit.state import ServerState, require_running, worker_states
@@ -21,7 +21,7 @@ from servekit.tls import trusting
 
 
 def health(state: ServerState) -> dict[str, Any]:
-    """What the front says: {"status": ..., "troubles": [...]}; raises `Trouble` when it does not answer."""
+    """What the front says: {"status": ..., "troubles": [...]}; raises `SetupError` when it does not answer."""
     try:
         try:
             answer = urllib.request.urlopen(f"{state.http}/ping", timeout=10, context=trusting(state.certificate))
@@ -31,7 +31,7 @@ def health(state: ServerState) -> dict[str, Any]:
             said = json.loads(answer.read())
             return {"status": str(said["status"]), "troubles": list(said.get("troubles", []))}
     except (urllib.error.URLError, OSError, ValueError, KeyError, TypeError) as error:
-        raise Trouble(f"ping: got {error} from {state.http}, expected an answer; see {state.logs}") from error
+        raise SetupError(f"ping: got {error} from {state.http}, expected an answer; see {state.logs}") from error
 
 
 def ready(state: ServerState, said: dict[str, Any]) -> bool:

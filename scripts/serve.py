@@ -15,10 +15,12 @@ import types
 from pathlib import Path
 
 from build_mar import build
+
 from servekit import causes
+from servekit.adopting import adopted
 from servekit.cli import parser, run, say
 from servekit.drain import drain_server
-from servekit.paths import Trouble, run_folder, shown
+from servekit.paths import SetupError, run_folder, shown
 from servekit.ports import read_properties, resolve_ports
 from servekit.server import DEFAULT_NAME, ServerHandle, start_server, stop_server
 from servekit.state import ServerState, own_state
@@ -71,7 +73,7 @@ def serve(arguments: argparse.Namespace) -> int:
 
 
 def _serve(arguments: argparse.Namespace, let_go: LetGo | None) -> int:
-    models = arguments.models or ["llava-shapes"]
+    models = [adopted(model, say) for model in arguments.models or ["llava-shapes"]]
     for model in models if not arguments.no_build else []:
         path, built = build(model)
         if built:
@@ -91,7 +93,7 @@ def _serve(arguments: argparse.Namespace, let_go: LetGo | None) -> int:
                 timeout_s=arguments.timeout,
                 progress=say,
             )
-        except Trouble as trouble:
+        except SetupError as trouble:
             if not crashes:
                 raise
             # What keeps it from starting again may pass, as a machine's lack of memory does.
@@ -109,7 +111,7 @@ def _serve(arguments: argparse.Namespace, let_go: LetGo | None) -> int:
         _keep_logs(arguments.name)
         crashes = [moment for moment in crashes if time.monotonic() - moment < _CRASH_WINDOW_S] + [time.monotonic()]
         if not arguments.restart or len(crashes) > _MOST_CRASHES:
-            raise Trouble(why)
+            raise SetupError(why)
         say(f"{why}; starting it again")
         notify(f"STATUS=starting again: {why}")
         time.sleep(0 if is_up else _PAUSE_S * 2 ** len(crashes))
@@ -196,10 +198,11 @@ def _name_option(name: str) -> str:
 def _arguments() -> argparse.Namespace:
     arguments = parser(
         "Start (or stop) TorchServe with an explicit list of models.",
-        "python scripts/serve.py llava-shapes\n  python scripts/serve.py --background --ports auto --name second\n"
+        "python scripts/serve.py llava-shapes\n  python scripts/serve.py /data/my-llava\n"
+        "  python scripts/serve.py --background --ports auto --name second\n"
         "  python scripts/serve.py --stop --name second",
     )
-    arguments.add_argument("models", nargs="*", help="models to serve (default: llava-shapes)")
+    arguments.add_argument("models", nargs="*", help="models to serve, or folders (default: llava-shapes)")
     arguments.add_argument("--name", default=DEFAULT_NAME, help="run folder .run/NAME (default: %(default)s)")
     arguments.add_argument("--ports", help="'auto' for free ones, or the first of five (default: config.properties)")
     arguments.add_argument("--timeout", type=float, default=1200, help="seconds until ready (default: %(default)s)")

@@ -5,7 +5,7 @@ Importing this needs no torch. The server's own classes have these attributes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -51,6 +51,10 @@ class Reach(Protocol):
     def patches(self) -> int:
         """Patches of all grids of all pictures."""
 
+    @property
+    def grids(self) -> Sequence[tuple[int, int]]:
+        """Rows and columns of each grid."""
+
 
 class AskedView(Protocol):
     """One view of a request: what was asked of the method."""
@@ -94,6 +98,10 @@ class Layout(Protocol):
     @property
     def text(self) -> tuple[slice | torch.Tensor, ...]:
         """The prompt's other positions but for the start of sequence, in one or several parts for subscripting."""
+
+    @property
+    def words(self) -> torch.Tensor:
+        """[column] int64 on the CPU: the positions that are no patches, the columns of a method of text."""
 
     @property
     def length(self) -> int:

@@ -1,4 +1,4 @@
-"""A door: how a method, a family or a metric comes in, from this house or from any installed package.
+"""A door: how a method, a check, a family or a metric comes in, from this house or from any installed package.
 
 Flow: modules of the door's own package, and entry points of its group -> `Declaration`s by name -> `Door.find`, for
 whoever lists them (no torch) -> `Door.load`, the class that does the work.
@@ -12,16 +12,25 @@ A package of somebody else adds one with an entry point of the group whose value
 from __future__ import annotations
 
 import importlib
+import math
 import pkgutil
+import re
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from typing import Any, Literal
 
 from llava_wire.errors import nearest
+from llava_wire.limits import MAX_INTEGER, MAX_PIECE_CHARS
 from llava_wire.quantity import Quantity
 
 _KINDS: Mapping[str, type | tuple[type, ...]] = {"text": str, "number": (int, float), "integer": int, "switch": bool}
+_IN_WORDS = {"text": "text", "number": "a number", "integer": "a whole number", "switch": "true or false"}
+
+
+_LARGEST_EXACT = 2**53
+_LONGEST_LIST = 4096
 
 
 class DoorError(ValueError):
@@ -30,24 +39,73 @@ class DoorError(ValueError):
 
 @dataclass(frozen=True)
 class Parameter:
-    """A parameter of a method, family or metric.
+    """A parameter of a method, check, family or metric.
 
     Args:
         name: as it is written in options.
-        kind: of its values.
+        kind: of its values; "steps" are "all" or a list of numbers from 0, each once; "lists" an object of such lists,
+            each with a number for its name.
         default: the value where none is given.
         summary: one sentence.
+        choices: the only values of a text, where there are some.
+        above: what a number must be greater than, where there is a bound.
+        up_to: the largest value of a number, where there is one.
     """
 
     name: str
-    kind: Literal["text", "number", "integer", "switch"]
-    default: str | float | int | bool
+    kind: Literal["text", "number", "integer", "switch", "steps", "lists"]
+    default: Any
     summary: str
+    choices: tuple[str, ...] = ()
+    above: float | None = None
+    up_to: float | None = None
+
+    def parse(self, value: Any, path: str) -> Any:
+        """A value that was given, as the code behind the door gets it: lists as tuples, names of lists as numbers.
+
+        Args:
+            path: what to call it in errors.
+
+        Raises:
+            DoorError: a value of another kind, or out of bounds.
+        """
+        if self.kind == "steps":
+            return value if value == "all" else _indices(value, path, '"all" or a list')
+        if self.kind == "lists":
+            return _lists(value, path)
+        if self.kind == "integer" and isinstance(value, float) and value.is_integer():
+            value = int(value)  # 3.0 is a whole number, as JSON Schema has it
+        if not isinstance(value, _KINDS[self.kind]) or (self.kind != "switch" and isinstance(value, bool)):
+            raise DoorError(f"{path}: got {value!r:.80}, expected {_IN_WORDS[self.kind]}; correct it")
+        if isinstance(value, str):
+            _check_text(value, path)
+        if self.choices and value not in self.choices:
+            near = nearest(str(value), list(self.choices))
+            raise DoorError(f"{path}: got {value!r:.80}, expected one of {list(self.choices)}{near}")
+        number: Any = value
+        if self.kind == "number" and not abs(number) <= sys.float_info.max:
+            raise DoorError(f"{path}: got {value!r:.80}, expected a finite number; correct it")
+        if self.above is not None and not self.above < number <= sys.float_info.max:
+            least = f"whole number of at least {math.floor(self.above) + 1}"
+            expected = least if self.kind == "integer" else f"finite number above {self.above:g}"
+            raise DoorError(f"{path}: got {value!r:.80}, expected a {expected}; correct it")
+        if self.up_to is not None and number > self.up_to:
+            raise DoorError(f"{path}: got {value!r:.80}, expected up to {self.up_to}; lower it")
+        return _plain(value)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What a method's maps are instead where a parameter has a certain value."""
+
+    parameter: str
+    value: str | float | int | bool
+    quantity: Quantity
 
 
 @dataclass(frozen=True)
 class Declaration:
-    """What is known of a method, family or metric before it is loaded.
+    """What is known of a method, check, family or metric before it is loaded.
 
     Args:
         name: unique behind its door, lower case with underscores.
@@ -55,8 +113,9 @@ class Declaration:
         implementation: "package.module:Class".
         parameters: what may be set.
         quantity: what its maps are, of a method.
+        variants: what they are with other values of its parameters, where that differs.
         traits: what else is said of it, by name: of a metric "higher_is_better" and "needs_model", of a family
-            "model_types".
+            "model_types", of a method "heads", "streams", "averages" and "columns".
     """
 
     name: str
@@ -64,7 +123,13 @@ class Declaration:
     implementation: str
     parameters: tuple[Parameter, ...] = ()
     quantity: Quantity | None = None
+    variants: tuple[Variant, ...] = ()
     traits: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_of_text(self) -> bool:
+        """Whether a method's columns are tokens of prompt and answer, and no patches."""
+        return bool(self.traits.get("columns") == "text")
 
     def parse(self, given: Mapping[str, Any], path: str = "parameters") -> dict[str, Any]:
         """Every parameter's value.
@@ -77,16 +142,83 @@ class Declaration:
             DoorError: a name that there is not, or a value of another kind.
         """
         known = {one.name: one for one in self.parameters}
-        for name, value in given.items():
+        for name in given:
             if name not in known:
+                expected = f"one of {sorted(known)}" if known else "none; leave it out"
                 raise DoorError(
-                    f"{path}.{name}: got a parameter that {self.name!r} does not have, expected one of "
-                    f"{sorted(known) or 'none'}{nearest(str(name), list(known))}"
+                    f"{path}.{name}: got a parameter that {self.name!r} does not have, expected {expected}"
+                    f"{nearest(str(name), list(known))}"
                 )
-            kind = known[name].kind
-            if not isinstance(value, _KINDS[kind]) or (kind != "switch" and isinstance(value, bool)):
-                raise DoorError(f"{path}.{name}: got {value!r:.80}, expected a {kind}; correct it")
-        return {name: given.get(name, one.default) for name, one in known.items()}
+        return {
+            name: one.parse(given[name], f"{path}.{name}") if name in given else one.default
+            for name, one in known.items()
+        }
+
+    def quantity_with(self, parameters: Mapping[str, Any]) -> Quantity | None:
+        """What maps are that were made with these values of its parameters."""
+        for one in self.variants:
+            if parameters.get(one.parameter) == one.value:
+                return one.quantity
+        return self.quantity
+
+
+def _check_text(text: str, path: str) -> None:
+    """Refuses a text that a record could not hold.
+
+    Raises:
+        DoorError: naming the parameter.
+    """
+    if len(text) > MAX_PIECE_CHARS:
+        raise DoorError(f"{path}: got {len(text)} characters, expected up to {MAX_PIECE_CHARS}; shorten it")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise DoorError(f"{path}: got half of a surrogate pair, expected text that UTF-8 can hold; mend it") from None
+
+
+def _indices(value: Any, path: str, allowed: str = "a list") -> tuple[int, ...]:
+    """Numbers from 0, ascending, each once.
+
+    Raises:
+        DoorError: naming the parameter.
+    """
+    listed = value if isinstance(value, list | tuple) else ()
+    found = [_index(one) for one in listed[:_LONGEST_LIST]]
+    numbers = sorted({one for one in found if one is not None})
+    if not listed or len(numbers) < len(listed):
+        raise DoorError(
+            f"{path}: got {value!r:.80}, expected {allowed} of 1 to {_LONGEST_LIST} whole numbers from 0, each once; "
+            "correct it"
+        )
+    return tuple(numbers)
+
+
+def _index(value: Any) -> int | None:
+    """A whole number from 0, or None. 3.0 is one, as JSON Schema has it."""
+    number = int(value) if isinstance(value, float) and value.is_integer() else value
+    return number if isinstance(number, int) and not isinstance(number, bool) and 0 <= number <= MAX_INTEGER else None
+
+
+def _lists(value: Any, path: str) -> dict[int, tuple[int, ...]]:
+    """Lists of numbers from 0, each by a number from 0: JSON writes such a name as text.
+
+    Raises:
+        DoorError: naming the parameter.
+    """
+    if not isinstance(value, Mapping) or len(value) > _LONGEST_LIST:
+        raise DoorError(f"{path}: got {value!r:.80}, expected an object of lists by number; correct it")
+    found: dict[int, tuple[int, ...]] = {}
+    for name, listed in value.items():
+        number = int(name) if isinstance(name, str) and re.fullmatch("0|[1-9][0-9]{0,8}", name) else name
+        if _index(number) is None or number in found:
+            raise DoorError(f"{path}: got the name {name!r:.80}, expected whole numbers from 0, each once; correct it")
+        found[number] = _indices(listed, f"{path}.{name!s:.80}")
+    return found
+
+
+def _plain(value: Any) -> Any:
+    """A number that tensors can be computed with: whole ones beyond float64's own are taken as floats."""
+    return float(value) if isinstance(value, int) and abs(value) > _LARGEST_EXACT else value
 
 
 class Door:
@@ -172,4 +304,5 @@ class Door:
 
 
 METHODS = Door("method", "llava_gaze.methods", "llava_doors.methods")
+CHECKS = Door("check", "llava_gaze.checks", "llava_doors.checks")
 FAMILIES = Door("family", "llava_gaze.families", "llava_doors.families")

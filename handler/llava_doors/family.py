@@ -114,9 +114,9 @@ class Family(ABC):
     """
 
     one_size: ClassVar[bool] = False
-    several: ClassVar[bool] = False
     joined: ClassVar[bool] = False
     axes: ClassVar[int] = 1
+    several: bool = False  # may be told by the checkpoint
 
     config: Any
     """The checkpoint's configuration, from `check` on."""

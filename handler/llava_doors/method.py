@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 Cells = Mapping[int, Sequence[int]]
 """Layer -> the heads that are read in it."""
 Held = Literal["attention", "norms", "gates"]
+SIDE_BY_SIDE = 8
+"""Sets of patches that run side by side where nobody says."""
 _T = TypeVar("_T")
 
 
@@ -29,21 +31,22 @@ class Needs:
     """What a method needs of a run; what it does not name here, `Seen` refuses to give.
 
     Args:
-        rows: attention rows: "none", those that were "asked" for (of answer tokens, of the question's), or of "every"
-            position.
+        rows: attention rows: "none", those that were "asked" for (of answer tokens, of the question's), those and all
+            of the "answer", `Seen.whole_answer`, or of "every" position.
         values: the cached values, `Seen.values`.
         hidden: layers whose incoming states are read, `Seen.hidden`; the number of layers stands for what leaves the
-            last one. Costs one forward.
+            last one, one more for what goes into the unembedding, after the last norm. Costs one forward.
         gradients: a differentiable replay of the rows that were "asked" for against the cache, or of the "whole" of
-            prompt and answer, `Seen.replay`; "whole" also lets `Seen.forward` be differentiated.
+            prompt and answer, `Seen.replay`; or of further "passes" alone, `Seen.forward`, which "whole" lets be
+            differentiated too.
         questions: other questions about the same picture, `Seen.other`; each costs one prefill.
         passes: teacher-forced forwards that run side by side at most, `Seen.forward`; 0 for none.
     """
 
-    rows: Literal["none", "asked", "every"] = "asked"
+    rows: Literal["none", "asked", "answer", "every"] = "asked"
     values: bool = False
     hidden: tuple[int, ...] = ()
-    gradients: Literal["none", "asked", "whole"] = "none"
+    gradients: Literal["none", "asked", "whole", "passes"] = "none"
     questions: tuple[str, ...] = ()
     passes: int = 0
 
@@ -107,6 +110,13 @@ class Replay(Protocol):
     def logits(self) -> torch.Tensor:
         """[row, vocabulary]."""
 
+    @property
+    def has_biases(self) -> bool:
+        """Whether the text model adds biases."""
+
+    def biases(self, of: torch.Tensor) -> torch.Tensor:
+        """[row]: what each row's biases add to a number that is linear once `hold` has made the rest constant."""
+
     def gradients(self, of: torch.Tensor, wrt: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
         """The gradients of a number; the graph stays, for the request's other views."""
 
@@ -123,8 +133,16 @@ class Seen(Protocol):
         """[row] int64: the token that follows each row, which for answer rows is the one it predicted."""
 
     @property
+    def tokens(self) -> torch.Tensor:
+        """[position] int64 on the CPU: the token that stands at each position."""
+
+    @property
     def ordinary(self) -> torch.Tensor:
         """[position] bool: whether the token after a position is one of the answer's, and no special one."""
+
+    @property
+    def grids(self) -> Sequence[tuple[int, int]]:
+        """Rows and columns of each grid; a map holds the patches of one grid after another, row by row."""
 
     @property
     def device(self) -> torch.device:
@@ -154,14 +172,15 @@ class Seen(Protocol):
         """[head, head_dim, width] float32: what each head's values are multiplied by when they are written."""
 
     def hidden(self, layer: int) -> torch.Tensor:
-        """[position, width]: the states that went into a layer, or left the last one."""
+        """[position, width]: the states that went into a layer, left the last one, or went into the unembedding."""
 
     def replay(self, reach: Literal["asked", "whole"] = "asked", hold: Collection[Held] = ()) -> Replay:
         """Rows run again with gradients.
 
         Args:
             reach: the rows that were asked for, or all positions.
-            hold: what counts as constant: attention weights, the factors of norms, the gates of gated layers.
+            hold: what counts as constant: attention weights, the factors of norms, the gates of gated layers (of
+                others the ratio of each activation to what went in).
         """
 
     def embeddings(self) -> torch.Tensor:
@@ -170,8 +189,29 @@ class Seen(Protocol):
     def forward(self, embeddings: torch.Tensor) -> torch.Tensor:
         """[n, row, vocabulary] float32: logits of the rows for other embeddings [n, position, width].
 
-        Patches are blanked by writing to `embeddings[..., layout.image, :]`.
+        Patches are blanked by writing to `embeddings[..., layout.image, :]`. Counts as n passes, see `spend`.
         """
+
+    def spend(self, passes: int) -> None:
+        """Counts passes against the request's time, before they run; `forward` does so itself, backwards count double.
+
+        Raises:
+            RequestError: "deadline", where the time is over, or cannot be enough at this pace.
+        """
+
+    def log_probs(self, keep: torch.Tensor) -> torch.Tensor:
+        """[set, row] float32: log p in nats of the token after each row when only some patches are shown.
+
+        Every other patch's embedding is replaced by the mean of all; the words before a row stay. As many sets run side
+        by side as `Needs.passes` says, one batch after another.
+
+        Args:
+            keep: [set, patch] bool; patches in the order of the maps, those of all grids; True: shown. Or float32 in 0
+                to 1: how far each is shown, the rest of it the mean.
+        """
+
+    def whole_answer(self) -> Seen:
+        """The same run with one row for every token of the answer, whichever are shown; itself where those are."""
 
     def other(self, question: str) -> Seen:
         """The same picture asked another question: one row, that of the prompt's last position."""
@@ -188,11 +228,14 @@ class Maps:
         values: [row, slot, patch] float32.
         shares: [row, slot, 4] float32, how each row splits over bos, image, prompt text and answer text, where the
             quantity is a share; else None.
+        parts: name -> [row, slot] float32, what the rest of a row's total is made of where the quantity is no share;
+            with all names the sum is the total. One of them is usually "image", the sum of the map.
         notes: sentences that a reader of these very maps must know, such as patches that were left out.
     """
 
     values: torch.Tensor
     shares: torch.Tensor | None = None
+    parts: Mapping[str, torch.Tensor] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
@@ -213,13 +256,32 @@ class Method(ABC):
         """What it needs for a view; attention rows alone unless it says otherwise."""
         return ATTENTION_ROWS
 
+    def check(self, view: AskedView, tokenizer: Any) -> None:  # noqa: B027 - most methods have nothing to refuse
+        """Refuses parameters that mean nothing to this model, before anything runs.
+
+        Args:
+            view: what is asked.
+            tokenizer: the model's, of transformers.
+
+        Raises:
+            RequestError: "invalid"; its field starts at the view, such as "parameters.rival".
+        """
+
+    def passes(self, view: AskedView, facts: Shape, reach: Reach) -> int:
+        """Passes over prompt and answer that it runs in all, a backward counted as two; what is too long is refused."""
+        return 0
+
     def extra_bytes(self, view: AskedView, facts: Shape, reach: Reach) -> int:
         """Device memory of its own at one time, beside what `needs` names and the maps."""
         return 0
 
     @abstractmethod
     def maps(self, seen: Seen, view: AskedView) -> torch.Tensor | Maps:
-        """The maps of a view: [row, slot, patch] float32 on `seen.device`, rows as in `seen.layout.positions`."""
+        """The maps of a view: [row, slot, patch] float32 on `seen.device`, rows as in `seen.layout.positions`.
+
+        Raises:
+            RequestError: as in `check`, or "method" as its field: this model cannot be looked at that way.
+        """
 
 
 class RowMethod(Method):

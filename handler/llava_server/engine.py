@@ -19,7 +19,9 @@ from typing import Any
 import torch
 
 from llava_server.answer.builder import RecordBuilder
+from llava_server.answer.sequences import together
 from llava_server.answer.stream import StreamBuilder, StreamedToken
+from llava_server.ask.checking import choice
 from llava_server.ask.request import GenerateRequest
 from llava_server.ask.settings import ModelSettings
 from llava_server.check.selftest import with_self_test
@@ -28,13 +30,15 @@ from llava_server.fit.room import Room
 from llava_server.load.loading import LoadedModel, load, prepare
 from llava_server.load.locate import locate
 from llava_server.load.memory import device_of, is_out_of_memory, release
-from llava_server.run.batch import BatchItem, BatchRun
+from llava_server.look.painted import Painter
+from llava_server.look.scorer import GREY, MEAN, UNSEEN, Baseline, PatchScorer, seen_at
+from llava_server.read.images import open_image
+from llava_server.run.batch import BatchRun
 from llava_server.run.batching import Waiting, split
-from llava_server.run.beams import beam_search
 from llava_server.run.compiling import compiled_decoder
-from llava_server.run.generate import Progress, generate, steps_of
+from llava_server.run.decoders import ModelDecoders
+from llava_server.run.generate import Progress, steps_of
 from llava_server.run.prepare import Prepared, Preparer, late
-from llava_server.run.replay import replay
 from llava_server.run.static import StaticDecoder
 from llava_wire.errors import RequestError
 from llava_wire.record import Record
@@ -231,6 +235,30 @@ class Engine:
         """What a request would take, without running it; raises the same RequestError that `run` would return."""
         return self._preparer.check(request, self._room()).needed
 
+    def scorer(
+        self, record: Record | bytes, token: int, image: object = None, *, baseline: Baseline = MEAN
+    ) -> PatchScorer:
+        """The model, asked how probable a token of an answer stays when it sees only some of the patches.
+
+        Args:
+            record: a record of this model, or its file.
+            token: the step of the answer whose token it is about.
+            image: the image file, or a list of them; None takes what the record carries.
+            baseline: what stands in the place of a hidden patch: "mean embedding" or "grey" (painted pixels).
+
+        Raises:
+            RequestError: as for a replay of the record, or a token that the answer does not have.
+        """
+        request = GenerateRequest.replay(record, UNSEEN, image)
+        with self._turn:
+            room = self._room()
+        prepared = self._preparer.finish(self._preparer.check(request, room))
+        seen = seen_at(self.loaded, prepared, token, room, choice(baseline, "baseline", (MEAN, GREY)))
+        if baseline == MEAN:
+            return PatchScorer(seen, self._turn)
+        pictures = [open_image(one, self.settings.limits).pixels for one in request.images]
+        return PatchScorer(seen, self._turn, Painter(seen, pictures))
+
     def _room(self) -> Room:
         return Room.of(self.loaded, self.settings.limits.batch_bytes)
 
@@ -260,53 +288,17 @@ class Engine:
         )
 
     def _records(self, batch: Sequence[Prepared]) -> list[Record | RequestError]:
-        """One record per request of a batch of one kind."""
-        groups = [entry.items for entry in batch]
-        if batch[0].checked.kind == "beams":
-            groups = [tuple(beam_search(self.loaded, item)) for (item,) in groups]
+        """One record per request of a batch whose requests may run together."""
+        decoding = batch[0].checked.plan.decoding
+        groups = [decoding.found(entry.items, ModelDecoders(self.loaded)) for entry in batch]
         items = [item for group in groups for item in group]
         results, first = [], 0
         with self._static_buffers() as static:
-            decoding = batch[0].checked.kind == "decode"
-            run = generate(self.loaded, items, static) if decoding else replay(self.loaded, items)
+            run = decoding.run(items, ModelDecoders(self.loaded, static))
             for entry, group in zip(batch, groups, strict=True):
-                results.append(self._together(entry, group, run, first, len(items)))
+                results.append(together(self._builder, entry, group, run, first, len(items)))
                 first += len(group)
         return results
-
-    def _together(
-        self, entry: Prepared, group: Sequence[BatchItem], run: BatchRun, first: int, batch: int
-    ) -> Record | RequestError:
-        """The sequences of one request as one record; one refusal refuses the request.
-
-        Args:
-            entry: the request.
-            group: its items.
-            run: the finished batch.
-            first: the place of `group[0]` in the batch.
-            batch: the batch's size.
-        """
-
-        def build(place: int, item: BatchItem, **how: bool) -> Record | RequestError:
-            return self._builder.build(
-                entry.checked.request, item, run, first + place, batch, entry.preprocess_ms, **how
-            )
-
-        built = [build(place, item) for place, item in enumerate(group)]
-        if any(isinstance(one, Record) for one in built):
-            # Of several answers a short one must not cost the others: it shows its last step, and says so.
-            built = [
-                build(i, group[i], or_last=True)
-                if isinstance(one, RequestError) and one.field == "options.steps"
-                else one
-                for i, one in enumerate(built)
-            ]
-        records = []
-        for result in built:
-            if isinstance(result, RequestError):
-                return result
-            records.append(result)
-        return replace(records[0], alternatives=tuple(replace(record, run={}) for record in records[1:]))
 
     def _drop_late(self, batch: Sequence[Prepared]) -> list[Record | RequestError]:
         """Refuses what is past its deadline before it started, and runs the rest."""

@@ -41,6 +41,29 @@ def choose_maps(
     return folded.mean(axis=1, dtype=np.float32), None if shares is None else shares.mean(axis=1, dtype=np.float32)
 
 
+def choose_parts(view: View, layer: int | None = None, head: int | None = None) -> npt.NDArray[np.float32] | None:
+    """A view's parts in the same way, [query, part] float32; None where its totals do not split.
+
+    Raises:
+        ValueError: as `choose_maps`.
+    """
+    if view.parts is None:
+        return None
+    rows = view.lead[0] if "query" in view.axes else 1
+    chosen = view.parts.reshape(rows, -1, view.parts.shape[-1])[:, chosen_slots(view, layer, head)]
+    return np.asarray(chosen.mean(axis=1, dtype=np.float32))
+
+
+def choose_patches(view: View) -> npt.NDArray[np.float32]:
+    """A view's maps over all grids, [query, patch] float32, means over layers and heads that are kept apart.
+
+    One row where the view has no query axis.
+    """
+    maps = view.patches_float()
+    rows = view.lead[0] if "query" in view.axes else 1
+    return np.asarray(maps.reshape(rows, -1, maps.shape[-1]).mean(axis=1, dtype=np.float32))
+
+
 def split_view(
     view: View, grid: str | int | None = None
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32] | None]:
@@ -62,14 +85,7 @@ def chosen_slots(view: View, layer: int | None = None, head: int | None = None) 
     Raises:
         ValueError: the view does not keep this layer or head apart.
     """
-    facts = view.facts
-    pairs: Sequence[tuple[int | None, int | None]]
-    if "layer_head" in view.axes:
-        pairs = facts.pairs
-    else:
-        layers: Sequence[int | None] = facts.layers if "layer" in view.axes else [None]
-        heads: Sequence[int | None] = facts.heads if "head" in view.axes else [None]
-        pairs = [(one, other) for one in layers for other in heads]
+    pairs = kept_cells(view)
     for name, wanted, kept in (("layer", layer, [pair[0] for pair in pairs]), ("head", head, [p[1] for p in pairs])):
         if wanted is not None and wanted not in kept:
             apart = sorted({number for number in kept if number is not None})
@@ -79,8 +95,17 @@ def chosen_slots(view: View, layer: int | None = None, head: int | None = None) 
             )
     slots = [i for i, (one, other) in enumerate(pairs) if layer in (None, one) and head in (None, other)]
     if not slots:
-        raise ValueError(f"layer, head: got {layer}, {head}, expected {list(pairs)} in view {view.name!r}")
+        raise ValueError(f"layer, head: got {layer}, {head}, expected {pairs} in view {view.name!r}")
     return slots
+
+
+def kept_cells(view: View) -> list[tuple[int | None, int | None]]:
+    """The (layer, head) of each map of a row, None for what the view does not keep apart."""
+    if "layer_head" in view.axes:
+        return [*view.facts.pairs]
+    layers: Sequence[int | None] = view.facts.layers if "layer" in view.axes else [None]
+    heads: Sequence[int | None] = view.facts.heads if "head" in view.axes else [None]
+    return [(layer, head) for layer in layers for head in heads]
 
 
 def rows_of(facts: Facts, view: View, token: int | None, kind: Literal["answer", "prompt"] = "answer") -> list[int]:

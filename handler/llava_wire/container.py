@@ -18,19 +18,28 @@ from typing import Any
 import numpy as np
 
 from llava_wire import limits
-from llava_wire.codes.quantize import DTYPES, readable
+from llava_wire.codes.blocks import Kept, Plot, plots_of
+from llava_wire.codes.quantize import BLOCKS, DTYPES, readable
 from llava_wire.errors import RecordError, beginning
 from llava_wire.plain import from_plain, mismatch
 from llava_wire.record import Record
-from llava_wire.schema import FORMAT, SHARE_NAMES, VERSION, Facts, ViewFacts
-from llava_wire.untrusted.arrays import check_maps, check_shares, read_array
+from llava_wire.schema import FORMAT, SHARE_NAMES, VERSION, Facts, TextFacts, ViewFacts
+from llava_wire.untrusted.arrays import (
+    LARGEST,
+    check_kept,
+    check_maps,
+    check_range,
+    check_shares,
+    check_values,
+    read_array,
+)
 from llava_wire.untrusted.bounded_json import check_plain, read_object
-from llava_wire.untrusted.checks import check_facts, check_grids, check_view
+from llava_wire.untrusted.checks import check_facts, check_grids, check_text, check_view, patch_places
 from llava_wire.untrusted.earlier import VERSION_1, as_version_2, in_its_own_words
 from llava_wire.untrusted.question import QuestionLimits, trimmed
 from llava_wire.untrusted.zipped import Budget, Members, member, opened
-from llava_wire.view import View
-from llava_wire.writing import PICTURE_NAME
+from llava_wire.view import TextView, View
+from llava_wire.writing import FURTHER_PICTURE, PICTURE_NAME
 
 _ALTERNATIVE = re.compile(r"alternatives/[1-9][0-9]{0,3}\.npz")
 Picture = tuple[str, bytes]
@@ -68,8 +77,8 @@ def read_file(path: Path, most_bytes: int = limits.MAX_FILE_BYTES) -> bytes:
     return b"".join(pieces)
 
 
-def decode_question(data: bytes, most: QuestionLimits) -> tuple[Facts, Picture | None]:
-    """Reads what a replay needs of a record: its facts without rows, and the picture when it carries one.
+def decode_question(data: bytes, most: QuestionLimits) -> tuple[Facts, tuple[Picture, ...]]:
+    """Reads what a replay needs of a record: its facts without rows, and the pictures when it carries them.
 
     Views, geometry and alternatives are not inflated, so that a stranger's record costs no more than these two.
 
@@ -84,7 +93,7 @@ def decode_question(data: bytes, most: QuestionLimits) -> tuple[Facts, Picture |
         with in_its_own_words(version):
             found = trimmed(plain, most)
             facts = _facts(as_version_2(found) if version == VERSION_1 else found)
-        return facts, _picture(archive, members, most.picture_bytes)
+        return facts, _pictures(archive, members, len(facts.images), most.picture_bytes)
 
 
 def _decode(data: bytes, budget: Budget, *, nested: bool) -> Record:
@@ -97,7 +106,8 @@ def _decode(data: bytes, budget: Budget, *, nested: bool) -> Record:
         run = _json_object(archive, members["run.json"], budget) if "run.json" in members else {}
         check_plain(run, "run.json")
         others = _alternatives(archive, members, budget)
-        return replace(record, run=run, picture=_picture(archive, members), alternatives=others)
+        first, *further = _pictures(archive, members, len(record.facts.images)) or (None,)
+        return replace(record, run=run, picture=first, further_pictures=tuple(further), alternatives=others)
 
 
 def _alternatives(archive: zipfile.ZipFile, members: Members, budget: Budget) -> tuple[Record, ...]:
@@ -163,16 +173,54 @@ def _read(archive: zipfile.ZipFile, members: Members, budget: Budget) -> Record:
                 raise mismatch(f"{path}.name", view_facts.name, "each name once")
             check_view(view_facts, path, facts)
             views[view_facts.name] = _view(archive, members, index, view_facts, facts, cells, budget)
-    return Record(facts, views, version=version)
+        texts = {} if version == VERSION_1 else _texts(archive, members, plain_record.get("texts", []), facts, budget)
+        if twice := views.keys() & texts.keys():
+            raise mismatch("record.json.texts: names", min(twice), "each name once among all views")
+    return Record(facts, views, texts=texts, version=version)
 
 
-def _picture(archive: zipfile.ZipFile, members: Members, max_bytes: int | None = None) -> Picture | None:
-    name = next((name for name in members if PICTURE_NAME.fullmatch(name)), None)
-    if name is None:
-        return None
-    if max_bytes is not None and members[name].file_size > max_bytes:
-        raise RecordError("too_large", f"{name}: got {members[name].file_size} bytes, expected {max_bytes}")
-    return name, member(archive, members[name])
+def _texts(
+    archive: zipfile.ZipFile, members: Members, listed: object, facts: Facts, budget: Budget
+) -> dict[str, TextView]:
+    """The views of text."""
+    if not isinstance(listed, list) or len(listed) > limits.MAX_VIEWS:
+        raise mismatch("record.json.texts", listed, f"a list of up to {limits.MAX_VIEWS} views")
+    found: dict[str, TextView] = {}
+    is_patch = patch_places(facts)
+    for index, plain in enumerate(listed):
+        path = f"record.json.texts[{index}]"
+        text: TextFacts = from_plain(TextFacts, plain, path)
+        if text.name in found:
+            raise mismatch(f"{path}.name", text.name, "each name once")
+        columns = check_text(text, path, facts, is_patch)
+        name = f"texts/{index}.npy"
+        budget.hold(len(facts.queries), columns, name)
+        values = read_array(archive, members, name, "<f4", (len(facts.queries), columns))
+        check_values(name, values, text.quantity)
+        made = TextView(text, values)
+        later = made.later([query.position for query in facts.queries])
+        check_range(f"{name}, words after their row", values[later], 0, 0)
+        found[text.name] = made
+    return found
+
+
+def _pictures(
+    archive: zipfile.ZipFile, members: Members, images: int, max_bytes: int | None = None
+) -> tuple[Picture, ...]:
+    """The pictures of a record of so many images, the first one's first; all of them or none."""
+    names = [name for name in members if PICTURE_NAME.fullmatch(name)][:1]
+    further = {int(found[1]): name for name in members if (found := FURTHER_PICTURE.fullmatch(name))}
+    names += [further[number] for number in sorted(further)]
+    if not names:
+        return ()
+    if len(names) != images or sorted(further) != list(range(1, images)):
+        raise RecordError(
+            "invalid", f"pictures: got {beginning(names)}, expected one for each of {images} images or none"
+        )
+    found_bytes = sum(members[name].file_size for name in names)
+    if max_bytes is not None and found_bytes > max_bytes:
+        raise RecordError("too_large", f"{names[0]}: got {found_bytes} bytes, expected {max_bytes}")
+    return tuple((name, member(archive, members[name])) for name in names)
 
 
 def _view(
@@ -198,14 +246,40 @@ def _view(
     name = f"views/{index}"
     lead = tuple(sizes[axis] for axis in view.axes[:-1])
     budget.hold(math.prod(lead), math.prod(cells), f"{name}/maps.npy")
+    plots: tuple[Plot, ...] = ()
+    if view.precision == BLOCKS:
+        if len(cells) > 1:
+            raise mismatch(f"record.json.views[{index}].precision", view.precision, "one of version 1")
+        # Maps that few bytes stand for cost a reader what one byte a patch would.
+        budget.unfold(math.prod(lead) * math.prod(cells), f"{name}/maps.npy")
+        plots = _plots(facts, f"record.json.views[{index}].precision")
+        cells = (plots[-1].blocks.stop,)
     stored = read_array(archive, members, f"{name}/maps.npy", DTYPES[view.precision], (*lead, *cells))
     scales = read_array(archive, members, f"{name}/scales.npy", "<f4", lead)
     check_maps(name, stored, scales, view.encoding, view.quantity)
+    kept = None
+    if plots:
+        wide = (*lead, plots[-1].kept.stop)
+        places = read_array(archive, members, f"{name}/places.npy", "<u2", wide)
+        kept = Kept(places, read_array(archive, members, f"{name}/largest.npy", "<f4", wide))
+        check_kept(name, stored, kept, plots)
     shares = None
     if view.quantity.is_share:
         shares = read_array(archive, members, f"{name}/shares.npy", "<f4", (*lead, len(SHARE_NAMES)))
         check_shares(name, shares)
-    return View(view, stored.reshape(*lead, math.prod(cells)), scales, shares, facts.grids)
+    parts = None
+    if view.parts:
+        parts = read_array(archive, members, f"{name}/parts.npy", "<f4", (*lead, len(view.parts)))
+        check_range(f"{name}/parts.npy", parts, -LARGEST, LARGEST)
+    return View(view, stored.reshape(*lead, math.prod(cells)), scales, shares, facts.grids, parts, kept)
+
+
+def _plots(facts: Facts, path: str) -> tuple[Plot, ...]:
+    """Where the grids lie in arrays of blocks."""
+    try:
+        return plots_of([(grid.rows, grid.cols) for grid in facts.grids])
+    except ValueError as error:
+        raise RecordError("invalid", f"{path}: {error}") from error
 
 
 def _json_object(

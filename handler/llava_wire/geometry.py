@@ -1,12 +1,13 @@
 """Where each patch of the model's input lies on the original image, from the processor's own integers.
 
-Flow: original size + the processor's settings -> a list of pad, resize and crop steps -> one rectangle per patch.
+Flow: original size + the processor's settings -> a list of pad, resize, crop and trim steps -> one rectangle per patch.
 Sizes and offsets are integers, exactly as the image processor computes them; rectangles are exact rationals that
 become float64 only at the end.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -83,14 +84,15 @@ class Geometry:
     def patch_rects(self) -> npt.NDArray[np.float64]:
         """The rectangle of each patch in original px, [rows, cols, 4] as x0, y0, x1, y1.
 
-        A rectangle may reach outside the picture where the processor padded it.
+        A rectangle may reach outside the picture where the processor padded it. Patches of one row touch, but for those
+        at the end of a trimmed tile.
         """
-        xs, ys = self._edges(0, self.cols), self._edges(1, self.rows)
+        (left, right), (top, bottom) = self._spans(0, range(self.cols)), self._spans(1, range(self.rows))
         rects = np.empty((self.rows, self.cols, 4), dtype=np.float64)  # [row, col, (x0, y0, x1, y1)]
-        rects[..., 0] = np.asarray(xs[:-1])[None, :]
-        rects[..., 1] = np.asarray(ys[:-1])[:, None]
-        rects[..., 2] = np.asarray(xs[1:])[None, :]
-        rects[..., 3] = np.asarray(ys[1:])[:, None]
+        rects[..., 0] = np.asarray(left)[None, :]
+        rects[..., 1] = np.asarray(top)[:, None]
+        rects[..., 2] = np.asarray(right)[None, :]
+        rects[..., 3] = np.asarray(bottom)[:, None]
         return rects
 
     def seen_rect(self) -> Rect:
@@ -100,33 +102,61 @@ class Geometry:
 
     def _ends(self, axis: int, count: int) -> tuple[float, float]:
         """Where `count` patches begin and end along an axis (0 = x, 1 = y), original px."""
-        scale, offset = self._to_original(axis)
-        return float(offset), float(scale * count * self.patch_px + offset)
+        starts, ends = self._spans(axis, (0, count - 1))
+        return starts[0], ends[-1]
 
-    def _edges(self, axis: int, count: int) -> list[float]:
-        """Where the patches of an axis meet, original px: exact rationals, each rounded once."""
-        scale, offset = self._to_original(axis)
+    def _spans(self, axis: int, patches: Iterable[int]) -> tuple[list[float], list[float]]:
+        """Where these patches of an axis begin, and where they end, original px: exact rationals, each rounded once."""
+        trims = [number for number, step in enumerate(self.steps) if step.op == "trim" and _offset(step, axis)]
+        last = trims[0] + 1 if trims else 0
+        scale, offset = self._taken_back(axis, last, len(self.steps))
         below = scale.denominator * offset.denominator
-        step = scale.numerator * self.patch_px * offset.denominator
-        first = offset.numerator * scale.denominator
+        step, first = scale.numerator * self.patch_px * offset.denominator, offset.numerator * scale.denominator
+        begins = [step * number + first for number in patches]
+        pairs = [(one, one + step) for one in begins]
+        if trims:
+            tiles, after, gap = self._tiles(axis, trims[0])
+            # In px of the trimmed picture a value is value / below, and a tile is after / tiles: floor and ceiling.
+            pairs = [
+                (
+                    start + start * tiles // (below * after) * gap * below,
+                    end + (-(-end * tiles // (below * after)) - 1) * gap * below,
+                )
+                for start, end in pairs
+            ]
+            scale, offset = self._taken_back(axis, 0, trims[0])
+            times, more = scale.numerator * offset.denominator, offset.numerator * scale.denominator * below
+            below *= scale.denominator * offset.denominator
+            pairs = [(start * times + more, end * times + more) for start, end in pairs]
         # The quotient of two whole numbers is rounded once, as that of a Fraction is, and needs no common divisor.
-        return [(step * number + first) / below for number in range(count + 1)]
+        return [start / below for start, _ in pairs], [end / below for _, end in pairs]
 
-    def _to_original(self, axis: int) -> tuple[Fraction, Fraction]:
-        """The steps of an axis taken back, as (scale, offset): original px = scale * processed px + offset."""
-        sizes = [(self.width_px, self.height_px)[axis]]
-        sizes += [(step.width_px, step.height_px)[axis] for step in self.steps]
+    def _sizes(self, axis: int) -> list[int]:
+        """The length of an axis before the first step and after each."""
+        return [(self.width_px, self.height_px)[axis], *((step.width_px, step.height_px)[axis] for step in self.steps)]
+
+    def _tiles(self, axis: int, number: int) -> tuple[int, int, int]:
+        """Tiles of a trim along an axis, px of all of them afterwards, px that each loses."""
+        before, after = self._sizes(axis)[number : number + 2]
+        gap = _offset(self.steps[number], axis)
+        return (before - after) // gap, after, gap
+
+    def _taken_back(self, axis: int, first: int, last: int) -> tuple[Fraction, Fraction]:
+        """The steps `first` to `last` of an axis taken back, as (scale, offset): px before = scale * px after + offset.
+
+        None of them trims the axis.
+        """
+        sizes = self._sizes(axis)
         scale, offset = Fraction(1), Fraction(0)
-        for number in range(len(self.steps), 0, -1):
+        for number in range(last, first, -1):
             step = self.steps[number - 1]
-            moved = (step.left_px, step.top_px)[axis]
             if step.op == "resize":
                 factor = Fraction(sizes[number - 1], sizes[number])
                 scale, offset = scale * factor, offset * factor
             elif step.op == "crop":
-                offset += moved
-            else:
-                offset -= moved
+                offset += _offset(step, axis)
+            elif step.op == "pad":
+                offset -= _offset(step, axis)
         return scale, offset
 
     def to_json(self) -> dict[str, Any]:
@@ -149,6 +179,11 @@ class Geometry:
     def grid(self, positions: tuple[Run, ...], name: str = "base", image: int = 0) -> Grid:
         """The grid of a record that this way leads to; the arguments as in `Grid`."""
         return Grid(image, name, self.rows, self.cols, self.patch_px, self.steps, positions)
+
+
+def _offset(step: Step, axis: int) -> int:
+    """What a step says of an axis (0 = x, 1 = y) beside its size, px."""
+    return step.left_px if axis == 0 else step.top_px
 
 
 def _shortest_edge_size(width_px: int, height_px: int, edge_px: int) -> tuple[int, int]:

@@ -5,7 +5,7 @@ Flow: record.json's `grids` -> `Grid`s -> `pick` (one of them by name or number)
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,9 +21,11 @@ class Step:
     op "resize": the picture is scaled to width_px x height_px; left_px and top_px are 0.
     op "crop": the window of width_px x height_px whose corner is at (left_px, top_px) is kept; an offset may be
     negative, and what lies outside the picture is filled.
+    op "trim": the picture is a row or a grid of equal tiles; of each the last left_px columns and top_px rows are left
+    out, because no patch reads them, and width_px x height_px remain. A grid has one at most.
     """
 
-    op: Literal["pad", "resize", "crop"]
+    op: Literal["pad", "resize", "crop", "trim"]
     width_px: int
     height_px: int
     left_px: int = 0
@@ -84,8 +86,18 @@ def span(grids: Sequence[Grid], number: int) -> slice:
 
 def image_runs(grids: Sequence[Grid]) -> tuple[Run, ...]:
     """The prompt positions of all patches in ascending order, as few runs as possible."""
+    return _joined(sorted(run for grid in grids for run in grid.positions))
+
+
+def runs_of(positions: Sequence[int]) -> tuple[Run, ...]:
+    """The same positions, in their order, as few runs as possible."""
+    return ((positions.start, len(positions)),) if isinstance(positions, range) else _joined((p, 1) for p in positions)
+
+
+def _joined(runs: Iterable[Run]) -> tuple[Run, ...]:
+    """The same runs, each that goes on where the one before it ends made one with it."""
     joined: list[Run] = []
-    for start, count in sorted(run for grid in grids for run in grid.positions):
+    for start, count in runs:
         if joined and sum(joined[-1]) == start:
             joined[-1] = (joined[-1][0], joined[-1][1] + count)
         else:

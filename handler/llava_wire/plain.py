@@ -15,6 +15,7 @@ from typing import Any, Literal
 from llava_wire.errors import RecordError, beginning
 from llava_wire.limits import MAX_INTEGER, MAX_TEXT_CHARS
 
+_NUMBERS = (int, Ellipsis)
 _AS_IT_IS = frozenset({str, int, bool, type(None)})
 
 
@@ -44,6 +45,13 @@ def _hints(kind: type[Any]) -> dict[str, Any]:
     return typing.get_type_hints(kind)
 
 
+@functools.cache
+def _form(kind: Any) -> tuple[Any, tuple[Any, ...], tuple[dataclasses.Field[Any], ...] | None]:
+    """What a type is made of: its origin, its arguments, and a dataclass's fields; the same for thousands of values."""
+    fields = dataclasses.fields(kind) if dataclasses.is_dataclass(kind) and isinstance(kind, type) else None
+    return typing.get_origin(kind), typing.get_args(kind), fields
+
+
 def from_plain(kind: Any, value: Any, path: str = "record.json") -> Any:
     """JSON values to the given dataclass or type, checked; unknown keys are ignored so that versions can add some.
 
@@ -52,15 +60,15 @@ def from_plain(kind: Any, value: Any, path: str = "record.json") -> Any:
     Raises:
         RecordError: reason "invalid", naming the path of the first value that does not fit.
     """
-    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    origin, args, fields = _form(kind)
     if kind is Any:
         return value
-    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+    if fields is not None:
         if not isinstance(value, dict):
             raise mismatch(path, value, "an object")
         hints = _hints(kind)
         given = {}
-        for f in dataclasses.fields(kind):
+        for f in fields:
             if f.name in value:
                 given[f.name] = from_plain(hints[f.name], value[f.name], f"{path}.{f.name}")
             elif f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
@@ -75,6 +83,8 @@ def from_plain(kind: Any, value: Any, path: str = "record.json") -> Any:
     if origin is tuple:
         if not isinstance(value, list) or (args[-1] is not Ellipsis and len(value) != len(args)):
             raise mismatch(path, value, "a list")
+        if args == _NUMBERS and all(type(v) is int and -MAX_INTEGER <= v <= MAX_INTEGER for v in value):
+            return tuple(value)  # the ids of a prompt, some hundreds
         kinds = [args[0]] * len(value) if args[-1] is Ellipsis else list(args)
         return tuple(from_plain(k, v, f"{path}[{i}]") for i, (k, v) in enumerate(zip(kinds, value, strict=True)))
     if origin is dict:

@@ -60,9 +60,11 @@ class Reduction:
         """What was averaged, for people.
 
         Args:
-            cells: how many single heads the view selected.
+            cells: how many single heads the view selected; 0 where its method tells none apart.
             steps: the steps that were averaged, in words.
         """
+        if cells == 0:
+            return f"mean over answer steps {steps}" if self.over_steps else "nothing averaged"
         if self.over_steps:
             return f"mean over answer steps {steps} and over {cells} head{'s' if cells != 1 else ''}"
         if self.keeps == ("layer",):

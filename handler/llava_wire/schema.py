@@ -9,13 +9,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from llava_wire.grids import Grid
+from llava_wire.grids import Grid, Run
 from llava_wire.quantity import ATTENTION, Quantity
 
 FORMAT = "llava-gaze-record"
 VERSION = 2
 """What is written; version 1 is read for ever (`untrusted.earlier`)."""
 SHARE_NAMES = ("bos", "image", "prompt", "answer")
+IMAGE_CHECK = "image"
+"""The check of an answer that says which of its tokens need the image (`Token.without_image`)."""
+TOKEN_FIGURES = ("without_image",)
+"""Numbers of a token that checks find; absent where they found none."""
 SAMPLING_NAMES = (
     "max_new_tokens", "greedy", "temperature", "seed", "top_p", "top_k", "num_beams", "length_penalty", "score",
     "sequence", "sequences",
@@ -43,6 +47,8 @@ class Token:
         logprob: natural log of its probability from the raw logits, before temperature or truncation.
         top: the five most probable tokens at this step, most probable first.
         special: end of sequence and the like; viewers fold it away.
+        without_image: the same log probability with every image token replaced by their mean and the same words
+            before; None where that was not tested.
     """
 
     id: int
@@ -51,6 +57,7 @@ class Token:
     logprob: float
     top: tuple[Candidate, ...] = ()
     special: bool = False
+    without_image: float | None = None
 
 
 @dataclass(frozen=True)
@@ -143,12 +150,15 @@ class ViewFacts:
         name: unique in the record.
         reduction: the name of one of `llava_wire.reduction.REDUCTIONS`.
         axes: names of the axes of `maps`, a part of (query, layer, head or layer_head) and patch.
-        layers, heads: the 0-based selection, when it is a grid.
+        layers, heads: the 0-based selection, when it is a grid; both empty where the method tells none apart.
         pairs: the [layer, head] selection, when it is a list of pairs; then layers and heads are empty.
         head_set: the named head set it came from, or "".
         steps: the steps that a mean over steps averaged; empty when the query axis is kept.
-        precision, encoding: how maps are stored; error_bound: the largest absolute error of a decoded value.
+        precision, encoding: how maps are stored; error_bound: the largest absolute error of a decoded value;
+            block_error_bound: that of the sum of a block, where maps are stored in blocks, else None.
         method: how the maps were made; quantity: what their numbers are.
+        parts: names of what a row's total splits into beside its map, the last axis of the view's `parts`; no names
+            where it does not, and for shares, which always split alike.
     """
 
     name: str
@@ -159,11 +169,34 @@ class ViewFacts:
     pairs: tuple[tuple[int, int], ...]
     head_set: str
     steps: tuple[int, ...]
-    precision: Literal["uint8", "float16", "float32"]
+    precision: Literal["uint8", "float16", "float32", "blocks"]
     encoding: str
     error_bound: float
     method: MethodFacts = MethodFacts()
     quantity: Quantity = ATTENTION
+    parts: tuple[str, ...] = ()
+    block_error_bound: float | None = None
+
+
+@dataclass(frozen=True)
+class TextFacts:
+    """What one view of text selected: the mean over all of its layers and heads, of tokens and not of patches.
+
+    Args:
+        name: unique among all views of the record.
+        layers, heads, pairs, head_set, method, quantity: as in `ViewFacts`.
+        columns: which tokens its columns are, as runs of ascending positions; the answer's follow the prompt's, and
+            patches are not among them.
+    """
+
+    name: str
+    layers: tuple[int, ...]
+    heads: tuple[int, ...]
+    pairs: tuple[tuple[int, int], ...]
+    head_set: str
+    method: MethodFacts
+    quantity: Quantity
+    columns: tuple[Run, ...]
 
 
 @dataclass(frozen=True)
@@ -229,5 +262,5 @@ class Facts:
             ValueError: there are several; take `images`.
         """
         if len(self.images) != 1:
-            raise ValueError(f"image: got a record of {len(self.images)} pictures, expected one; take facts.images")
+            raise ValueError(f"image: got a record of {len(self.images)} images, expected one; take facts.images")
         return self.images[0]

@@ -14,10 +14,10 @@ import sys
 from pathlib import Path
 
 import torch
-from servekit.paths import ROOT, with_sources
 
 from bench import table
 from bench.parts.results import FOLDER, FOLDER_VARIABLE
+from servekit.paths import ROOT, with_sources
 
 DRIVERS = Path(__file__).resolve().parent
 QUICK_FOLDER = ROOT / "out" / "benchmarks"
@@ -36,6 +36,8 @@ def commands(quick: bool) -> list[list[str]]:
             listed.append(["capture", "prefill", *model, "--pairs", "1" if quick else "5"])
             listed.append(["memory", *model])
         listed.append(["capture", "attention", *model, "--pairs", "3" if quick else "20"])
+    listed.append(["methods", *(["--rounds", "4"] if quick else [])])
+    listed.append(["methods", "--shape", SHAPES[0][0], "--rounds", "2" if quick else "8"])
     listed.append(["endurance", *(["--requests", "400"] if quick else [])])
     if torch.cuda.is_available():
         listed.append(["gpu.answers", "--rounds", "3" if quick else "10"])

@@ -15,12 +15,12 @@ from typing import Any
 
 import torch
 import yaml
-from servekit.paths import MODEL_STORE
 
 from bench.parts.endurance import Watch, endure
 from bench.parts.intervals import slope
 from bench.parts.results import FOLDER, Figure, Result, machine, write
 from llava_server.engine import Engine
+from servekit.paths import MODEL_STORE
 
 
 def figures(seen: Watch, warm_up: int) -> list[Figure]:

@@ -19,7 +19,6 @@ from typing import Any
 
 import torch
 from PIL import Image
-from servekit.paths import MODEL_STORE
 from transformers import LlavaForConditionalGeneration
 
 from bench.parts.intervals import median, paired_ratio
@@ -28,6 +27,7 @@ from llava_server.ask.request import GenerateRequest
 from llava_server.engine import Engine
 from llava_server.load.locate import locate
 from llava_wire import Record
+from servekit.paths import MODEL_STORE
 from shapes.scenes import make_scene
 
 QUESTION = "Describe the image."
@@ -61,7 +61,8 @@ def ways(model: str, max_new_tokens: int) -> dict[str, Callable[[], int]]:
         return result.sequences.shape[1] - inputs["input_ids"].shape[1]
 
     def capture(given: dict[str, Any]) -> int:
-        record = engine.run([GenerateRequest.build(data, QUESTION, {**given, "max_new_tokens": max_new_tokens})])[0]
+        options = {"check": [], **given, "max_new_tokens": max_new_tokens}
+        [record] = engine.run([GenerateRequest.build(data, QUESTION, options)])
         assert isinstance(record, Record), record
         return len(record.tokens)
 

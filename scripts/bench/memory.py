@@ -15,13 +15,13 @@ import sys
 from pathlib import Path
 
 import torch
-from servekit.paths import with_sources
 
 from bench.parts.footprint import Footprint, footprint
 from bench.parts.results import FOLDER, Figure, Result, machine, write
 from bench.parts.text_model import text_model
 from bench.parts.ways import BASE, ways
 from llava_server.attend.capture import register
+from servekit.paths import with_sources
 
 STEPS = 64
 REFERENCE = "eager"

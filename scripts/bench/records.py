@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from servekit.paths import MODEL_STORE
 
 from bench.parts.intervals import median
 from bench.parts.random_llava import published, random_llava, shrunk
@@ -27,9 +26,10 @@ from llava_server.ask.request import GenerateRequest
 from llava_server.ask.settings import ModelSettings
 from llava_server.engine import Engine
 from llava_viewer.pages.report import render_report
-from llava_wire import Record, encode
+from llava_wire import Record, decode, encode
 from llava_wire.codes.quantize import PRECISIONS
 from llava_wire.reduction import REDUCTIONS
+from servekit.paths import MODEL_STORE
 from shapes.scenes import make_scene
 
 QUESTION = "Describe the image."
@@ -52,6 +52,7 @@ def answer(engine: Engine, picture: bytes, tokens: int, reduction: str, precisio
     """One record of all layers and heads."""
     options = {
         "layers": "all", "heads": "all", "reduction": reduction, "precision": precision, "max_new_tokens": tokens,
+        "check": [],
     }  # fmt: skip
     record = engine.run([GenerateRequest.build(picture, QUESTION, options)])[0]
     if not isinstance(record, Record):
@@ -61,15 +62,13 @@ def answer(engine: Engine, picture: bytes, tokens: int, reduction: str, precisio
 
 def stored_bytes(data: bytes) -> tuple[int, int]:
     """Bytes of the maps with their scales in the zip, and as float32 without compression."""
-    stored = plain = 0
+    stored = 0
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         for member in archive.infolist():
             kind = Path(member.filename).stem
-            if kind in ("maps", "scales"):
+            if kind in ("maps", "scales", "places", "largest"):
                 stored += member.compress_size
-            if kind == "maps":
-                plain += np.load(io.BytesIO(archive.read(member))).size * 4
-    return stored, plain
+    return stored, 4 * sum(view.scales.size * view.patches for view in decode(data).views.values())
 
 
 def errors(record: Record, exact: Record) -> tuple[float, float]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import statistics
 import sys
 import tempfile
@@ -16,36 +15,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from servekit.paths import ROOT
-
+from bench.parts.in_browser import chromium, watch
 from bench.parts.results import FOLDER, Figure, Result, machine, write
-
-_PAINTED = """const painted = () => new Promise((resolve) => requestAnimationFrame(() => {
-  const { port1, port2 } = new MessageChannel();
-  port1.onmessage = resolve;
-  port2.postMessage(0);
-}));"""
-_OPENED = f"""async () => {{
-  {_PAINTED}
-  while (!performance.getEntriesByName("stage").length) await new Promise(requestAnimationFrame);
-  await painted();
-  return performance.now();
-}}"""
-_SWITCHES = f"""async (count) => {{
-  {_PAINTED}
-  const words = [...document.querySelectorAll(".answer .tok")];
-  const stage = document.querySelector("#stage");
-  const took = [];
-  for (let i = 0; i < count; i++) {{
-    await new Promise((resolve) => setTimeout(resolve, 60));
-    const start = performance.now();
-    words[(37 * i + 5) % words.length].click();
-    while (stage.getAttribute("aria-busy") === "true") await new Promise((resolve) => setTimeout(resolve));
-    await painted();
-    took.push(performance.now() - start);
-  }}
-  return took;
-}}"""
+from servekit.paths import ROOT, SetupError
 
 
 def main() -> int:
@@ -57,11 +29,10 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=FOLDER / "report.json")
     arguments = parser.parse_args()
     sys.path[:0] = [str(ROOT / part) for part in ("handler", "viewer", "tests")]
-    browser = next(
-        (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), ""
-    )
-    if not browser:
-        print("error: chromium: got none on PATH, expected Chromium or Chrome; install one", file=sys.stderr)
+    try:
+        browser = chromium()
+    except SetupError as error:
+        print(f"error: {error}", file=sys.stderr)
         return 1
     results = [_measure(browser, count, views, arguments) for count in arguments.tokens for views in (1, 3)]
     figures = [figure for one in results for figure in _figures(one)]
@@ -94,8 +65,6 @@ def _figures(one: dict[str, Any]) -> list[Figure]:
 
 def _measure(browser: str, count: int, views: int, arguments: argparse.Namespace) -> dict[str, Any]:
     """One report of `count` tokens with `views` views of 24 x 24 patches."""
-    from playwright.sync_api import sync_playwright
-
     from llava_viewer.pages.report import render_report
     from support.synthetic import make_record
 
@@ -117,18 +86,11 @@ def _measure(browser: str, count: int, views: int, arguments: argparse.Namespace
         "tokens": count, "views": len(record.views), "render_ms": round(render_ms),
         "bytes": len(html), "bytes_without_picture": len(render_report(record, embed_image=False)),
     }  # fmt: skip
-    with tempfile.TemporaryDirectory() as folder, sync_playwright() as driver:
+    with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "run.html"
         path.write_text(html, encoding="utf-8")
-        chromium = driver.chromium.launch(executable_path=browser, args=["--no-sandbox", "--disable-gpu"])
-        opens = []
-        for _ in range(arguments.opens):
-            page = chromium.new_context(viewport={"width": 1280, "height": 900}).new_page()
-            page.goto(path.as_uri(), wait_until="commit")
-            opens.append(page.evaluate(_OPENED))
-            switches = page.evaluate(_SWITCHES, arguments.switches)
-            page.context.close()
-        chromium.close()
+        seen = watch(browser, path, arguments.opens, arguments.switches)
+    opens, switches = seen.open_ms, seen.switch_ms
     found |= {
         "open_ms": round(statistics.median(opens)), "open_ms_all": [round(one) for one in opens],
         "switch_ms": round(statistics.median(switches), 1), "switch_ms_all": [round(one, 1) for one in switches],

@@ -25,9 +25,6 @@ from typing import Any, cast
 
 import psutil
 from build_mar import build
-from servekit.cli import run, say
-from servekit.paths import HANDLER_ROOT, MODEL_STORE
-from servekit.server import ServerHandle, start_server
 
 from bench.parts.intervals import median, paired_ratio
 from bench.parts.results import FOLDER, Figure, Result, machine, write
@@ -35,6 +32,9 @@ from llava_server.ask.request import GenerateRequest
 from llava_server.engine import Engine
 from llava_viewer.client import Client
 from llava_wire import Record
+from servekit.cli import run, say
+from servekit.paths import HANDLER_ROOT, MODEL_STORE
+from servekit.server import ServerHandle, start_server
 from shapes.scenes import make_scene
 
 MODEL = "llava-shapes"

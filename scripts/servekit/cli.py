@@ -9,7 +9,7 @@ import argparse
 import sys
 from collections.abc import Callable
 
-from servekit.paths import Trouble, refusal
+from servekit.paths import SetupError, refusal
 
 
 def parser(description: str, example: str) -> argparse.ArgumentParser:
@@ -25,10 +25,10 @@ def say(line: str) -> None:
 
 
 def run(main: Callable[[], int]) -> None:
-    """Ends the process with the exit code of `main`; a `Trouble` or a file system's refusal is one line and code 1."""
+    """Ends the process with `main`'s exit code; a `SetupError` or a file system's refusal is one line and code 1."""
     try:
         code = main()
-    except Trouble as trouble:
+    except SetupError as trouble:
         say(f"error: {trouble}")
         code = 1
     except OSError as error:

@@ -11,7 +11,7 @@ import subprocess
 from collections.abc import Mapping
 from typing import Any
 
-from servekit.paths import Trouble
+from servekit.paths import SetupError
 
 ORIGINAL = "LLAVA_GAZE_CUDA_VISIBLE_DEVICES"
 """Carries the user's own value to the worker; `llava_handler` puts it back before torch looks."""
@@ -55,7 +55,7 @@ def require_device(model: str, section: Mapping[str, Any], content: Mapping[str,
     """A GPU must be there when the model's YAML names one; ids in `deviceIds` must exist; "map" takes one worker."""
     device = str(section.get("device", "auto"))
     if device == "map" and content.get("maxWorkers", 1) != 1:
-        raise Trouble(
+        raise SetupError(
             f"maxWorkers of {model}: got {content['maxWorkers']!r} with `device: map`, expected 1: each worker would "
             "take every GPU; set maxWorkers: 1, or `device: auto` for one GPU each"
         )
@@ -65,12 +65,12 @@ def require_device(model: str, section: Mapping[str, Any], content: Mapping[str,
         return
     count = gpu_count(env)
     if count == 0:
-        raise Trouble(
+        raise SetupError(
             f"device of {model}: got {device!r} and no GPU here, expected a CUDA device; "
             "set `device: auto` (or cpu) in the model's YAML, or check nvidia-smi and CUDA_VISIBLE_DEVICES"
         )
     if ids is not None and (not isinstance(ids, list) or any(type(i) is not int or not 0 <= i < count for i in ids)):
-        raise Trouble(
+        raise SetupError(
             f"deviceIds of {model}: got {ids!r}, expected a list of numbers from 0 to {count - 1}; mend the "
             "model's YAML"
         )

@@ -14,7 +14,7 @@ import psutil
 
 from llava_wire.system.inner import BUSY, DRAIN_FILE, PAST
 from llava_wire.system.replacing import replacing
-from servekit.paths import Trouble, run_folder
+from servekit.paths import SetupError, run_folder
 from servekit.state import ServerState, call, current_token, worker_states
 
 DUTY_FOLDER = "duty"
@@ -73,5 +73,5 @@ def waiting_requests(state: ServerState, model: str) -> int:
     try:
         described = call(state, f"/models/{model}", current_token(state, "management"))
         return int(described[0]["jobQueueStatus"]["pendingRequests"])
-    except (OSError, ValueError, KeyError, IndexError, TypeError, Trouble):
+    except (OSError, ValueError, KeyError, IndexError, TypeError, SetupError):
         return 0

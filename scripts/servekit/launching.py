@@ -17,7 +17,7 @@ from llava_wire.system.inner import DUTY_VARIABLE
 from servekit import devices
 from servekit.drain import DUTY_FOLDER
 from servekit.java.files import is_plain, lay_out
-from servekit.paths import Trouble
+from servekit.paths import SetupError
 
 _JAVA_PROCESS = Path(__file__).with_name("java") / "process.py"
 _WORKER_PATH = Path(__file__).with_name("java") / "worker_path.py"
@@ -37,7 +37,7 @@ def scratch_folder() -> Path:
     for parent in (chosen, "/tmp"):
         if len(parent) <= _SOCKET_ROOM - 12 and is_plain(parent) and os.access(parent, os.W_OK):
             return Path(tempfile.mkdtemp(prefix="lgaze-", dir=parent))
-    raise Trouble(
+    raise SetupError(
         f"TMPDIR: got {chosen!r}, expected a writable folder of at most {_SOCKET_ROOM - 12} characters, "
         "A-Z a-z 0-9 . _ - / only (worker sockets have a length limit); set TMPDIR to another one"
     )

@@ -1,7 +1,7 @@
 """A model of this checkout: its YAML, where its weights lie, what its archive says.
 
 Flow: a model's name -> YAML -> `llava_server.load.locate` -> `llava_server.load.checkpoint`, which decide; their
-refusals become `Trouble` word for word, so that every script says the same.
+refusals become `SetupError` word for word, so that every script says the same.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import yaml
 from llava_server.ask.settings import ModelSettings, SettingsError, read_document
 from llava_server.load.checkpoint import check_files
 from llava_server.load.locate import Located, locate
-from servekit.paths import Trouble, model_yaml, shown
+from servekit.paths import SetupError, model_yaml, shown
 
 ARCHIVED_SETTINGS = "model-config.yaml"
 EMBEDDED = "weights"
@@ -30,7 +30,7 @@ def as_trouble() -> Iterator[None]:
     try:
         yield
     except SettingsError as error:
-        raise Trouble(str(error)) from error
+        raise SetupError(str(error)) from error
 
 
 def read_model_yaml(model: str) -> dict[str, Any]:
@@ -48,18 +48,20 @@ def locate_model(model: str) -> Located:
 def read_archive(model: str, built: Path) -> dict[str, Any]:
     """The settings inside an archive: what a worker will follow, whatever the YAML says by now."""
     if not built.is_file():
-        raise Trouble(f"archive of {model}: got no {shown(built)}, expected a built one; run: make mar MODEL={model}")
+        raise SetupError(
+            f"archive of {model}: got no {shown(built)}, expected a built one; run: make mar MODEL={model}"
+        )
     try:
         with zipfile.ZipFile(built) as file:
             content = yaml.safe_load(file.read(ARCHIVED_SETTINGS))
         settings = ModelSettings.from_dict(content["handler"])
     except (OSError, KeyError, TypeError, ValueError, zipfile.BadZipFile, yaml.YAMLError) as error:
-        raise Trouble(
+        raise SetupError(
             f"archive of {model}: got {shown(built)} with {type(error).__name__} ({str(error)[:200]}), expected "
             f"a whole one; run: make mar MODEL={model} ARGS=--force"
         ) from error
     if settings.name != model:
-        raise Trouble(
+        raise SetupError(
             f"archive of {model}: got {shown(built)} of the model {settings.name!r}, expected its own; run: make mar "
             f"MODEL={model}"
         )

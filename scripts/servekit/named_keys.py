@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from servekit.paths import Trouble
+from servekit.paths import SetupError
 
 OWN = "server"
 """What the key is called that TorchServe makes at every start, which the tools of this machine use."""
@@ -37,7 +37,9 @@ class _Once(yaml.SafeLoader):
             names = Counter(name.value for name, _ in node.value if isinstance(name, yaml.ScalarNode))
             for name, times in names.items():
                 if times > 1:
-                    raise Trouble(f"keys: got the name {name[:80]!r} twice, expected once; rename one or take it away")
+                    raise SetupError(
+                        f"keys: got the name {name[:80]!r} twice, expected once; rename one or take it away"
+                    )
         return super().construct_mapping(node, deep)
 
 
@@ -45,7 +47,7 @@ def read_keys_file(path: Path) -> dict[str, str]:
     """Names and keys of a file, checked.
 
     Raises:
-        Trouble: no such file, one that others may read, or content that is not `keys:` with names and keys.
+        SetupError: no such file, one that others may read, or content that is not `keys:` with names and keys.
     """
     try:
         mode = path.stat().st_mode
@@ -53,25 +55,25 @@ def read_keys_file(path: Path) -> dict[str, str]:
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         # Of a YAML error the place alone: its text quotes the file.
         reason = error.strerror if isinstance(error, OSError) else f"not YAML, {_mark(error)}"
-        raise Trouble(f"keys: got {path} ({reason}), expected a readable YAML file; mend it") from None
+        raise SetupError(f"keys: got {path} ({reason}), expected a readable YAML file; mend it") from None
     if mode & 0o077:
-        raise Trouble(f"keys: got {path} with mode {mode & 0o777:o}, expected 600; run: chmod 600 {path}")
+        raise SetupError(f"keys: got {path} with mode {mode & 0o777:o}, expected 600; run: chmod 600 {path}")
     section = content.get("keys") if isinstance(content, dict) and set(content) == {"keys"} else None
     if not isinstance(section, dict):
-        raise Trouble(f"keys: got no mapping `keys:` alone in {path}, expected one of names to keys; mend it")
+        raise SetupError(f"keys: got no mapping `keys:` alone in {path}, expected one of names to keys; mend it")
     for name, key in section.items():
         if not isinstance(name, str) or not _NAME.fullmatch(name) or name == OWN:
-            raise Trouble(
+            raise SetupError(
                 f"keys: got the name {str(name)[:80]!r}, expected 1 to 64 letters, digits, '.', '_' and '-' (quote "
                 f"numbers), not {OWN!r}; rename it"
             )
         if not isinstance(key, str) or not _KEY.fullmatch(key):
-            raise Trouble(
+            raise SetupError(
                 f"keys.{name}: got a key that is not 16 to 256 printable ASCII characters without blanks, "
                 "expected such text in quotes; make one: python -c 'import secrets; print(secrets.token_urlsafe(24))'"
             )
     if len(set(section.values())) != len(section):
-        raise Trouble(f"keys: got one key under two names in {path}, expected a key for each; make another")
+        raise SetupError(f"keys: got one key under two names in {path}, expected a key for each; make another")
     return dict(section)
 
 
@@ -125,7 +127,7 @@ class NamedKeys:
         try:
             self._digests = {name: _digest(key) for name, key in read_keys_file(self._path).items()}
             self._bad_since, self.trouble = None, ""
-        except Trouble as trouble:
+        except SetupError as trouble:
             self.trouble = str(trouble)
             now = time.monotonic()
             self._bad_since = now if self._bad_since is None else self._bad_since

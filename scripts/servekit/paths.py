@@ -16,7 +16,6 @@ ROOT = Path(__file__).resolve().parents[2]
 HANDLER_ROOT = ROOT / "handler"
 SCRIPTS = ROOT / "scripts"
 MODEL_STORE = ROOT / "model_store"
-RUN_ROOT = ROOT / ".run"
 CONFIG = ROOT / "config.properties"
 METRICS_CONFIG = ROOT / "conf" / "metrics.yaml"
 LOG_CONFIG = ROOT / "conf" / "log4j2.xml"
@@ -25,7 +24,7 @@ LOGGING_CONFIG = ROOT / "conf" / "logging.properties"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
-class Trouble(Exception):
+class SetupError(Exception):
     """Something that the user can mend; the message is one line: what was found, what is needed, what to do."""
 
 
@@ -33,11 +32,12 @@ def with_sources(env: Mapping[str, str], *further: str) -> dict[str, str]:
     """An environment in which another Python finds this checkout's modules, whether they are installed or not.
 
     Args:
-        env: the environment to begin with.
+        env: the environment to begin with; what its PYTHONPATH names comes after the checkout's folders.
         further: more folders of the checkout, such as "tests".
     """
     folders = (SCRIPTS, ROOT / "viewer", HANDLER_ROOT, *(ROOT / name for name in further))
-    return {**env, "PYTHONPATH": os.pathsep.join(map(str, folders))}
+    given = [env["PYTHONPATH"]] if env.get("PYTHONPATH") else []
+    return {**env, "PYTHONPATH": os.pathsep.join([*map(str, folders), *given])}
 
 
 def model_names() -> list[str]:
@@ -49,7 +49,7 @@ def model_yaml(model: str) -> Path:
     """The settings file of a model."""
     path = MODEL_STORE / f"{model}.yaml"
     if not _NAME.fullmatch(model) or not path.is_file():
-        raise Trouble(
+        raise SetupError(
             f"model: got {model!r}, expected {', '.join(model_names())}; add model_store/<name>.yaml for a new one"
         )
     return path
@@ -60,11 +60,19 @@ def archive(model: str) -> Path:
     return MODEL_STORE / f"{model}.mar"
 
 
+def run_root() -> Path:
+    """The folder of all servers of this checkout, also where the packages are those of another one's environment."""
+    # Here, because bench.gpu.schedule needs this module where no other folder of the checkout is on the path.
+    from llava_wire.system import running
+
+    return ROOT / running.RUN_FOLDER
+
+
 def run_folder(name: str) -> Path:
     """The private folder of one server."""
     if not _NAME.fullmatch(name):
-        raise Trouble(f"name: got {name!r}, expected letters, digits, '.', '_' and '-'; choose another name")
-    return RUN_ROOT / name
+        raise SetupError(f"name: got {name!r}, expected letters, digits, '.', '_' and '-'; choose another name")
+    return run_root() / name
 
 
 _REFUSALS = {
@@ -74,7 +82,7 @@ _REFUSALS = {
 """What a file system says that has no room or no right for what is wanted, or not that folder."""
 
 
-def refusal(error: OSError, folder: Path | None = None) -> Trouble | None:
+def refusal(error: OSError, folder: Path | None = None) -> SetupError | None:
     """A file system's refusal as a line that says what to do; None for errors of another kind, such as a network's.
 
     Args:
@@ -86,7 +94,7 @@ def refusal(error: OSError, folder: Path | None = None) -> Trouble | None:
     name = error.filename2 or error.filename
     named = (folder or Path()) / str(name) if name else folder
     place = shown(named) if named else "a file"
-    return Trouble(
+    return SetupError(
         f"{place}: got {error.strerror!r}, expected a place that can be read and written, with room; "
         "mend its rights or make room (the checkout's .run and model_store, and TMPDIR, are written to)"
     )

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from servekit.paths import CONFIG, Trouble, shown
+from servekit.paths import CONFIG, SetupError, shown
 
 _HTTP_KEYS = {"http": "inference_address", "management": "management_address", "metrics": "metrics_address"}
 _OUTGOING = Path("/proc/sys/net/ipv4/ip_local_port_range")
@@ -41,7 +41,7 @@ class Ports:
 def read_properties(path: Path = CONFIG) -> dict[str, str]:
     """The key=value lines of a properties file."""
     if not path.is_file():
-        raise Trouble(f"config: got no {shown(path)}, expected a properties file; restore it from git")
+        raise SetupError(f"config: got no {shown(path)}, expected a properties file; restore it from git")
     lines = (line.strip() for line in path.read_text(encoding="utf-8").splitlines())
     pairs = (line.split("=", 1) for line in lines if line and not line.startswith("#") and "=" in line)
     return {key.strip(): value.strip() for key, value in pairs}
@@ -57,7 +57,7 @@ def resolve_ports(choice: str | Ports | None, properties: dict[str, str]) -> Por
     if choice == "auto":
         return Ports(configured.host, *_free_ports(configured.host, 5))
     if not re.fullmatch(r"\d{1,5}", choice) or not 1024 <= int(choice) <= 65531:
-        raise Trouble(
+        raise SetupError(
             f"ports: got {choice!r}, expected 'auto' or a first port of 1024 to 65531; five in a row are used"
         )
     return Ports(configured.host, *range(int(choice), int(choice) + 5))
@@ -79,7 +79,7 @@ def require_free(ports: Ports) -> None:
             try:
                 probe.bind((ports.host, port))
             except OSError as error:
-                raise Trouble(
+                raise SetupError(
                     f"ports: got {name} port {port} in use ({error.strerror}), expected a free one; "
                     "stop the other server (make stop), or choose others: make serve PORT=auto"
                 ) from error
@@ -110,7 +110,7 @@ def _configured(properties: dict[str, str]) -> Ports:
     for name, key in _HTTP_KEYS.items():
         parts = urlsplit(properties.get(key, ""))
         if parts.scheme != "http" or not parts.hostname or not parts.port:
-            raise Trouble(
+            raise SetupError(
                 f"config.properties {key}: got {properties.get(key)!r}, expected http://HOST:PORT; "
                 "for TLS: serve.py --certificate and --private-key"
             )
@@ -130,7 +130,9 @@ def _free_ports(host: str, count: int) -> list[int]:
             free.append(port)
         if len(free) == count:
             return free
-    raise Trouble(f"ports: got no {count} free ones from {_LOWEST_FREE} on, expected five; name the first: PORT=9100")
+    raise SetupError(
+        f"ports: got no {count} free ones from {_LOWEST_FREE} on, expected five; name the first: PORT=9100"
+    )
 
 
 def _first_outgoing() -> int:

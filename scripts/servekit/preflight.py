@@ -14,7 +14,7 @@ from pathlib import Path
 from servekit import devices
 from servekit.java.find import Java, find_java
 from servekit.models import check_archive, read_archive
-from servekit.paths import MODEL_STORE, ROOT, Trouble
+from servekit.paths import MODEL_STORE, ROOT, SetupError
 from servekit.ports import Ports, read_properties, require_free, resolve_ports
 from servekit.state import own_state
 
@@ -33,16 +33,16 @@ class Plan:
 def check(
     models: Sequence[str], *, name: str, ports: str | Ports | None, env: dict[str, str], store: Path = MODEL_STORE
 ) -> Plan:
-    """Runs every check; raises `Trouble` at the first that fails."""
+    """Runs every check; raises `SetupError` at the first that fails."""
     if not models:
-        raise Trouble("models: got none, expected at least one; run: make serve MODEL=llava-shapes")
+        raise SetupError("models: got none, expected at least one; run: make serve MODEL=llava-shapes")
     found = importlib.util.find_spec("ts")
     if found is None:
-        raise Trouble("torchserve: got no such package, expected torchserve 0.12.0; run: make setup")
+        raise SetupError("torchserve: got no such package, expected torchserve 0.12.0; run: make setup")
     require_readable_paths([ROOT, store, Path(sys.executable)], Path(str(found.origin)))
     running = own_state(name)
     if running is not None and running.alive():
-        raise Trouble(
+        raise SetupError(
             f"server {name!r}: got one running already (pid {running.pid}, {running.http}), expected one of each name; "
             f"stop it (make stop NAME={name}) or name another: make serve NAME=other PORT=auto"
         )
@@ -71,11 +71,11 @@ def require_readable_paths(places: Sequence[Path], package: Path) -> None:
         try:
             str(place).encode()
         except UnicodeEncodeError as error:
-            raise Trouble(
+            raise SetupError(
                 f"path: got {str(place)!a}, expected names in UTF-8, as Java reads them; rename the folder"
             ) from error
     if ":" in str(package.resolve()):
-        raise Trouble(
+        raise SetupError(
             f"path: got torchserve in {package.resolve().parent}, expected a place without a colon, which "
             "separates the parts of Java's class path; move the checkout, or make its .venv elsewhere"
         )

@@ -27,7 +27,7 @@ from servekit.java.files import java_options, write_properties
 from servekit.java.trimming import trim_own
 from servekit.launching import NAMED_KEYS_VARIABLE, launch, scratch_folder
 from servekit.named_keys import read_keys_file
-from servekit.paths import METRICS_CONFIG, MODEL_STORE, RUN_ROOT, Trouble, run_folder, shown, writing
+from servekit.paths import METRICS_CONFIG, MODEL_STORE, SetupError, run_folder, shown, writing
 from servekit.ports import Ports, behind, listening, with_ports
 from servekit.state import ServerState, java_running, keep_keys_fresh, only_start, own_state, worker_states
 from servekit.tls import Tls
@@ -103,7 +103,7 @@ def start_server(
         keys: a file of named keys for the inference ports (`servekit.named_keys`); None for TorchServe's own alone.
 
     Raises:
-        Trouble: with one line that says what to do.
+        SetupError: with one line that says what to do.
     """
     with only_start(name):
         if tls is not None:
@@ -191,7 +191,7 @@ def _fresh_folder(name: str) -> Path:
     folder = run_folder(name)
     if folder.exists():
         shutil.rmtree(folder)
-    RUN_ROOT.mkdir(exist_ok=True)
+    folder.parent.mkdir(exist_ok=True)
     folder.mkdir(mode=0o700)
     (folder / "logs").mkdir()
     duty_folder(name).mkdir()
@@ -241,16 +241,18 @@ def _wait_ready(
             with contextlib.suppress(subprocess.TimeoutExpired):
                 handle.launcher.wait(timeout=3.0)
             cause = causes.ending(handle.launcher.returncode, logs)
-            raise Trouble(f"torchserve: ended while starting ({cause}); see {shown(logs)}")
+            raise SetupError(f"torchserve: ended while starting ({cause}); see {shown(logs)}")
+        if handle.keeper is not None and (cause := handle.keeper.ending()) is not None:
+            raise SetupError(f"front: ended while starting ({cause}); see {shown(logs / 'front.log')}")
         words = causes.logged(logs)
         if _UNPACK_FAILED in words:
-            raise Trouble(
+            raise SetupError(
                 f"archive: got one that TorchServe cannot unpack ({causes.cause(logs)}), expected a whole one, "
                 f"and room in {Path(state.scratch).parent} (TMPDIR names another place); see {shown(logs)}"
             )
         if any(sign in words for sign in _LOAD_FAILED):
             _until(lambda: causes.exceptions(logs) != [], 3.0)  # the traceback is still being written
-            raise Trouble(f"worker: died while loading ({causes.cause(logs)}); see {shown(logs)}")
+            raise SetupError(f"worker: died while loading ({causes.cause(logs)}); see {shown(logs)}")
         waiting -= {model for model in waiting if _ready(state, model)}
         if not waiting and all(listening(one.host, one.grpc) for one in ports):
             keep_keys_fresh(state)
@@ -262,7 +264,7 @@ def _wait_ready(
             last_said = time.monotonic()
             progress(f"loading {', '.join(sorted(waiting)) or 'gRPC'} ({last_said - begin:.0f} s)")
         time.sleep(0.2)
-    raise Trouble(f"start: got no ready worker in {timeout_s:.0f} s; see {shown(logs)}")
+    raise SetupError(f"start: got no ready worker in {timeout_s:.0f} s; see {shown(logs)}")
 
 
 def _ready(state: ServerState, model: str) -> bool:

@@ -21,9 +21,10 @@ from typing import Any
 
 import psutil
 
+from llava_wire.system import running
 from llava_wire.system.machine import Machine, Whereabouts, this_machine, whereabouts
 from llava_wire.system.replacing import replacing
-from servekit.paths import RUN_ROOT, Trouble, run_folder, shown
+from servekit.paths import SetupError, run_folder, shown
 
 JAVA_CLASS = "org.pytorch.serve.ModelServer"
 _PLACE = re.compile(r"[^\s/]+:[0-9]{1,5}")
@@ -91,7 +92,7 @@ class ServerState:
 
 def state_file(name: str) -> Path:
     """The server.json of a server."""
-    return run_folder(name) / "server.json"
+    return running.state_file(run_folder(name))
 
 
 def read_state(name: str) -> ServerState | None:
@@ -120,10 +121,10 @@ def _fits(value: object, kind: str) -> bool:
 
 
 def own_state(name: str) -> ServerState | None:
-    """As `read_state`, and `Trouble` for a server of another machine: its processes cannot be seen from here."""
+    """As `read_state`, and `SetupError` for a server of another machine: its processes cannot be seen from here."""
     state = read_state(name)
     if state is not None and state.whereabouts() == "elsewhere":
-        raise Trouble(
+        raise SetupError(
             f"server {name!r}: got one of the machine {state.host!r}, expected one of this machine "
             f"({this_machine().host!r}); use it or stop it there (make stop NAME={name}), start another "
             f"(make serve NAME=other), or when that machine is gone: rm -r {shown(run_folder(name))}"
@@ -144,7 +145,7 @@ def only_start(name: str) -> Iterator[None]:
         except OSError:
             held = False
         if not held:
-            raise Trouble(
+            raise SetupError(
                 f"server {name!r}: got another start of it under way, expected one of each name; "
                 "wait for that one, or name another: make serve NAME=other PORT=auto"
             )
@@ -163,9 +164,9 @@ def require_running(name: str) -> ServerState:
     """The state of a live server of this machine."""
     state = own_state(name)
     if state is None or not state.alive():
-        others = sorted(path.parent.name for path in RUN_ROOT.glob("*/server.json") if path.parent.name != name)
+        others = [path.parent.name for path in running.state_files() if path.parent.name != name]
         hint = f"run: make serve, or name one that was started (NAME={others[0]})" if others else "run: make serve"
-        raise Trouble(f"server {name!r}: got none running, expected a started one; {hint}")
+        raise SetupError(f"server {name!r}: got none running, expected a started one; {hint}")
     return state
 
 
@@ -187,7 +188,7 @@ def read_keys(state: ServerState) -> dict[str, dict[str, str]]:
     try:
         content = json.loads(Path(state.key_file).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise Trouble(
+        raise SetupError(
             f"keys: got no readable {shown(Path(state.key_file))}, expected a key file; restart it"
         ) from error
     return content if isinstance(content, dict) else {}
@@ -201,13 +202,13 @@ def current_token(state: ServerState, kind: str = "inference") -> str:
         call(state, f"/token?type={kind}", keys["API"]["key"])
         keys = read_keys(state)
     if kind not in keys:
-        raise Trouble(f"keys: got no {kind} key in {shown(Path(state.key_file))}; restart the server")
+        raise SetupError(f"keys: got no {kind} key in {shown(Path(state.key_file))}; restart the server")
     return keys[kind]["key"]
 
 
 def keep_keys_fresh(state: ServerState) -> None:
     """Renews the keys that are about to expire; a server that does not answer now is not this function's to mend."""
-    with contextlib.suppress(OSError, ValueError, KeyError, Trouble):
+    with contextlib.suppress(OSError, ValueError, KeyError, SetupError):
         for kind in ("inference", "management"):
             current_token(state, kind)
 
@@ -225,7 +226,7 @@ def worker_states(state: ServerState, model: str) -> list[dict[str, Any]]:
     try:
         described = call(state, f"/models/{model}", current_token(state, "management"))
         return list(described[0]["workers"])
-    except (OSError, ValueError, KeyError, IndexError, TypeError, urllib.error.URLError, Trouble):
+    except (OSError, ValueError, KeyError, IndexError, TypeError, urllib.error.URLError, SetupError):
         return []
 
 

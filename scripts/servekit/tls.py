@@ -9,7 +9,7 @@ import ssl
 from dataclasses import dataclass
 from pathlib import Path
 
-from servekit.paths import Trouble
+from servekit.paths import SetupError
 
 
 @dataclass(frozen=True)
@@ -23,11 +23,11 @@ class Tls:
         """Both files must be readable and belong together; the front could only end."""
         for name, path in (("certificate", self.certificate), ("private key", self.private_key)):
             if not path.is_file():
-                raise Trouble(f"{name}: got no file {path}, expected a PEM file; name another")
+                raise SetupError(f"{name}: got no file {path}, expected a PEM file; name another")
         try:
             ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(self.certificate, self.private_key, lambda: "")
         except (ssl.SSLError, OSError, ValueError) as error:
-            raise Trouble(
+            raise SetupError(
                 f"certificate: got {self.certificate} and {self.private_key} ({error}), expected a PEM certificate and "
                 "its own key without a password"
             ) from error

@@ -15,6 +15,10 @@ from llava_eval.truth import as_truth, centres_inside
 from shapes.scenes import COLOURS, SHAPES, Box, SceneObject
 
 Role = Literal["colour", "shape"]
+Group = Literal["colour", "shape", "what colour", "what shape", "where", "yes", "again"]
+"""Words about one object: the colours and shapes of a description; what answers "What colour", "What shape" and
+"Where"; the "Yes" to an object; and a name that stands in the question already."""
+_PLACES = ("top", "bottom", "left", "right")
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,49 @@ def naming_tokens(tokens: Sequence[str], objects: Sequence[SceneObject], questio
             if (thing.colour, thing.shape) == (parts["colour"], parts["shape"]):
                 namings += [Naming(step, word, _role(word), index, word in asked) for step, word in pair]
     return namings
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Answer token `step` is of a group and is about object `index` of the scene; `beside`: the nearest token that is
+    not about it, the one after if that is so, which serves as a row misread by one."""
+
+    step: int
+    group: Group
+    index: int
+    beside: int | None
+
+
+def judged_words(
+    tokens: Sequence[str], objects: Sequence[SceneObject], kind: str, question: str, right: bool
+) -> list[Judged]:
+    """The tokens whose object is known, of the kinds "describe", "colour-of", "shape-of", "where" and "exists-yes".
+
+    Places and "Yes" count in answers that are right alone: those of a wrong answer are about nothing.
+    """
+    named: list[tuple[int, Group, int]] = []
+    for one in naming_tokens(tokens, objects, question):
+        group = _GROUPS.get((kind, one.role), "again")
+        named.append((one.step, "again" if one.asked else group, one.index))
+    about = [index for index, thing in enumerate(objects) if thing.name in question]
+    if right and about and kind in ("where", "exists-yes"):
+        told = {"where": _PLACES, "exists-yes": ("Yes",)}[kind]
+        group = "where" if kind == "where" else "yes"
+        named += [(step, group, about[0]) for step, token in enumerate(tokens) if token.strip() in told]
+    taken = {(step, index) for step, _, index in named}
+    found = []
+    for step, group, index in sorted(named):
+        free = [at for at in (step + 1, step - 1) if 0 <= at < len(tokens) and (at, index) not in taken]
+        found.append(Judged(step, group, index, free[0] if free else None))
+    return found
+
+
+_GROUPS: dict[tuple[str, Role], Group] = {
+    ("describe", "colour"): "colour",
+    ("describe", "shape"): "shape",
+    ("colour-of", "colour"): "what colour",
+    ("shape-of", "shape"): "what shape",
+}
 
 
 def _role(word: str) -> Role:

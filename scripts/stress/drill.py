@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from build_mar import build
+
 from servekit.cli import parser, run, say
 from servekit.paths import ROOT, run_folder, shown
 from servekit.server import start_server
-
 from stress.crowding.loads import LOADS
 from stress.drills.claims import verdicts
 from stress.drills.faults import MODEL, OWN, SHARED
@@ -90,15 +90,17 @@ def main() -> int:
         _write(FIGURES, {**facts, "rows": rows})
         PAGE.write_text(replaced(PAGE.read_text("utf-8"), rows), encoding="utf-8")
     out = given.out or (LOAD_FIGURES if given.write else None)
+    before = measured_before(LOAD_FIGURES) if given.write else {}
     facts |= {"share": given.share}
 
     def note(loads: list[dict[str, Any]]) -> None:
         if out is not None:
-            _write(out, {**facts, "rows": loads})
+            found = {**before, **{row["name"]: {**facts, **row} for row in loads}}
+            _write(out, {"rows": [found[name] for name in LOAD_NAMES if name in found]})
 
     loads = pressed(chosen, case, given, note)
     if given.write and loads:
-        PAGE.write_text(loads_replaced(PAGE.read_text("utf-8"), loads), encoding="utf-8")
+        PAGE.write_text(loads_replaced(PAGE.read_text("utf-8"), [*measured_before(out).values()]), encoding="utf-8")
     if rows:
         print(table(rows))
     if loads:
@@ -107,6 +109,11 @@ def main() -> int:
         say(line)
     sound = all(not row["lost"] and math.isfinite(row["recovery_s"]) for row in rows)
     return 0 if sound and not verdicts(loads) else 1
+
+
+def measured_before(path: Path) -> dict[str, dict[str, Any]]:
+    """The rows of loads in a file of figures by name; none where there is no file."""
+    return {row["name"]: row for row in json.loads(path.read_text("utf-8"))["rows"]} if path.exists() else {}
 
 
 def _arguments() -> Any:
@@ -119,7 +126,9 @@ def _arguments() -> Any:
     names = ", ".join((*_ALL, *FAULT_NAMES, *LOAD_NAMES))
     arguments.add_argument("names", nargs="*", metavar="NAME", help=f"faults and loads (default: all): {names}")
     arguments.add_argument(
-        "--write", action="store_true", help="write the figures and the tables of docs/operations.md"
+        "--write",
+        action="store_true",
+        help="write the tables of docs/operations.md; other loads keep their rows",
     )
     arguments.add_argument("--runs", type=int, default=1, help="of each load (default: %(default)d)")
     arguments.add_argument(
@@ -128,10 +137,8 @@ def _arguments() -> Any:
     arguments.add_argument("--descriptors", type=int, help="how many open files the server may have under load")
     arguments.add_argument("--out", type=Path, help="where the figures of loads go as JSON, written after each load")
     given = arguments.parse_args()
-    if given.write and not set(given.names) <= set(_ALL):
-        arguments.error(
-            "--write: got it with single names, expected with faults, loads or both; the tables have a row for each"
-        )
+    if given.write and (faults := sorted(set(given.names) & set(FAULT_NAMES))):
+        arguments.error(f"--write: got it with {faults}, expected with all faults, whose table is written as a whole")
     unknown = set(given.names) - {*_ALL, *FAULT_NAMES, *LOAD_NAMES}
     if unknown:
         arguments.error(f"name: got {sorted(unknown)}, expected {names}")

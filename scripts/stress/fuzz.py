@@ -21,12 +21,12 @@ from pathlib import Path
 from typing import Any
 
 from build_mar import build
-from servekit.cli import parser, run, say
-from servekit.paths import shown
-from servekit.state import ServerState, worker_states
 
 from llava_viewer.client import Client
 from llava_wire import decode, encode
+from servekit.cli import parser, run, say
+from servekit.paths import shown
+from servekit.state import ServerState, worker_states
 from stress.crowding.processes import Census
 from stress.crowding.served import Served
 from stress.fuzzing.judge import Verdict, judge

@@ -21,9 +21,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from servekit.paths import ROOT
-
 from llava_viewer.cli import main as command_line
+from servekit.paths import ROOT
 from stress.fuzzing.records import FAMILIES, Crafted, Maker
 
 KEPT = ROOT / "tests" / "data" / "records"

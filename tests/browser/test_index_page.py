@@ -13,6 +13,7 @@ import pytest
 from llava_viewer.pages.index import write_index
 from llava_viewer.pages.report import render_report
 from llava_wire import encode
+from llava_wire.schema import Annotations
 from support.golden import hostile_record
 from support.synthetic import make_record
 
@@ -84,7 +85,36 @@ def test_models_views_and_shares_narrow_the_list_and_a_link_opens_it_again(show:
     assert headings(again) == ["Describe it."]
     again.click("#reset")
     assert headings(again) == ["What is red?", "Describe it.", "How many?"]
-    assert again.locator("#view").count() == 0, "no choice, no control"
+    for control in ("view", "tag", "what"):
+        assert again.locator(f"#{control}").count() == 0, "no choice, no control"
+
+
+def test_verdicts_tags_and_the_need_of_the_image_narrow_the_list(show: Show, tmp_path: Path) -> None:
+    """ "Which answers did not look": two gestures from the opened page."""
+    plain = make_record(reductions=("layers_heads",), words=("A", " red"))
+    for stem, right, needing, tags in (
+        ("a", True, 2, ("red", "a <b>")),
+        ("b", False, 0, ("red",)),
+        ("c", None, None, ()),
+    ):
+        checks = {} if needing is None else {"image": {"result": "measured", "needing": needing, "of": 2, "nats": 1.0}}
+        said = Annotations(right=right, tags=tags) if tags else None
+        prompt = replace(plain.facts.prompt, text=stem)
+        record = replace(plain, facts=replace(plain.facts, annotations=said, checks=checks, prompt=prompt))
+        (tmp_path / f"{stem}.npz").write_bytes(encode(record))
+    page = show(write_index(tmp_path))
+    for what, left in (("wrong", ["b"]), ("right", ["a"]), ("needs", ["a"]), ("blind", ["b"]), ("", ["a", "b", "c"])):
+        page.select_option("#what", what)
+        assert headings(page) == left, what
+    page.select_option("#tag", "a <b>")
+    assert headings(page) == ["a"]
+    page.wait_for_url(lambda url: url.endswith("#tag=a+%3Cb%3E"))
+    page.click("#reset")
+    page.locator("#most").fill("10")
+    assert headings(page) == []
+    page.click("#reset")
+    page.select_option("#sort", "needing")
+    assert headings(page)[0] == "a"
 
 
 def test_chosen_runs_make_a_command_to_compare_them(show: Show, index: Path) -> None:
@@ -95,7 +125,7 @@ def test_chosen_runs_make_a_command_to_compare_them(show: Show, index: Path) -> 
     boxes.nth(0).check()
     assert page.inner_text("#command") == "llava-viewer compare a.npz 'b #1.npz' -o compare.html"
     boxes.nth(2).check()
-    assert "different pictures or grids" in page.inner_text("#tray")
+    assert "different images or grids" in page.inner_text("#tray")
     assert page.inner_text("#command") == ""
     page.click("#clear")
     assert not page.is_visible("#tray")

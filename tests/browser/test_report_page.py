@@ -298,7 +298,7 @@ def test_nothing_overflows_a_phone(show: Show, report: Path) -> None:
 def test_a_record_without_a_picture_opens(show: Show, tmp_path: Path) -> None:
     record = make_record(with_picture=False, reductions=("layers_heads",))
     page = show(written(record, tmp_path / "run.html"))
-    assert "carries no picture" in page.inner_text(".notes")
+    assert "carries no image" in page.inner_text(".notes")
     (shown,) = shown_maps(page)
     assert shown.shape == (8, 8)
 

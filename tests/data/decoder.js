@@ -15,7 +15,15 @@ async function readRecord(bytes) {
   const expected = now.grids.flatMap((grid) => rectangles(grid, now.images[grid.image]));
   if (rects.values.length !== 4 * patches) throw new Error(`got ${rects.values.length / 4} rectangles`);
   const views = now.views.map((view, index) => readView(members, view, index, now, patches));
-  return { facts: now, positions: now.grids.map(positionsOf), rects: rects.values, expected, views };
+  const texts = (facts.version === 2 && facts.texts || []).map((text, index) => readText(members, text, index, now));
+  return { facts: now, positions: now.grids.map(positionsOf), rects: rects.values, expected, views, texts };
+}
+
+function readText(members, text, index, facts) {
+  const positions = positionsOf({ positions: text.columns });
+  const { values } = npy(members.get(`texts/${index}.npy`));
+  if (values.length !== facts.queries.length * positions.length) throw new Error(`got another shape in ${text.name}`);
+  return { name: text.name, positions, values, quantity: text.quantity };
 }
 
 function readView(members, view, index, facts, patches) {
@@ -27,13 +35,23 @@ function readView(members, view, index, facts, patches) {
   const maps = npy(members.get(`views/${index}/maps.npy`));
   const scales = npy(members.get(`views/${index}/scales.npy`)).values;
   const count = shape.slice(0, -1).reduce((product, size) => product * size, 1);
-  if (maps.values.length !== count * patches || scales.length !== count) throw new Error(`got another shape in ${view.name}`);
+  const folded = view.encoding === "blocks-u8";
+  const numbers = folded ? facts.grids.reduce((sum, grid) => sum + blocksOf(grid).members.length, 0) : patches;
+  if (maps.values.length !== count * numbers || scales.length !== count) throw new Error(`got another shape in ${view.name}`);
   const value = VALUES[view.encoding];
-  if (!value) throw new Error(`got encoding ${view.encoding}`);
-  const values = Float32Array.from(maps.values, (stored, i) => value(stored, scales[Math.floor(i / patches)]));
+  if (!value && !folded) throw new Error(`got encoding ${view.encoding}`);
+  const values = folded
+    ? unfolded(maps.values, scales, npy(members.get(`views/${index}/places.npy`)).values,
+      npy(members.get(`views/${index}/largest.npy`)).values, facts.grids)
+    : Float32Array.from(maps.values, (stored, i) => value(stored, scales[Math.floor(i / patches)]));
   const share = view.quantity.unit === "share" && !view.quantity.signed;
   const shares = share ? npy(members.get(`views/${index}/shares.npy`)).values : null;
-  return { name: view.name, axes: view.axes, shape, values, shares, bound: view.error_bound, quantity: view.quantity };
+  const parts = view.parts ? npy(members.get(`views/${index}/parts.npy`)).values : null;
+  if (parts && parts.length !== count * view.parts.length) throw new Error(`got ${parts.length} parts in ${view.name}`);
+  return {
+    name: view.name, axes: view.axes, shape, values, shares, parts, partNames: view.parts ?? [], bound: view.error_bound,
+    quantity: view.quantity,
+  };
 }
 
 // In float32: every product is rounded before the next.
@@ -44,6 +62,38 @@ const VALUES = {
   float16: (stored) => stored,
   float32: (stored) => stored,
 };
+
+// "Maps in blocks": which block each patch of a grid lies in, how many patches each has, how many patches are kept.
+function blocksOf(grid) {
+  const across = Math.ceil(grid.cols / 4);
+  const of = Array.from({ length: grid.rows * grid.cols }, (_, i) =>
+    Math.floor(i / grid.cols / 4) * across + Math.floor((i % grid.cols) / 4));
+  const members = new Array(Math.ceil(grid.rows / 4) * across).fill(0);
+  for (const block of of) members[block] += 1;
+  return { of, members, kept: Math.min(8, of.length) };
+}
+
+function unfolded(codes, scales, places, largest, grids) {
+  const values = [];
+  let block = 0;
+  let kept = 0;
+  for (const scale of scales) {
+    for (const own of grids.map(blocksOf)) {
+      const others = [...own.members];
+      const at = places.slice(kept, kept + own.kept);
+      const most = largest.slice(kept, kept + own.kept);
+      for (const place of at) others[own.of[place]] -= 1;
+      const even = others.map((count, i) =>
+        Math.min(most[most.length - 1], Math.fround(Math.fround(codes[block + i] * scale) / Math.max(1, count))));
+      const map = own.of.map((i) => even[i]);
+      at.forEach((place, i) => { map[place] = most[i]; });
+      values.push(...map);
+      block += own.members.length;
+      kept += own.kept;
+    }
+  }
+  return Float32Array.from(values);
+}
 
 // "Reading version 1": the same facts under version 2's keys.
 function asVersion2(facts) {
@@ -65,29 +115,33 @@ function positionsOf(grid) {
   return grid.positions.flatMap(([first, count]) => Array.from({ length: count }, (_, i) => first + i));
 }
 
-// The corners of every patch taken back through the steps, in exact rationals that are rounded once.
+// Where every patch begins and ends, taken back through the steps in exact rationals that are rounded once.
 function rectangles(grid, image) {
-  const axis = (size, place, sizeOf, offsetOf, count) => {
+  const axis = (size, sizeOf, offsetOf, count) => {
     const before = [BigInt(size), ...grid.steps.map((step) => BigInt(step[sizeOf]))];
-    let [scale, offset] = [[1n, 1n], [0n, 1n]];
-    for (let i = grid.steps.length; i > 0; i--) {
-      const step = grid.steps[i - 1];
-      const moved = [BigInt(step[offsetOf]), 1n];
-      if (step.op === "resize") [scale, offset] = [scale, offset].map((own) => times(own, [before[i - 1], before[i]]));
-      else if (step.op === "crop") offset = plus(offset, moved);
-      else offset = plus(offset, [-moved[0], 1n]);
-    }
-    return Array.from({ length: count + 1 }, (_, n) =>
-      rounded(plus(times(scale, [BigInt(n * grid.patch_px), 1n]), offset)));
+    const back = (number, isEnd) => {
+      let place = [BigInt(number * grid.patch_px), 1n];
+      for (let i = grid.steps.length; i > 0; i--) {
+        const step = grid.steps[i - 1];
+        const moved = BigInt(step[offsetOf]);
+        if (step.op === "resize") place = times(place, [before[i - 1], before[i]]);
+        else if (step.op === "crop") place = plus(place, [moved, 1n]);
+        else if (step.op === "pad") place = plus(place, [-moved, 1n]);
+        else if (moved > 0n) {
+          const kept = before[i] / ((before[i - 1] - before[i]) / moved);
+          const tiles = isEnd ? -floor(-place[0], place[1] * kept) - 1n : floor(place[0], place[1] * kept);
+          place = plus(place, [tiles * moved, 1n]);
+        }
+      }
+      return rounded(place);
+    };
+    return Array.from({ length: count }, (_, n) => [back(n, false), back(n + 1, true)]);
   };
-  const xs = axis(image.width_px, 0, "width_px", "left_px", grid.cols);
-  const ys = axis(image.height_px, 1, "height_px", "top_px", grid.rows);
-  const rects = [];
-  for (let row = 0; row < grid.rows; row++) {
-    for (let col = 0; col < grid.cols; col++) rects.push(xs[col], ys[row], xs[col + 1], ys[row + 1]);
-  }
-  return rects;
+  const xs = axis(image.width_px, "width_px", "left_px", grid.cols);
+  const ys = axis(image.height_px, "height_px", "top_px", grid.rows);
+  return ys.flatMap(([top, bottom]) => xs.flatMap(([left, right]) => [left, top, right, bottom]));
 }
+const floor = (over, under) => over / under - (over % under < 0n ? 1n : 0n);
 const times = ([a, b], [c, d]) => [a * c, b * d];
 const plus = ([a, b], [c, d]) => [a * d + c * b, b * d];
 
@@ -153,6 +207,7 @@ function npy(bytes) {
   const count = shape.reduce((product, side) => product * side, 1);
   const [size, read] = {
     "|u1": [1, (at) => view.getUint8(at)],
+    "<u2": [2, (at) => view.getUint16(at, true)],
     "<f2": [2, (at) => half(view.getUint16(at, true))],
     "<f4": [4, (at) => view.getFloat32(at, true)],
     "<f8": [8, (at) => view.getFloat64(at, true)],
@@ -167,9 +222,12 @@ function half(bits) {
 
 // Plain values that another program can compare; floats keep all of their digits in JSON.
 async function readBase64(text) {
-  const { facts, positions, rects, expected, views } = await readRecord(Uint8Array.from(atob(text), (one) => one.charCodeAt(0)));
+  const { facts, positions, rects, expected, views, texts } = await readRecord(Uint8Array.from(atob(text), (one) => one.charCodeAt(0)));
   return {
-    facts, positions, rects: Array.from(rects), expected,
-    views: views.map((view) => ({ ...view, values: Array.from(view.values), shares: view.shares && Array.from(view.shares) })),
+    facts, positions, rects: Array.from(rects), expected, texts,
+    views: views.map((view) => ({
+      ...view, values: Array.from(view.values), shares: view.shares && Array.from(view.shares),
+      parts: view.parts && Array.from(view.parts),
+    })),
   };
 }

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
+
+HERE = Path(__file__).parent
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -12,10 +16,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Marks everything in this folder as gpu, and skips it where PyTorch sees no CUDA device."""
+    """Marks everything in this folder as gpu, and skips it where PyTorch sees no CUDA device.
+
+    Args:
+        items: The tests of the whole run, not of this folder alone.
+    """
     rehearsal = config.getoption("--device", default="cuda") != "cuda"
     for item in items:
-        if "gpu" in item.path.parts:
+        if item.path.is_relative_to(HERE):
             item.add_marker(pytest.mark.gpu)
             if not (rehearsal or torch.cuda.is_available()):
                 item.add_marker(pytest.mark.skip(reason="needs a CUDA device; PyTorch sees none here"))

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import copy
+import io
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from transformers import AutoProcessor, LlavaForConditionalGeneration
 
+from llava_doors.door import FAMILIES
 from llava_server.ask.settings import ModelSettings
 from llava_server.engine import Engine
 from llava_server.run.static import StaticDecoder
+from shapes.sightings import held_out
+from support import toy_family
+from support.installed import installed
 from support.pictures import scene_bytes
 
 # The small model is all overhead: threads that wait for each other cost more than they give.
@@ -26,6 +32,13 @@ STORE = Path(__file__).resolve().parents[2] / "model_store"
 def engine() -> Engine:
     """The shipped small model in float32 on the CPU."""
     return Engine.load(STORE / "llava-shapes", device="cpu", dtype="float32")
+
+
+@pytest.fixture(scope="session")
+def half_engine(engine: Engine) -> Engine:
+    """The shipped model in bfloat16, under the name of `engine`, so that it replays its records."""
+    named = {"name": engine.settings.name, "revision": engine.settings.revision}
+    return Engine.load(STORE / "llava-shapes", device="cpu", dtype="bfloat16", settings=named)
 
 
 # Each shape takes most of half a minute to compile: every run compiles one, `compiled_engine`.
@@ -95,3 +108,27 @@ def grouped() -> tuple[Engine, LlavaForConditionalGeneration]:
 def pictures() -> list[bytes]:
     """A landscape, a portrait and a square scene as PNG files."""
     return [scene_bytes(256, 192, seed=1), scene_bytes(192, 240, seed=2), scene_bytes(192, 192, seed=3)]
+
+
+@pytest.fixture(scope="session")
+def first_scene() -> bytes:
+    """The first of `held_out(71001, 240)`: a yellow triangle and a blue circle."""
+    buffer = io.BytesIO()
+    held_out(71001, 240)[0].scene.image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="module")
+def toy_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder of random weights, while the family is installed."""
+    folder = tmp_path_factory.mktemp("toy") / "weights"
+    folder.mkdir()
+    toy_family.write(folder, STORE / "llava-shapes")
+    with installed(folder.parent / "site", FAMILIES, "support.toy_family:DECLARATION"):
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def toy(toy_checkpoint: Path) -> Engine:
+    """A model of the toy family."""
+    return Engine.load(toy_checkpoint, device="cpu", dtype="float32")

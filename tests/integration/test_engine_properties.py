@@ -53,7 +53,7 @@ REST = st.fixed_dictionaries(
     optional={
         "rows": st.sampled_from(["answer", "prompt", "both"]),
         "steps": st.just("all") | st.lists(st.integers(0, 3), min_size=1, max_size=3, unique=True),
-        "precision": st.sampled_from(["uint8", "float16", "float32"]),
+        "precision": st.sampled_from(["uint8", "float16", "float32", "blocks"]),
         "template": st.sampled_from(["chat", "chat", "chat", "raw"]),
     },
 )
@@ -145,7 +145,7 @@ def test_a_prompt_beyond_the_context_is_refused_with_both_numbers_before_the_pic
     engine: Engine, template: str
 ) -> None:
     text = "<image> " * (template == "raw") + "red circle " * 300
-    [error] = engine.run([GenerateRequest.build(b"no picture at all", text, {"template": template})])
+    [error] = engine.run([GenerateRequest.build(b"no image at all", text, {"template": template})])
     assert isinstance(error, RequestError)
     assert (error.status, error.field) == (422, "prompt")
-    assert "prompt tokens and max_new_tokens 64, expected 512 together" in error.message
+    assert "prompt tokens (64 of the image) and max_new_tokens 64, expected 512 together" in error.message

@@ -180,7 +180,7 @@ def test_mixed_options_and_bad_requests_share_a_batch_unharmed(engine, pictures)
         ({"temperature": 1.1, "seed": 3, "precision": "float32"}, None),
     ]
     requests = [GenerateRequest.build(pictures[i % 3], PROMPTS[i % 3], options) for i, (options, _) in enumerate(mixed)]
-    requests.insert(1, GenerateRequest.build(b"not a picture", "What is it?"))
+    requests.insert(1, GenerateRequest.build(b"not an image", "What is it?"))
     results = engine.run(requests)
     assert isinstance(results[1], RequestError)
     assert results[1].field == "image"

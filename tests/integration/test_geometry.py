@@ -29,7 +29,7 @@ def processors() -> dict:
     return {
         "crop": CLIPImageProcessorPil(size={"shortest_edge": 112}, crop_size=side, **PLAIN),
         "crop smaller": CLIPImageProcessorPil(size={"shortest_edge": 150}, crop_size=side, **PLAIN),
-        "crop larger than the picture": CLIPImageProcessorPil(size={"shortest_edge": 90}, crop_size=side, **PLAIN),
+        "crop larger than the image": CLIPImageProcessorPil(size={"shortest_edge": 90}, crop_size=side, **PLAIN),
         "pad": LlavaImageProcessorPil(do_pad=True, size=side, do_center_crop=False, **PLAIN),
         "pad, then crop": LlavaImageProcessorPil(do_pad=True, size={"shortest_edge": 112}, crop_size=side, **PLAIN),
         "resize": CLIPImageProcessorPil(size=side, do_center_crop=False, **PLAIN),
@@ -100,7 +100,7 @@ def test_a_png_may_say_so_behind_its_pixels(mode):
     assert picture_size(data, Limits()) == open_picture(data, Limits()).pixels.size == (40, 60)
 
 
-@pytest.mark.parametrize("data", [b"", b"no picture", b"\x89PNG\r\n\x1a\n" + bytes(40)])
+@pytest.mark.parametrize("data", [b"", b"no image", b"\x89PNG\r\n\x1a\n" + bytes(40)])
 def test_a_file_without_a_size_is_refused_in_the_words_of_opening_it(data):
     said = []
     for read in (picture_size, open_picture):
@@ -144,7 +144,7 @@ def test_rectangles_lie_where_the_processor_took_the_pixels(width, height, orien
     assert np.abs(x - centre_x)[inside].max() <= pixel_x
     assert np.abs(y - centre_y)[inside].max() <= pixel_y
     outside = (rects[..., 2] <= 0) | (rects[..., 3] <= 0) | (rects[..., 0] >= width) | (rects[..., 1] >= height)
-    assert (patches[2][outside] < 200).all(), "what lies outside the picture must be fill"
+    assert (patches[2][outside] < 200).all(), "what lies outside the image must be fill"
     x0, y0, x1, y1 = geometry.seen_rect()
     assert x0 == max(0, rects[..., 0].min())
     assert y1 == min(height, rects[..., 3].max())

@@ -251,7 +251,7 @@ def test_what_a_method_says_of_its_maps_is_in_the_record(engine, pictures):
         (lambda seen, view: seen.other("Why?"), "the question 'Why?'"),
         (lambda seen, view: 1 / 0, "ZeroDivisionError"),
         (lambda seen, view: torch.zeros(1, 2, 3), "got maps of [1, 2, 3] in torch.float32 from method 'probe'"),
-        (lambda seen, view: torch.full((6, 1, 64), torch.nan), "probe that are not finite"),
+        (lambda seen, view: torch.full((6, 1, 64), torch.nan), "got maps of 'probe' that are not finite"),
     ],
 )
 def test_a_method_that_fails_is_named_and_harms_nobody(look, says, engine, pictures):

@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from llava_server import engine as engine_module
 from llava_server.ask.request import GenerateRequest
 from llava_server.ask.settings import SettingsError
 from llava_server.engine import Engine
 from llava_server.load.memory import DeviceMemory
+from llava_server.run import decoders as decoders_module
 from llava_server.run import prepare as prepare_module
 from llava_server.run.generate import generate
 from llava_wire import Record, RequestError, encode
@@ -44,7 +44,7 @@ def test_in_a_batch_each_request_runs_alone(engine: Engine, monkeypatch, error: 
             raise error
         return generate(loaded, items, static)
 
-    monkeypatch.setattr(engine_module, "generate", small_device)
+    monkeypatch.setattr(decoders_module, "generate", small_device)
     results = engine.run(requests())
     assert [record.run["batch_size"] for record in results] == [1, 1, 1]
 
@@ -60,7 +60,7 @@ def test_alone_it_is_a_507_with_advice_and_nothing_stays(engine: Engine, monkeyp
 
     before = engine.run(requests()[:1])[0]
     with monkeypatch.context() as patch:
-        patch.setattr(engine_module, "generate", no_memory)
+        patch.setattr(decoders_module, "generate", no_memory)
         [refusal] = engine.run(requests()[:1])
     assert isinstance(refusal, RequestError)
     assert (refusal.status, refusal.code, refusal.field) == (507, "does_not_fit", "options")
@@ -94,7 +94,7 @@ def test_a_picture_that_does_not_fit_is_named(engine: Engine, monkeypatch):
 
 
 def test_another_error_is_not_hidden(engine: Engine, monkeypatch):
-    monkeypatch.setattr(engine_module, "generate", lambda *_: (_ for _ in ()).throw(RuntimeError("shape mismatch")))
+    monkeypatch.setattr(decoders_module, "generate", lambda *_: (_ for _ in ()).throw(RuntimeError("shape mismatch")))
     with pytest.raises(RuntimeError, match="shape mismatch"):
         engine.run(requests())
 
@@ -103,7 +103,7 @@ def test_what_the_device_does_not_have_is_refused_before_anything_runs(engine: E
     needed = engine.estimate(requests()[0]).device_bytes
     poor = DeviceMemory("cpu", 10 * needed, needed - 1, "cgroup limit")
     monkeypatch.setattr("llava_server.fit.room.device_memory", lambda _: poor)
-    monkeypatch.setattr(engine_module, "generate", lambda *_: pytest.fail("nothing may be generated"))
+    monkeypatch.setattr(decoders_module, "generate", lambda *_: pytest.fail("nothing may be generated"))
     [refusal, *_] = engine.run(requests())
     assert refusal.status == 507
     assert f"got {needed} bytes of device memory, expected {needed - 1} available of {10 * needed}" in refusal.message

@@ -28,4 +28,4 @@ def test_a_transparent_picture_is_seen_on_white_and_its_record_and_report_say_so
     np.testing.assert_array_equal(seen.maps_float(), same.maps_float())
     kept = seen.with_picture(*prepare_picture(data))
     assert check_picture(kept, kept.picture[1]) is None
-    assert "Parts of the picture are transparent" in render_report(decode(encode(kept)))
+    assert "Parts of the image are transparent" in render_report(decode(encode(kept)))

@@ -120,7 +120,7 @@ def test_what_cannot_fit_is_refused_before_generation_with_numbers_and_advice(en
 
     limits = replace(engine.settings.limits, max_response_bytes=400_000)
     engine = Engine(engine.loaded, replace(engine.settings, limits=limits))
-    monkeypatch.setattr("llava_server.engine.generate", lambda *_: pytest.fail("nothing may be generated"))
+    monkeypatch.setattr("llava_server.run.decoders.generate", lambda *_: pytest.fail("nothing may be generated"))
     options = {"layers": "all", "heads": "all", "reduction": "none", "precision": "float32"}
     error = engine.run([GenerateRequest.build(scene_bytes(99, 99, 1), "Describe the image.", options)])[0]
     assert (error.code, error.status) == ("does_not_fit", 507)
@@ -129,7 +129,7 @@ def test_what_cannot_fit_is_refused_before_generation_with_numbers_and_advice(en
 
 
 def test_the_estimate_bounds_what_a_run_really_takes(engine):
-    from llava_server.answer.builder import to_response
+    from llava_server.answer.response import to_response
 
     for options in (
         {},

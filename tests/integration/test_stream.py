@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,8 @@ from llava_server.ask.request import GenerateRequest
 from llava_server.engine import Engine
 from llava_wire import Record, RequestError, decode, encode
 from llava_wire.codes.quantize import dequantise
+from llava_wire.plain import from_plain
+from llava_wire.schema import Token
 
 PROMPT = "Describe the image."
 VIEWS = [
@@ -28,12 +31,14 @@ def stream(engine: Engine, picture: bytes, options: dict) -> tuple[list[Streamed
     return parts, last
 
 
-@pytest.mark.parametrize("precision", ["uint8", "float16", "float32"])
+@pytest.mark.parametrize("precision", ["uint8", "float16", "float32", "blocks"])
 def test_every_token_comes_with_the_maps_that_the_record_holds(precision, engine, pictures):
     options = {"views": VIEWS, "precision": precision, "max_new_tokens": 20, "rows": "both"}
     parts, record = stream(engine, pictures[0], options)
     assert [part.step for part in parts] == list(range(len(record.tokens)))
-    assert tuple(part.token for part in parts) == record.tokens
+    # What only the finished answer can be tested for comes with the record alone.
+    assert tuple(part.token for part in parts) == tuple(replace(one, without_image=None) for one in record.tokens)
+    assert all(one.without_image is not None for one in record.tokens)
     for part in parts:
         for name, view in record.views.items():
             streamed = part.views[name]
@@ -105,6 +110,10 @@ def test_lines_are_json_that_holds_the_same_numbers(engine, pictures):
     request = GenerateRequest.build(pictures[0], PROMPT, {"views": VIEWS, "max_new_tokens": 6})
     parts = list(engine.stream(request))
     lines = [json.loads(line(part)) for part in parts]
+    for one in lines[:-1]:
+        # As in record.json: what is not known yet is no key, and what a reader makes of the line is the token.
+        assert None not in one["token"].values()
+        assert from_plain(Token, one["token"]).text == one["token"]["text"]
     assert [content["type"] for content in lines] == ["token"] * (len(parts) - 1) + ["record"]
     assert all(line(part).count(b"\n") == 1 for part in parts)
     record = decode(base64.b64decode(lines[-1]["npz_base64"]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -10,11 +9,10 @@ from pathlib import Path
 
 import pytest
 from build_mar import build
-from servekit.paths import run_folder
-from servekit.server import start_server
-from servekit.tls import Tls
 
-from support.asking import MODEL, Asker
+from servekit.paths import run_folder
+from servekit.tls import Tls
+from support.asking import MODEL, Asker, running_server
 from support.pictures import scene_bytes
 from support.starting import NAME, SERVE
 
@@ -28,11 +26,8 @@ def built_archive() -> Path:
 @pytest.fixture(scope="session")
 def asker(built_archive: Path) -> Iterator[Asker]:
     """The running server."""
-    with start_server([MODEL], name=f"test-{os.getpid()}", ports="auto", timeout_s=300) as server:
-        one = Asker(server.state)
+    with running_server("test") as one:
         yield one
-        one.close()
-    shutil.rmtree(run_folder(server.state.name), ignore_errors=True)
 
 
 @pytest.fixture

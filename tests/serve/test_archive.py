@@ -11,9 +11,10 @@ from pathlib import Path
 import build_mar
 import pytest
 import yaml
+
 from servekit import paths
 from servekit.models import read_model_yaml
-from servekit.paths import HANDLER_ROOT, Trouble
+from servekit.paths import HANDLER_ROOT, SetupError
 
 pytestmark = pytest.mark.serve
 SHADOWED = {"types", "utils", "codec", "token", "json", "logging", "select", "signal"}
@@ -53,7 +54,7 @@ def test_settings_that_a_worker_would_refuse_are_refused_before_it_starts(
 ) -> None:
     monkeypatch.setattr(paths, "MODEL_STORE", tmp_path)
     (tmp_path / "mine.yaml").write_text("handler: {threds: 1}\n")
-    with pytest.raises(Trouble, match=r"mine.yaml: handler.threds: got an unknown key.*did you mean 'threads'"):
+    with pytest.raises(SetupError, match=r"mine.yaml: handler.threds: got an unknown key.*did you mean 'threads'"):
         build_mar.build("mine")
 
 
@@ -93,7 +94,7 @@ def test_code_that_cannot_be_imported_keeps_the_old_archive(tmp_path: Path, monk
     monkeypatch.setattr(build_mar, "import_test", real)
     with (root / "llava_handler.py").open("a", encoding="utf-8") as file:
         file.write("\nimport a_package_that_is_not_there\n")
-    with pytest.raises(Trouble, match="No module named 'a_package_that_is_not_there'"):
+    with pytest.raises(SetupError, match="No module named 'a_package_that_is_not_there'"):
         build_mar.build("llava-shapes")
     assert target.read_bytes() == kept
 
@@ -104,7 +105,7 @@ def test_two_classes_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(build_mar, "import_test", real)
     with (root / "llava_handler.py").open("a", encoding="utf-8") as file:
         file.write("\n\nclass Second:\n    pass\n")
-    with pytest.raises(Trouble, match="exactly one class"):
+    with pytest.raises(SetupError, match="exactly one class"):
         build_mar.build("llava-shapes")
 
 
@@ -114,7 +115,7 @@ def test_big_weights_stay_outside_and_are_checked_again_when_their_files_change(
     _elsewhere(monkeypatch, tmp_path)
     monkeypatch.setattr(paths, "MODEL_STORE", tmp_path)
     (tmp_path / "my-llava-1.5.yaml").write_text("handler: {source: someone/my-llava}\n")
-    with pytest.raises(Trouble, match=r"weights of my-llava-1.5: got no folder .*run: hf download someone/my-llava"):
+    with pytest.raises(SetupError, match=r"weights of my-llava-1.5: got no folder .*run: hf download someone/my-llava"):
         build_mar.build("my-llava-1.5")
     weights = tmp_path / "weights" / "my-llava-1.5"
     shutil.copytree(HANDLER_ROOT.parent / "model_store" / "llava-shapes", weights)
@@ -126,5 +127,5 @@ def test_big_weights_stay_outside_and_are_checked_again_when_their_files_change(
     processor = json.loads((weights / "processor_config.json").read_text())
     processor["image_processor"]["crop_size"] = {"height": 48, "width": 48}
     (weights / "processor_config.json").write_text(json.dumps(processor))
-    with pytest.raises(Trouble, match=r"weights of my-llava-1.5: image processor: got pixel values of .*48, 48"):
+    with pytest.raises(SetupError, match=r"weights of my-llava-1.5: image processor: got pixel values of .*48, 48"):
         build_mar.build("my-llava-1.5")

@@ -21,13 +21,13 @@ import grpc
 import httpx
 import pytest
 import serve
+
+from llava_viewer.client import Client, RequestError, StreamedToken
 from servekit.models import read_model_yaml
 from servekit.paths import ROOT, model_names
 from servekit.ports import listening, read_properties
 from servekit.server import GRACE_S
 from servekit.tls import Tls
-
-from llava_viewer.client import Client, RequestError, StreamedToken
 from support.asking import MODEL, Asker
 
 DEPLOY = ROOT / "conf" / "deploy"

@@ -13,23 +13,23 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+
 from servekit.paths import MODEL_STORE
 from servekit.state import current_token
-
 from shapes import demo_tasks
 from support.asking import Asker
 from support.examples import DOCUMENTS, Example, examples_of, shown, shown_python
 
 pytestmark = pytest.mark.serve
 
-_STARTS = ("demo-out", "run.npz", "layers.npz")
+_STARTS = ("demo-out", "run.npz", "layers.npz", 'Store("stored")')
 _ELSEWHERE = ("https://", "grpcurl", "--headless", "error:")
 """Examples that need another server, another program or a browser, or that show a message."""
 _VIEWER = """#!{python}
 import sys
 from llava_viewer.cli import main
 arguments = sys.argv[1:]
-if arguments[0] in ("predict", "replay") and not {{"--url", "--grpc"}} & set(arguments):
+if arguments[0] in ("predict", "replay", "heads", "check", "run") and not {{"--url", "--grpc"}} & set(arguments):
     arguments += ["--url", {http!r}]
 sys.exit(main(arguments))
 """

@@ -10,8 +10,9 @@ from typing import Any
 
 import download_model
 import pytest
+
 from servekit import paths
-from servekit.paths import MODEL_STORE, Trouble
+from servekit.paths import MODEL_STORE, SetupError
 
 SHIPPED = MODEL_STORE / "llava-shapes"
 WEIGHTS = (SHIPPED / "model.safetensors").read_bytes()
@@ -71,43 +72,43 @@ def test_goes_on_after_an_interrupted_copy(target: Path, source: Path, tmp_path:
 
 def test_a_wrong_file_is_named_with_both_digests(target: Path, source: Path, tmp_path: Path) -> None:
     (source / "model.safetensors").write_bytes(WEIGHTS[:-1] + b"!")
-    with pytest.raises(Trouble, match=rf"model.safetensors: got sha256 \w+, expected {SHA256}; delete "):
+    with pytest.raises(SetupError, match=rf"model.safetensors: got sha256 \w+, expected {SHA256}; delete "):
         download_model.download("m", source_folder=source)
 
 
 def test_a_missing_file_is_named_before_anything_is_copied(target: Path, source: Path, tmp_path: Path) -> None:
     write_yaml(sha256={"tokenizer.model": SHA256})
-    with pytest.raises(Trouble, match=r"without tokenizer.model"):
+    with pytest.raises(SetupError, match=r"without tokenizer.model"):
         download_model.download("m", source_folder=source)
     assert not target.exists()
 
 
 def test_what_cannot_be_served_is_named_before_anything_is_copied(target: Path, source: Path) -> None:
     (source / "model.safetensors").unlink()
-    with pytest.raises(Trouble, match=r"weights of m: got pytorch_model.bin in .*, pickled weights"):
+    with pytest.raises(SetupError, match=r"weights of m: got pytorch_model.bin in .*, pickled weights"):
         download_model.download("m", source_folder=source)
     assert not target.exists()
 
 
 def test_a_copy_for_a_model_that_lies_elsewhere_is_refused(target: Path, source: Path) -> None:
     write_yaml(source="m2")
-    with pytest.raises(Trouble, match=rf"FROM: got .* at handler.source.*set handler.model_path: {source}"):
+    with pytest.raises(SetupError, match=rf"FROM: got .* at handler.source.*set handler.model_path: {source}"):
         download_model.download("m", source_folder=source)
     write_yaml(model_path=str(source))
     assert download_model.download("m") == source
 
 
 def test_no_such_folder(target: Path, tmp_path: Path) -> None:
-    with pytest.raises(Trouble, match=r"--from: got .*expected an existing folder"):
+    with pytest.raises(SetupError, match=r"--from: got .*expected an existing folder"):
         download_model.download("m", source_folder=tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(Trouble, match=r"got none in .*empty"):
+    with pytest.raises(SetupError, match=r"got none in .*empty"):
         download_model.download("m", source_folder=tmp_path / "empty")
 
 
 def test_a_branch_is_no_pinned_revision(target: Path, tmp_path: Path) -> None:
     write_yaml(revision="main")
-    with pytest.raises(Trouble, match="revision: got 'main', expected the 40 hexadecimal digits"):
+    with pytest.raises(SetupError, match="revision: got 'main', expected the 40 hexadecimal digits"):
         download_model.download("m")
 
 
@@ -119,7 +120,7 @@ def test_without_a_network(target: Path, tmp_path: Path, monkeypatch: pytest.Mon
         raise httpx.ConnectError("no route")
 
     monkeypatch.setattr(huggingface_hub.HfApi, "model_info", refuse)
-    with pytest.raises(Trouble, match=r"ConnectError \(no route\).*it resumes.*FROM=FOLDER"):
+    with pytest.raises(SetupError, match=r"ConnectError \(no route\).*it resumes.*FROM=FOLDER"):
         download_model.download("m")
 
 
@@ -132,7 +133,7 @@ def test_the_size_is_shown_and_checked_first(
     siblings = [type("File", (), {"rfilename": name, "size": size}) for name, size in files]
     listing = type("Listing", (), {"siblings": siblings})
     monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lambda *args, **kwargs: listing)
-    with pytest.raises(Trouble, match=r"disk: got .* free, expected at least 1000000\.00 GB"):
+    with pytest.raises(SetupError, match=r"disk: got .* free, expected at least 1000000\.00 GB"):
         download_model.download("m")
     assert "2 files, 1000000.00 GB" in capsys.readouterr().err
 
@@ -164,7 +165,7 @@ def test_a_repository_of_another_kind_is_refused_before_its_weights_are_fetched(
 ) -> None:
     import huggingface_hub
 
-    config = json.loads((source / "config.json").read_text()) | {"model_type": "llava_next"}
+    config = json.loads((source / "config.json").read_text()) | {"model_type": "chameleon"}
 
     def fetch(repository: str, **kwargs: Any) -> None:
         assert kwargs["allow_patterns"] == ["*.json"]
@@ -175,7 +176,7 @@ def test_a_repository_of_another_kind_is_refused_before_its_weights_are_fetched(
     monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lambda *args, **kwargs: listing)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
     with pytest.raises(
-        Trouble, match=r"weights of m: config.model_type: got 'llava_next'.*reads pictures.*expected 'llava'"
+        SetupError, match=r"weights of m: config.model_type: got 'chameleon'.*reads images.*expected 'llava'"
     ):
         download_model.download("m")
 

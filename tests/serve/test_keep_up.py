@@ -12,10 +12,10 @@ from pathlib import Path
 
 import httpx
 import pytest
-from servekit.paths import ROOT, run_folder
-from servekit.state import read_keys, read_state
 
 from llava_viewer.client import Client
+from servekit.paths import ROOT, run_folder
+from servekit.state import read_keys, read_state
 from support.starting import NAME, SERVE, gone, started_in_the_background
 
 pytestmark = [pytest.mark.serve, pytest.mark.usefixtures("nothing_left")]

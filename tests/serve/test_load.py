@@ -14,13 +14,13 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from servekit.paths import MODEL_STORE, run_folder
-from servekit.server import start_server
 
 from llava_server.ask.request import GenerateRequest
 from llava_server.engine import Engine
 from llava_viewer.client import Client, RequestError
 from llava_wire import Record
+from servekit.paths import MODEL_STORE, run_folder
+from servekit.server import start_server
 from stress.soaking.cases import difference
 from support.asking import MODEL, Asker, a_quarter_ms
 from support.pictures import scene_bytes

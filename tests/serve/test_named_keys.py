@@ -15,15 +15,15 @@ import grpc
 import httpx
 import psutil
 import pytest
-from servekit.paths import run_folder
-from servekit.server import ServerHandle, start_server
-from servekit.state import read_keys
-from servekit.tls import Tls
 
 from llava_server.front.item import Item
 from llava_viewer.client import Client, RequestError, StreamedToken
 from llava_wire import Record
 from llava_wire.system.inner import KEY_HEADER
+from servekit.paths import run_folder
+from servekit.server import ServerHandle, start_server
+from servekit.state import read_keys
+from servekit.tls import Tls
 from support.asking import MODEL, Asker
 
 PROMPT = "What color is the square?"

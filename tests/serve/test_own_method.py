@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import zipfile
 from collections.abc import Iterator
@@ -12,14 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from servekit.paths import run_folder
-from servekit.server import start_server
 from transformers import AutoProcessor, LlavaForConditionalGeneration
 
 from llava_viewer.cli import main
 from llava_wire import Record, encode
 from llava_wire.container import read_file
-from support.asking import MODEL, Asker
+from support.asking import MODEL, Asker, running_server
 from support.direct_pull import direct
 from support.looking import OWN_METHOD, install
 
@@ -39,12 +36,8 @@ def serving(built_archive: Path, tmp_path_factory: pytest.TempPathFactory) -> It
         for path in site.rglob("*"):
             if path.is_file():
                 archive.write(path, str(path.relative_to(site)))
-    name = f"test-method-{os.getpid()}"
-    with start_server([MODEL], name=name, ports="auto", store=folder, timeout_s=300) as server:
-        one = Asker(server.state)
+    with running_server("test-method", store=folder) as one:
         yield one
-        one.close()
-    shutil.rmtree(run_folder(name), ignore_errors=True)
 
 
 @pytest.fixture(scope="module")

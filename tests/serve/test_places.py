@@ -16,10 +16,10 @@ from pathlib import Path
 
 import psutil
 import pytest
-from servekit.paths import ROOT
-from servekit.state import ServerState
 
 from llava_viewer.client import Client
+from servekit.paths import ROOT
+from servekit.state import ServerState
 from support.asking import MODEL
 
 pytestmark = pytest.mark.serve
@@ -175,9 +175,7 @@ def test_a_checkout_that_cannot_be_written_is_said_in_one_line(
 def test_the_state_of_a_server_that_could_not_be_written_leaves_no_half_of_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from servekit import paths
-
-    monkeypatch.setattr(paths, "RUN_ROOT", tmp_path)
+    monkeypatch.setattr("servekit.paths.run_root", lambda: tmp_path)
     (tmp_path / "x").mkdir()
     url = "http://127.0.0.1:1"
     state = ServerState("x", "ready", ("m",), url, url, url, "127.0.0.1:2", "", "", "", 0, 0)

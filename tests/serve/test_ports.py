@@ -6,8 +6,9 @@ import re
 import socket
 
 import pytest
+
 from servekit import models, paths, ports
-from servekit.paths import Trouble
+from servekit.paths import SetupError
 
 
 def test_ports_of_the_file_auto_and_numbered() -> None:
@@ -29,7 +30,7 @@ def test_ports_of_the_file_auto_and_numbered() -> None:
 
 @pytest.mark.parametrize("choice", ["x", "80", "65533", "-1"])
 def test_impossible_ports(choice: str) -> None:
-    with pytest.raises(Trouble, match=r"ports: got .*, expected"):
+    with pytest.raises(SetupError, match=r"ports: got .*, expected"):
         ports.resolve_ports(choice, ports.read_properties())
 
 
@@ -38,7 +39,7 @@ def test_an_occupied_port_is_named() -> None:
         other.bind(("127.0.0.1", 0))
         other.listen()
         number = other.getsockname()[1]
-        with pytest.raises(Trouble, match=rf"http port {number} in use.*make stop.*PORT=auto"):
+        with pytest.raises(SetupError, match=rf"http port {number} in use.*make stop.*PORT=auto"):
             ports.require_free(ports.Ports("127.0.0.1", number, 1, 2, 3, 4))
 
 

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 
 import grpc
 import pytest
+
+from llava_viewer.client.transport.messages import PREDICTIONS, messages
 from servekit.drain import duty_folder
 from servekit.paths import run_folder
 from servekit.ports import read_properties
-
-from llava_viewer.client.transport.messages import PREDICTIONS, messages
 from support.asking import MODEL, Asker
 
 pytestmark = pytest.mark.serve

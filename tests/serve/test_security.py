@@ -17,14 +17,14 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
+
+from llava_viewer.client import Client, RequestError, ServerUnreachable
 from servekit import state as servekit_state
-from servekit.paths import CONFIG, HANDLER_ROOT, ROOT, Trouble, run_folder
+from servekit.paths import CONFIG, HANDLER_ROOT, ROOT, SetupError, run_folder
 from servekit.ports import read_properties
 from servekit.server import start_server
 from servekit.state import read_keys
 from servekit.tls import Tls
-
-from llava_viewer.client import Client, RequestError, ServerUnreachable
 from support.asking import MODEL, Asker
 
 PROMPT = "What color is the square?"
@@ -145,8 +145,9 @@ def test_a_url_in_place_of_a_picture_is_not_fetched(asker: Asker) -> None:
             answer = asker.post(json={"image": image, "prompt": PROMPT})
             assert answer.status in (400, 415)
             assert b"root:" not in answer.body
-            assert asker.form(image.encode(), PROMPT).status == 415
-            assert asker.grpc(image.encode(), PROMPT).status == 415
+            refused = 400 if "://" in image else 415  # an address by its own name, anything else as no image
+            assert asker.form(image.encode(), PROMPT).status == refused
+            assert asker.grpc(image.encode(), PROMPT).status == refused
         server.shutdown()
     assert fetched == []
 
@@ -183,9 +184,9 @@ def test_keys_and_certificates_that_do_not_fit(certificate: Tls, tmp_path: Path)
     certificate.check()
     other = tmp_path / "other.pem"
     subprocess.run(["openssl", "genrsa", "-out", str(other), "2048"], check=True, capture_output=True, timeout=60)
-    with pytest.raises(Trouble, match="its own key"):
+    with pytest.raises(SetupError, match="its own key"):
         Tls(certificate.certificate, other).check()
-    with pytest.raises(Trouble, match="private key: got no file"):
+    with pytest.raises(SetupError, match="private key: got no file"):
         Tls(certificate.certificate, tmp_path / "none.pem").check()
     old = tmp_path / "old.pem"
     command = ["openssl", "rsa", "-traditional", "-in", str(certificate.private_key), "-out", str(old)]
@@ -252,9 +253,8 @@ def test_the_one_process_that_is_started_runs_our_own_code_on_nothing_but_bytes(
 
 
 def test_a_checkpoint_with_code_or_pickles_is_not_loaded(tmp_path: Path) -> None:
-    from servekit.paths import MODEL_STORE
-
     from llava_server.engine import Engine
+    from servekit.paths import MODEL_STORE
 
     folder = tmp_path / "model"
     shutil.copytree(MODEL_STORE / MODEL, folder)

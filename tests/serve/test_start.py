@@ -12,10 +12,10 @@ from pathlib import Path
 
 import psutil
 import pytest
-from servekit.paths import Trouble, run_folder
+
+from servekit.paths import SetupError, run_folder
 from servekit.server import start_server
 from servekit.state import read_state
-
 from support.asking import Asker
 from support.signals import usual_signals
 from support.starting import NAME, SERVE, gone, processes
@@ -144,7 +144,7 @@ def test_a_model_that_cannot_load_is_said_at_once(built_archive: Path, tmp_path:
             if name != "weights/config.json":
                 new.writestr(name, old.read(name))
     begin = time.monotonic()
-    with pytest.raises(Trouble, match=r"worker: died while loading \(.*SettingsError: weights"):
+    with pytest.raises(SetupError, match=r"worker: died while loading \(.*SettingsError: weights"):
         start_server(["llava-shapes"], name=NAME, ports="auto", store=tmp_path, timeout_s=200)
     assert time.monotonic() - begin < 120
     assert read_state(NAME) is None

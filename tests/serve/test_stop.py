@@ -13,9 +13,9 @@ from pathlib import Path
 import grpc
 import httpx
 import pytest
+
 from servekit.drain import duty_folder, waiting_requests
 from servekit.state import read_state
-
 from support.asking import Asker
 from support.starting import NAME, SERVE, gone, started_in_the_background, until_busy
 

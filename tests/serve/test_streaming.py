@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,9 @@ def test_a_stream_is_the_whole_answer_in_parts(asker: Asker, client: Client, pic
     whole = asker.form(picture, PROMPT, options).record()
     assert encode(record.without_run()) == encode(whole.without_run())
     assert (record.run["transport"], len(record.run["request_id"])) == ("http", 36)
-    assert [part.token for part in tokens if isinstance(part, StreamedToken)] == list(record.tokens)
+    # What only the finished answer can be tested for comes with the record alone.
+    untested = [replace(token, without_image=None) for token in record.tokens]
+    assert [part.token for part in tokens if isinstance(part, StreamedToken)] == untested
     for part in tokens:
         assert isinstance(part, StreamedToken)
         np.testing.assert_allclose(part.maps["selection"], whole.maps_float()[part.step], atol=1e-6, rtol=0)

@@ -7,18 +7,23 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+import shutil
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import grpc
 import httpx
-from servekit.state import ServerState, current_token, worker_states
-from servekit.tls import trusting
 
 from llava_wire import Record, decode, encode
+from servekit.paths import MODEL_STORE, run_folder
+from servekit.server import start_server
+from servekit.state import ServerState, current_token, worker_states
+from servekit.tls import trusting
 
 MODEL = "llava-shapes"
 NPZ = "application/x-npz"
@@ -115,6 +120,24 @@ class Asker:
 
     def _metadata(self) -> tuple[tuple[str, str], ...]:
         return (("authorization", f"Bearer {current_token(self.state)}"),)
+
+
+@contextmanager
+def running_server(name: str, *, store: Path = MODEL_STORE, timeout_s: float = 300) -> Iterator[Asker]:
+    """A server of its own with the small model's archive, on free ports; nothing of it is left behind.
+
+    Args:
+        name: unique on this machine but for the process's number, which is added.
+        store: the folder with the archive.
+        timeout_s: for the start.
+    """
+    with start_server([MODEL], name=f"{name}-{os.getpid()}", ports="auto", store=store, timeout_s=timeout_s) as server:
+        asker = Asker(server.state)
+        try:
+            yield asker
+        finally:
+            asker.close()
+    shutil.rmtree(run_folder(server.state.name), ignore_errors=True)
 
 
 def a_quarter_ms(record: Record) -> int:

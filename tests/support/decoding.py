@@ -31,12 +31,21 @@ def check_decoded(found: dict[str, Any], record: Record) -> None:
     assert found["expected"] == rects, "the steps give the same rectangles, to the last bit"
     assert [view["name"] for view in found["views"]] == list(record.views)
     for read, view in zip(found["views"], record.views.values(), strict=True):
-        assert (read["axes"], read["shape"]) == (list(view.axes), list(view.stored.shape))
+        assert (read["axes"], read["shape"]) == (list(view.axes), [*view.lead, view.patches])
         assert read["quantity"] == to_plain(view.quantity)
         np.testing.assert_array_equal(np.float32(read["values"]), view.patches_float().ravel())
         assert (read["shares"] is None) == (view.shares is None)
         if view.shares is not None:
             np.testing.assert_array_equal(np.float32(read["shares"]), view.shares.ravel())
+        assert read["partNames"] == list(view.facts.parts)
+        assert (read["parts"] is None) == (view.parts is None)
+        if view.parts is not None:
+            np.testing.assert_array_equal(np.float32(read["parts"]), view.parts.ravel())
+    assert [text["name"] for text in found["texts"]] == list(record.texts)
+    for read, text in zip(found["texts"], record.texts.values(), strict=True):
+        assert read["positions"] == list(text.positions)
+        assert read["quantity"] == to_plain(text.facts.quantity)
+        np.testing.assert_array_equal(np.float32(read["values"]), text.values.ravel())
 
 
 def _positions(grid: Grid) -> list[int]:

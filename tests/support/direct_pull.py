@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -17,15 +18,33 @@ torch.set_num_threads(1)
 
 
 def direct(model: Any, processor: Any, picture: bytes, record: Record, power: float = 1.0) -> np.ndarray:
-    """Pull by hand, one token at a time: a leaf added to one row of every layer's weights, a whole forward, a backward.
+    """Pull by hand, one token at a time.
 
     Returns:
         [row, layer, head, patch].
     """
+    found = []
+    for weights, slopes, values in slopes_of(model, processor, picture, record, lambda row, token: row[token]):
+        image = processor_inputs(processor, [picture], [record.facts.prompt.text])["input_ids"][0]
+        pulls = weights * slopes * values.norm(dim=-1) ** power  # [layer, head, key]
+        found.append(pulls[..., (image == model.config.image_token_id).nonzero()[:, 0]])
+    return torch.stack(found).numpy()
+
+
+def slopes_of(
+    model: Any, processor: Any, picture: bytes, record: Record, number: Callable[[torch.Tensor, int], torch.Tensor]
+) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """A leaf added to one row of every layer's weights, a whole forward, a backward: once for each token of the answer.
+
+    Args:
+        number: what is differentiated, of the row's logits [vocabulary] and its token.
+
+    Yields:
+        weights and their gradients [layer, head, key], values [layer, head, key, head_dim].
+    """
     prompt = processor_inputs(processor, [picture], [record.facts.prompt.text])
     answer = torch.tensor([[token.id for token in record.tokens]])
     ids = torch.cat([prompt["input_ids"], answer[:, :-1]], 1)
-    image = ids[0] == model.config.image_token_id
     leaves: dict[int, torch.Tensor] = {}
     seen: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
     row = 0
@@ -42,18 +61,14 @@ def direct(model: Any, processor: Any, picture: bytes, record: Record, power: fl
     AttentionInterface.register("direct_pull", attend)
     AttentionMaskInterface.register("direct_pull", eager_mask)
     model.set_attn_implementation({"text_config": "direct_pull"})
-    found = []
     try:
         for step, token in enumerate(answer[0].tolist()):
             row = prompt["input_ids"].shape[1] - 1 + step
             inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "pixel_values": prompt["pixel_values"]}
-            model(**inputs, use_cache=False).logits[0, row, token].backward()
-            pulls = []
-            for layer in sorted(leaves):
-                weights, values = seen[layer]  # [head, key], [head, key, head_dim]
-                pulls.append(weights * leaves[layer].grad * values.norm(dim=-1) ** power)
-            found.append(torch.stack(pulls)[..., image])
+            number(model(**inputs, use_cache=False).logits[0, row], token).backward()
+            layers = sorted(leaves)
+            weights, values = (torch.stack([seen[layer][i] for layer in layers]) for i in (0, 1))
+            yield weights, torch.stack([leaves[layer].grad for layer in layers]), values
     finally:
         model.set_attn_implementation({"text_config": "eager"})
         model.zero_grad()
-    return torch.stack(found).numpy()

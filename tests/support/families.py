@@ -81,3 +81,21 @@ def tiny_llava(text_of: Callable[[int], Any], sharp: float = 4.0, **vision: Any)
             if "sinks" in name:
                 weight.fill_(2.0)
     return model, processor
+
+
+def lively(model: Any) -> Any:
+    """The same text model with weights of ordinary size: layers, biases and norms that all change its logits."""
+    generator = torch.Generator().manual_seed(5)
+    named = [*model.get_decoder().named_parameters(), *model.get_output_embeddings().named_parameters()]
+    with torch.no_grad():
+        for name, weight in named:
+            noise = torch.randn(weight.shape, generator=generator)
+            if name.endswith("bias"):
+                weight.copy_(0.3 * noise)
+            elif weight.ndim == 1:
+                weight.add_(0.2 * noise)
+            elif "embed" in name:
+                weight.copy_(noise)
+            else:
+                weight.copy_(noise * weight.shape[-1] ** -0.5)
+    return model

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import uvloop
+
 from servekit.front.access import Access
 from servekit.front.health import Health
 from servekit.front.limits import Limits

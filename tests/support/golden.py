@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
 from PIL import Image as PillowImage
 
 from llava_viewer import export
@@ -24,8 +25,10 @@ from llava_viewer.pages.index import write_index
 from llava_viewer.pages.report import render_report
 from llava_viewer.pages.styles import compact, script_text, static_text
 from llava_viewer.version import package_version
+from llava_wire.quantity import Quantity
 from llava_wire.record import Record
-from llava_wire.schema import Candidate, Query, Token
+from llava_wire.schema import Candidate, MethodFacts, Query, TextFacts, Token
+from llava_wire.view import TextView
 from llava_wire.writing import encode
 from support.synthetic import make_record
 
@@ -80,7 +83,13 @@ def hostile_record() -> Record:
         )
         for name, view in record.views.items()
     }
-    return replace(record, facts=facts, views=views, run={HOSTILE: {HOSTILE: HOSTILE}})
+    words = TextFacts(
+        f"words {HOSTILE}", (0,), (0,), (), HOSTILE, MethodFacts(HOSTILE), Quantity(HOSTILE, HOSTILE),
+        ((0, 2), (len(facts.prompt.ids), 1)),
+    )  # fmt: skip
+    texts = TextView(words, np.full((len(facts.queries), 3), 0.25, np.float32))
+    texts.values[texts.later([query.position for query in facts.queries])] = 0
+    return replace(record, facts=facts, views=views, texts={words.name: texts}, run={HOSTILE: {HOSTILE: HOSTILE}})
 
 
 RECORDS = {"report": plain_record, "hostile": hostile_record}
@@ -133,7 +142,8 @@ def comparable(html: str) -> str:
         html = html.replace(script_text(name), f"[{name}.js]\n")
     for name in ("base.css", "compare.css", "compare.js", "index.css", "index.js"):
         html = html.replace(static_text(name), f"[{name}]\n")
-    html = html.replace(compact(static_text("base.css") + static_text("report.css")), "[base.css, report.css]\n")
+    sheet = compact(static_text("base.css") + static_text("report.css"))
+    html = html.replace(sheet.removesuffix("\n"), "[base.css, report.css]")  # what some reports add follows at once
     return re.sub(rf"(llava-gaze (?:\w+ )?){re.escape(package_version())}", r"\1VERSION", html)
 
 

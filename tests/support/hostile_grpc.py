@@ -127,7 +127,8 @@ _CASES = [
     Case("a head and nothing more", called(lambda wire: wire.begin()), LATE),
     Case("heads without end", called(_many_heads), _ODD, connections=5),
     Case("metadata without end", called(_continued), _ODD, connections=5),
-    Case("metadata of 16 kB", ends(_OK, (b"x", b"y" * 16_000)), _ODD, connections=5),
+    # gRPC turns metadata between its soft and its hard limit away by chance; what passes is a call without a message.
+    Case("metadata of 16 kB", ends(_OK, (b"x", b"y" * 16_000)), (*_ODD, *NO_RECORD), connections=5),
     Case("a message of 4 GiB", answers(b"", length=(1 << 32) - 1), BIG),
     Case("a message over the limit", answers(_prediction(5 << 20)), BIG),
     Case("a message that drips", called(_drips_message), LATE),

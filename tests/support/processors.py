@@ -45,7 +45,7 @@ PICTURE_LAST = (
     "{% endfor %}\n<image>\n{% endfor %}Assistant:"
 )
 TEMPLATES = {
-    "published": CHAT_TEMPLATE, "chatml": CHATML, "inst": INST, "trimmed": TRIMMED, "picture last": PICTURE_LAST
+    "published": CHAT_TEMPLATE, "chatml": CHATML, "inst": INST, "trimmed": TRIMMED, "image last": PICTURE_LAST
 }  # fmt: skip
 
 

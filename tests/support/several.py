@@ -10,12 +10,12 @@ from dataclasses import replace
 import numpy as np
 
 from llava_wire.codes.quantize import written
-from llava_wire.geometry import Preprocess
-from llava_wire.grids import Grid
+from llava_wire.geometry import Geometry, Preprocess
+from llava_wire.grids import Grid, Step, image_runs, runs_of
 from llava_wire.quantity import ATTENTION, Quantity
 from llava_wire.record import Record
-from llava_wire.schema import Annotations, Image, MethodFacts, Note, Prompt, Query, Turn, ViewFacts
-from llava_wire.view import View
+from llava_wire.schema import Annotations, Image, MethodFacts, Note, Prompt, Query, TextFacts, Turn, ViewFacts
+from llava_wire.view import TextView, View
 from support.synthetic import make_record
 
 CONTRIBUTION = Quantity("contribution", "logit", signed=True, additive=True)
@@ -75,10 +75,29 @@ def make_several(seed: int = 0) -> Record:
         grids=grids,
         queries=tuple(Query("answer", t, length - 1 + t, t) for t in range(count)),
         checks={"self_test": {"result": "passed", "row_error": 2.5e-7}, "blanking": {"result": "passed", "n": 24}},
-        notes=(Note("tiles", "image", "A picture was cut into tiles."),),
+        notes=(Note("tiles", "image", "An image was cut into tiles."),),
         annotations=Annotations("red circle", "contains", True, ("shapes", "ünïcode")),
     )
     return Record(facts, {view.name: view for view in views}, {"request_id": "several"})
+
+
+WIDE = 120, 80
+"""Width and height of an image: patches of its coarse grid are 40 x 40 px, of the fine one in its middle 10 x 10."""
+COARSE = Preprocess(10, exact_size=(20, 30)).plan(*WIDE)
+FINE = Geometry(*WIDE, (Step("crop", 60, 55, 25, 12),), 10, 5, 6)
+
+
+def make_coarse_and_fine(values: np.ndarray) -> Record:
+    """A record of one image with a coarse grid and a fine one on a part of it, each token with this map of both."""
+    one = make_record(with_picture=False, reductions=("layers_heads",))
+    grids = (COARSE.grid(((4, 6),), "base"), FINE.grid(((11, 30),), "detail"))
+    view = next(iter(one.views.values()))
+    count = len(one.queries)
+    maps = np.ascontiguousarray(np.broadcast_to(values.astype(np.float32), (count, 36)))
+    shares = np.broadcast_to(np.float32([0, values.sum(), 1 - values.sum(), 0]), (count, 4))
+    made = View.of(replace(view.facts, precision="float32"), maps, shares, grids)
+    facts = replace(one.facts, images=(Image(*WIDE, "a" * 64, "b" * 64),), grids=grids)
+    return replace(one, facts=facts, views={made.name: made})
 
 
 def make_signed(seed: int = 0, many: int = HEADS) -> Record:
@@ -123,3 +142,44 @@ def _view(
         encoding=written(precision, quantity), error_bound=0.0, method=method, quantity=quantity,
     )  # fmt: skip
     return View.of(facts, np.asarray(maps, np.float32), shares, grids)
+
+
+PARTS = ("image", "prompt", "answer", "itself")
+
+
+def make_split(seed: int = 0, precision: str = "float32") -> Record:
+    """A record of one grid: attention, contributions of each token whose total splits, and of the answer."""
+    one = make_signed(seed)
+    rng = np.random.default_rng(seed + 1)
+    flat = rng.normal(0, 0.4, (len(one.queries), one.grids[0].patches)).astype(np.float32)
+    parts = np.stack([flat.sum(1), *rng.normal(0, 2, (len(PARTS) - 1, len(flat)))], -1).astype(np.float32)
+    views = [
+        one.views["layers_heads"],
+        _split("split", "layers_heads", flat, parts, one.grids, precision),
+        _split("whole", "all", flat.mean(0), parts.mean(0), one.grids, precision),
+    ]
+    return replace(one, views={view.name: view for view in views})
+
+
+def _split(
+    name: str, reduction: str, maps: np.ndarray, parts: np.ndarray, grids: tuple[Grid, ...], precision: str
+) -> View:
+    made = _view(name, reduction, maps, None, grids, precision, CONTRIBUTION)
+    return View.of(replace(made.facts, parts=PARTS), maps, None, grids, parts)
+
+
+def make_worded(seed: int = 0) -> Record:
+    """A record of several grids with two views of text: shares of all words, and signed numbers of the answer's."""
+    record = make_several(seed)
+    rng, prompt = np.random.default_rng(seed), len(record.facts.prompt.ids)
+    patches = {place for first, count in image_runs(record.grids) for place in range(first, first + count)}
+    words = [place for place in range(prompt + len(record.tokens) - 1) if place not in patches]
+    rows = np.array([[query.position] for query in record.queries])
+    read = rng.random((len(rows), len(words))).astype(np.float32) ** 4 * (np.array(words) <= rows)
+    late = rng.normal(0, 1, (len(rows), 3)).astype(np.float32) * (np.array([prompt, prompt + 1, prompt + 2]) <= rows)
+    text = MethodFacts("text_attention")
+    shares = TextFacts("words", (0, 1), (0, 2), (), "", text, Quantity("attention to text", "share", additive=True),
+                       runs_of(words))  # fmt: skip
+    signed = TextFacts("rise", (), (), (), "", MethodFacts("toy"), CONTRIBUTION, runs_of(range(prompt, prompt + 3)))
+    read /= 2 * read.sum(1, keepdims=True)
+    return replace(record, texts={"words": TextView(shares, read), "rise": TextView(signed, late)})

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import psutil
+
 from servekit.drain import duty_folder
 from servekit.paths import ROOT, run_folder
 from servekit.state import ServerState, read_state

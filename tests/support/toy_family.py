@@ -22,7 +22,7 @@ from llava_wire.grids import Step
 
 DECLARATION = Declaration(
     "toy_grids",
-    "Two grids a picture, three axes of positions; for tests",
+    "Two grids an image, three axes of positions; for tests",
     "support.toy_family:ToyGrids",
     traits={"model_types": ("toy_grids",), "sections": ("text_config",)},
 )

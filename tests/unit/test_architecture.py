@@ -14,6 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 DESIGN = (ROOT / "docs" / "design.md").read_text("utf-8")
+FAMILIES = ROOT / "docs" / "families.md"
 HOUSES = {
     **dict.fromkeys(("llava_wire", "llava_doors", "llava_server"), "handler"),
     "llava_eval": "viewer",
@@ -93,6 +94,9 @@ def test_the_rooms_are_those_of_the_design() -> None:
         for path in (ROOT / root / house).rglob("*.py"):
             if not path.name.startswith("__"):
                 there.setdefault(path.parent.relative_to(ROOT / root).as_posix(), set()).add(path.stem)
+    families = there.pop("llava_doors/families")  # a family more touches its own page alone
+    assert f"| `llava_doors/families` | those of [{FAMILIES.name}]({FAMILIES.name}) |" in DESIGN
+    assert {name for name in families if f"`{name}`" not in FAMILIES.read_text("utf-8")} == set()
     assert listed == there
 
 

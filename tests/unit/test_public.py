@@ -22,7 +22,7 @@ PICTURE = encoded(make_picture(256, 192))
 """What `make_record` is made from."""
 OFFERED = {
     "llava_server": ("handler", {"Engine", "GenerateRequest"}),
-    "llava_viewer": ("viewer", {"Client", "load", "render", "save", "with_picture"}),
+    "llava_viewer": ("viewer", {"Client", "annotated", "load", "render", "save", "with_picture"}),
 }
 
 
@@ -72,7 +72,7 @@ def test_a_record_goes_into_a_file_with_its_picture_and_comes_back(tmp_path: Pat
         assert again.picture is not None
         assert encode(again) == encode(with_picture(record, PICTURE))
     save(again, path)
-    assert load(path).picture == again.picture, "a picture that a record carries stays"
+    assert load(path).picture == again.picture, "an image that a record carries stays"
     save(record, path)
     assert load(path).picture is None
     assert [one.name for one in path.parent.iterdir()] == ["run.npz"]
@@ -81,10 +81,10 @@ def test_a_record_goes_into_a_file_with_its_picture_and_comes_back(tmp_path: Pat
 def test_another_picture_is_refused_and_the_file_stays(tmp_path: Path) -> None:
     record, path = make_record(with_picture=False), tmp_path / "run.npz"
     path.write_bytes(b"before")
-    with pytest.raises(PictureError, match="this is another picture"):
+    with pytest.raises(PictureError, match="this is another image"):
         save(record, path, picture=encoded(make_picture(256, 192, seed=9)))
     with pytest.raises(PictureError, match="image: "):
-        with_picture(record, b"no picture")
+        with_picture(record, b"no image")
     assert path.read_bytes() == b"before"
     with pytest.raises(RecordError):
         load(path)

@@ -1,4 +1,5 @@
-"""How far a measured share may be trusted: intervals over words, and over pictures whose words belong together."""
+"""How far a measured share may be trusted: intervals over words, and over pictures whose words belong together; and how
+far two measures rank alike."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 _NORMAL_95 = 1.959963984540054
+_DRAWS, _SEED = 1000, 0
 
 
 @dataclass(frozen=True)
@@ -77,10 +79,113 @@ def cluster_interval(scores: Sequence[float] | np.ndarray, clusters: Sequence[in
     found, groups = np.asarray(scores, np.float64), np.unique(np.asarray(clusters), return_inverse=True)[1]
     count = int(groups.max(initial=-1)) + 1
     if count < 2:
-        raise ValueError(f"clusters: got {count}, expected 2 or more; one picture has no spread, so add others")
+        raise ValueError(f"clusters: got {count}, expected 2 or more; one image has no spread, so add others")
     if not ((found >= 0) & (found <= 1)).all():
         raise ValueError(f"scores: got {found.min()} to {found.max()}, expected 0 to 1; scale them first")
     mean = found.mean()
     apart = np.bincount(groups, found - mean)
     spread = _NORMAL_95 * math.sqrt(count / (count - 1) * float((apart**2).sum())) / len(found)
     return float(max(0.0, mean - spread)), float(min(1.0, mean + spread))
+
+
+def resampled_counts(clusters: Sequence[str] | Sequence[int], draws: int = _DRAWS) -> np.ndarray | None:
+    """How often each score counts when whole pictures are drawn anew, with replacement; the same numbers every time.
+
+    Args:
+        clusters: [n], the picture of each score; equal ones are one picture.
+        draws: how many.
+
+    Returns:
+        float64 [draw, n]; None where there is one picture, which has no spread.
+    """
+    names, groups = np.unique(np.asarray(clusters), return_inverse=True)
+    if len(names) < 2:
+        return None
+    even = np.full(len(names), 1 / len(names))
+    counts = np.random.default_rng(_SEED).multinomial(len(names), even, draws)
+    return np.asarray(counts[:, groups], np.float64)
+
+
+def resampled_means(
+    scores: np.ndarray, clusters: Sequence[str] | Sequence[int], draws: int = _DRAWS
+) -> np.ndarray | None:
+    """Means of several scores in bootstrap draws of whole pictures, all scores of a draw from the same pictures.
+
+    Args:
+        scores: float [n, score].
+        clusters: [n], the picture of each row.
+        draws: how many.
+
+    Returns:
+        float64 [draw, score], whose percentiles are an interval; None where there is one picture.
+    """
+    counts = resampled_counts(clusters, draws)
+    return None if counts is None else (counts @ scores) / counts.sum(1, keepdims=True)
+
+
+def spearman(one: Sequence[float] | np.ndarray, other: Sequence[float] | np.ndarray) -> float:
+    """Spearman's rank correlation: whether two measures put the same things first.
+
+    Args:
+        one, other: [n], n of 3 or more; equal values share their mean rank.
+
+    Returns:
+        -1 to 1.
+
+    Raises:
+        ValueError: fewer than 3 pairs, or a series whose values are all equal.
+    """
+    if len(one) != len(other) or len(one) < 3:
+        raise ValueError(f"pairs: got {len(one)} and {len(other)} values, expected two series of one length from 3 on")
+    ranks = [_ranks(np.asarray(values, np.float64)) for values in (one, other)]
+    spread = [float((rank**2).sum()) for rank in ranks]
+    if not all(spread):
+        raise ValueError("ranks: got values that are all equal, expected some that differ; they rank nothing")
+    return float((ranks[0] * ranks[1]).sum()) / math.sqrt(spread[0] * spread[1])
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """[n] ranks about their mean; equal values share their mean rank."""
+    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    found: np.ndarray = (last - (counts - 1) / 2)[places.ravel()] - (len(values) + 1) / 2
+    return found
+
+
+def auroc(scores: np.ndarray, truth: np.ndarray) -> float:
+    """The chance that what is true scores above what is not; ties count half.
+
+    Args:
+        scores: float [n].
+        truth: bool [n], some of each.
+
+    Raises:
+        ValueError: all are true, or none is.
+    """
+    return float(aurocs(scores, truth, np.ones((1, len(truth))))[0])
+
+
+def aurocs(scores: np.ndarray, truth: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """The same for draws of the scores.
+
+    Args:
+        scores, truth: see `auroc`.
+        counts: float [draw, n], how often each counts; see `resampled_counts`.
+
+    Returns:
+        float64 [draw].
+
+    Raises:
+        ValueError: in a draw all are true, or none is.
+    """
+    values, order = np.asarray(scores, np.float64), np.argsort(scores, kind="stable")
+    true = np.asarray(truth, bool)[order]
+    starts = np.flatnonzero(np.diff(values[order], prepend=-np.inf))  # [level]
+    found = []
+    for times in counts:
+        yes, no = (np.add.reduceat(times[order] * one, starts) for one in (true, ~true))
+        if not yes.any() or not no.any():
+            raise ValueError(f"truth: got {yes.sum():g} true of {times.sum():g}, expected some of each; add the others")
+        below = no.cumsum() - no
+        found.append((yes * (below + no / 2)).sum() / (yes.sum() * no.sum()))
+    return np.array(found, np.float64)

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from llava_viewer.client.base import Client
+    from llava_viewer.judging import annotated
     from llava_viewer.records import load, render, save, with_picture
 else:
     _WHERE = {
         "Client": "llava_viewer.client.base",
+        "annotated": "llava_viewer.judging",
         "load": "llava_viewer.records",
         "render": "llava_viewer.records",
         "save": "llava_viewer.records",
@@ -27,4 +29,4 @@ else:
         return sorted({*globals(), *__all__})
 
 
-__all__ = ["Client", "load", "render", "save", "with_picture"]
+__all__ = ["Client", "annotated", "load", "render", "save", "with_picture"]

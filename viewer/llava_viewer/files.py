@@ -21,9 +21,10 @@ from llava_wire.system.replacing import replacing
 from llava_wire.untrusted.zipped import ZIP_ERRORS, directory_bytes
 
 RECORD, NUMBERS, REPLY, CACHE = "a record", "exported numbers", "a server's reply", "an index's cache"
+HEADS = "sets of heads"
 REPORT, COMPARISON, INDEX = "a report", "a comparison", "an index of runs"
 PNG, GIF, SVG, CSV, LOG = (
-    "an exported PNG picture", "an exported GIF picture", "an exported SVG picture", "an exported table",
+    "an exported PNG image", "an exported GIF image", "an exported SVG image", "an exported table",
     "an exported log",
 )  # fmt: skip
 EMPTY = ""
@@ -43,13 +44,13 @@ COLUMNS = (
 _PAGES = (("report", REPORT), ("comparison", COMPARISON), ("index", INDEX))
 _HEAD_BYTES = 8192
 _MAGIC = (
-    (b"\x89PNG\r\n\x1a\n", "a PNG picture"),
-    (b"GIF8", "a GIF picture"),
-    (b"\xff\xd8\xff", "a JPEG picture"),
-    (b"RIFF", "a WebP picture or other RIFF data"),
-    (b"II*\x00", "a TIFF picture"),
-    (b"MM\x00*", "a TIFF picture"),
-    (b"BM", "a BMP picture"),
+    (b"\x89PNG\r\n\x1a\n", "a PNG image"),
+    (b"GIF8", "a GIF image"),
+    (b"\xff\xd8\xff", "a JPEG image"),
+    (b"RIFF", "a WebP image or other RIFF data"),
+    (b"II*\x00", "a TIFF image"),
+    (b"MM\x00*", "a TIFF image"),
+    (b"BM", "a BMP image"),
     (b"%PDF", "a PDF document"),
 )
 _MEMBERS = (("record.json", RECORD), ("about.npy", NUMBERS))
@@ -131,8 +132,10 @@ def _text_kind(head: bytes) -> str:
     if text.startswith((b"<svg", b"<?xml")):
         if b"<svg" not in text:
             return "an XML document"
-        return SVG if SVG_MARK.encode() in text else "an SVG picture"
+        return SVG if SVG_MARK.encode() in text else "an SVG image"
     if text.startswith((b"{", b"[")):
+        if b'"format": "llava-gaze-heads"' in text:
+            return HEADS
         reply = b'"answer":' in text and f'"{FORMAT}"'.encode() in text
         return CACHE if text.startswith(b'{"layout":') else REPLY if reply else "JSON"
     try:

@@ -28,6 +28,7 @@ def overlay(
     view: str | None = None,
     layer: int | None = None,
     head: int | None = None,
+    grid: str | int | None = None,
     legend: bool = False,
     **look: Any,
 ) -> PillowImage.Image:
@@ -35,7 +36,7 @@ def overlay(
 
     Args:
         token: the answer token's number; None for the one that a report opens on.
-        view, layer, head: as in `Record.map`.
+        view, layer, head, grid: as in `Record.map`.
         legend: False for the bare picture in its own size, pixel for pixel where the original's are; True for a figure
             with token, legend and caption.
         look: the fields of `Look`: mode, palette, scale, width_mm, dpi, caption, fonts.
@@ -47,11 +48,11 @@ def overlay(
     for name in look:
         if name not in known:
             raise ValueError(f"overlay: got {name!r}, expected {', '.join(known)}")
-    shown = show(record, view=view, layer=layer, head=head, look=Look(**{"dpi": 200, **look}))
+    shown = show(record, view=view, layer=layer, head=head, grid=grid, look=Look(**{"dpi": 200, **look}))
     item = shown.item(token)
     if legend:
         return paint(figure(shown, item), shown.look.dpi)
-    width, height = record.geometry.width_px, record.geometry.height_px
+    width, height = shown.record.geometry.width_px, shown.record.geometry.height_px
     frame = Frame(0.0, 0.0, 1.0, (0.0, 0.0, float(width), float(height)))
     marks = stage_marks(shown, item, frame, shown.backdrop(max(width, height)), peak=False)
     edge = round(MARGIN)
@@ -63,7 +64,7 @@ def html(record: Record) -> str:
     """The report in a frame of its own, so that neither the notebook's styles nor its scripts meet the report's."""
     try:
         report = render_report(record)
-    except ValueError as error:  # too large a page, or several grids
+    except ValueError as error:  # too large a page
         return f"<p>{escape(str(error))}</p>"
     # No same origin: the report cannot reach the notebook, whatever a record holds. An address of its own and not
     # srcdoc, in which links to the page's own sections would lead to the notebook.

@@ -14,8 +14,8 @@ from llava_wire.container import decode, read_file
 from llava_wire.record import Record
 from llava_wire.writing import encode
 
-Picture = bytes | str | Path
-"""A picture file's bytes, or its path."""
+Picture = bytes | str | Path | Sequence[bytes | str | Path]
+"""A picture file's bytes, or its path; of a record of several pictures a list of them, in its order."""
 
 
 def load(path: str | Path) -> Record:
@@ -47,17 +47,20 @@ def save(record: Record, path: str | Path, *, picture: Picture | None = None) ->
 
 
 def with_picture(record: Record, picture: Picture) -> Record:
-    """The record carrying its picture, upright and without metadata, so that one file renders and replays.
+    """The record carrying its pictures, upright and without metadata, so that one file renders and replays.
 
     Raises:
-        PictureError: the file is no picture that can be read, or not the one that the record was made from.
-        OSError: it cannot be read.
+        PictureError: a file is no picture that can be read, or not the one that the record was made from.
+        ValueError: there are fewer or more than the record was made from.
+        OSError: one cannot be read.
     """
-    data = picture if isinstance(picture, bytes) else read_file(Path(picture))
-    difference = check_picture(record, data)
-    if difference:
-        raise PictureError(difference)
-    return record.with_picture(*prepare_picture(data))
+    listed = [picture] if isinstance(picture, bytes | str | Path) else list(picture)
+    files = [one if isinstance(one, bytes) else read_file(Path(one)) for one in listed]
+    for number, data in enumerate(files[: len(record.facts.images)]):
+        difference = check_picture(record, data, number=number)
+        if difference:
+            raise PictureError(difference)
+    return record.with_pictures([prepare_picture(data) for data in files])
 
 
 def render(

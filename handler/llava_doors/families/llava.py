@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llava_doors.door import Declaration
-from llava_doors.family import Family, FamilyError, Layout, ModelFacts, PatchGrid
-from llava_doors.parts.decoder import text_facts
+from llava_doors.family import Family, Layout, ModelFacts, PatchGrid
 from llava_doors.parts.resizing import preprocess_of, processed_size, refuse_needles
-from llava_doors.parts.tower import TowerGrid, check_processor, patch_grid
+from llava_doors.parts.tower import TowerGrid, check_processor, facts_of, patch_bytes, patch_grid
 from llava_wire.geometry import Preprocess
 from llava_wire.schema import Note
 
@@ -17,7 +16,11 @@ DECLARATION = Declaration(
     "llava",
     "LLaVA-1.5 and its like",
     "llava_doors.families.llava:Llava",
-    traits={"model_types": ("llava",), "sections": ("text_config", "vision_config")},
+    traits={
+        "model_types": ("llava",),
+        "sections": ("text_config", "vision_config"),
+        "images": "one; several with a SigLIP tower (LLaVA-Interleave)",
+    },
 )
 
 
@@ -33,23 +36,17 @@ class Llava(Family):
     def check(self, config: Any) -> None:
         """See `Family.check`."""
         self.config = config
-        self.grid = patch_grid(config)
+        self.grid = patch_grid(config, self._strategy())
+        # LLaVA-Interleave, which is the one with this tower, was trained on several pictures; the others on one.
+        self.several = config.vision_config.model_type == "siglip_vision_model"
 
     def check_processor(self, processor: Any) -> None:
         """See `Family.check_processor`; runs it on a few pictures."""
-        check_processor(self.config, processor.image_processor)
+        check_processor(self.grid, self.config.vision_config.patch_size, processor.image_processor)
 
     def facts(self, dtype: Any) -> ModelFacts:
         """See `Family.facts`."""
-        try:
-            self._patch_bytes(dtype)
-            return text_facts(self.config.text_config, dtype)
-        except Exception as error:  # configurations of layers that differ raise many kinds
-            kinds = self.config.text_config.model_type, self.config.vision_config.model_type
-            raise FamilyError(
-                f"config: got a {kinds[0]} text model and a {kinds[1]} vision tower whose shape cannot be read "
-                f"({str(error)[:160]}), expected layers that are all alike"
-            ) from error
+        return facts_of(self.config, dtype)
 
     def layout(self, processor: Any, sizes_px: Sequence[tuple[int, int]]) -> Layout:
         """See `Family.layout`."""
@@ -66,7 +63,8 @@ class Llava(Family):
         """See `Family.picture_bytes`: the vision tower keeps the hidden states of all its layers."""
         vision = self.config.vision_config
         pixels = 3 * vision.image_size**2 * (4 + dtype.itemsize)
-        return len(layout.grids) * (pixels + (self.grid.rows * self.grid.cols + 1) * self._patch_bytes(dtype))
+        patches = self.grid.rows * self.grid.cols + 1  # and a class token
+        return len(layout.grids) * (pixels + patches * patch_bytes(self.config, dtype))
 
     def inputs(self, processor: Any, pictures: Sequence[Any]) -> dict[str, Any]:
         """See `Family.inputs`."""
@@ -82,7 +80,7 @@ class Llava(Family):
         import torch
 
         found = model.model.get_image_features(pixel_values=inputs["pixel_values"], return_dict=True)
-        return torch.cat(found.pooler_output)
+        return torch.cat(tuple(found.pooler_output))
 
     def model_class(self) -> Any:
         """See `Family.model_class`."""
@@ -97,14 +95,13 @@ class Llava(Family):
         count = self.grid.lead + self.grid.rows * self.grid.cols
         text = (
             f"The first of the {count} image tokens is the vision tower's class token, which stands for no place on "
-            "the picture; attention to it counts as prompt text."
+            "the image; attention to it counts as prompt text."
         )
         return (Note("class-token", "model", text),)
 
-    def _patch_bytes(self, dtype: Any) -> int:
-        text, vision = self.config.text_config, self.config.vision_config
-        values = vision.hidden_size * (vision.num_hidden_layers + 9) + vision.intermediate_size * 2
-        return int(dtype.itemsize * (values + text.hidden_size * 3))
+    def _strategy(self) -> str:
+        """Whether the tower's first token is left out ("default") or kept ("full")."""
+        return str(self.config.vision_feature_select_strategy)
 
     def _steps(self, processor: Any) -> Preprocess:
         """The settings of the image processor that move pixels, read once."""

@@ -1,1 +1,1 @@
-"""What several families are made of; torch only inside functions."""
+"""What several families or methods are made of; torch only inside functions."""

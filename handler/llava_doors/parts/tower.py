@@ -1,17 +1,20 @@
 """Vision towers of one fixed grid: how many tokens one makes of a picture, which are patches, at which size.
 
 Flow: configuration -> the vision tower on the meta device (shapes without memory) -> `TowerGrid`; grid and image
-processor -> refused when the processor makes pictures that the tower does not take. Needs no weights.
+processor -> refused when the processor makes pictures that the tower does not take; configuration -> bytes of a patch,
+shape of the text model. Needs no weights.
 """
 
 from __future__ import annotations
 
 import functools
+import inspect
 import json
 from dataclasses import dataclass
 from typing import Any
 
-from llava_doors.family import FamilyError
+from llava_doors.family import FamilyError, ModelFacts
+from llava_doors.parts.decoder import text_facts
 from llava_doors.parts.resizing import preprocess_of, processed_size
 from llava_wire.geometry import Preprocess
 
@@ -34,11 +37,13 @@ class TowerGrid:
     side_px: int
 
 
-def patch_grid(config: Any) -> TowerGrid:
+def patch_grid(config: Any, strategy: str | None = None) -> TowerGrid:
     """The grid that a checkpoint's vision tower makes, seen by running its first layer without weights.
 
     Args:
-        config: a LlavaConfig.
+        config: with `vision_config` and `vision_feature_layer`.
+        strategy: "default" leaves a tower's first token out, "full" keeps it; None takes the configuration's
+            `vision_feature_select_strategy`.
 
     Raises:
         FamilyError: when its tokens are not one grid of patches, with at most a class token before it.
@@ -51,7 +56,38 @@ def patch_grid(config: Any) -> TowerGrid:
             f"config.vision_feature_layer: got {layers!r}, expected {-states} to {states - 1}, as the vision tower has "
             f"{states - 1} layers, and no single 0"
         )
-    return _grid_of(config.vision_config.to_json_string(), config.vision_feature_select_strategy)
+    strategy = config.vision_feature_select_strategy if strategy is None else strategy
+    return _grid_of(config.vision_config.to_json_string(), strategy)
+
+
+def patch_bytes(config: Any, dtype: Any) -> int:
+    """Bytes that one patch takes on its way through vision tower and projector: the tower keeps all of its layers.
+
+    Args:
+        config: with `vision_config`, `vision_feature_layer` and `text_config`.
+        dtype: of the weights.
+    """
+    text, vision, layers = config.text_config, config.vision_config, config.vision_feature_layer
+    joined = 1 if isinstance(layers, int) else len(layers)
+    values = vision.hidden_size * (vision.num_hidden_layers + 7 + 2 * joined) + vision.intermediate_size * 2
+    return int(dtype.itemsize * (values + text.hidden_size * 3))
+
+
+def facts_of(config: Any, dtype: Any) -> ModelFacts:
+    """The shape of a checkpoint's text model.
+
+    Raises:
+        FamilyError: it, or the vision tower, has layers that differ.
+    """
+    try:
+        patch_bytes(config, dtype)
+        return text_facts(config.text_config, dtype)
+    except Exception as error:  # configurations of layers that differ raise many kinds
+        kinds = config.text_config.model_type, config.vision_config.model_type
+        raise FamilyError(
+            f"config: got a {kinds[0]} text model and a {kinds[1]} vision tower whose shape cannot be read "
+            f"({str(error)[:160]}), expected layers that are all alike"
+        ) from error
 
 
 @functools.lru_cache(maxsize=8)
@@ -71,10 +107,12 @@ def _grid_of(vision_json: str, strategy: str) -> TowerGrid:
     try:
         with torch.device("meta"):
             tower = AutoModel.from_config(vision).eval()
+            if "image_sizes" in inspect.signature(tower.forward).parameters:
+                raise TypeError("its grid follows the image's size")
             tokens = tower(torch.empty(1, 3, side, side)).last_hidden_state.shape[1]
     except Exception as error:
         raise FamilyError(
-            f"config.vision_config: got a {vision.model_type} tower that fails on a picture of {side} x {side} px "
+            f"config.vision_config: got a {vision.model_type} tower that fails on an image of {side} x {side} px "
             f"({str(error)[:120]}), expected one that makes a grid of patches"
         ) from error
     patches = (side // patch) ** 2
@@ -89,11 +127,12 @@ def _grid_of(vision_json: str, strategy: str) -> TowerGrid:
     )
 
 
-def check_processor(config: Any, image_processor: Any) -> Preprocess:
+def check_processor(grid: TowerGrid, patch_px: int, image_processor: Any) -> Preprocess:
     """Refuses an image processor whose pictures the vision tower does not take, by running it on a few.
 
     Args:
-        config: a LlavaConfig.
+        grid: the vision tower's.
+        patch_px: side of one of its patches.
         image_processor: the checkpoint's.
 
     Returns:
@@ -104,31 +143,39 @@ def check_processor(config: Any, image_processor: Any) -> Preprocess:
     """
     from PIL import Image
 
-    grid = patch_grid(config)
-    preprocess = preprocess_of(image_processor, config.vision_config.patch_size)
+    preprocess = preprocess_of(image_processor, patch_px)
     for width, height in _TRIAL_SIZES:
         picture = Image.new("RGB", (width, height), (90, 120, 150))
-        try:
-            made = tuple(image_processor(images=[picture], return_tensors="pt")["pixel_values"].shape)
-        except Exception as error:
-            raise FamilyError(
-                f"image processor: got {str(error)[:120]!r} for a picture of {width} x {height} px, expected pixel "
-                "values; correct preprocessor_config.json"
-            ) from error
+        made = tuple(tried(image_processor, picture)["pixel_values"].shape)
         if made != (1, 3, grid.side_px, grid.side_px):
             wanted = [1, 3, grid.side_px, grid.side_px]
             raise FamilyError(
-                f"image processor: got pixel values of {list(made)} for a picture of {width} x {height} px, expected "
+                f"image processor: got pixel values of {list(made)} for an image of {width} x {height} px, expected "
                 f"{wanted}, which the vision tower takes (config.vision_config.image_size); "
                 "preprocessor_config.json belongs to another model, or names another crop_size"
             )
         plan = preprocess.plan(width, height)
         if processed_size(plan) != made[2:] or (plan.rows, plan.cols) != (grid.rows, grid.cols):
             raise FamilyError(
-                f"image processor: got pictures of {made[2:]} px by steps that this project reads as "
+                f"image processor: got images of {made[2:]} px by steps that this project reads as "
                 f"{processed_size(plan)} px, expected resize, centre crop and pad to a square"
             )
     return preprocess
+
+
+def tried(image_processor: Any, picture: Any) -> Any:
+    """What an image processor makes of one picture.
+
+    Raises:
+        FamilyError: nothing.
+    """
+    try:
+        return image_processor(images=[picture], return_tensors="pt")
+    except Exception as error:
+        raise FamilyError(
+            f"image processor: got {str(error)[:120]!r} for an image of {picture.width} x {picture.height} px, "
+            "expected pixel values; correct preprocessor_config.json"
+        ) from error
 
 
 def _names(tower: Any) -> list[str]:

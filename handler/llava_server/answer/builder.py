@@ -1,45 +1,46 @@
-"""A finished run to a record, and a record to response bytes.
+"""A finished run to a record.
 
-Flow: tokens + attention rows -> reductions -> quantised views -> `Record` -> npz bytes, or JSON with the npz inside.
+Flow: tokens + attention rows -> reductions -> quantised views; tokens -> checks of the answer -> `Record`.
 """
 
 from __future__ import annotations
 
-import base64
 import importlib.metadata
-import json
 import math
 import platform
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
 
-import numpy as np
 import torch
 
+from llava_doors.check import Answer
+from llava_doors.method import Maps
+from llava_server.answer.checked import checked
 from llava_server.answer.queries import mean_steps, out_of_sight, query_table, with_last_step
+from llava_server.answer.stored import stored, text_of
 from llava_server.answer.tokens import AnswerReader, Vocabulary, prompt_texts
-from llava_server.ask.methods import quantity_of
+from llava_server.ask.decoding import Chosen
+from llava_server.ask.methods import DEFAULT_METHOD
+from llava_server.ask.plan import ViewPlan
 from llava_server.ask.request import GenerateRequest
 from llava_server.ask.settings import ModelSettings
 from llava_server.attend.rows import RowLayout
+from llava_server.fit.looking import Reached, passes_of
 from llava_server.load.loading import LoadedModel
+from llava_server.look.pace import Pace
 from llava_server.look.reduce import ReducedView, reduced_views, to_host
 from llava_server.look.seen import Seen
-from llava_server.read.placing import runs_of
 from llava_server.read.plaintext import special_ids
-from llava_server.run.batch import BatchItem, BatchRun, Decoded, layout_of
+from llava_server.run.batch import BatchItem, BatchRun, layout_of
 from llava_server.run.generate import Progress
-from llava_wire.codes.quantize import written
+from llava_wire.codes.quantize import BLOCKS
 from llava_wire.errors import RequestError
-from llava_wire.grids import Grid
+from llava_wire.grids import Grid, runs_of
 from llava_wire.record import Record
-from llava_wire.schema import Facts, MethodFacts, Model, Note, Prompt, Query, Token, ViewFacts
-from llava_wire.view import View
-from llava_wire.writing import document, encode
-
-NPZ_TYPE = "application/x-npz"
-JSON_TYPE = "application/json"
+from llava_wire.schema import Facts, Model, Note, Prompt, Query, Token
+from llava_wire.view import TextView, View
 
 
 class RecordBuilder:
@@ -95,6 +96,7 @@ class RecordBuilder:
         """
         started = time.perf_counter()
         decoded, options = run.decoded[index], item.plan.options
+        chosen = Chosen(item.seed, item.sequence, decoded.logprobs, self._loaded.choosing is None, item.sampling)
         tokens = self.reader().all(decoded)
         about_steps: tuple[Note, ...] = ()
         if or_last:
@@ -112,7 +114,10 @@ class RecordBuilder:
         if not all(math.isfinite(number) for number in numbers):
             return _not_finite("logits", self._model.dtype)
         try:
-            views, about_views = self._views(item, run, index, queries, tokens)
+            views, texts, about_views = self._views(item, run, index, queries, tokens)
+            first = len(item.prompt.ids) - 1
+            seen = self._seen(item, run, index, [first + step for step in range(len(tokens))])
+            tokens, about_answer = checked(seen, Answer(tokens, queries, views))
         except RequestError as error:
             return error
         facts = Facts(
@@ -131,9 +136,9 @@ class RecordBuilder:
             model=self._model,
             tokens=tokens,
             queries=queries,
-            sampling=_sampling(item, decoded, plain=self._loaded.choosing is None),
+            sampling=item.plan.decoding.recorded(options, chosen),
             software=self._software,
-            checks={name: dict(check) for name, check in self._loaded.checks.items()},
+            checks={name: dict(check) for name, check in {**self._loaded.checks, **about_answer}.items()},
             notes=(*self._loaded.notes, *item.prompt.notes, *item.images.notes, *about_steps, *about_views),
         )
         timings = {
@@ -148,12 +153,12 @@ class RecordBuilder:
             "decoder": run.decoder,
             **{name: round(value, 3) for name, value in timings.items()},
         }
-        return Record(facts, views, run_block)
+        return Record(facts, views, run_block, texts=texts)
 
     def _views(
         self, item: BatchItem, run: BatchRun, index: int, queries: tuple[Query, ...], tokens: tuple[Token, ...]
-    ) -> tuple[dict[str, View], tuple[Note, ...]]:
-        """The views of one item, reduced and stored, with what to say of them.
+    ) -> tuple[dict[str, View], dict[str, TextView], tuple[Note, ...]]:
+        """The views of one item, of patches and of text, reduced and stored, with what to say of them.
 
         Raises:
             RequestError: "internal", when maps are not finite or a method failed.
@@ -161,18 +166,24 @@ class RecordBuilder:
         plan = item.plan
         steps = mean_steps(item, queries, tokens)
         mean_rows = torch.tensor([q.kind == "answer" and q.step in steps for q in queries])
-        layout = self._layout(item, run.decoded[index].pad, [query.position for query in queries])
-        seen = Seen(
+        seen = self._seen(item, run, index, [query.position for query in queries])
+        layout = seen.layout
+        reach = Reached(layout.length, len(queries), layout.patches, seen.grids)
+        pace = Pace(passes_of(plan.views, self._loaded.facts, reach), item.deadline_s, plan.deadline_ms)
+        finished = reduced_views(plan.views, replace(seen, pace=pace), mean_rows)
+        reduced = self._on_host(item, finished.views)
+        patches, precision = [view for view in reduced if not view.plan.is_text], plan.options.precision
+        views = {view.plan.name: stored(view, precision, steps, _grids(item)) for view in patches}
+        texts = {view.plan.name: text_of(view, layout) for view in reduced if view.plan.is_text}
+        return views, texts, (*out_of_sight(finished, layout), *finished.notes)
+
+    def _seen(self, item: BatchItem, run: BatchRun, index: int, positions: list[int]) -> Seen:
+        """The rows at some positions of one item of a finished batch."""
+        layout = self._layout(item, run.decoded[index].pad, positions)
+        return Seen(
             run.capture, run.keys, index, layout, self._loaded.device,
             loaded=self._loaded, asked=item, answer=run.decoded[index].ids, kept=run.values, special=self._special,
         )  # fmt: skip
-        finished = reduced_views(plan.views, seen, mean_rows)
-        reduced = to_host(plan.views, finished.views)
-        for view in reduced:
-            if not np.isfinite(view.maps).all():
-                raise _not_finite(view.plan.method, self._model.dtype)
-        views = {view.plan.name: _stored(view, plan.options.precision, steps, _grids(item)) for view in reduced}
-        return views, (*out_of_sight(finished, layout), *finished.notes)
 
     @torch.inference_mode()
     def row_views(self, item: BatchItem, progress: Progress, step: int) -> dict[str, View]:
@@ -190,52 +201,39 @@ class RecordBuilder:
             kept=progress.values() if item.plan.keeps_values else (), special=self._special,
         )  # fmt: skip
         finished = reduced_views(views, seen, every)
-        rows = {}
-        for view in to_host(views, finished.views):
-            if not np.isfinite(view.maps).all():
-                raise _not_finite(view.plan.method, self._model.dtype)
-            rows[view.plan.name] = _stored(view, item.plan.options.precision, (), _grids(item)).at(0)
-        return rows
+        precision, grids = item.plan.options.precision, _grids(item)
+        reduced = self._on_host(item, finished.views)
+        return {view.plan.name: stored(view, precision, (), grids).at(0) for view in reduced}
+
+    def _on_host(self, item: BatchItem, finished: Sequence[Maps]) -> list[ReducedView]:
+        """Finished views of one item, those of patches folded where they are to be stored in blocks.
+
+        Raises:
+            RequestError: "internal", when maps are not finite, or not of the method's quantity.
+        """
+        plan, grids, precision = item.plan, _grids(item), item.plan.options.precision
+        shapes = [(grid.rows, grid.cols) for grid in grids] if precision == BLOCKS else None
+        try:
+            reduced = to_host(plan.views, finished, shapes)
+        except ValueError as error:
+            names = ", ".join(sorted({view.method for view in plan.views}))
+            raise RequestError("internal", "options.precision", f"{error}; made by method {names}") from error
+        for view in reduced:
+            if not view.finite:
+                raise _maps_not_finite(view.plan, self._model.dtype)
+        return reduced
 
     def _layout(self, item: BatchItem, pad: int, positions: list[int]) -> RowLayout:
         return layout_of(item, pad, positions, self._tokenizer.bos_token_id)
 
 
-def reply_of(record: Record) -> dict[str, Any]:
-    """The JSON form of a record: its facts to read, and the file itself."""
-    reply: dict[str, Any] = {
-        "answer": record.answer,
-        "record": document(record),
-        "run": record.run,
-        "npz_base64": base64.b64encode(encode(record)).decode("ascii"),
-    }
-    if record.alternatives:
-        reply["alternatives"] = [document(other) for other in record.alternatives]
-    return reply
-
-
-def to_response(record: Record, fmt: str, max_bytes: int | None = None) -> tuple[bytes, str]:
-    """A record as (body, content type).
-
-    Args:
-        record: the finished record.
-        fmt: "npz" for the file itself, "json" for record.json plus the same file base64-encoded.
-        max_bytes: the response limit, or None.
-
-    Raises:
-        RequestError: "does_not_fit" over the limit.
-    """
-    if fmt == "json":
-        body, content_type = json.dumps(reply_of(record), ensure_ascii=False, allow_nan=False).encode(), JSON_TYPE
-    else:
-        body, content_type = encode(record), NPZ_TYPE
-    if max_bytes is not None and len(body) > max_bytes:
-        raise RequestError(
-            "does_not_fit",
-            "options",
-            f"got {len(body)} bytes of response, expected {max_bytes}; name fewer views or steps",
-        )
-    return body, content_type
+def _maps_not_finite(view: ViewPlan, dtype: str) -> RequestError:
+    if view.method == DEFAULT_METHOD:
+        return _not_finite(view.method, dtype)
+    expected = "expected finite ones; change its parameters, or ask for another method"
+    return RequestError(
+        "internal", f"{view.field}.method", f"got maps of {view.method!r} that are not finite, {expected}"
+    )
 
 
 def _not_finite(what: str, dtype: str) -> RequestError:
@@ -253,50 +251,6 @@ def _grids(item: BatchItem) -> tuple[Grid, ...]:
         name = grid.name if len(item.images.facts) == 1 else f"image {grid.image + 1}, {grid.name}"
         grids.append(grid.geometry.grid(runs_of(places), name, grid.image))
     return tuple(grids)
-
-
-def _stored(view: ReducedView, precision: str, steps: tuple[int, ...], grids: tuple[Grid, ...]) -> View:
-    plan = view.plan
-    facts = ViewFacts(
-        name=plan.name,
-        reduction=plan.reduction.name,  # type: ignore[arg-type]
-        axes=plan.axes,
-        layers=plan.layers,
-        heads=plan.heads,
-        pairs=plan.pairs,
-        head_set=plan.head_set,
-        steps=steps if plan.reduction.over_steps else (),
-        precision=precision,  # type: ignore[arg-type]
-        encoding=written(precision, quantity_of(plan.method)),
-        error_bound=0.0,
-        method=MethodFacts(plan.method, dict(plan.parameters)),
-        quantity=quantity_of(plan.method),
-    )
-    try:
-        return View.of(facts, view.maps, view.shares, grids)
-    except ValueError as error:
-        raise RequestError("internal", "options.method", f"{error}; method {plan.method!r} made them") from error
-
-
-def _sampling(item: BatchItem, decoded: Decoded, *, plain: bool) -> dict[str, Any]:
-    """How the answer was chosen, in the words of the record; `plain` when the logits alone decided."""
-    if item.sampling is not None:
-        return dict(item.sampling)
-    options = item.plan.options
-    facts: dict[str, Any] = {
-        "max_new_tokens": options.max_new_tokens,
-        "greedy": item.seed is None and options.num_beams == 1,
-    }
-    if item.seed is not None:
-        facts |= {"temperature": options.temperature, "seed": item.seed}
-        facts |= {name: value for name in ("top_p", "top_k") if (value := getattr(options, name)) is not None}
-    if options.num_beams > 1:
-        facts |= {"num_beams": options.num_beams, "length_penalty": options.length_penalty}
-        if plain:  # transformers' score of a finished beam
-            facts["score"] = sum(decoded.logprobs) / len(decoded.ids) ** options.length_penalty
-    if options.num_return_sequences > 1:
-        facts |= {"sequence": item.sequence, "sequences": options.num_return_sequences}
-    return facts
 
 
 def _utc_now() -> str:

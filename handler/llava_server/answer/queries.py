@@ -66,6 +66,6 @@ def out_of_sight(reduced: Reduced, layout: RowLayout) -> tuple[Note, ...]:
             "window",
             "model",
             f"Layers {listed} read only the latest tokens: for {cut} of {int(after.sum())} rows they could not "
-            f"see all of the picture, for {blind} none of it. A patch out of reach counts as 0.",
+            f"see all of the image, for {blind} none of it. A patch out of reach counts as 0.",
         ),
     )

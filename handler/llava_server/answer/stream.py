@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from llava_server.answer.builder import RecordBuilder, reply_of
+from llava_server.answer.builder import RecordBuilder
+from llava_server.answer.response import reply_of
 from llava_server.run.batch import BatchItem
 from llava_server.run.generate import Progress
 from llava_wire.errors import RequestError
@@ -21,6 +22,7 @@ from llava_wire.plain import to_plain
 from llava_wire.record import Record
 from llava_wire.schema import Token
 from llava_wire.view import View
+from llava_wire.writing import token_document
 
 LINES_TYPE = "application/x-ndjson"
 
@@ -67,12 +69,14 @@ def line(part: StreamedToken | Record | RequestError) -> bytes:
 
     A token's line has `type` "token", `step`, `token` and `views`; each view its `axes`, `dtype`, `shape`, `encoding`,
     `quantity`, `scales`, `shares` (of shares alone) and `maps_base64` (C order, little-endian). Maps on one grid have
-    the axes row and col, those on several the axis patch, as in the record. The last line has `type` "record" and the
-    members of a JSON reply, or `error`.
+    the axes row and col, those on several the axis patch, as in the record; those in blocks come as float32. The last
+    line has `type` "record" and the members of a JSON reply, or `error`.
     """
     if isinstance(part, StreamedToken):
         views = {name: _view(view) for name, view in part.views.items()}
-        content: dict[str, Any] = {"type": "token", "step": part.step, "token": to_plain(part.token), "views": views}
+        # Whether a token needs the image is tested when the answer is whole; record.json leaves the key out too.
+        token = token_document(part.token)
+        content: dict[str, Any] = {"type": "token", "step": part.step, "token": token, "views": views}
     elif isinstance(part, Record):
         content = {"type": "record", **reply_of(part)}
     else:
@@ -81,13 +85,16 @@ def line(part: StreamedToken | Record | RequestError) -> bytes:
 
 
 def _view(view: View) -> dict[str, Any]:
+    stored, scales, encoding = view.stored, view.scales, view.facts.encoding
+    if view.kept is not None:  # a line is read at once: it has the values themselves, as the record's blocks give them
+        stored, scales, encoding = view.patches_float(), np.ones_like(view.scales), "float32"
     return {
         "axes": [axis for axis, _ in view.sizes],
-        "dtype": view.stored.dtype.str,
+        "dtype": stored.dtype.str,
         "shape": [size for _, size in view.sizes],
-        "encoding": view.facts.encoding,
+        "encoding": encoding,
         "quantity": to_plain(view.quantity),
-        "scales": np.asarray(view.scales).tolist(),
+        "scales": np.asarray(scales).tolist(),
         **({} if view.shares is None else {"shares": np.asarray(view.shares).tolist()}),
-        "maps_base64": base64.b64encode(np.ascontiguousarray(view.stored).tobytes()).decode("ascii"),
+        "maps_base64": base64.b64encode(np.ascontiguousarray(stored).tobytes()).decode("ascii"),
     }

@@ -6,18 +6,20 @@ model is known. What is wrong is refused with what is known.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from llava_doors.asked import AskedView, Shape
 from llava_doors.door import METHODS, Declaration, DoorError
 from llava_doors.method import Method, Needs
+from llava_doors.methods import attention
 from llava_server.ask.checking import invalid
 from llava_wire.errors import RequestError
 from llava_wire.quantity import ATTENTION, Quantity
-from llava_wire.reduction import REDUCTIONS
+from llava_wire.reduction import DEFAULT, REDUCTIONS
 
-DEFAULT_METHOD = "attention"
+DEFAULT_METHOD = attention.DECLARATION.name
 
 
 def parse_method(given: Mapping[str, Any], field: str) -> tuple[str, dict[str, Any]]:
@@ -43,12 +45,19 @@ def parse_method(given: Mapping[str, Any], field: str) -> tuple[str, dict[str, A
 
 
 def check_selection(given: Mapping[str, Any], method: str, reduction: str, field: str) -> None:
-    """Refuses layers, heads and what keeps them apart for a method that knows none.
+    """Refuses layers, heads and what keeps them apart for a method that knows none, and means that mean nothing.
 
     Raises:
         RequestError: "invalid".
     """
-    if declared(method).traits.get("heads", True):
+    traits = declared(method).traits
+    if declared(method).is_of_text and reduction != DEFAULT:
+        raise invalid(f"{field}.reduction", reduction, f"{DEFAULT!r} with method {method!r}, whose columns are tokens")
+    if REDUCTIONS[reduction].over_steps and not traits.get("averages", True):
+        allowed = [name for name, one in REDUCTIONS.items() if not one.over_steps]
+        wanted = f"one of {allowed} with method {method!r}, whose mean over an answer means nothing"
+        raise invalid(f"{field}.reduction", reduction, wanted)
+    if traits.get("heads", True):
         return
     for name in ("layers", "heads"):
         if name in given and given[name] != "all":
@@ -63,9 +72,9 @@ def declared(method: str) -> Declaration:
     return METHODS.find(method)
 
 
-def quantity_of(method: str) -> Quantity:
-    """What a method's maps are."""
-    return declared(method).quantity or ATTENTION
+def quantity_of(method: str, parameters: Mapping[str, Any]) -> Quantity:
+    """What a method's maps are, with these values of its parameters."""
+    return declared(method).quantity_with(parameters) or ATTENTION
 
 
 def load_method(name: str) -> Method:
@@ -79,6 +88,24 @@ def load_method(name: str) -> Method:
     except DoorError as error:
         raise RequestError("internal", "options.method", str(error)) from error
     return method
+
+
+@contextmanager
+def named_by(field: str) -> Iterator[None]:
+    """Puts the place of a view before what a method's refusals name, which starts at the view.
+
+    Args:
+        field: what the request calls the view, such as "options.views[0]".
+
+    Raises:
+        RequestError: the method's own, with the whole name.
+    """
+    try:
+        yield
+    except RequestError as error:
+        if error.field.partition(".")[0] not in ("method", "parameters"):
+            raise
+        raise RequestError(error.code, f"{field}.{error.field}", error.message) from error
 
 
 def needs_of(view: AskedView, method: str, facts: Shape) -> Needs:

@@ -10,16 +10,17 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from llava_server.ask.checking import Pairs, choice, index_list, integer, invalid, number, pair_list
+from llava_server.ask.checks import CheckSpec, parse_checks
+from llava_server.ask.decoding import DecodingOptions, decoding_of, samples
 from llava_server.ask.methods import DEFAULT_METHOD, check_selection, parse_method
 from llava_wire.codes.quantize import PRECISIONS
 from llava_wire.errors import nearest
 from llava_wire.reduction import DEFAULT, NUMBERED, REDUCTIONS
 
-DEFAULT_MAX_NEW_TOKENS = 64
 KNOWN = (
     "max_new_tokens", "template", "rows", "steps", "layers", "heads", "reduction", "method", "parameters", "views",
     "precision", "format", "stream", "temperature", "top_p", "top_k", "seed", "num_beams", "length_penalty",
-    "num_return_sequences", "deadline_ms",
+    "num_return_sequences", "deadline_ms", "check",
 )  # fmt: skip
 DECODING = (
     "max_new_tokens", "template", "temperature", "top_p", "top_k", "seed", "num_beams", "length_penalty",
@@ -57,13 +58,12 @@ class ViewSpec:
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(DecodingOptions):
     """All options of a request; `views` is empty when the model's default views are wanted.
 
-    `selection_given` tells whether layers or heads were named for the one unnamed view.
+    `check` is None when those of the model's settings are wanted.
     """
 
-    max_new_tokens: int = DEFAULT_MAX_NEW_TOKENS
     template: Literal["chat", "raw"] = "chat"
     rows: Literal["answer", "prompt", "both"] = "answer"
     steps: Literal["all"] | tuple[int, ...] = "all"
@@ -71,15 +71,8 @@ class Options:
     precision: str = "uint8"
     format: Literal["npz", "json"] | None = None
     stream: bool = False
-    sampling: bool = False
-    temperature: float | None = None
-    top_p: float | None = None
-    top_k: int | None = None
-    seed: int | None = None
-    num_beams: int = 1
-    length_penalty: float = 1.0
-    num_return_sequences: int = 1
     deadline_ms: int | None = None
+    check: tuple[CheckSpec, ...] | None = None
 
 
 def parse_options(given: object) -> Options:
@@ -123,10 +116,14 @@ def parse_options(given: object) -> Options:
         values["stream"] = given["stream"]
     values["views"] = _views(given)
     values.update(_sampling(given))
-    values.update(_sequences(given, sampling=values["sampling"]))
+    values.update(_sequences(given))
     if "deadline_ms" in given:
         values["deadline_ms"] = integer(given["deadline_ms"], "options.deadline_ms", 1)
-    return Options(**values)
+    if "check" in given:
+        values["check"] = parse_checks(given["check"], "options.check")
+    options = Options(**values)
+    decoding_of(options).check(options, given)
+    return options
 
 
 def parse_view(given: object, field: str) -> ViewSpec:
@@ -218,30 +215,18 @@ def _sampling(given: Mapping[str, Any]) -> dict[str, Any]:
         values["top_k"] = integer(given["top_k"], "options.top_k", 1)
     if "seed" in given:
         values["seed"] = integer(given["seed"], "options.seed", 0, _MAX_SEED)
-    # Temperature 0 is the common way to ask for greedy decoding.
-    values["sampling"] = values.get("temperature", 1.0) > 0 and bool(values.keys() - {"seed"})
+    values["sampling"] = samples(values)
     if not values["sampling"] and ("seed" in values or values.keys() & {"top_p", "top_k"}):
         odd = next(name for name in ("seed", "top_p", "top_k") if name in values)
         raise invalid(f"options.{odd}", given[odd], "it together with a temperature above 0; add one or leave it out")
     return values
 
 
-def _sequences(given: Mapping[str, Any], *, sampling: bool) -> dict[str, Any]:
+def _sequences(given: Mapping[str, Any]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for name in ("num_beams", "num_return_sequences"):
         if name in given:
             values[name] = integer(given[name], f"options.{name}", 1)
-    beams, count = values.get("num_beams", 1), values.get("num_return_sequences", 1)
-    if beams > 1 and sampling:
-        raise invalid("options.num_beams", beams, "1 together with sampling; leave one of them out")
     if "length_penalty" in given:
-        if beams == 1:
-            raise invalid("options.length_penalty", given["length_penalty"], "it with num_beams of 2 or more; add them")
         values["length_penalty"] = number(given["length_penalty"], "options.length_penalty", -10.0, 10.0)
-    if count > 1 and not sampling and count > beams:
-        raise invalid(
-            "options.num_return_sequences",
-            count,
-            f"1 to num_beams ({beams}) without sampling; raise num_beams, or add a temperature",
-        )
     return values

@@ -10,12 +10,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from llava_doors.check import AskedCheck, AskedView
 from llava_doors.family import ModelFacts
 from llava_doors.method import ATTENTION_ROWS, Needs
 from llava_server.ask.checking import invalid
-from llava_server.ask.methods import DEFAULT_METHOD, declared, needs_of
+from llava_server.ask.checks import CheckSpec
+from llava_server.ask.decoding import GREEDY, Decoding, decoding_of
+from llava_server.ask.methods import DEFAULT_METHOD, declared, needs_of, quantity_of
 from llava_server.ask.options import Options, ViewSpec
 from llava_server.ask.settings import ModelSettings
+from llava_wire.codes.quantize import written
 from llava_wire.errors import RequestError, nearest
 from llava_wire.reduction import DEFAULT, Reduction, reduction_of
 
@@ -30,6 +34,7 @@ class ViewPlan:
         head_set: the name that `pairs` came from, or "".
         method, parameters: how the maps are made.
         needs: what the method needs of the run.
+        field: what errors call it.
     """
 
     name: str
@@ -41,6 +46,12 @@ class ViewPlan:
     method: str = DEFAULT_METHOD
     parameters: Mapping[str, Any] = field(default_factory=dict)
     needs: Needs = ATTENTION_ROWS
+    field: str = "options"
+
+    @property
+    def is_text(self) -> bool:
+        """Whether its columns are tokens and no patches."""
+        return declared(self.method).is_of_text
 
     @property
     def axes(self) -> tuple[str, ...]:
@@ -75,12 +86,14 @@ class ViewPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything a batch needs to know about one request's capture and decoding; `layers` are the text model's."""
+    """Everything a batch needs to know about one request's capture, decoding and checks; `layers` are the model's."""
 
     options: Options
     views: tuple[ViewPlan, ...]
     deadline_ms: int
     layers: int = 0
+    checks: tuple[CheckSpec, ...] = ()
+    decoding: Decoding = GREEDY
 
     @property
     def captured(self) -> frozenset[int]:
@@ -89,6 +102,16 @@ class Plan:
         if any(view.needs.gradients == "asked" for view in self.views):
             layers.update(range(self.layers))
         return frozenset(layers)
+
+    def asked_of(self, check: CheckSpec) -> AskedCheck:
+        """What a check is told of this request."""
+        views = [
+            AskedView(view.name, not view.reduction.over_steps, math.prod(view.kept_shape))
+            for view in self.views
+            if not view.is_text
+        ]
+        steps = () if self.options.rows == "prompt" else self.options.steps
+        return AskedCheck(check.parameters, tuple(views), steps)
 
     @property
     def every_position(self) -> bool:
@@ -116,8 +139,13 @@ def cells_of(views: Iterable[ViewPlan]) -> dict[int, tuple[int, ...]]:
     return {layer: tuple(sorted(heads)) for layer, heads in sorted(union.items())}
 
 
-def make_plan(options: Options, facts: ModelFacts, settings: ModelSettings) -> Plan:
+def make_plan(options: Options, facts: ModelFacts, settings: ModelSettings, *, given: bool = False) -> Plan:
     """Resolves options against a model.
+
+    Args:
+        options: what was asked.
+        facts, settings: the model.
+        given: the answer is a record's.
 
     Raises:
         RequestError: "invalid", for layers, heads, head sets or limits that the model does not have.
@@ -135,22 +163,46 @@ def make_plan(options: Options, facts: ModelFacts, settings: ModelSettings) -> P
     ceiling = settings.limits.deadline_ms
     if options.deadline_ms is not None and options.deadline_ms > ceiling:
         raise invalid("options.deadline_ms", options.deadline_ms, f"1 to {ceiling} for {settings.name}")
-    specs = options.views or settings.default_views
+    specs = _with_maps(options.views, settings)
     views = []
     for index, spec in enumerate(specs):
-        field = "options" if spec.name == "selection" and len(specs) == 1 else f"options.views[{index}]"
+        field = "options" if spec.name == "selection" and len(options.views) == 1 else f"options.views[{index}]"
         if options.rows == "prompt" and reduction_of(spec.reduction).over_steps:
             raise invalid(
                 f"{field}.reduction", spec.reduction, 'a mean over answer steps only with rows "answer" or "both"'
             )
         view = _resolve(spec, facts, settings, field)
-        views.append(replace(view, needs=needs_of(view, view.method, facts)))
+        try:
+            written(options.precision, quantity_of(view.method, view.parameters))
+        except ValueError as error:
+            told = str(error).removeprefix("precision: ")
+            raise RequestError("invalid", "options.precision", f"{told} (method {view.method!r})") from error
+        views.append(replace(view, needs=needs_of(view, view.method, facts), field=field))
+    decoding = decoding_of(options, given=given)
     if options.stream:
-        _check_stream(options, specs)
-    return Plan(options, tuple(views), options.deadline_ms or ceiling, facts.layers)
+        _check_stream(options, decoding, specs)
+    checks = settings.check if options.check is None else options.check
+    return Plan(options, tuple(views), options.deadline_ms or ceiling, facts.layers, checks, decoding)
 
 
-def _check_stream(options: Options, specs: Sequence[ViewSpec]) -> None:
+def _with_maps(asked: Sequence[ViewSpec], settings: ModelSettings) -> Sequence[ViewSpec]:
+    """The views of a request; a record has maps, so views of text alone get the model's default views beside them.
+
+    Raises:
+        RequestError: "invalid", for a view of text that is called as one of those.
+    """
+    defaults = settings.default_views
+    if not asked or any(not declared(spec.method).is_of_text for spec in asked):
+        return asked or defaults
+    taken = [spec.name for spec in defaults]
+    for index, spec in enumerate(asked):
+        if spec.name in taken:
+            allowed = f"a name other than {taken}, the default views, which come beside views of text; rename it"
+            raise invalid(f"options.views[{index}].name", spec.name, allowed)
+    return (*asked, *defaults)
+
+
+def _check_stream(options: Options, decoding: Decoding, specs: Sequence[ViewSpec]) -> None:
     """A stream shows each token's maps as it is produced; what exists only afterwards cannot be part of it."""
     for spec in specs:
         if reduction_of(spec.reduction).over_steps:
@@ -159,8 +211,8 @@ def _check_stream(options: Options, specs: Sequence[ViewSpec]) -> None:
         if not declared(spec.method).traits.get("streams", False):
             allowed = f"false with method {spec.method!r}, whose maps are known only when the answer is finished"
             raise invalid("options.stream", True, allowed)
-    if options.num_beams > 1 or options.num_return_sequences > 1:
-        raise invalid("options.stream", True, "false with beams or several sequences; leave one of them out")
+    if allowed := decoding.no_stream(options):
+        raise invalid("options.stream", True, allowed)
 
 
 def _resolve(spec: ViewSpec, facts: ModelFacts, settings: ModelSettings, field: str) -> ViewPlan:

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from llava_server.ask.checking import invalid
 from llava_server.ask.options import DECODING, Options, parse_options
+from llava_server.ask.pictures import picture_files
 from llava_wire.container import decode_question
 from llava_wire.errors import RecordError, RequestError
 from llava_wire.record import Record
@@ -28,8 +29,6 @@ RECORD_LIMITS = QuestionLimits(
 """What reading a record to replay may cost: several times what models here can write; their own limits come later."""
 MAX_PROMPT_CHARS = 1 << 18
 """The longest prompt that is looked at; the model's own limit comes later."""
-MAX_IMAGES = 16
-"""Pictures of one request; the model's family and its context allow fewer."""
 _UNSEEN = frozenset({"Cc", "Cf", "Zl", "Zp", "Zs"})
 """Unicode's categories of controls, formats and spaces."""
 _SHA256 = re.compile("[0-9a-f]{64}")
@@ -79,7 +78,7 @@ class GenerateRequest:
             RequestError: naming the field at fault.
         """
         arrived_s = time.monotonic() if arrived_s is None else arrived_s
-        return cls(_pictures(image), _question(prompt, "prompt"), parse_options(options), arrived_s=arrived_s)
+        return cls(picture_files(image), question_text(prompt, "prompt"), parse_options(options), arrived_s=arrived_s)
 
     @classmethod
     def replay(
@@ -90,14 +89,14 @@ class GenerateRequest:
         Args:
             record: a record or its file; its question and answer are taken, its maps are not.
             options: views, rows, steps, precision, format; none that decide the answer.
-            image: bytes of the picture file; None takes the picture that the record carries.
+            image: bytes of the picture file, or a list of them as for `build`; None takes what the record carries.
             arrived_s: `time.monotonic()` when it came; None for now.
 
         Raises:
             RequestError: naming the field at fault.
         """
         arrived_s = time.monotonic() if arrived_s is None else arrived_s
-        facts, carried = (record.facts, record.picture) if isinstance(record, Record) else _record(record)
+        facts, carried = (record.facts, record.pictures) if isinstance(record, Record) else _record(record)
         if isinstance(options, Mapping):
             for name in (*DECODING, "stream"):
                 if name in options:
@@ -106,52 +105,38 @@ class GenerateRequest:
                     )
                     raise invalid(f"options.{name}", options[name], allowed)
         if image is None:
-            if carried is None:
+            if not carried:
                 raise RequestError(
                     "bad_request",
                     "image",
-                    "got none, and the record carries no picture; expected one of both; send the picture file",
+                    "got none, and the record carries no image; expected one of both; send the image file",
                 )
-            image = carried[1]
+            image = [data for _, data in carried]
         if not facts.tokens:
             raise invalid("record.tokens", 0, "an answer of at least one token; replay another record")
-        if len(facts.images) != 1:
-            raise invalid("record.images", len(facts.images), "one picture; replay another record")
+        pictures = picture_files(image)
+        if len(pictures) != len(facts.images):
+            wanted = f"the {len(facts.images)} of the record, in its order; send the files that were asked about"
+            raise invalid("image", len(pictures), wanted, "images,")
         if facts.prompt.turns or facts.prompt.system:
             named = "turns" if facts.prompt.turns else "system"
             raise invalid(f"record.prompt.{named}", "some", "one question alone; replay another record")
-        if not _SHA256.fullmatch(facts.image.sha256):
-            raise invalid("record.images[0].sha256", facts.image.sha256, "64 hexadecimal digits; the file is damaged")
-        question = _question(facts.prompt.text, "record.prompt.text")
+        for i, one in enumerate(facts.images):
+            if not _SHA256.fullmatch(one.sha256):
+                raise invalid(f"record.images[{i}].sha256", one.sha256, "64 hexadecimal digits; the file is damaged")
+        question = question_text(facts.prompt.text, "record.prompt.text")
         chosen = parse_options(options)
         chosen = replace(chosen, max_new_tokens=len(facts.tokens), template=facts.prompt.template)
         facts = replace(facts, sampling=_sampling(facts.sampling))
-        return cls((_picture(image, "image"),), question, chosen, facts, arrived_s=arrived_s)
+        return cls(pictures, question, chosen, facts, arrived_s=arrived_s)
 
 
-def _pictures(image: object) -> tuple[bytes, ...]:
-    """The files of one picture or of a list of them."""
-    if not isinstance(image, list | tuple):
-        return (_picture(image, "image"),)
-    if not 1 <= len(image) <= MAX_IMAGES:
-        raise invalid("image", len(image), f"1 to {MAX_IMAGES}; send fewer", "a list of")
-    return tuple(_picture(one, "image" if i == 0 else f"image_{i + 1}") for i, one in enumerate(image))
+def question_text(text: object, field: str) -> str:
+    """The text of a question: something to see in it, and nothing that UTF-8 cannot hold.
 
-
-def _picture(image: object, field: str) -> bytes:
-    if not isinstance(image, bytes | bytearray | memoryview):
-        raise RequestError(
-            "bad_request",
-            field,
-            f"got {type(image).__name__}, expected the bytes of a picture file; send a file part",
-        )
-    if len(image) == 0:
-        raise RequestError("bad_request", field, "got 0 bytes, expected a picture file; send one")
-    return bytes(image)
-
-
-def _question(text: object, field: str) -> str:
-    """The text of a question: something to see in it, and nothing that UTF-8 cannot hold."""
+    Raises:
+        RequestError: naming `field`.
+    """
     if not isinstance(text, str):
         raise RequestError("bad_request", field, f"got {type(text).__name__}, expected text; send a question")
     if len(text) > MAX_PROMPT_CHARS:
@@ -182,7 +167,7 @@ def _sampling(given: Mapping[str, Any]) -> dict[str, int | float]:
     }
 
 
-def _record(data: object) -> tuple[Facts, tuple[str, bytes] | None]:
+def _record(data: object) -> tuple[Facts, tuple[tuple[str, bytes], ...]]:
     if not isinstance(data, bytes | bytearray | memoryview):
         raise RequestError(
             "bad_request", "record", f"got {type(data).__name__}, expected the bytes of a record file; send a file part"

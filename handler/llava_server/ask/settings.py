@@ -14,7 +14,10 @@ from typing import Any
 
 import yaml
 
+from llava_server.ask.checks import DEFAULT_CHECKS, CheckSpec, parse_checks
+from llava_server.ask.methods import declared
 from llava_server.ask.options import ViewSpec, parse_view
+from llava_server.ask.pictures import MAX_IMAGES
 from llava_server.ask.request import MAX_PROMPT_CHARS
 from llava_wire.errors import RequestError, nearest
 
@@ -22,6 +25,8 @@ DTYPES = ("float32", "float16", "bfloat16")
 DEVICES = ("auto", "cpu", "cuda", "map")
 QUANTIZATIONS = ("", "8bit", "4bit")
 
+_MOST = {"max_prompt_chars": MAX_PROMPT_CHARS, "max_images": MAX_IMAGES}
+"""Limits that a model's settings cannot raise beyond what is looked at at all."""
 _SOURCE = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 _SIZE = re.compile(r"[0-9]+(\.[0-9]+)?(GiB|MiB|KiB|GB|MB|KB)")
 
@@ -32,9 +37,14 @@ class SettingsError(ValueError):
 
 @dataclass(frozen=True)
 class Limits:
-    """What one request may ask for; sizes in bytes, px and ms as the names say."""
+    """What one request may ask for; sizes in bytes, px and ms as the names say.
+
+    Of images the bytes and pixels are those of each, and of all of a request together; families that take one image
+    take one whatever `max_images` says.
+    """
 
     max_new_tokens: int = 256
+    max_images: int = MAX_IMAGES
     max_image_bytes: int = 10 << 20
     max_image_pixels: int = 40_000_000
     max_prompt_chars: int = 4000
@@ -42,6 +52,7 @@ class Limits:
     max_sequences: int = 8
     batch_bytes: int = 1 << 30
     deadline_ms: int = 240_000
+    max_passes: int = 8192
 
 
 @dataclass(frozen=True)
@@ -66,6 +77,7 @@ class ModelSettings:
         default_views: the views of a request that names none.
         sha256: file name -> digest of the published files.
         self_test: compare the engine with the model's own eager attention at load, and refuse it when they differ.
+        check: what is tested about each answer unless a request says otherwise.
     """
 
     name: str = "llava"
@@ -87,6 +99,7 @@ class ModelSettings:
     default_views: tuple[ViewSpec, ...] = (ViewSpec("mean", "all", "all"),)
     sha256: Mapping[str, str] = field(default_factory=dict)
     self_test: bool = True
+    check: tuple[CheckSpec, ...] = DEFAULT_CHECKS
 
     @classmethod
     def from_dict(cls, section: Mapping[str, Any]) -> ModelSettings:
@@ -134,15 +147,12 @@ class ModelSettings:
         values["limits"] = _limits(values.get("limits", {}))
         values["head_sets"] = _head_sets(values.get("head_sets", {}))
         if "default_views" in values:
+            values["default_views"] = _default_views(values["default_views"])
+        if "check" in values:
             try:
-                views = [parse_view(v, f"handler.default_views[{i}]") for i, v in enumerate(values["default_views"])]
+                values["check"] = parse_checks(values["check"], "handler.check")
             except RequestError as error:
                 raise SettingsError(str(error)) from error
-            if not views or len({v.name for v in views}) != len(views):
-                raise SettingsError(
-                    "handler.default_views: got none or two of one name, expected views named once each"
-                )
-            values["default_views"] = tuple(views)
         return cls(**values)
 
     @classmethod
@@ -196,6 +206,22 @@ def _max_memory(section: Any, device: str | None) -> dict[int | str, int | str]:
     return dict(section)
 
 
+def _default_views(listed: list[Any]) -> tuple[ViewSpec, ...]:
+    try:
+        views = [parse_view(view, f"handler.default_views[{i}]") for i, view in enumerate(listed)]
+    except RequestError as error:
+        raise SettingsError(str(error)) from error
+    if not views or len({view.name for view in views}) != len(views):
+        raise SettingsError("handler.default_views: got none or two of one name, expected views named once each")
+    if all(declared(view.method).is_of_text for view in views):
+        names = [view.name for view in views]
+        raise SettingsError(
+            f"handler.default_views: got {names}, all of text, expected one of patches among them; add one with "
+            "another method"
+        )
+    return tuple(views)
+
+
 def _limits(section: Mapping[str, Any]) -> Limits:
     known = [f.name for f in dataclasses.fields(Limits)]
     for key, value in section.items():
@@ -203,8 +229,8 @@ def _limits(section: Mapping[str, Any]) -> Limits:
             raise SettingsError(f"handler.limits.{key}: got an unknown key, expected {known}{nearest(key, known)}")
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise SettingsError(f"handler.limits.{key}: got {value!r}, expected a whole number of 1 or more")
-        if key == "max_prompt_chars" and value > MAX_PROMPT_CHARS:
-            raise SettingsError(f"handler.limits.{key}: got {value}, expected 1 to {MAX_PROMPT_CHARS}")
+        if value > (most := _MOST.get(key, value)):
+            raise SettingsError(f"handler.limits.{key}: got {value}, expected 1 to {most}")
     return Limits(**section)
 
 

@@ -68,6 +68,13 @@ class RowLayout:
         return (_subscript([place for place in range(first, self.prompt_length) if place not in taken]),)
 
     @cached_property
+    def words(self) -> torch.Tensor:
+        """[column] int64 on the CPU: positions of prompt and answer that are no patches."""
+        is_text = torch.ones(self.keys, dtype=torch.bool)
+        is_text[self.image] = False
+        return is_text.nonzero()[:, 0]
+
+    @cached_property
     def seen_by_all(self) -> int:
         """Keys, counted without padding, that every row may see: those up to the earliest row's own."""
         return int(self.positions.min()) + 1
@@ -81,6 +88,16 @@ class RowLayout:
     def future(self) -> torch.Tensor:
         """[row, key from `seen_by_all` on] bool: which keys a row may not see."""
         return torch.arange(self.seen_by_all, self.keys) > self.positions[:, None]
+
+    def future_on(self, device: torch.device) -> torch.Tensor:
+        """`future` on a device, copied there once: a copy for each layer makes the host wait for the GPU each time."""
+        if device not in self._futures:
+            self._futures[device] = self.future.to(device)
+        return self._futures[device]
+
+    @cached_property
+    def _futures(self) -> dict[torch.device, torch.Tensor]:
+        return {}
 
 
 def scratch_bytes(heads: int, rows: int, keys: int, head_dim: int) -> int:
@@ -111,8 +128,10 @@ def attention_rows(
         to 1. Every wanted head comes with every row exactly once.
     """
     groups = queries.shape[0] // keys.shape[0]
-    hidden, first_hidden = (layout.future, layout.seen_by_all) if visible is None else (~visible, 0)
-    hidden = hidden.to(queries.device)
+    if visible is None:
+        hidden, first_hidden = layout.future_on(queries.device), layout.seen_by_all
+    else:
+        hidden, first_hidden = (~visible).to(queries.device), 0
     by_kv_head: dict[int, list[int]] = {}
     for head in heads:
         by_kv_head.setdefault(head // groups, []).append(head)

@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 
-from llava_doors.methods.attention import SHARES
+from llava_doors.parts.row_means import SHARES
 from llava_server.ask.settings import ModelSettings, SettingsError
 from llava_server.attend.rows import RowLayout
 from llava_server.attend.seen import SeenRows
@@ -47,7 +47,10 @@ LOGPROB_LIMITS = {torch.float32: 1e-3, torch.float16: 0.1, torch.bfloat16: 0.5}
 """The largest allowed difference of a token's log probability, and of the best token's from the engine's best one's."""
 _STATIC_FACTOR = 10
 """Static buffers are held against the growing cache, where rounding does drift from step to step."""
-_KNOWN = frozenset({"dropout", "scaling", "position_ids", "use_cache", "sliding_window", "is_causal", "cache_position"})
+_KNOWN = frozenset(
+    {"dropout", "scaling", "position_ids", "use_cache", "sliding_window", "is_causal", "cache_position"}
+    | {"logits_to_keep"}  # which rows the head is given, which some models hand down to their layers
+)
 """What a layer may hand to its attention: none of it changes which softmax is taken."""
 _NOT_TESTED = Note(
     "not-tested", "model", "The maps of this model were not tested against its own attention (self_test: off)."
@@ -104,7 +107,7 @@ def self_test(loaded: LoadedModel, static: StaticDecoder | None = None) -> dict[
     if room < 2:
         raise SettingsError(
             f"config.text_config.max_position_embeddings: got {facts.context}, expected more than the "
-            f"{pictures} tokens of a picture, a question and an answer"
+            f"{pictures} tokens of an image, a question and an answer"
         )
     statically = _Found(0, 0, 0, 0)
     try:
@@ -228,14 +231,18 @@ def _compared(
 
 
 def _on_static_buffers(loaded: LoadedModel, answer: Sequence[int], static: StaticDecoder) -> _Found:
-    """Every bucket filled with long and short prompts, against the same tokens on the growing cache."""
+    """Every bucket filled with long and short prompts, against the same tokens on the growing cache.
+
+    Each prompt has one picture, as the buckets are made for.
+    """
     row = logprob = 0.0
+    sizes = trial_sizes(loaded)[:1]
     for bucket in static.buckets:
-        room = bucket.length - loaded.layout(trial_sizes(loaded)).tokens - NEW_TOKENS + 1
+        room = bucket.length - loaded.layout(sizes).tokens - NEW_TOKENS + 1
         if room < 2:  # no prompt and answer of the test fits it
             continue
         texts = [room, min(_SHORT_TEXT, room)]
-        items = [trial_item(loaded, texts[number % 2], number) for number in range(bucket.batch)]
+        items = [trial_item(loaded, texts[number % 2], number, sizes) for number in range(bucket.batch)]
         given = [answer] * len(items)
         run, again = generate(loaded, items, given=given), generate(loaded, items, static, given=given)
         if again.decoder != static.name:

@@ -6,6 +6,8 @@ layers and heads, of answer and question.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from PIL import Image as PillowImage
@@ -31,19 +33,29 @@ _PLACEHOLDER = -1
 """An id that no token has."""
 
 
-def trial_item(loaded: LoadedModel, text: int, number: int) -> BatchItem:
-    """Random text of so many tokens around a random picture, all layers and heads, answer and question rows."""
+def trial_item(loaded: LoadedModel, text: int, number: int, sizes_px: Sequence[tuple[int, int]] = ()) -> BatchItem:
+    """Random text of so many tokens around random pictures, all layers and heads, answer and question rows.
+
+    Args:
+        loaded: the model.
+        text: tokens.
+        number: another one makes other text and pictures.
+        sizes_px: of the pictures; those of `trial_sizes` where none are given.
+    """
     facts, family = loaded.facts, loaded.family
     every = ViewPlan("every", REDUCTIONS["none"], tuple(range(facts.layers)), tuple(range(facts.heads)))
     words = trial_text(loaded, text, SEED + number)
     before = min(4, len(words))
     generator = np.random.default_rng(SEED + number)
-    sizes = trial_sizes(loaded)
+    sizes = sizes_px or trial_sizes(loaded)
     pictures = [_noise(generator, size) for size in sizes]
     layout = loaded.layout(sizes)
-    holders = (_PLACEHOLDER,) * len(sizes)
-    there = placed((*words[:before], *holders, *words[before:]), _PLACEHOLDER, family.image_token_id, layout)
-    own = [*there.moved[before + len(sizes) : -1]] or [0]
+    # A word between pictures: some models take tokens of pictures that touch for those of one.
+    between = words[before : before + len(sizes) - 1]
+    held = [_PLACEHOLDER, *(one for i in range(1, len(sizes)) for one in (*between[i - 1 : i], _PLACEHOLDER))]
+    rest = words[before + len(between) :]
+    there = placed((*words[:before], *held, *rest), _PLACEHOLDER, family.image_token_id, layout)
+    own = [*there.moved[before + len(held) : -1]] or [0]
     spread = np.linspace(0, len(own) - 1, min(_QUESTION_ROWS, len(own))).astype(int)
     prompt = EncodedPrompt(
         text="",

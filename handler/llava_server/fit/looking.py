@@ -1,19 +1,42 @@
-"""How many bytes methods take beside cache, queries and maps: what their needs cost, and what they say of their own.
+"""How many bytes and passes methods and checks take beside cache, queries and maps: by needs, and by their own words.
 
-Flow: views with their needs + shape + reach -> upper bounds; passes that run one after another count once.
+Flow: views with their needs + shape + reach -> upper bounds; passes that run one after another take memory once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from llava_doors.asked import Reach
 from llava_doors.family import ModelFacts
 from llava_doors.method import Needs
+from llava_server.ask.checks import load_check, needs_of_check
 from llava_server.ask.methods import load_method
-from llava_server.ask.plan import ViewPlan
+from llava_server.ask.plan import Plan, ViewPlan
 
 _FLOAT = 4
+CHECK = "check "
+"""What stands before the name of a check, which may be that of a method too."""
+
+
+@dataclass(frozen=True)
+class Reached:
+    """How far an answer reaches; see `llava_doors.asked.Reach`."""
+
+    length: int
+    rows: int
+    patches: int
+    grids: Sequence[tuple[int, int]]
+
+
+def passes_of(views: Sequence[ViewPlan], facts: ModelFacts, reach: Reach) -> dict[str, int]:
+    """Passes over prompt and answer that methods run one after another: method -> passes in all of its views."""
+    found: dict[str, int] = {}
+    for view in views:
+        if count := load_method(view.method).passes(view, facts, reach):
+            found[view.method] = found.get(view.method, 0) + count
+    return found
 
 
 def looking_bytes(views: Sequence[ViewPlan], facts: ModelFacts, reach: Reach) -> int:
@@ -36,12 +59,47 @@ def looking_bytes(views: Sequence[ViewPlan], facts: ModelFacts, reach: Reach) ->
     return own + kept + passes
 
 
+def checking_bytes(plan: Plan, facts: ModelFacts, reach: Reach) -> tuple[int, int]:
+    """Device memory of the checks of a request, which run one after another when its maps are made, and of the record.
+
+    Args:
+        plan: the request.
+        facts: the shape of the model.
+        reach: how far the request reaches in its batch.
+
+    Raises:
+        RequestError: "invalid", a check that refuses the request.
+    """
+    most, told = 0, 0
+    for number, spec in enumerate(plan.checks):
+        asked = plan.asked_of(spec)
+        needs = needs_of_check(spec, asked, facts, reach, f"options.check[{number}]")
+        check = load_check(spec.name)
+        most = max(most, check.extra_bytes(asked, facts, reach) + forwards_bytes(needs, facts, reach))
+        told += check.record_bytes(asked, reach)
+    return most, told
+
+
+def checking_passes(plan: Plan, facts: ModelFacts, reach: Reach) -> dict[str, int]:
+    """Passes over prompt and answer that checks run: `CHECK` and its name -> how many at most."""
+    found = {CHECK + spec.name: load_check(spec.name).passes(plan.asked_of(spec), facts, reach) for spec in plan.checks}
+    return {name: count for name, count in found.items() if count}
+
+
+def forwards_bytes(needs: Needs, facts: ModelFacts, reach: Reach) -> int:
+    """Device memory of forwards alone: what goes in, its changed copies, and as many as run side by side."""
+    whole = _replay(reach.length, reach.length, facts) if needs.gradients == "whole" else 0
+    passes = max(needs.passes, 1)
+    return whole + reach.length * facts.width * _FLOAT * (1 + passes) + passes * _forward(needs, facts, reach)
+
+
 def _forward(needs: Needs, facts: ModelFacts, reach: Reach) -> int:
     """One forward over prompt and answer; with gradients, what all of its layers hold."""
     once = reach.length * facts.token_bytes + reach.length**2 * (1 + facts.cache_bytes_per_value)
-    if needs.gradients == "whole":
+    if needs.gradients in ("whole", "passes"):
         once = facts.layers * (2 * once + facts.heads * reach.length**2 * _FLOAT)
-    return once + reach.rows * facts.score_bytes
+    scored = reach.length if facts.layers + 1 in needs.hidden else reach.rows
+    return once + scored * facts.score_bytes
 
 
 def _replay(rows: int, length: int, facts: ModelFacts) -> int:
@@ -54,7 +112,10 @@ def _replay(rows: int, length: int, facts: ModelFacts) -> int:
 
 
 def _questions(needs: Sequence[Needs], facts: ModelFacts, reach: Reach) -> int:
-    """Other questions: each keeps a cache; a token stands for at least one character."""
-    longest = [reach.length + len(question) for question in {text for one in needs for text in one.questions}]
+    """Other questions: each keeps a cache; a token stands for at least one byte."""
+    questions = {text for one in needs for text in one.questions}
+    longest = [reach.length + len(question.encode("utf-8", "replace")) for question in questions]
     value = 2 * facts.layers * facts.kv_heads * facts.head_dim * facts.cache_bytes_per_value
-    return sum(length * value for length in longest) + max(longest, default=0) * facts.token_bytes
+    return sum(length * value for length in longest) + max(
+        (length * facts.token_bytes + length**2 * (1 + facts.cache_bytes_per_value) for length in longest), default=0
+    )

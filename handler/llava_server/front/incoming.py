@@ -6,17 +6,16 @@ the `RequestError` that says why not. Nothing here knows the model server but th
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from llava_server.answer.builder import JSON_TYPE, NPZ_TYPE
+from llava_server.answer.response import JSON_TYPE, NPZ_TYPE
 from llava_server.ask.checking import invalid
 from llava_server.ask.options import KNOWN
 from llava_server.ask.request import GenerateRequest
+from llava_server.front.files import FURTHER_IMAGES, IMAGES, file_in, gathered, images_in
 from llava_wire.errors import RequestError, nearest
 from llava_wire.system.inner import FORM_HEADER, FORM_TYPE, PROBE_HEADER
 from llava_wire.system.multipart import MAX_PARTS, FormError, is_multipart, parts
@@ -30,7 +29,6 @@ MAX_OPTIONS_BYTES = 4 << 20
 MAX_JSON_VALUES = 1 << 19
 """The most that options or a JSON body may hold, as `json_values` counts it."""
 _MEANT = {"question": "prompt", "text": "prompt", "file": "image", "picture": "image", "photo": "image"}
-_SPACES = b" \t\n\r\v\f"
 _NPZ_NAMES = (NPZ_TYPE, "application/zip", "application/octet-stream")
 _FORM = (
     "POST multipart/form-data (curl -F image=@FILE -F prompt=TEXT) "
@@ -73,6 +71,7 @@ def read_request(
             "got the explanations route, expected /predictions/<model>; every prediction carries its attention",
         )
     fields, from_json = _fields(row, head)
+    fields = gathered(fields, from_json=from_json)
     if set(fields) == {PROBE}:
         return Probe()
     for name in fields:
@@ -88,6 +87,8 @@ def read_request(
 
 def _meant(name: str) -> str:
     """What an unknown field was probably meant to be."""
+    if name in FURTHER_IMAGES or name == IMAGES:
+        return "; several images are image, image_2 and so on in a form and over gRPC, and a list `images` in JSON"
     if name in KNOWN:
         return f"; it is an option: send it inside `options`, as JSON such as {{{json.dumps(name)}: ...}}"
     meant = _MEANT.get(name.lower())
@@ -107,13 +108,13 @@ def _request(fields: Mapping[str, Any], *, from_json: bool, arrived_s: float | N
     if "record" in fields:
         if "prompt" in fields:
             raise RequestError("bad_request", "prompt", "got it beside a record, expected one of them; leave one out")
-        picture = _file(fields["image"], "image", from_json) if "image" in fields else None
-        record = _file(fields["record"], "record", from_json)
+        picture = images_in(fields["image"], from_json=from_json) if "image" in fields else None
+        record = file_in(fields["record"], "record", from_json=from_json)
         return GenerateRequest.replay(record, options, picture, arrived_s=arrived_s)
     for name in ("image", "prompt"):
         if name not in fields:
             raise RequestError("bad_request", name, f"got no such field, expected both image and prompt; {_FORM}")
-    picture, prompt = _file(fields["image"], "image", from_json), _prompt(fields["prompt"])
+    picture, prompt = images_in(fields["image"], from_json=from_json), _prompt(fields["prompt"])
     return GenerateRequest.build(picture, prompt, options, arrived_s=arrived_s)
 
 
@@ -128,7 +129,9 @@ def _fields(row: Mapping[str, Any], head: Mapping[str, str]) -> tuple[Mapping[st
         if is_multipart(content_type):
             return _form(content_type, bytes(row.get("body", b""))), False
     kind = content_type.split(";")[0].strip().lower()[:80]
-    if not is_http(head) or (kind == "multipart/form-data" and row and set(row) != {"body"}):
+    if not is_http(head):
+        return row, False
+    if kind == "multipart/form-data" and row and set(row) != {"body"}:
         return row, False
     body = row.get("body", b"")
     if kind == "multipart/form-data" or (not kind and not body):
@@ -146,14 +149,18 @@ def _fields(row: Mapping[str, Any], head: Mapping[str, str]) -> tuple[Mapping[st
     return body, True
 
 
-def _form(content_type: str, body: bytes) -> dict[str, bytes]:
-    """The fields of a form that the front passed on as bytes."""
-    fields: dict[str, bytes] = {}
+def _form(content_type: str, body: bytes) -> dict[str, Any]:
+    """The fields of a form that the front passed on as bytes; only pictures may be repeated."""
+    fields: dict[str, Any] = {}
+    pictures: list[bytes] = []
     try:
         for part in parts(content_type, body):
-            if part.name in fields:
+            data = body[part.start : part.end]
+            if part.name == "image":
+                pictures.append(data)
+            elif part.name in fields:
                 raise FormError(f"two parts of the name {part.name[:80]!r}")
-            fields[part.name] = body[part.start : part.end]
+            fields[part.name] = data
     except FormError as error:
         reason = str(error) or f"more than {MAX_PARTS} parts"
         raise RequestError(
@@ -161,30 +168,7 @@ def _form(content_type: str, body: bytes) -> dict[str, bytes]:
         ) from None
     if not fields:
         raise RequestError("bad_request", "body", f"got no readable parts, expected image and prompt; {_FORM}")
-    return fields
-
-
-def _file(value: Any, field: str, from_json: bool) -> Any:
-    """A file's bytes; base64 only inside JSON, where there is nothing else."""
-    if isinstance(value, bytes | bytearray):
-        return bytes(value)
-    if from_json and isinstance(value, str):
-        try:
-            text = value.encode("ascii").translate(None, _SPACES)
-            if len(text) % 4:
-                raise ValueError("not a multiple of 4 characters")
-            return base64.b64decode(text, validate=True)
-        except (binascii.Error, ValueError) as error:
-            raise RequestError(
-                "bad_request",
-                field,
-                f"got text that is not base64 ({error}), expected base64 of the file; send it without a data: prefix",
-            ) from error
-    if from_json:
-        raise RequestError("bad_request", field, f"got {type(value).__name__}, expected base64 text; encode the file")
-    raise RequestError(
-        "unsupported_media", field, "got a part of a text or JSON type, expected a file; send it as image/png, say"
-    )
+    return {**fields, "image": pictures} if len(pictures) > 1 else fields
 
 
 def _prompt(value: Any) -> Any:

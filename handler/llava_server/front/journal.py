@@ -37,9 +37,7 @@ def refusal(error: Exception) -> RequestError:
     if not is_out_of_memory(error):
         return _internal(error)
     note(event="out_of_memory", error=type(error).__name__)
-    message = (
-        "got more than the server has memory for, expected less; send a smaller picture, name fewer views or steps"
-    )
+    message = "got more than the server has memory for, expected less; send a smaller image, name fewer views or steps"
     return RequestError("does_not_fit", "", message)
 
 

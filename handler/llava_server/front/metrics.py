@@ -27,7 +27,7 @@ class Kind(NamedTuple):
 KINDS: dict[str, Kind] = {
     "llava_requests_total": Kind("counter", "count", ("transport", "outcome"), "requests; the outcome ok or a code"),
     "llava_tokens_total": Kind("counter", "count", (), "tokens of answers"),
-    "llava_request_bytes_total": Kind("counter", "bytes", (), "bytes of pictures, prompts, options and records"),
+    "llava_request_bytes_total": Kind("counter", "bytes", (), "bytes of images, prompts, options and records"),
     "llava_reply_bytes_total": Kind("counter", "bytes", (), "bytes of replies"),
     "llava_stage_seconds": Kind("histogram", "seconds", ("stage",), f"time per stage: {', '.join(STAGES)}"),
     "llava_batch_size": Kind("histogram", "count", (), "requests of a batch"),

@@ -20,6 +20,10 @@ GUIDE = "see docs/operations.md, Other layouts"
 _POINTER = b"version https://git-lfs"
 _LARGEST_HEADER_BYTES = 100_000_000
 """What the safetensors library itself allows."""
+_OWN_KINDS = ("llava_llama", "llava_mistral", "llava_mpt", "llava_qwen")
+"""What LLaVA's own code calls its models."""
+_OWN_KEY = "model.mm_projector."
+"""How the names of a projector's tensors begin there."""
 _OTHER_WEIGHTS = (".bin", ".pt", ".pth", ".ckpt", ".gguf", ".h5", ".msgpack")
 
 
@@ -62,6 +66,11 @@ def read_configuration(folder: Path, cure: str) -> dict[str, Any]:
     """
     adapter = folder / "adapter_config.json"
     if adapter.is_file() or any(folder.glob("adapter_model.*")):
+        if (folder / "non_lora_trainables.bin").is_file():
+            raise SettingsError(
+                f"got a LoRA adapter of LLaVA's own code (non_lora_trainables.bin) in {folder}, expected whole "
+                f"weights; merge it there (scripts/merge_lora_weights.py) and convert the result, {GUIDE}"
+            )
         base = read_json(adapter, cure).get("base_model_name_or_path") if adapter.is_file() else None
         raise SettingsError(
             f"got an adapter (LoRA, PEFT) for the base {base or 'that it was trained on'!r} in {folder}, expected "
@@ -72,13 +81,10 @@ def read_configuration(folder: Path, cure: str) -> dict[str, Any]:
         raise SettingsError(_without_configuration(folder, cure))
     config = read_json(path, cure)
     kind = config.get("model_type")
-    own = [key for key in ("mm_vision_tower", "mm_projector_type", "mm_hidden_size") if key in config]
+    own: list[str] = [key for key in ("mm_vision_tower", "mm_projector_type", "mm_hidden_size") if key in config]
+    own += ["model_type"] if str(kind).startswith(_OWN_KINDS) and kind not in model_types() else []
     if own and "vision_config" not in config:
-        raise SettingsError(
-            f"got the layout of LLaVA's own code ({own[0]}: {config[own[0]]!r} in config.json) in {folder}, expected "
-            f"that of llava-hf (text_config and vision_config); take the converted one from llava-hf, or convert it, "
-            f"{GUIDE}"
-        )
+        raise _own_layout(f"{own[0]}: {config[own[0]]!r} in config.json", folder)
     if kind not in model_types():
         raise SettingsError(
             f"config.model_type: got {kind!r}, {_described(config)}, expected {allowed_types()}; choose another "
@@ -98,6 +104,13 @@ def read_configuration(folder: Path, cure: str) -> dict[str, Any]:
             "handler.quantization: 8bit or 4bit"
         )
     return config
+
+
+def _own_layout(seen: str, folder: Path) -> SettingsError:
+    return SettingsError(
+        f"got the layout of LLaVA's own code ({seen}) in {folder}, expected that of llava-hf (text_config and "
+        f"vision_config); take the converted one from llava-hf, or convert it, {GUIDE}"
+    )
 
 
 def read_json(path: Path, cure: str) -> dict[str, Any]:
@@ -163,15 +176,17 @@ def _check_weights(folder: Path, names: list[str], config: Mapping[str, Any], cu
             f"incomplete download; expected all that its index names; {cure}"
         )
     for path in files:
-        found = path.stat().st_size
-        stated = _stated_bytes(path)
-        if stated is None:
+        found, head = path.stat().st_size, _head(path)
+        stated = None if head is None else _stated_bytes(*head)
+        if head is None or stated is None:
             raise SettingsError(f"got {path.name} that is no safetensors file ({found} bytes), expected one; {cure}")
         if stated != found:
             raise SettingsError(
                 f"got {found} bytes of {path.name}, expected the {stated} that its head states: an incomplete or "
                 f"damaged download; delete it and {cure}"
             )
+        if named := next((name for name in head[1] if name.startswith(_OWN_KEY)), None):
+            raise _own_layout(f"{named} in {path.name}", folder)
 
 
 def _check_processor_files(folder: Path, names: list[str], cure: str) -> None:
@@ -239,14 +254,14 @@ def _described(config: Mapping[str, Any]) -> str:
     """The kind of a model that is not served, from what its configuration holds."""
     vision = any("vision" in key for key in config)
     if vision and any(key in config for key in ("text_config", "vocab_size")):
-        return "another model that reads pictures"
+        return "another model that reads images"
     if vision or "image_size" in config:
         return "a vision model alone"
-    return "a model of text alone" if "vocab_size" in config else "no model that answers questions about pictures"
+    return "a model of text alone" if "vocab_size" in config else "no model that answers questions about images"
 
 
-def _stated_bytes(path: Path) -> int | None:
-    """The size of a safetensors file by its own head; None when it has none."""
+def _head(path: Path) -> tuple[int, dict[str, Any]] | None:
+    """Where the tensors of a safetensors file begin, and its own head; None when it has none."""
     size = path.stat().st_size
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
@@ -254,9 +269,17 @@ def _stated_bytes(path: Path) -> int | None:
             return None
         try:
             head = json.loads(file.read(length))
-            return 8 + length + max((end for end in _ends(head)), default=0)
-        except (ValueError, TypeError, KeyError, IndexError, AttributeError):
+        except ValueError:
             return None
+    return (8 + length, head) if isinstance(head, dict) else None
+
+
+def _stated_bytes(start: int, head: Mapping[str, Any]) -> int | None:
+    """The size of a safetensors file by its own head; None when it states none."""
+    try:
+        return start + max((end for end in _ends(head)), default=0)
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError):
+        return None
 
 
 def _ends(head: Mapping[str, Any]) -> Iterator[int]:

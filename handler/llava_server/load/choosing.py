@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, LogitsProcessorList
 
+from llava_server.ask.decoding import decoding_of
 from llava_server.ask.options import Options
 from llava_wire.schema import Note
 
@@ -70,7 +71,7 @@ def published(config: GenerationConfig) -> tuple[GenerationConfig | None, tuple[
 
 def effective(options: Options, config: GenerationConfig | None) -> Options:
     """The options with the checkpoint's sampling values where a sampled request names none."""
-    if not options.sampling:
+    if not decoding_of(options).draws:
         return options
     values: dict[str, Any] = {"temperature": 1.0}
     for name in ("temperature", "top_k", "top_p"):
@@ -94,11 +95,12 @@ def processors(
         prompt_tokens: tokens of the prompt, image tokens included.
         eos_ids: ids that end an answer.
     """
-    if config is None and not options.sampling:
+    draws = decoding_of(options).draws
+    if config is None and not draws:
         return LogitsProcessorList()
     device = model.get_input_embeddings().weight.device
     asked = copy.deepcopy(config) if config is not None else GenerationConfig()
-    asked.do_sample = options.sampling
+    asked.do_sample = draws
     asked.temperature, asked.top_k, asked.top_p = options.temperature, options.top_k, options.top_p
     asked.num_beams = 1
     asked.max_length = prompt_tokens + options.max_new_tokens

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -50,20 +51,48 @@ class _Wide(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
+@dataclass
+class BiasScales:
+    """A factor on the biases of each row: the slope of a number for it is what that row's biases add to the number.
+
+    Args:
+        ones: [row] float32, ones, leaves of the graph.
+        used: whether there was a bias.
+    """
+
+    ones: torch.Tensor
+    used: bool = False
+
+    def of(self, bias: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        """[row, width] in float32, or the bias itself where `x` [..., row, width] is not of these rows."""
+        if x.dim() < 2 or x.shape[-2] != len(self.ones):
+            return bias
+        self.used = True
+        return self.ones.to(bias.device)[:, None] * bias.detach().float()
+
+
 class _Hold(TorchFunctionMode):
     """Makes factors of norms, or the gates of gated layers, constants of the graph."""
 
-    def __init__(self, hold: Collection[Held]) -> None:
+    def __init__(self, hold: Collection[Held], gated: bool, scales: BiasScales | None) -> None:
         super().__init__()
-        self._hold = hold
+        self._hold, self._gated, self._scales = hold, gated, scales
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
         if "norms" in self._hold and func is functional.layer_norm:
-            return _held_layer_norm(*args, **kwargs)
+            return _held_layer_norm(self._scales, *args, **kwargs)
+        bias = kwargs.get("bias", args[2] if len(args) > 2 else None) if func is functional.linear else None
+        if bias is not None and self._scales is not None:
+            product = func(args[0], args[1] if len(args) > 1 else kwargs["weight"])
+            return product + self._scales.of(bias, product)
         result = func(*args, **kwargs)
+        if "gates" in self._hold and func in _GATES and not self._gated:
+            # Without a gate the activation is all there is: its ratio to what went in is the constant factor.
+            x = args[0]
+            return x * torch.where(x == 0, 0.0, result / x).detach()
         constant = ("norms" in self._hold and func in (torch.rsqrt, torch.Tensor.rsqrt)) or (
             "gates" in self._hold and func in _GATES
         )
@@ -71,24 +100,27 @@ class _Hold(TorchFunctionMode):
 
 
 @contextmanager
-def in_float32(hold: Collection[Held] = ()) -> Iterator[None]:
-    """Within it, a model that is given float32 embeddings computes in float32; see `Seen.replay` for `hold`."""
-    with _Wide(), _Hold(hold):
+def in_float32(hold: Collection[Held] = (), *, gated: bool = True, scales: BiasScales | None = None) -> Iterator[None]:
+    """Within it, a model that is given float32 embeddings computes in float32.
+
+    Args:
+        hold: see `Seen.replay`.
+        gated: whether activations multiply something else; what is held of one that does not is its ratio to what went
+            in.
+        scales: what biases are multiplied by.
+    """
+    with _Wide(), _Hold(hold, gated, scales):
         yield
 
 
-def check_hold(model: Any, hold: Collection[Held]) -> None:
-    """Refuses to hold gates of a model that has none: its activations are all there is, and nothing would be left.
-
-    Raises:
-        RuntimeError: naming the model.
-    """
+def is_gated(model: Any) -> bool:
+    """Whether the layers of a text model multiply their activations with something else."""
     names = {name for name, _ in model.get_decoder().layers[0].named_modules()}
-    if "gates" in hold and not any("gate" in name.rpartition(".")[2] for name in names):
-        raise RuntimeError(f"hold: got 'gates' for {model.config.text_config.model_type}, expected a gated text model")
+    return any("gate" in name.rpartition(".")[2] for name in names)
 
 
 def _held_layer_norm(
+    scales: BiasScales | None,
     x: torch.Tensor,
     shape: Sequence[int],
     weight: torch.Tensor | None = None,
@@ -99,7 +131,9 @@ def _held_layer_norm(
     centred = x - x.mean(-1, keepdim=True)
     scaled = centred * (centred.detach().pow(2).mean(-1, keepdim=True) + eps).rsqrt()
     scaled = scaled if weight is None else scaled * weight
-    return scaled if bias is None else scaled + bias
+    if bias is None:
+        return scaled
+    return scaled + (bias if scales is None else scales.of(bias, scaled))
 
 
 def _widened(value: Any) -> Any:

@@ -1,7 +1,7 @@
 """Methods look at one item of a finished run; their maps stay on the device, then one copy takes all to the host.
 
 Flow: views -> their methods (llava_doors) -> one pass over the layers' attention rows for all that fold rows, then the
-others, one by one -> maps [row, slot, patch] and shares -> means over steps -> numpy.
+others, one by one -> maps [row, slot, patch] and shares -> means over steps -> numpy, or blocks (`blocks`).
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ import numpy.typing as npt
 import torch
 
 from llava_doors.method import Fold, Maps, Method, RowMethod, Seen
-from llava_server.ask.methods import load_method
+from llava_server.ask.methods import load_method, named_by
 from llava_server.ask.plan import ViewPlan, cells_of
 from llava_server.attend.rows import RowLayout
 from llava_server.attend.seen import SeenRows, Sights
 from llava_server.load.memory import is_out_of_memory
+from llava_server.look.blocks import stored_in_blocks
+from llava_wire.codes.quantize import Stored
 from llava_wire.errors import RequestError
 from llava_wire.schema import Note
 
@@ -101,7 +103,8 @@ def _blamed(view: ViewPlan) -> Iterator[None]:
         RequestError: "internal"; running out of memory stays what it is.
     """
     try:
-        yield
+        with named_by(view.field):
+            yield
     except RequestError:
         raise
     except Exception as error:
@@ -109,7 +112,7 @@ def _blamed(view: ViewPlan) -> Iterator[None]:
             raise
         raise RequestError(
             "internal",
-            "options.method",
+            f"{view.field}.method",
             f"got {type(error).__name__} ({str(error)[:400]}) from method {view.method!r}, expected maps; correct the "
             "method, or ask for another",
         ) from error
@@ -118,21 +121,25 @@ def _blamed(view: ViewPlan) -> Iterator[None]:
 def finished_maps(view: ViewPlan, maps: Maps, layout: RowLayout, mean_rows: torch.Tensor) -> Maps:
     """The maps of a view as they are copied, averaged over steps where it says so."""
     lead = (len(layout.positions), len(view.slots))
-    for values, width in ((maps.values, layout.patches), (maps.shares, 4)):
+    split = torch.stack([*maps.parts.values()], -1) if maps.parts else None
+    arrays = (maps.values, maps.shares, split)
+    columns = len(layout.words) if view.is_text else layout.patches
+    for values, width in zip(arrays, (columns, 4, len(maps.parts)), strict=True):
         if values is not None and (tuple(values.shape) != (*lead, width) or values.dtype != torch.float32):
             raise RequestError(
                 "internal",
-                "options.method",
+                f"{view.field}.method",
                 f"got maps of {list(values.shape)} in {values.dtype} from method {view.method!r}, expected "
                 f"{[*lead, width]} in torch.float32; correct the method",
             )
-    kept = [None if values is None else values.detach() for values in (maps.values, maps.shares)]
+    kept = [None if values is None else values.detach() for values in arrays]
     if view.reduction.over_steps:
         kept = [
             None if values is None else values[mean_rows.to(values.device)].mean(0, keepdim=True) for values in kept
         ]
     assert kept[0] is not None
-    return Maps(kept[0], kept[1], maps.notes)
+    parts = {} if kept[2] is None else dict(zip(maps.parts, kept[2].unbind(-1), strict=True))
+    return Maps(kept[0], kept[1], parts, maps.notes)
 
 
 @dataclass(frozen=True)
@@ -141,27 +148,67 @@ class ReducedView:
 
     Args:
         plan: what was selected.
-        maps: [(query), (layer), (head) or (layer_head), patch] float32.
+        maps: [(query), (layer), (head) or (layer_head), patch] float32; or in blocks, as the record will hold them.
+        finite: whether all of their numbers are; others are not to be stored.
         shares: [..., 4] float32, or None where the quantity is no share.
+        parts: [..., part] float32 in the order of `names`, or None where there are none.
     """
 
     plan: ViewPlan
-    maps: npt.NDArray[np.float32]
+    maps: npt.NDArray[np.float32] | Stored
+    finite: bool
     shares: npt.NDArray[np.float32] | None
+    parts: npt.NDArray[np.float32] | None = None
+    names: tuple[str, ...] = ()
 
 
-def to_host(plans: Sequence[ViewPlan], finished: Sequence[Maps]) -> list[ReducedView]:
-    """Copies all views of one request to the host in one transfer and gives them their axes."""
-    parts = [values for maps in finished for values in (maps.values, maps.shares) if values is not None]
-    home = parts[0].device
-    flat = torch.cat([values.reshape(-1).to(home) for values in parts]).cpu().numpy()
+def to_host(
+    plans: Sequence[ViewPlan], finished: Sequence[Maps], blocks_of: Sequence[tuple[int, int]] | None = None
+) -> list[ReducedView]:
+    """Copies all views of one request to the host in one transfer and gives them their axes.
+
+    Args:
+        plans, finished: the views.
+        blocks_of: rows and columns of the grids, where maps of patches are to be stored in blocks: these are folded
+            first.
+
+    Raises:
+        ValueError: maps or grids that blocks do not hold.
+    """
+    leads = [_lead(plan, maps) for plan, maps in zip(plans, finished, strict=True)]
+    folded: list[Stored | None] = [None] * len(plans)
+    if blocks_of is not None:
+        folded = [
+            None if plan.is_text else stored_in_blocks(maps.values, lead, blocks_of)
+            for plan, maps, lead in zip(plans, finished, leads, strict=True)
+        ]
+    arrays = [
+        (
+            # Of maps that are not finite the numbers go over, to be refused there.
+            maps.values if one is None else None,
+            maps.shares,
+            torch.stack([*maps.parts.values()], -1) if maps.parts else None,
+        )
+        for maps, one in zip(finished, folded, strict=True)
+    ]
+    present = [values for each in arrays for values in each if values is not None]
+    flat = torch.cat([values.reshape(-1).to(present[0].device) for values in present]).cpu().numpy()
     views, offset = [], 0
-    for plan, maps in zip(plans, finished, strict=True):
-        lead = (*(() if plan.reduction.over_steps else (maps.values.shape[0],)), *plan.kept_shape)
-        taken = []
-        for values in (maps.values, maps.shares):
-            if values is not None:
-                taken.append(flat[offset : offset + values.numel()].reshape(*lead, values.shape[-1]))
-                offset += values.numel()
-        views.append(ReducedView(plan, taken[0], taken[1] if len(taken) > 1 else None))
+    for plan, maps, each, lead, stored in zip(plans, finished, arrays, leads, folded, strict=True):
+        taken: list[npt.NDArray[np.float32] | None] = []
+        for values in each:
+            if values is None:
+                taken.append(None)
+                continue
+            taken.append(flat[offset : offset + values.numel()].reshape(*lead, values.shape[-1]))
+            offset += values.numel()
+        held = stored if taken[0] is None else taken[0]
+        assert held is not None
+        finite = isinstance(held, Stored) or bool(np.isfinite(held).all())
+        views.append(ReducedView(plan, held, finite, taken[1], taken[2], tuple(maps.parts)))
     return views
+
+
+def _lead(plan: ViewPlan, maps: Maps) -> tuple[int, ...]:
+    """The axes of a view's maps in the record, without the patches."""
+    return (*(() if plan.reduction.over_steps else (maps.values.shape[0],)), *plan.kept_shape)

@@ -14,7 +14,7 @@ import torch
 
 from llava_doors.method import Held
 from llava_server.attend.capture import AttentionCall
-from llava_server.look.float32 import check_hold, in_float32
+from llava_server.look.float32 import BiasScales, in_float32, is_gated
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,19 @@ class RowReplay:
     weights: dict[int, torch.Tensor] = field(default_factory=dict)
     reads: dict[int, torch.Tensor] = field(default_factory=dict)
     logits: torch.Tensor = field(default_factory=lambda: torch.empty(0))
+    scales: BiasScales | None = None
+    """What every bias was multiplied by; None where nothing was held."""
+
+    @property
+    def has_biases(self) -> bool:
+        """See `llava_doors.method.Replay`."""
+        return self.scales is not None and self.scales.used
+
+    def biases(self, of: torch.Tensor) -> torch.Tensor:
+        """See `llava_doors.method.Replay`; those of queries and keys take no part where attention is held."""
+        if self.scales is None or not self.scales.used:
+            return self.embeddings.new_zeros(len(self.positions))
+        return self.gradients(of, [self.scales.ones])[0]
 
     def gradients(self, of: torch.Tensor, wrt: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
         """See `llava_doors.method.Replay`."""
@@ -92,11 +105,11 @@ def replayed(
         constants: what the cache holds of a layer; None when the rows are all positions and see one another.
         hold: what counts as constant.
     """
-    check_hold(model, hold)
     with torch.enable_grad():
         leaf = embeddings.detach().to(torch.float32, copy=True).requires_grad_()
         run = RowReplay(leaf, positions, constants, hold)
-        with in_float32(hold):
+        run.scales = BiasScales(torch.ones(len(leaf), device=leaf.device, requires_grad=True)) if hold else None
+        with in_float32(hold, gated=is_gated(model), scales=run.scales):
             logits: torch.Tensor = model(
                 inputs_embeds=leaf[None],
                 position_ids=place_ids.to(leaf.device),

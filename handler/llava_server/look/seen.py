@@ -18,7 +18,9 @@ from llava_server.attend.capture import QueryCapture
 from llava_server.attend.seen import SeenRows
 from llava_server.load.loading import LoadedModel
 from llava_server.look.float32 import in_float32
+from llava_server.look.pace import Pace
 from llava_server.look.replay import Constants, RowReplay, replayed
+from llava_server.look.some_patches import log_probs
 from llava_server.run.batch import BatchItem, captured_positions, layout_of, pad
 from llava_server.run.generate import embedded, prefill
 
@@ -36,6 +38,7 @@ class Seen(SeenRows):
         answer: the answer's ids.
         kept: per layer [batch, kv head, padded key, head_dim], the cached values; empty where no view needs them.
         special: ids of tokens that are no words.
+        pace: of the passes of its methods; None where nothing holds them.
     """
 
     loaded: LoadedModel = None  # type: ignore[assignment]
@@ -43,6 +46,7 @@ class Seen(SeenRows):
     answer: tuple[int, ...] = ()
     kept: tuple[torch.Tensor, ...] = ()
     special: frozenset[int] = frozenset()
+    pace: Pace | None = None
 
     @property
     def tokenizer(self) -> Any:
@@ -56,9 +60,19 @@ class Seen(SeenRows):
         return torch.tensor((before + [token not in self.special for token in self.answer])[: self.layout.length])
 
     @property
+    def grids(self) -> tuple[tuple[int, int], ...]:
+        """See `llava_doors.method.Seen`."""
+        return tuple((grid.rows, grid.cols) for grid in self.asked.images.layout.grids)
+
+    @property
     def model(self) -> Any:
         """See `llava_doors.method.Seen`."""
         return self.loaded.model
+
+    @property
+    def tokens(self) -> torch.Tensor:
+        """See `llava_doors.method.Seen`."""
+        return torch.tensor((*self.asked.prompt.ids, *self.answer)[: self.layout.length])
 
     @property
     def targets(self) -> torch.Tensor:
@@ -99,8 +113,10 @@ class Seen(SeenRows):
     def forward(self, embeddings: torch.Tensor) -> torch.Tensor:
         """See `llava_doors.method.Seen`."""
         count, is_differentiated = len(embeddings), embeddings.requires_grad
-        self.declared(f"{count} passes side by side", count <= self.needs.passes or self.needs.gradients == "whole")
-        self.declared("gradients through a pass", not is_differentiated or self.needs.gradients == "whole")
+        whole = self.needs.gradients == "whole"
+        self.declared(f"{count} passes side by side", count <= self.needs.passes or whole)
+        self.declared("gradients through a pass", not is_differentiated or whole or self.needs.gradients == "passes")
+        self.spend(count)
         given = embeddings if is_differentiated else embeddings.to(self.model.dtype)
         with in_float32() if is_differentiated else nullcontext():
             logits: torch.Tensor = self.model(
@@ -112,11 +128,35 @@ class Seen(SeenRows):
             ).logits
         return logits.to(self.device).float()
 
+    def spend(self, passes: int) -> None:
+        """See `llava_doors.method.Seen`."""
+        if self.pace is not None:
+            self.pace.before(passes)
+
+    def log_probs(self, keep: torch.Tensor) -> torch.Tensor:
+        """See `llava_doors.method.Seen`."""
+        self.declared("passes", self.needs.passes > 0)
+        return log_probs(self, keep, mixed=True)
+
     def replay(self, reach: str = "asked", hold: Collection[Held] = ()) -> RowReplay:
         """See `llava_doors.method.Seen`."""
         self.declared(f"a replay of the {reach} rows", self.needs.gradients == reach)
         held = frozenset(hold)
         return self.once(("replay", reach, held), lambda: self._replay(reach == "whole", held))
+
+    def whole_answer(self) -> Seen:
+        """See `llava_doors.method.Seen`."""
+        self.declared("the rows of the whole answer", self.needs.rows in ("answer", "every"))
+        first = len(self.asked.prompt.ids) - 1
+        positions = torch.arange(first, first + len(self.answer))
+        if torch.equal(positions, self.layout.positions):
+            return self
+
+        def make() -> Seen:
+            layout = replace(self.layout, positions=positions)
+            return replace(self, layout=layout, _sights={}, _groups={}, _made={})
+
+        return self.once(("whole answer",), make).declaring(self.needs)  # type: ignore[return-value]
 
     def other(self, question: str) -> Seen:
         """See `llava_doors.method.Seen`."""
@@ -153,7 +193,7 @@ class Seen(SeenRows):
                 position_ids=self._place_ids,
                 attention_mask=torch.ones((1, self.layout.length), dtype=torch.int64, device=self.loaded.device),
                 use_cache=False,
-                logits_to_keep=1,
+                logits_to_keep=0 if self.loaded.facts.layers + 1 in layers else 1,
             )
         return found
 
@@ -216,7 +256,7 @@ def _projection(model: Any, layer: int) -> Any:
 
 @contextmanager
 def _entering(model: Any, found: dict[int, torch.Tensor], layers: Collection[int]) -> Iterator[None]:
-    """Keeps what goes into some layers of the next forward, or leaves the last, [position, width], in `found`."""
+    """Keeps what goes into some layers of the next forward, leaves the last or enters the unembedding, in `found`."""
 
     def keep(number: int) -> Any:
         def hook(module: torch.nn.Module, args: Any, options: dict[str, Any]) -> None:
@@ -230,6 +270,9 @@ def _entering(model: Any, found: dict[int, torch.Tensor], layers: Collection[int
     blocks = model.get_decoder().layers
     inner = [number for number in layers if number < len(blocks)]
     hooks = [blocks[number].register_forward_pre_hook(keep(number), with_kwargs=True) for number in inner]
+    if len(blocks) + 1 in layers:
+        head = model.get_output_embeddings()
+        hooks.append(head.register_forward_pre_hook(keep(len(blocks) + 1), with_kwargs=True))
     if len(blocks) in layers:
         hooks.append(blocks[-1].register_forward_hook(leave))
     try:

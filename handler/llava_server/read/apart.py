@@ -38,7 +38,7 @@ _TIMEOUT_S = 120
 _START = (
     "import sys; sys.path.insert(0, sys.argv[1]); from llava_server.read.apart import answer; answer(int(sys.argv[2]))"
 )
-_TOO_MUCH = "more memory or time than a picture of its size"
+_TOO_MUCH = "more memory or time than an image of its size"
 
 
 class ApartError(ValueError):
@@ -73,7 +73,7 @@ def read_apart(data: bytes, max_pixels: int) -> Upright:
         raise ApartError("too_large", f"got {_TOO_MUCH}, expected what others take; save it as JPEG")
     if child.returncode != 0 or not head:
         raise ApartError(
-            "invalid", f"got a damaged picture (decoder ended with {child.returncode}), expected a whole file"
+            "invalid", f"got a damaged image (decoder ended with {child.returncode}), expected a whole file"
         )
     said: dict[str, Any] = json.loads(head)
     if "code" in said:
@@ -136,7 +136,7 @@ def _read(max_pixels: int) -> dict[str, Any] | Upright:
         if bomb is not None:
             return {"code": "too_large", "message": size_refusal(bomb, max_pixels)}
         why = damage_of(error)
-        return {"code": "invalid", "message": f"got a damaged picture ({why}), expected a whole file; send it again"}
+        return {"code": "invalid", "message": f"got a damaged image ({why}), expected a whole file; send it again"}
 
 
 def answer(max_pixels: int) -> None:

@@ -53,7 +53,7 @@ class ChatTemplate:
             first, second = map(self._apply, _PROBES)
         except Exception as error:
             raise SettingsError(
-                f"chat template: got {type(error).__name__}: {error}, expected one that takes a picture and a text"
+                f"chat template: got {type(error).__name__}: {error}, expected one that takes an image and a text"
             ) from error
         if first == second or [text.count(image_text) for text in (first, second)] != [pictures] * 2:
             times = "once each" if pictures == 1 else f"{pictures} times"
@@ -69,7 +69,7 @@ class ChatTemplate:
             try:
                 self._others[pictures] = ChatTemplate(self._processor, self._image_text, pictures)
             except SettingsError as error:
-                allowed = f"as many pictures as the model's chat template takes ({error}); send fewer"
+                allowed = f"as many images as the model's chat template takes ({error}); send fewer"
                 raise invalid("image", pictures, allowed) from error
         return self._others[pictures]
 

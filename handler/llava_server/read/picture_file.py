@@ -130,4 +130,4 @@ def _check_tiff(picture: PillowImage.Image, allowed: int) -> None:
 
 
 def _damaged(why: str) -> RequestError:
-    return RequestError("invalid", "image", f"got a damaged picture ({why}), expected a whole file; send it again")
+    return RequestError("invalid", "image", f"got a damaged image ({why}), expected a whole file; send it again")

@@ -47,19 +47,6 @@ def placed(ids: Sequence[int], placeholder_id: int, image_token_id: int, layout:
     return Placed(tuple(now), tuple(moved), as_range(patches), tuple(filled))
 
 
-def runs_of(numbers: Sequence[int]) -> tuple[tuple[int, int], ...]:
-    """The same numbers as runs that follow one another: (first, how many)."""
-    if isinstance(numbers, range):
-        return ((numbers.start, len(numbers)),)
-    runs: list[tuple[int, int]] = []
-    for number in numbers:
-        if runs and sum(runs[-1]) == number:
-            runs[-1] = (runs[-1][0], runs[-1][1] + 1)
-        else:
-            runs.append((number, 1))
-    return tuple(runs)
-
-
 def as_range(numbers: Sequence[int]) -> Sequence[int]:
     """The same numbers; as a range where they follow one another, because tensors are then sliced and not copied."""
     if not numbers:

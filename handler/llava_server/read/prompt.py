@@ -198,7 +198,7 @@ class PromptEncoder:
             return None
         return _note(
             "literal-markup",
-            f"The question has {quoted(found)} in it, read as plain text: the chat template puts the picture and the "
+            f"The question has {quoted(found)} in it, read as plain text: the chat template puts the image and the "
             f"roles around a question by itself ({self._form}). Leave that out, or send the whole prompt in that form "
             'with template: "raw".',
         )
@@ -229,15 +229,24 @@ def _form(before: str, after: str) -> str:
     return f'"{head}...{parts[1][:_FORM_CHARS]}"'
 
 
-def check_context(length: int, new_tokens: int, context: int) -> None:
+def check_context(length: int, new_tokens: int, context: int, layout: Layout) -> None:
     """Refuses what the position embeddings cannot hold.
 
+    Args:
+        length: tokens of the prompt, those of its images included.
+        new_tokens: tokens that the answer may have.
+        context: the most that both may be together.
+        layout: of the prompt's images.
+
     Raises:
-        RequestError: "invalid", with both numbers.
+        RequestError: "invalid", with the numbers.
     """
     if length + new_tokens > context:
+        count = len(layout.expansions)
+        images, cure = ("the image", "shorten one") if count == 1 else (f"{count} images", "send fewer images")
         raise RequestError(
             "invalid",
-            "prompt",
-            f"got {length} prompt tokens and max_new_tokens {new_tokens}, expected {context} together; shorten one",
+            "prompt" if count == 1 else "image",
+            f"got {length} prompt tokens ({layout.tokens} of {images}) and max_new_tokens {new_tokens}, expected "
+            f"{context} together; {cure}",
         )

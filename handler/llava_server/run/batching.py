@@ -23,14 +23,14 @@ class Waiting:
 
 
 def split(waiting: Sequence[Waiting], room: Room, loaded: LoadedModel) -> list[list[Waiting]]:
-    """Consecutive batches of one kind that fit, every request padded to the largest extent among them.
+    """Consecutive batches of one decoding that fit, every request padded to the largest extent among them.
 
     Where a text's length changes its keys, a longer neighbour would change a request's answer, so each runs alone.
     """
     batches: list[list[Waiting]] = []
     for entry in waiting:
-        kind = entry.checked.kind
-        if batches and batches[-1][-1].checked.kind == kind != "beams" and not loaded.length_dependent:
+        shared = entry.checked.plan.decoding.batch
+        if batches and batches[-1][-1].checked.plan.decoding.batch == shared != "" and not loaded.length_dependent:
             together = [e.checked for e in (*batches[-1], entry)]
             extent = functools.reduce(sizes.Extent.joined, (checked.extent for checked in together))
             if room.holds([sizes.sized(checked.plan, loaded.facts, extent) for checked in together]):

@@ -104,7 +104,7 @@ def steps_of(
     started = time.perf_counter()
     batch = pad(items, loaded.family, loaded.pad_id, loaded.device, loaded.model.dtype)
     new_tokens = max(item.plan.options.max_new_tokens for item in items)
-    samplers = [_sampler(loaded, item) for item in items]
+    samplers = [] if given else [_sampler(loaded, item) for item in items]
     log = TokenLog(items, batch.pads, loaded.eos_ids)
     capture = QueryCapture(captured_positions(items, batch), batch.length, captured_layers(items))
     logits, cache = prefill(loaded, batch, capture)
@@ -231,7 +231,7 @@ def _choose(samplers: Sequence[Sampler], logits: torch.Tensor) -> torch.Tensor:
 def _sampler(loaded: LoadedModel, item: BatchItem) -> Sampler:
     prompt, options = item.prompt.ids, item.plan.options
     changes = processors(loaded.model, loaded.choosing, options, len(prompt), loaded.eos_ids)
-    return Sampler(item.seed, loaded.device, changes, prompt)
+    return Sampler(item.plan.decoding, item.seed, loaded.device, changes, prompt)
 
 
 def _given(answers: Sequence[Sequence[int]], step: int, loaded: LoadedModel) -> torch.Tensor:

@@ -10,13 +10,14 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 from llava_doors.door import METHODS, DoorError
 from llava_doors.family import Layout
 from llava_server.ask.checking import invalid
+from llava_server.ask.methods import load_method, named_by
 from llava_server.ask.plan import Plan, make_plan
-from llava_server.ask.request import GenerateRequest
+from llava_server.ask.request import GenerateRequest, question_text
 from llava_server.ask.settings import Limits, ModelSettings, SettingsError
 from llava_server.fit import estimate as sizes
 from llava_server.fit.room import Room
@@ -27,11 +28,10 @@ from llava_server.read.images import OpenedImage, PreparedImages, open_image
 from llava_server.read.picture_file import picture_size
 from llava_server.read.prompt import EncodedPrompt, PromptEncoder, check_context
 from llava_server.run.batch import BatchItem
-from llava_server.run.sampling import seed_of
 from llava_wire.errors import RequestError
 from llava_wire.schema import Facts, Image
+from llava_wire.system.image_fields import image_field
 
-Kind = Literal["decode", "replay", "beams"]
 _ANY_SIZE_PX = (640, 480)
 """Stands for a picture of a family whose pictures all take the same tokens."""
 
@@ -42,7 +42,6 @@ class Checked:
 
     Args:
         request: what was asked.
-        kind: "decode" token by token, "replay" a given answer, or search with "beams"; a batch is of one kind.
         plan, prompt: what is asked for, resolved.
         layout: what the pictures are in the prompt; where on them its grids lie is known when they are opened.
         extent: how far it reaches alone.
@@ -52,7 +51,6 @@ class Checked:
     """
 
     request: GenerateRequest
-    kind: Kind
     plan: Plan
     prompt: EncodedPrompt
     layout: Layout
@@ -116,7 +114,7 @@ class Preparer:
         options = effective(request.options, loaded.choosing)
         if given is not None:
             self._check_given(given)
-        plan = make_plan(options, loaded.facts, settings)
+        plan = make_plan(options, loaded.facts, settings, given=given is not None)
         limit = settings.limits.max_prompt_chars
         if len(request.prompt) > limit:
             raise RequestError(
@@ -133,18 +131,19 @@ class Preparer:
             )
         if options.rows == "prompt" and not prompt.question:
             raise invalid("options.rows", "prompt", '"answer" or "both" for a prompt without text of its own')
-        check_context(len(prompt.ids), options.max_new_tokens, loaded.facts.context)
+        check_context(len(prompt.ids), options.max_new_tokens, loaded.facts.context, layout)
+        for view in plan.views:
+            with named_by(view.field):
+                load_method(view.method).check(view, loaded.processor.tokenizer)
         others = self._others(plan, layout)
         picture_bytes = loaded.family.picture_bytes(layout, loaded.model.dtype)
-        extent = sizes.Extent.of(
-            plan, len(prompt.ids), layout, picture_bytes, len(prompt.question), given=given is not None
-        )
+        extent = sizes.Extent.of(plan, len(prompt.ids), layout, picture_bytes, len(prompt.question))
         needed = sizes.sized(plan, loaded.facts, extent)
         sizes.check_response(needed, plan, settings.limits)
+        sizes.check_passes(needed, settings.limits)
         room.check(needed, plan)
-        kind: Kind = "replay" if given is not None else "beams" if options.num_beams > 1 else "decode"
         spent_ms = (time.perf_counter() - started) * 1000
-        return Checked(request, kind, plan, prompt, layout, extent, needed, spent_ms, others)
+        return Checked(request, plan, prompt, layout, extent, needed, spent_ms, others)
 
     def finish(self, checked: Checked) -> Prepared:
         """Opens the pictures and makes the items; spends its time outside Python's lock, so threads run side by side.
@@ -155,30 +154,50 @@ class Preparer:
         started = time.perf_counter()
         request, given = checked.request, checked.request.given
         images = self._images(request, checked.layout)
-        if given is not None and replace(images.facts[0], sha256=given.image.sha256) != given.image:
-            raise invalid(
-                "image",
-                _pixels(images.facts[0]),
-                f"the picture of the record ({_pixels(given.image)}); send the file that was asked about",
-                "a picture with other pixels,",
-            )
-        seed = seed_of(request.options)
-        first = BatchItem(images, checked.prompt, checked.plan, checked.deadline_s, seed, others=checked.others)
-        items = _items(checked.kind, first, given)
+        if given is not None:
+            for i, (found, asked) in enumerate(zip(images.facts, given.images, strict=True)):
+                if replace(found, sha256=asked.sha256) != asked:
+                    raise invalid(
+                        image_field(i),
+                        _pixels(found),
+                        f"the image of the record ({_pixels(asked)}); send the file that was asked about",
+                        "an image with other pixels,",
+                    )
+        first = BatchItem(images, checked.prompt, checked.plan, checked.deadline_s, others=checked.others)
+        items = _items(first, given)
         return Prepared(checked, items, checked.check_ms + (time.perf_counter() - started) * 1000)
 
     def _layout(self, request: GenerateRequest) -> Layout:
         """What the pictures are in the prompt: from the sizes that their files state, where these matter."""
         family, count = self._loaded.family, len(request.images)
-        if count > 1 and not family.several:
-            raise invalid(
-                "image_2", count, f"one for {self._settings.name}, which takes one picture; leave the others out",
-                "pictures,",
-            )  # fmt: skip
-        if family.one_size:
-            return self._loaded.layout([_ANY_SIZE_PX] * count)
+        most = self._settings.limits.max_images if family.several else 1
+        if count > most:
+            allowed = "one" if most == 1 else f"1 to {most}"
+            raise RequestError(
+                "invalid",
+                image_field(most),
+                f"got {count} images, expected {allowed}, as {self._settings.name} takes; leave the others out",
+            )
+        if family.one_size and count == 1:
+            return self._loaded.layout([_ANY_SIZE_PX])
         limits = self._settings.limits
-        return self._loaded.layout([_named(i, picture_size, data, limits) for i, data in enumerate(request.images)])
+        found_bytes = sum(map(len, request.images))
+        if count > 1 and found_bytes > limits.max_image_bytes:
+            raise RequestError(
+                "too_large",
+                "image",
+                f"got {found_bytes} bytes in {count} images, expected {limits.max_image_bytes} in all; send smaller "
+                "files",
+            )
+        sizes_px = [_named(i, picture_size, data, limits) for i, data in enumerate(request.images)]
+        pixels = sum(width * height for width, height in sizes_px)
+        if count > 1 and pixels > limits.max_image_pixels:
+            raise RequestError(
+                "too_large",
+                "image",
+                f"got {pixels} pixels in {count} images, expected {limits.max_image_pixels} in all; scale them down",
+            )
+        return self._loaded.layout([_ANY_SIZE_PX] * count if family.one_size else sizes_px)
 
     def _images(self, request: GenerateRequest, stated: Layout) -> PreparedImages:
         """Opens all pictures of a request.
@@ -194,35 +213,43 @@ class Preparer:
             layout = loaded.layout([one.size_px for one in opened])
             if not layout.same_tokens(stated):
                 found = [one.size_px for one in opened]
-                raise invalid("image", found, "the sizes that the files state; save them again", "pictures of")
+                raise invalid("image", found, "the sizes that the files state; save them again", "images of")
             inputs = loaded.family.inputs(loaded.processor, [one.pixels for one in opened])
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
             raise RequestError(
                 "does_not_fit",
-                _field(len(opened) % len(request.images)),
-                f"got {sum(map(len, request.images))} bytes of picture that do not fit the memory, "
+                image_field(len(opened) % len(request.images)),
+                f"got {sum(map(len, request.images))} bytes of image that do not fit the memory, "
                 "expected fewer pixels; scale it down",
             ) from None
-        notes = tuple(note for one in opened for note in one.notes)
+        notes = tuple(
+            replace(note, field=image_field(i)) if i else note for i, one in enumerate(opened) for note in one.notes
+        )
         return PreparedImages(inputs, layout, tuple(one.facts for one in opened), notes)
 
     def _others(self, plan: Plan, layout: Layout) -> dict[str, EncodedPrompt]:
         """The other questions that methods ask, as the model reads them; refuses methods that it cannot serve."""
         facts = self._loaded.facts
         if plan.forwards and self._loaded.length_dependent:
-            named = next(view.method for view in plan.views if replace(plan, views=(view,)).forwards)
+            named = next(view for view in plan.views if replace(plan, views=(view,)).forwards)
             raise invalid(
-                "options.method",
-                named,
+                f"{named.field}.method",
+                named.method,
                 "methods of attention rows alone: this model's keys change with the length of the text, so that one "
                 "forward over an answer is not what decoding it was",
             )
-        asked = dict.fromkeys(question for view in plan.views for question in view.needs.questions)
-        others = {question: self._encoder.encode(question, plan.options.template, layout) for question in asked}
-        for prompt in others.values():
-            check_context(len(prompt.ids), 1, facts.context)
+        asked = {question: view for view in reversed(plan.views) for question in view.needs.questions}
+        others = {}
+        for question, view in asked.items():
+            try:
+                others[question] = self._encoder.encode(
+                    question_text(question, "prompt"), plan.options.template, layout
+                )
+                check_context(len(others[question].ids), 1, facts.context, layout)
+            except RequestError as error:
+                raise RequestError(error.code, f"{view.field}.parameters", error.message) from error
         return others
 
     def _check_given(self, given: Facts) -> None:
@@ -251,18 +278,13 @@ def late(checked: Checked) -> RequestError:
     )
 
 
-def _field(image: int) -> str:
-    """What a request calls one of its pictures."""
-    return "image" if image == 0 else f"image_{image + 1}"
-
-
 def _named(image: int, read: Any, data: bytes, limits: Limits) -> Any:
     """`read` of one picture; its refusal names which of the request's it is."""
     try:
         return read(data, limits)
     except RequestError as error:
         if image:
-            raise RequestError(error.code, _field(image), error.message) from error
+            raise RequestError(error.code, image_field(image), error.message) from error
         raise
 
 
@@ -270,15 +292,12 @@ def _pixels(image: Image) -> str:
     return f"{image.width_px} x {image.height_px} px, sha256 {image.pixels_sha256[:12]}"
 
 
-def _items(kind: Kind, first: BatchItem, given: Facts | None) -> tuple[BatchItem, ...]:
-    options = first.plan.options
+def _items(first: BatchItem, given: Facts | None) -> tuple[BatchItem, ...]:
     if given is not None:
         answer = tuple(token.id for token in given.tokens)
         # The same picture in another file format keeps the digest of the file that was asked about first.
-        images = replace(first.images, facts=(given.image, *first.images.facts[1:]))
+        images = replace(first.images, facts=given.images)
         first = replace(first, images=images, answer=answer)
         return (replace(first, finish_reason=given.finish_reason, sampling=given.sampling),)
-    if kind == "beams":
-        return (first,)
-    seeds = [None] if first.seed is None else [(first.seed + i) % 2**63 for i in range(options.num_return_sequences)]
+    seeds = first.plan.decoding.seeds(first.plan.options)
     return tuple(replace(first, seed=seed, sequence=i) for i, seed in enumerate(seeds))

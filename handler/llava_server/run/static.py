@@ -166,8 +166,8 @@ def picture_of(family: Family, processor: Any) -> Layout:
     """
     if not family.one_size or family.axes != 1:
         raise SettingsError(
-            "handler.compile: got true for a model whose pictures take a number of tokens of their own or whose "
-            "positions have several axes, expected one whose pictures all take the same; set compile: false"
+            "handler.compile: got true for a model whose images take a number of tokens of their own or whose "
+            "positions have several axes, expected one whose images all take the same; set compile: false"
         )
     return family.layout(processor, [(640, 480)])
 

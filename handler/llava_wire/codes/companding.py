@@ -9,6 +9,9 @@ way in all of many equal values. Sums are what people take of maps, so they deci
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import numpy.typing as npt
 
@@ -30,6 +33,8 @@ _LADDER: tuple[tuple[tuple[int, int], ...], ...] = (
 """(first code, step from there on): all codes, then fewer among the large ones, where a step is a small part."""
 _WHOLE = 1e-3
 _CHUNK_VALUES = 1 << 18
+_THREADS = 8
+"""At most: a worker shares its machine with the others."""
 _ROUNDS = 4
 _SLACK, _MENDED = 0.6, 0.8
 """Errors under the first part of what is allowed are left alone; those over the second are mended patch by patch."""
@@ -52,16 +57,25 @@ def compand(maps: Floats, peaks: Floats) -> tuple[npt.NDArray[np.uint8], Floats,
     """
     codes = np.zeros(maps.shape, np.uint8)
     scales = (peaks / np.float32(TOP * TOP)).astype("<f4")
-    worst = 0.0
     # Blocks reach over the edges, so that small maps take several times their own size.
     each = max(1, _CHUNK_VALUES // ((maps.shape[1] + 2 * BLOCK) * (maps.shape[2] + 2 * BLOCK)))
-    for start in range(0, len(maps), each):
+
+    def encode(start: int) -> float:
         part = slice(start, start + each)
         # Maps come last: patches are visited one after the other, all maps at once.
         values = np.ascontiguousarray(maps[part].transpose(1, 2, 0))
         chosen = _codes(values, peaks[part], scales[part])
-        worst = max(worst, float(np.abs(scales[part] * (chosen * chosen) - values).max(initial=0.0)))
         codes[part] = chosen.transpose(2, 0, 1)
+        return float(np.abs(scales[part] * (chosen * chosen) - values).max(initial=0.0))
+
+    starts = range(0, len(maps), each)
+    threads = min(len(starts), _THREADS, len(os.sched_getaffinity(0)))
+    if threads > 1:
+        # Chunks know nothing of one another, and NumPy lets other threads run while it computes.
+        with ThreadPoolExecutor(threads) as pool:
+            worst = max(pool.map(encode, starts), default=0.0)
+    else:
+        worst = max(map(encode, starts), default=0.0)
     return codes, scales, worst
 
 

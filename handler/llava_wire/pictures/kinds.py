@@ -23,17 +23,17 @@ _FIRST_BYTES = (
 )  # fmt: skip
 _OTHERS = (
     (b"%PDF", "a PDF", "save its page as a PNG"),
-    (b"\xff\x0a", "a JPEG XL picture", "save it as PNG or JPEG"),
-    (b"\0\0\0\x0cJXL ", "a JPEG XL picture", "save it as PNG or JPEG"),
-    (b"\0\0\0\x0cjP  ", "a JPEG 2000 picture", "save it as PNG or JPEG"),
-    (b"\xff\x4f\xff\x51", "a JPEG 2000 picture", "save it as PNG or JPEG"),
-    (b"II\xbc\x01", "a JPEG XR picture", "save it as PNG or JPEG"),
+    (b"\xff\x0a", "a JPEG XL image", "save it as PNG or JPEG"),
+    (b"\0\0\0\x0cJXL ", "a JPEG XL image", "save it as PNG or JPEG"),
+    (b"\0\0\0\x0cjP  ", "a JPEG 2000 image", "save it as PNG or JPEG"),
+    (b"\xff\x4f\xff\x51", "a JPEG 2000 image", "save it as PNG or JPEG"),
+    (b"II\xbc\x01", "a JPEG XR image", "save it as PNG or JPEG"),
     (b"8BPS", "a Photoshop file", "export it as PNG or JPEG"),
-    (b"FUJIFILMCCD-RAW", "a camera's raw picture", "develop it, or send its JPEG"),
-    (b"IIU\0", "a camera's raw picture", "develop it, or send its JPEG"),
-    (b"IIR", "a camera's raw picture", "develop it, or send its JPEG"),
-    (b"MMOR", "a camera's raw picture", "develop it, or send its JPEG"),
-    (b"RIFF", "a sound or film", "send a picture of it"),
+    (b"FUJIFILMCCD-RAW", "a camera's raw image", "develop it, or send its JPEG"),
+    (b"IIU\0", "a camera's raw image", "develop it, or send its JPEG"),
+    (b"IIR", "a camera's raw image", "develop it, or send its JPEG"),
+    (b"MMOR", "a camera's raw image", "develop it, or send its JPEG"),
+    (b"RIFF", "a sound or film", "send an image of it"),
     (b"data:", "a data URI", "send the bytes alone, in JSON as base64 without the prefix"),
 )
 _MARKUP = re.compile(rb"\s*(?:\xef\xbb\xbf)?\s*<(?:\?xml|!doctype|html|svg)", re.IGNORECASE)
@@ -46,7 +46,7 @@ _JPEG_FRAMES = {0xC3: "lossless", 0xC5: "hierarchical", 0xC6: "hierarchical", 0x
 _BMP_BITS, _BMP_COMPRESSIONS = (1, 4, 8, 16, 24, 32), (0, 1, 2)
 
 
-ANIMATION = Note("pages", "image", "The file is an animation; its first picture was read.")
+ANIMATION = Note("pages", "image", "The file is an animation; its first image was read.")
 
 
 class UnsupportedPictureError(ValueError):
@@ -106,7 +106,7 @@ def unsupported(what: str) -> UnsupportedPictureError:
 
 def undecodable(kind: str) -> UnsupportedPictureError:
     """The refusal of a format whose decoder is not installed."""
-    name, cure = ("a HEIC picture", "install pillow-heif") if kind == HEIF else ("an AVIF picture", "a newer Pillow")
+    name, cure = ("a HEIC image", "install pillow-heif") if kind == HEIF else ("an AVIF image", "a newer Pillow")
     allowed = ", ".join(one for one in FORMATS if one != kind)
     return UnsupportedPictureError(
         f"got {name}, for which no decoder is installed where it is read, expected {allowed}; save it as JPEG, "
@@ -131,7 +131,7 @@ def _tiff(data: bytes) -> PictureFile:
         return PictureFile("TIFF", data)
     if tiff.camera_raw(data, pages):
         raise UnsupportedPictureError(
-            f"got a camera's raw picture (DNG or the like), expected {', '.join(FORMATS)}; develop it and send a JPEG"
+            f"got a camera's raw image (DNG or the like), expected {', '.join(FORMATS)}; develop it and send a JPEG"
         )
     page = tiff.largest(pages)
     why = tiff.unreadable(page)
@@ -153,10 +153,10 @@ def _pages(pages: tuple[tiff.Page, ...], page: tiff.Page) -> tuple[Note, ...]:
     """What to know of a file with several pictures: which one was read, and why."""
     if len(pages) == 1:
         return ()
-    text, first = f"The file holds {len(pages)} pictures; the first was read.", pages[0]
+    text, first = f"The file holds {len(pages)} images; the first was read.", pages[0]
     if page is not first:
         text = (
-            f"The file holds {len(pages)} pictures; number {pages.index(page) + 1}, the largest ({page.size[0]} x "
+            f"The file holds {len(pages)} images; number {pages.index(page) + 1}, the largest ({page.size[0]} x "
             f"{page.size[1]} px), was read, not the first ({first.size[0]} x {first.size[1]} px)."
         )
     return (Note("pages", "image", text),)
@@ -200,7 +200,7 @@ def _other(data: bytes, brands: tuple[bytes, ...]) -> UnsupportedPictureError:
     if found is not None:
         named, way = found
     elif brands:
-        named, way = "a camera's raw picture" if b"crx " in brands else "a film", "save it as JPEG or PNG"
+        named, way = "a camera's raw image" if b"crx " in brands else "a film", "save it as JPEG or PNG"
     elif _MARKUP.match(data[:200]):
         named, way = "a web page or drawing (SVG, HTML)", "send a PNG or JPEG of it"
     return UnsupportedPictureError(f"got {named}, expected {', '.join(FORMATS)}; {way}")

@@ -40,7 +40,7 @@ _FAILURES = (SyntaxError, OSError, ValueError, LookupError, TypeError, struct.er
 _TRANSPARENCY = Note(
     "transparency",
     "image",
-    "Parts of the picture are transparent; they were laid on white, as a page shows them, and so the model saw them.",
+    "Parts of the image are transparent; they were laid on white, as a page shows them, and so the model saw them.",
 )
 
 

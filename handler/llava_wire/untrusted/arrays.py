@@ -1,6 +1,6 @@
 """A stranger's arrays: type, shape and numbers of an .npy member, each checked before the next costs anything.
 
-Flow: member -> its header against what record.json says -> data -> array -> `check_maps`, `check_shares`.
+Flow: member -> its header against what record.json says -> data -> array -> `check_maps`, `check_kept`, `check_shares`.
 """
 
 from __future__ import annotations
@@ -8,9 +8,11 @@ from __future__ import annotations
 import io
 import math
 import zipfile
+from collections.abc import Sequence
 
 import numpy as np
 
+from llava_wire.codes.blocks import Kept, Plot
 from llava_wire.codes.quantize import largest_scale
 from llava_wire.errors import RecordError, beginning
 from llava_wire.quantity import Quantity
@@ -20,7 +22,7 @@ from llava_wire.untrusted.zipped import Members, member
 TOLERANCE = 1e-3
 """How far rounding may carry a share, a probability or a log probability over its bounds."""
 _NPY_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-_LARGEST = float(np.finfo(np.float32).max)
+LARGEST = float(np.finfo(np.float32).max)
 
 
 def read_array(archive: zipfile.ZipFile, members: Members, name: str, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
@@ -66,8 +68,53 @@ def check_maps(name: str, stored: np.ndarray, scales: np.ndarray, encoding: str,
         check_range(f"{name}/scales.npy", scales, 0, largest_scale(encoding, quantity, TOLERANCE))
         return
     check_range(f"{name}/scales.npy", scales, 1, 1)
-    most = 1 + TOLERANCE if quantity.is_share else _LARGEST
-    check_range(f"{name}/maps.npy", stored, -most if quantity.signed else 0, most)
+    check_values(f"{name}/maps.npy", stored, quantity)
+
+
+def check_values(name: str, values: np.ndarray, quantity: Quantity) -> None:
+    """Refuses plain numbers that the quantity cannot have; `name` is that of the member.
+
+    Raises:
+        RecordError: "invalid".
+    """
+    most = 1 + TOLERANCE if quantity.is_share else LARGEST
+    check_range(name, values, -most if quantity.signed else 0, most)
+
+
+def check_kept(name: str, codes: np.ndarray, kept: Kept, plots: Sequence[Plot]) -> None:
+    """Refuses patches stored singly that are no shares, not in order, no patches of their grid, or there twice.
+
+    Args:
+        name: as in `check_maps`.
+        codes: [..., block] uint8.
+        kept: [..., kept].
+        plots: of the grids.
+
+    Raises:
+        RecordError: "invalid".
+    """
+    check_range(f"{name}/largest.npy", kept.values, 0, 1 + TOLERANCE)
+    for plot in plots:
+        places, values = kept.places[..., plot.kept], kept.values[..., plot.kept]
+        if (values[..., 1:] > values[..., :-1]).any():
+            raise RecordError(
+                "invalid",
+                f"{name}/largest.npy: got a patch above the one before it, expected the "
+                "largest first; the file is damaged",
+            )
+        check_range(f"{name}/places.npy", places, 0, plot.rows * plot.cols - 1)
+        ordered = np.sort(places, axis=-1)
+        if (ordered[..., 1:] == ordered[..., :-1]).any():
+            raise RecordError(
+                "invalid", f"{name}/places.npy: got a patch twice, expected each once; the file is damaged"
+            )
+        left = plot.others(places.reshape(-1, places.shape[-1]))
+        if ((left == 0) & (codes[..., plot.blocks].reshape(left.shape) > 0)).any():
+            raise RecordError(
+                "invalid",
+                f"{name}/maps.npy: got more than 0 left of a block whose patches are all "
+                "stored singly; the file is damaged",
+            )
 
 
 def check_shares(name: str, shares: np.ndarray) -> None:

@@ -13,10 +13,10 @@ import numpy.typing as npt
 
 from llava_wire import limits
 from llava_wire.geometry import Geometry
-from llava_wire.grids import Grid
+from llava_wire.grids import Grid, image_runs
 from llava_wire.plain import mismatch
 from llava_wire.reduction import reduction_of
-from llava_wire.schema import Annotations, Facts, Image, Prompt, Query, Token, ViewFacts
+from llava_wire.schema import Annotations, Facts, Image, Prompt, Query, TextFacts, Token, ViewFacts
 from llava_wire.untrusted.arrays import TOLERANCE
 from llava_wire.untrusted.bounded_json import check_plain
 
@@ -56,33 +56,83 @@ def check_view(view: ViewFacts, path: str, facts: Facts) -> None:
     Raises:
         RecordError: reason "invalid".
     """
+    _check_words_of(view, path)
+    _within(f"{path}.parts: names", len(view.parts), 0, 0 if view.quantity.is_share else limits.MAX_PARTS)
+    _each_once(f"{path}.parts", view.parts)
+    for name in view.parts:
+        _short(f"{path}.parts", name)
+    reduction, paired = reduction_of(view.reduction), bool(view.pairs)
+    axes = reduction.axes(paired=paired) if reduction.allows(paired=paired) else ()
+    if view.axes != axes:
+        raise mismatch(f"{path}.axes", list(view.axes), f"{list(axes)} for reduction {view.reduction!r}")
+    _check_selection(view, path, facts, needed=view.quantity.is_share or bool(reduction.keeps))
+    _each_once(f"{path}.steps", view.steps)
+    _each_below(f"{path}.steps", view.steps, len(facts.tokens))
+    if not view.error_bound >= 0 or (view.quantity.is_share and view.error_bound > 1):
+        raise mismatch(f"{path}.error_bound", view.error_bound, "0 to 1" if view.quantity.is_share else "0 or more")
+
+
+def patch_places(facts: Facts) -> npt.NDArray[np.bool_]:
+    """[position]: which positions of prompt and answer are patches."""
+    places = np.zeros(len(facts.prompt.ids) + len(facts.tokens), bool)
+    for first, count in image_runs(facts.grids):
+        places[first : first + count] = True
+    return places
+
+
+def check_text(view: TextFacts, path: str, facts: Facts, is_patch: npt.NDArray[np.bool_]) -> int:
+    """Checks what a view of text says of itself.
+
+    Args:
+        view: its facts.
+        path: what to call it in errors.
+        facts: those of its record, checked before.
+        is_patch: of these, as `patch_places` has it.
+
+    Returns:
+        how many columns it has.
+
+    Raises:
+        RecordError: reason "invalid".
+    """
+    _check_words_of(view, path)
+    _check_selection(view, path, facts, needed=view.quantity.is_share)
+    _within(f"{path}.columns: runs", len(view.columns), 1, limits.MAX_RUNS)
+    length, end = len(is_patch), 0
+    for first, count in view.columns:
+        if not (first >= end and 1 <= count <= length - first):
+            raise mismatch(f"{path}.columns", [first, count], f"ascending runs inside the {length} tokens")
+        end = first + count
+        if (taken := is_patch[first:end]).any():
+            raise mismatch(f"{path}.columns", first + int(taken.argmax()), "no position of a patch")
+    return sum(count for _, count in view.columns)
+
+
+def _check_words_of(view: ViewFacts | TextFacts, path: str) -> None:
+    """Texts and parameters of a view."""
     for name in ("name", "head_set"):
         _short(f"{path}.{name}", getattr(view, name))
     _short(f"{path}.method.name", view.method.name)
     check_plain(view.method.parameters, f"{path}.method.parameters")
     for name in ("name", "unit"):
         _short(f"{path}.quantity.{name}", getattr(view.quantity, name))
-    reduction, paired = reduction_of(view.reduction), bool(view.pairs)
-    axes = reduction.axes(paired=paired) if reduction.allows(paired=paired) else ()
-    if view.axes != axes:
-        raise mismatch(f"{path}.axes", list(view.axes), f"{list(axes)} for reduction {view.reduction!r}")
+
+
+def _check_selection(view: ViewFacts | TextFacts, path: str, facts: Facts, *, needed: bool) -> None:
+    """Layers and heads, or pairs, of a view; none of them only where they are not `needed`."""
     if view.pairs:
         if view.layers or view.heads:
             raise mismatch(f"{path}.layers", list(view.layers), "none beside pairs")
         _each_once(f"{path}.pairs", view.pairs)
         _each_below(f"{path}.pairs", [pair[0] for pair in view.pairs], facts.model.layers)
         _each_below(f"{path}.pairs", [pair[1] for pair in view.pairs], facts.model.heads)
-    else:
+    elif view.layers or view.heads or needed:
         model = facts.model
         for name, chosen, count in (("layers", view.layers, model.layers), ("heads", view.heads, model.heads)):
             if not chosen:
                 raise mismatch(f"{path}.{name}", list(chosen), "one or more")
             _each_once(f"{path}.{name}", chosen)
             _each_below(f"{path}.{name}", chosen, count)
-    _each_once(f"{path}.steps", view.steps)
-    _each_below(f"{path}.steps", view.steps, len(facts.tokens))
-    if not view.error_bound >= 0 or (view.quantity.is_share and view.error_bound > 1):
-        raise mismatch(f"{path}.error_bound", view.error_bound, "0 to 1" if view.quantity.is_share else "0 or more")
 
 
 def check_grids(facts: Facts) -> npt.NDArray[np.float64]:
@@ -115,7 +165,7 @@ def _rects(grid: Grid, number: int, facts: Facts) -> npt.NDArray[np.float64]:
         rects = np.full((1, 4), np.inf)
     if not np.abs(rects).max() <= _FARTHEST_PX:
         path = f"record.json.grids[{number}].steps"
-        raise mismatch(path, "patches far outside", "patches within 2^31 px of the picture")
+        raise mismatch(path, "patches far outside", "patches within 2^31 px of the image")
     return rects
 
 
@@ -131,6 +181,7 @@ def _check_grid(grid: Grid, path: str, facts: Facts) -> None:
             _within(f"{path}.steps", size, 1, limits.MAX_SIDE_PX)
         for offset in (step.left_px, step.top_px):
             _within(f"{path}.steps", offset, -limits.MAX_SIDE_PX, limits.MAX_SIDE_PX)
+    _check_trim(grid, path, facts)
     ids = len(facts.prompt.ids)
     for start, count in grid.positions:
         if not (start >= 0 and 1 <= count <= ids - start):
@@ -138,6 +189,21 @@ def _check_grid(grid: Grid, path: str, facts: Facts) -> None:
     patches = sum(count for _, count in grid.positions)
     if patches != grid.patches:
         raise mismatch(f"{path}.positions", f"{patches} positions", f"{grid.patches}, one per patch")
+
+
+def _check_trim(grid: Grid, path: str, facts: Facts) -> None:
+    """One at most, and in whole tiles."""
+    trims = [number for number, step in enumerate(grid.steps) if step.op == "trim"]
+    _within(f"{path}.steps: trims", len(trims), 0, 1)
+    for number in trims:
+        step, before = grid.steps[number], (grid.steps[number - 1] if number else facts.images[grid.image])
+        for one, other, gap in (
+            (before.width_px, step.width_px, step.left_px),
+            (before.height_px, step.height_px, step.top_px),
+        ):
+            tiles, rest = divmod(one - other, gap) if gap > 0 else (0, one - other)
+            if gap < 0 or rest or tiles < 0 or (tiles and (one % tiles or other % tiles)):
+                raise mismatch(f"{path}.steps", [one, other, gap], "a trim of tiles that are all alike")
 
 
 def _check_image(image: Image, path: str) -> None:
@@ -176,10 +242,12 @@ def _check_tokens(tokens: Sequence[Token]) -> None:
     chars = 0
     for i, token in enumerate(tokens):
         # Names are built for what is wrong only: a record holds thousands of these numbers.
-        if max(token.logprob, *(one.logprob for one in token.top), -math.inf) > TOLERANCE:
-            numbers = {"": token.logprob} | {f".top[{rank}]": one.logprob for rank, one in enumerate(token.top)}
+        blind = -math.inf if token.without_image is None else token.without_image
+        if max(token.logprob, *(one.logprob for one in token.top), blind) > TOLERANCE:
+            numbers = {".logprob": token.logprob, ".without_image": blind}
+            numbers |= {f".top[{rank}].logprob": one.logprob for rank, one in enumerate(token.top)}
             place, wrong = next(item for item in numbers.items() if item[1] > TOLERANCE)
-            raise mismatch(f"record.json.tokens[{i}]{place}.logprob", wrong, "the log of a probability, 0 or less")
+            raise mismatch(f"record.json.tokens[{i}]{place}", wrong, "the log of a probability, 0 or less")
         if len(token.top) > limits.MAX_CANDIDATES:
             raise mismatch(f"record.json.tokens[{i}].top", len(token.top), f"up to {limits.MAX_CANDIDATES} candidates")
         if min(token.id, *(one.id for one in token.top), 0) < 0:

@@ -23,6 +23,7 @@ ZIP_ERRORS = (
     LookupError, OverflowError,
 )  # fmt: skip
 """What zipfile raises for damaged data; NotImplementedError and RuntimeError stand for flags it does not read."""
+_ZIP_START = b"PK\x03\x04"
 _END, _END_BYTES, _MAX_COMMENT = b"PK\x05\x06", 22, 1 << 16
 _WIDE_PLACE, _WIDE_PLACE_BYTES = b"PK\x06\x07", 20
 _WIDE_END, _WIDE_END_BYTES = b"PK\x06\x06", 56
@@ -70,6 +71,20 @@ class Budget:
             )
         self.json_bytes -= info.file_size
 
+    def unfold(self, values: int, name: str) -> None:
+        """Takes what maps would inflate to if each of their values were a byte of the file.
+
+        Raises:
+            RecordError: "too_large".
+        """
+        if values > self.inflated_bytes:
+            raise RecordError(
+                "too_large",
+                f"{name}: got {values} values in blocks, expected {self.inflated_bytes} from a file of "
+                "this size; the file is damaged",
+            )
+        self.inflated_bytes -= values
+
     def hold(self, maps: int, patches: int, name: str) -> None:
         """Takes a view's maps.
 
@@ -102,10 +117,11 @@ def opened(data: bytes) -> Iterator[tuple[zipfile.ZipFile, Members]]:
             "too_large",
             f"record: got {len(data)} bytes, expected {limits.MAX_FILE_BYTES}; ask for fewer views or steps",
         )
-    if data[:4] != b"PK\x03\x04":
+    if data[:4] != _ZIP_START:
         raise RecordError(
             "not_a_record",
-            f"record: got a file that starts with {data[:4]!r}, expected a zip (PK); is it an .npz record?",
+            f"record: got {len(data)} bytes that start with {data[:4]!r}, expected a zip, which starts with "
+            f"{_ZIP_START!r}; is it a whole .npz record?",
         )
     directory = directory_bytes(io.BytesIO(data), len(data))
     if directory > limits.MAX_DIRECTORY_BYTES:

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from servekit.paths import MODEL_STORE
 from transformers import LlavaConfig
 
 from bench.gpu.findings import Journal
@@ -28,6 +27,7 @@ from bench.parts.whole_runs import Timings, copy_bandwidth, decoding_weight_byte
 from llava_server.engine import Engine
 from llava_server.load.loading import prepare
 from llava_server.run.compiling import compiled_decoder
+from servekit.paths import MODEL_STORE
 
 NAME = "llava-1.5-7b"
 COMPILED, EAGER = "engine compiled, default views", "eager, output_attentions=True"

@@ -12,14 +12,14 @@ from statistics import median
 from typing import Any
 
 import torch
-from servekit.paths import MODEL_STORE
 from transformers import DynamicCache, LlavaConfig
 
 from bench.gpu.findings import Journal
 from bench.gpu.measuring import Stopwatch
 from bench.parts.random_llava import random_llava
 from bench.parts.whole_runs import QUESTION, copy_bandwidth, decoding_weight_bytes, drawn_scene, roomy_settings
-from llava_server.answer.builder import RecordBuilder, to_response
+from llava_server.answer.builder import RecordBuilder
+from llava_server.answer.response import to_response
 from llava_server.answer.stream import StreamBuilder
 from llava_server.ask.request import GenerateRequest
 from llava_server.attend.capture import QueryCapture
@@ -30,6 +30,7 @@ from llava_server.run.batch import BatchItem, captured_layers, captured_position
 from llava_server.run.generate import generate, prefill, steps_of
 from llava_server.run.prepare import Prepared, Preparer
 from llava_server.run.static import StaticDecoder
+from servekit.paths import MODEL_STORE
 
 NAME = "llava-1.5-7b"
 UNREDUCED = {"layers": "all", "heads": "all", "reduction": "none"}

@@ -1,4 +1,4 @@
-"""The GPU schedule: what to do with eight and a half minutes of one GPU, in three runs, the most important first.
+"""The GPU schedule: what to do with twelve minutes of one GPU, in four runs, the most important first.
 
 Flow: a run's number -> its parts, one process each with its own time limit -> findings.jsonl, a line per finding as
 soon as there is one, and every part's output in a file of its own.
@@ -20,10 +20,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from servekit.paths import ROOT, with_sources
-
 from bench.gpu.findings import Journal
 from bench.gpu.pytest_findings import VARIABLE
+from servekit.paths import ROOT, with_sources
 
 FINDINGS = "findings.jsonl"
 _GRACE_S = 6.0
@@ -58,7 +57,6 @@ class Run:
 
 
 _PYTEST = ("-m", "pytest", "-q", "-p", "bench.gpu.pytest_findings")
-_ANSWERS = (*_PYTEST, "-x", "tests/serve/test_answers.py")
 _WHOLE = ("-m", "bench.gpu.answers", "--findings", "{findings}")
 RUNS = {
     1: Run(
@@ -86,12 +84,14 @@ RUNS = {
         ),
     ),
     3: Run(
-        60,
+        140,
         (
-            Part("install", 15, ("scripts/upkeep/install_server_bundle.py", "{bundle}", "--java", "{out}/java")),
-            Part("server", 50, _ANSWERS, ("-k", "defaults or ready")),
+            Part("looking", 50, (*_PYTEST, "-x", "tests/gpu/test_looking.py")),
+            Part("install", 30, ("scripts/upkeep/install_server_bundle.py", "{bundle}", "--java", "{out}/java")),
+            Part("server", 60, (*_PYTEST, "-x", "tests/gpu/test_served.py")),
         ),
     ),
+    4: Run(130, (Part("full-size", 124, (*_PYTEST, "tests/gpu/test_full_size.py")),)),
 }  # fmt: skip
 EXTRA = Run(
     400,

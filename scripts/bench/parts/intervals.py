@@ -5,11 +5,14 @@ Flow: raw series -> resampled series (fixed seed, so that the same numbers give 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+
+from llava_eval.statistics import resampled_counts
 
 _DRAWS = 4000
 _SEED = 0
@@ -57,6 +60,39 @@ def paired_ratio(
         extras = np.median(_resampled(once, generator), axis=1)[:, None] / steps
     draws = np.median((tested[picks] + extras) / reference[picks], axis=1)
     return _interval(float(np.median((tested + extra) / reference)), draws)
+
+
+def over_scenes(sums: Sequence[float], counts: Sequence[int], less: Sequence[float] = ()) -> Interval:
+    """A mean of words whose scenes are drawn again, because words of one scene are not independent.
+
+    Args:
+        sums: the words' scores, summed per scene.
+        counts: words per scene.
+        less: sums of another way to score the same words, which are taken away scene by scene.
+
+    Raises:
+        ValueError: when the series are not of the same scenes, there is one scene, or there are no words.
+    """
+    if not len(sums) == len(counts) == len(less or sums) or not sum(counts):
+        raise ValueError(f"scenes: got {len(sums)}, {len(counts)} and {len(less)}, expected one length, and words")
+    words = np.asarray(counts, dtype=np.float64)
+    scores = np.asarray(sums, dtype=np.float64) - (np.asarray(less, dtype=np.float64) if less else 0)
+    drawn = drawn_scenes(len(words))
+    counted = drawn @ words  # [draw]; of few scenes a draw may have no words
+    return _interval(float(scores.sum() / words.sum()), (drawn @ scores)[counted > 0] / counted[counted > 0])
+
+
+@functools.cache
+def drawn_scenes(count: int) -> npt.NDArray[np.float64]:
+    """[draw, scene]: how often each scene counts when as many are drawn anew as there are; not to be changed.
+
+    Raises:
+        ValueError: one scene, which has no spread.
+    """
+    drawn = resampled_counts([*range(count)], _DRAWS)
+    if drawn is None:
+        raise ValueError(f"scenes: got {count}, expected 2 or more; one has no spread")
+    return drawn
 
 
 def slope(x: Sequence[float], y: Sequence[float]) -> Interval:

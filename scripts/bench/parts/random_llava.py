@@ -9,11 +9,13 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from servekit.paths import MODEL_STORE
 from tokenizers import AddedToken, Tokenizer, models
 from tokenizers.processors import TemplateProcessing
 from transformers import LlavaConfig, LlavaForConditionalGeneration, LlavaProcessor, PreTrainedTokenizerFast
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+from bench.parts.text_model import intermediate_of
+from servekit.paths import MODEL_STORE
 
 CONFIGS = MODEL_STORE / "configs"
 _SPECIAL = {"<unk>": 0, "<s>": 1, "</s>": 2}
@@ -59,14 +61,29 @@ def published(name: str) -> LlavaConfig:
 
 def shrunk(config: LlavaConfig) -> LlavaConfig:
     """The same grid, vocabulary and special ids with four narrow text layers and three narrow vision layers."""
+    return _with_sizes(config, width=256, heads=8, layers=4, intermediate=384)
+
+
+def reshaped(config: LlavaConfig, shape: str) -> LlavaConfig:
+    """The same grid, vocabulary and special ids with a text model of another shape and three narrow vision layers.
+
+    Args:
+        config: is changed.
+        shape: "width x heads x layers" as `text_model` takes it, such as "2048x16x6".
+    """
+    width, heads, layers = (int(part) for part in shape.split("x"))
+    return _with_sizes(config, width, heads, layers, intermediate_of(width))
+
+
+def _with_sizes(config: LlavaConfig, width: int, heads: int, layers: int, intermediate: int) -> LlavaConfig:
     config.text_config.update(
         {
-            "hidden_size": 256,
-            "intermediate_size": 384,
-            "num_hidden_layers": 4,
-            "num_attention_heads": 8,
-            "num_key_value_heads": 8,
-            "head_dim": 32,
+            "hidden_size": width,
+            "intermediate_size": intermediate,
+            "num_hidden_layers": layers,
+            "num_attention_heads": heads,
+            "num_key_value_heads": heads,
+            "head_dim": width // heads,
         }
     )
     config.vision_config.update(

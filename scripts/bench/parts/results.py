@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from servekit.paths import ROOT
-
 from bench.parts.intervals import Interval
+from servekit.paths import ROOT
 
 PUBLISHED = ROOT / "docs" / "benchmarks"
 FOLDER_VARIABLE = "LLAVA_GAZE_BENCHMARKS"

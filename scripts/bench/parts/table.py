@@ -24,7 +24,7 @@ _HEAD = ["| | figure | 95 % interval | target | |", "| --- | ---: | :---: | :---
 _NO_GPU = """## LLaVA-1.5-7B on a GPU
 
 Not measured yet: no GPU was at hand. `make gpu` is the schedule for one
-([operations.md](../operations.md#a-gpu-for-minutes)), and `make bench` measures it where there is a GPU
+([operations.md](../operations.md#short-gpu-runs)), and `make bench` measures it where there is a GPU
 (`python -m bench.gpu.answers`).
 """
 

@@ -14,6 +14,11 @@ TEXT_TOKENS = 40
 """Tokens of the prompt that are not image tokens: 616 = 576 + 40 (LLaVA-1.5), 2,920 = 5 x 576 + 40 (LLaVA-NeXT)."""
 
 
+def intermediate_of(width: int) -> int:
+    """The size of the feed-forward layers of a Llama of this width."""
+    return int(width * 2.6875)
+
+
 def text_model(shape: str, dtype: torch.dtype, device: torch.device) -> LlamaForCausalLM:
     """A Llama with random weights.
 
@@ -28,7 +33,7 @@ def text_model(shape: str, dtype: torch.dtype, device: torch.device) -> LlamaFor
         num_attention_heads=heads,
         num_key_value_heads=heads,
         num_hidden_layers=layers,
-        intermediate_size=int(width * 2.6875),
+        intermediate_size=intermediate_of(width),
         vocab_size=1024,
         max_position_embeddings=8192,
     )

@@ -75,7 +75,7 @@ def runners(model: Any, processor: Any, dynamic: Engine, compiled: Engine | None
     def capturing(engine: Engine, options: dict[str, Any]) -> Callable[[int, int], None]:
         def answer(batch: int, new_tokens: int) -> None:
             requests = [
-                GenerateRequest.build(data, QUESTION, {**options, "max_new_tokens": new_tokens})
+                GenerateRequest.build(data, QUESTION, {"check": [], **options, "max_new_tokens": new_tokens})
                 for data in pictures[:batch]
             ]
             for record in engine.run(requests):

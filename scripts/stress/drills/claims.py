@@ -17,8 +17,9 @@ from stress.drills.beside import RETRY_S, RIGHT, Answer
 
 BARE_LIMIT_S = 5.0
 """A small request is answered, or sent away with a time to come again, within this."""
-DIED = ("500", "507", "INTERNAL")
-"""TorchServe's words for a request whose worker died; allowed where the load itself ends workers."""
+DIED = ("500", "507", "INTERNAL", "RESOURCE_EXHAUSTED")
+"""TorchServe's words for a request whose worker died, the last without a time to come again; allowed where the load
+itself ends workers."""
 PATIENT_LIMIT_S = RETRY_S
 PATIENT_SHARE = 0.95
 SILENCE_S = 60.0

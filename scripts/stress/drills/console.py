@@ -12,8 +12,9 @@ import time
 from pathlib import Path
 
 import grpc
+
 from servekit.java.trimming import MOST_BYTES
-from servekit.paths import Trouble, run_folder
+from servekit.paths import SetupError, run_folder
 from servekit.ports import read_properties
 from servekit.state import ServerState, current_token
 
@@ -27,7 +28,7 @@ def flooded(state: ServerState) -> tuple[int, int]:
     """Fills the console; gives the bytes that Java printed, as far as they were seen, and those that its file has kept.
 
     Raises:
-        Trouble: when the file is larger than it may be.
+        SetupError: when the file is larger than it may be.
     """
     console = Path(state.logs) / "console.log"
     properties = read_properties(run_folder(state.name) / "config.properties")
@@ -55,5 +56,5 @@ def flooded(state: ServerState) -> tuple[int, int]:
     time.sleep(_TRIMMED_S)
     kept_bytes = console.stat().st_size
     if kept_bytes > MOST_BYTES:
-        raise Trouble(f"console.log: got {kept_bytes} bytes, expected {MOST_BYTES}")
+        raise SetupError(f"console.log: got {kept_bytes} bytes, expected {MOST_BYTES}")
     return printed_bytes, kept_bytes

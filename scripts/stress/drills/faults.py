@@ -21,13 +21,13 @@ from pathlib import Path
 
 import psutil
 import yaml
-from servekit.drain import DUTY_FOLDER
-from servekit.paths import MODEL_STORE, ROOT, Trouble, archive, run_folder
-from servekit.server import start_server
-from servekit.state import ServerState, read_state
 
 from llava_viewer.client import Client, RequestError, StreamedToken
 from llava_wire.system.inner import BUSY
+from servekit.drain import DUTY_FOLDER
+from servekit.paths import MODEL_STORE, ROOT, SetupError, archive, run_folder
+from servekit.server import start_server
+from servekit.state import ServerState, read_state
 from stress.drills.console import flooded
 from stress.drills.scene import Row, play
 from stress.soaking.cases import Case, difference
@@ -281,4 +281,4 @@ def _await(found: Callable[[], object], timeout_s: float) -> object:
         if result:
             return result
         time.sleep(0.2)
-    raise Trouble(f"drill: got nothing in {timeout_s:g} s, expected a running server; see .run")
+    raise SetupError(f"drill: got nothing in {timeout_s:g} s, expected a running server; see .run")

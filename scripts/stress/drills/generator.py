@@ -16,9 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from servekit.paths import Trouble, with_sources
-
 from llava_wire import encode
+from servekit.paths import SetupError, with_sources
 from stress.crowding.loads import LOADS
 from stress.soaking.cases import Case
 
@@ -72,7 +71,7 @@ class Generator:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            raise Trouble(
+            raise SetupError(
                 "crowding: got a load that ended, expected one that fires; run python -m stress.crowding by hand"
             )
         return line

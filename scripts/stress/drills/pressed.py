@@ -17,7 +17,6 @@ from pathlib import Path
 from servekit.cli import say
 from servekit.paths import ROOT
 from servekit.state import ServerState
-
 from stress.crowding.loads import LOADS
 from stress.crowding.processes import Census, Others
 from stress.crowding.replies import Seen
@@ -28,8 +27,8 @@ from stress.drills.generator import generator
 from stress.soaking.cases import Case
 from stress.soaking.watch import ready_pids, seconds_until_ready
 
-_BEFORE_S = 2.0
-_AFTER_S = 6.0
+_BEFORE_S = 1.0
+_AFTER_S = 3.0
 _RECOVERY_S = 60.0
 _STOPPED_S = 180.0
 """How long a stopped worker is waited for."""

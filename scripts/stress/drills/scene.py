@@ -14,9 +14,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from servekit.state import ServerState
-
 from llava_viewer.client import Client, RequestError
+from servekit.state import ServerState
 from stress.soaking.cases import Case, difference
 
 LIMIT_S = 240.0

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, replace
 from urllib.parse import urlsplit
 
 import grpc
-from servekit.state import ServerState, current_token
 
+from servekit.state import ServerState, current_token
 from stress.fuzzing.shots import Shot
 
 TIMEOUT_S = 90.0

@@ -12,7 +12,7 @@ from typing import Any
 OPTIONS = (
     "max_new_tokens", "template", "rows", "steps", "layers", "heads", "reduction", "method", "parameters", "views",
     "precision", "format", "stream", "temperature", "top_p", "top_k", "seed", "num_beams", "length_penalty",
-    "num_return_sequences", "deadline_ms",
+    "num_return_sequences", "deadline_ms", "check",
 )  # fmt: skip
 _TEXTS = (
     "", " ", "\t\n", "\0", "\u200b", "\u202eevil", "e\u0301" * 30, "\U0001f469\u200d\U0001f52c", "\ufeff", "\ufffe",

@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from servekit.paths import MODEL_STORE
 
 from llava_server.ask.request import GenerateRequest
 from llava_server.engine import Engine
 from llava_wire import Record, encode
 from llava_wire.errors import RequestError
+from servekit.paths import MODEL_STORE
 from shapes.questions import ask
 from shapes.scenes import Orientation, make_scene
 

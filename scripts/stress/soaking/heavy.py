@@ -16,8 +16,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
-from servekit.paths import MODEL_STORE
-from servekit.state import ServerState
 
 from llava_server.ask.request import GenerateRequest
 from llava_server.engine import Engine
@@ -27,6 +25,8 @@ from llava_viewer.client.errors import from_http, raise_handler_error
 from llava_viewer.client.protocol import Transport
 from llava_wire import decode, encode
 from llava_wire.errors import RequestError
+from servekit.paths import MODEL_STORE
+from servekit.state import ServerState
 from stress.crowding import bodies
 from stress.crowding.sockets import post
 from stress.soaking.cases import Case

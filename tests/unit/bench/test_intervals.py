@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bench.parts.intervals import median, paired_ratio, slope
+from bench.parts.intervals import median, over_scenes, paired_ratio, slope
 
 
 def test_a_median_lies_in_its_interval_and_narrows_with_more_numbers():
@@ -69,3 +69,20 @@ def test_series_that_are_no_pairs_are_refused(series):
 def test_a_slope_needs_points():
     with pytest.raises(ValueError, match="got 3 and 3"):
         slope([1, 2, 3], [1, 2, 3])
+
+
+def test_words_of_one_scene_are_drawn_together():
+    counts = [1, 3] * 60
+    hits = [count * (number % 3 > 0) for number, count in enumerate(counts)]
+    found = over_scenes(hits, counts)
+    assert found.value == pytest.approx(sum(hits) / sum(counts))
+    assert found.low < found.value < found.high
+    split = over_scenes([1] * sum(hits) + [0] * (sum(counts) - sum(hits)), [1] * sum(counts))
+    assert split.high - split.low < found.high - found.low, "the same words as scenes of their own"
+    same = over_scenes(hits, counts, less=hits)
+    assert (same.value, same.low, same.high) == (0, 0, 0)
+    better = over_scenes(counts, counts, less=hits)
+    assert better.value == pytest.approx(1 - found.value)
+    for wrong in (([1], [1, 1]), ([0, 0], [0, 0]), ([1, 1], [1, 1], [1])):
+        with pytest.raises(ValueError, match="scenes: got"):
+            over_scenes(*wrong)

@@ -30,7 +30,7 @@ def test_compression_and_error_of_a_real_answer(tmp_path, monkeypatch):
     out = tmp_path / "r.json"
     assert records.main(["--tokens", "4", "--rounds", "2", "--out", str(out)]) == 0
     result = read(out)
-    assert len(result.raw) == 4 * 3 + 1
+    assert len(result.raw) == 4 * 4 + 1
     by_precision = [result.raw[f"8 x 8, reduction none, {p}"]["maps_bytes"] for p in ("uint8", "float16", "float32")]
     assert by_precision == sorted(by_precision)
     assert result.raw["8 x 8, reduction none, float32"]["worst_error_of_peak"] == 0

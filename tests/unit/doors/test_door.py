@@ -22,7 +22,8 @@ BLUR = Declaration(
         Parameter("sigma", "number", 1.5, "Width in patches."),
         Parameter("rounds", "integer", 1, "How often."),
         Parameter("edges", "switch", True, "Whether edges are kept."),
-        Parameter("kind", "text", "box", "Which kernel."),
+        Parameter("kind", "text", "box", "Which kernel.", ("box", "disc")),
+        Parameter("floor", "number", 0.5, "What is added.", above=0, up_to=9),
     ),
 )
 """What an entry point of another package names."""
@@ -51,10 +52,18 @@ def test_what_another_package_declares_is_known_and_loaded(methods: Door) -> Non
 
 
 def test_parameters_are_checked_by_name_and_kind() -> None:
-    assert BLUR.parse({"sigma": 2}) == {"sigma": 2, "rounds": 1, "edges": True, "kind": "box"}
+    assert BLUR.parse({"sigma": 2}) == {"sigma": 2, "rounds": 1, "edges": True, "kind": "box", "floor": 0.5}
+    with pytest.raises(DoorError, match=r"p.kind: got 'disk', expected one of \['box', 'disc'\]; did you mean 'disc'"):
+        BLUR.parse({"kind": "disk"}, "p")
+    for value in (0, -1.0, float("nan"), float("inf")):
+        with pytest.raises(DoorError, match=r"p.floor: got .*, expected a finite number( above 0)?; correct it"):
+            BLUR.parse({"floor": value}, "p")
+    assert BLUR.parse({"floor": 9})["floor"] == 9
+    with pytest.raises(DoorError, match=r"p.floor: got 9.1, expected up to 9; lower it"):
+        BLUR.parse({"floor": 9.1}, "p")
     wrong: dict[str, Any] = {"sigma": "2", "rounds": 1.5, "edges": 1, "kind": 3}
     for name, value in wrong.items():
-        with pytest.raises(DoorError, match=rf"p.{name}: got {value!r}, expected a"):
+        with pytest.raises(DoorError, match=rf"p.{name}: got {value!r}, expected (a |text|true or false)"):
             BLUR.parse({name: value}, "p")
     for name in ("sigma", "rounds"):
         with pytest.raises(DoorError, match="got True"):
@@ -94,3 +103,17 @@ def test_listing_what_there_is_needs_no_torch() -> None:
         [sys.executable, "-c", code], cwd=ROOT / "handler", check=True, capture_output=True, text=True, timeout=60
     )
     assert done.stdout.strip() == "False"
+
+
+def test_texts_fit_a_record_and_numbers_a_tensor() -> None:
+    for text, told in (
+        ("x" * 4097, "got 4097 characters, expected up to 4096"),
+        ("\ud800", "half of a surrogate pair"),
+    ):
+        with pytest.raises(DoorError, match=told):
+            BLUR.parse({"kind": text}, "p")
+    for number in (10**400, float("inf"), float("nan")):
+        with pytest.raises(DoorError, match="expected a finite number"):
+            BLUR.parse({"sigma": number}, "p")
+    found = BLUR.parse({"sigma": 10**120}, "p")["sigma"]
+    assert (found, type(found)) == (1e120, float)

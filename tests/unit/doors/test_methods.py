@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from llava_doors.door import METHODS
 from llava_doors.method import Method, Needs, RowMethod
 from llava_server.ask.methods import load_method
 from support.looking import OWN_METHOD, install
@@ -52,7 +53,7 @@ def test_the_documents_method_is_the_one_that_is_tested_and_is_as_short_as_it_sa
 
 def test_the_document_names_every_offer_and_every_need() -> None:
     offers = {"rows", "every_row", "keys", "values", "output_weight", "hidden", "replay", "embeddings", "forward",
-              "other", "once"}  # fmt: skip
+              "other", "once", "whole_answer", "spend", "log_probs"}  # fmt: skip
     table = DOCUMENT.partition("## What a run offers")[2]
     assert offers <= set(re.findall(r"`(\w+)\(", table))
     assert all(f"`{name}`" in DOCUMENT for name in Needs.__dataclass_fields__)
@@ -65,9 +66,30 @@ def test_methods_are_listed_without_torch(site: Path) -> None:
     assert "  power (number, default 1.0): Of the lengths." in said
     found = {one["name"]: one for one in json.loads(listed(site, "methods", "--json"))}
     assert found["pull"]["parameters"] == [
-        {"name": "power", "kind": "number", "default": 1.0, "summary": "Of the lengths."}
+        {
+            "name": "power",
+            "kind": "number",
+            "default": 1.0,
+            "summary": "Of the lengths.",
+            "choices": [],
+            "above": None,
+            "up_to": None,
+        }
     ]
     assert found["attention"]["quantity"]["unit"] == "share"
+
+
+def test_the_documents_page_of_methods_has_each_of_this_house_with_its_summary() -> None:
+    page = (ROOT / "docs" / "methods.md").read_text("utf-8")
+    own = {name: one for name, one in METHODS.known().items() if one.implementation.startswith("llava_doors.")}
+    assert re.findall(r"^## `(\w+)`\n(.+)$", page, re.MULTILINE) == [(name, one.summary) for name, one in own.items()]
+    for name, one in own.items():
+        part = page.split(f"## `{name}`\n")[1].split("\n## ")[0]
+        assert all(f"**{word}**" in part for word in ("Formula", "Source", "Cost", "Read it as", "Not as")), name
+        assert all(f"`{parameter.name}`" in part for parameter in one.parameters), name
+        assert f"| `{name}` | {one.quantity.name} |" in page
+    for said in (page, *(one.summary for one in own.values())):
+        assert not re.search(r"\b(why|explains?|because the model)\b", said, re.IGNORECASE), "nothing was intervened on"
 
 
 def test_families_are_listed_too(site: Path) -> None:

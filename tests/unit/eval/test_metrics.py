@@ -157,6 +157,47 @@ def test_areas_reach_exactly_to_the_objects_size(size: int) -> None:
     assert evaluate("insertion", values, GRID, [box], Evidence(alone.patches, size + 1)).value == pytest.approx(0.1)
 
 
+def test_the_strongest_alone_against_random_sets() -> None:
+    inside = centres_inside(GRID, as_truth([BOX]))
+    scorer = Evidence(inside, 2)
+    found = evaluate("top_alone", inside.astype(float), GRID, [BOX], scorer)
+    assert found.value == pytest.approx(0.9)
+    assert found.details["patches"] == 4, "a sixteenth of 64"
+    assert (found.details["control_low"], found.details["all"], found.details["none"]) == pytest.approx((0.1, 0.9, 0.1))
+    assert found.control is not None
+    assert found.control < 0.3
+    assert found.details["as_good"] == pytest.approx((found.control - 0.1) / 0.8), "the sets that hold two of four"
+    assert scorer.asked == 1, "one question for all sets"
+    one = evaluate("top_alone", inside.astype(float), GRID, [BOX], scorer, {"top": 1})
+    assert (one.value, one.details["patches"]) == (pytest.approx(0.1), 1)
+    assert evaluate("top_alone", (~inside).astype(float), GRID, [BOX], scorer).value == pytest.approx(0.1)
+    few = np.stack([GRID[0, 0], GRID[0, 1]])
+    tiny = Evidence(np.array([True, False]), 1)
+    assert evaluate("top_alone", np.array([2.0, 1.0]), few, [BOX], tiny).details["patches"] == 1, "of any grid one"
+
+
+def test_full_areas_go_from_no_patch_to_all_in_equal_steps() -> None:
+    inside = centres_inside(GRID, as_truth([BOX]))
+    values = inside.astype(float)
+    # In steps of 4 patches the word is there from 4 on: the first trapezoid has the mean of .1 and .9, the others .9.
+    shown = evaluate("insertion_auc", values, GRID, [BOX], Evidence(inside, 2))
+    assert shown.value == pytest.approx((0.5 + 15 * 0.9) / 16)
+    hidden = evaluate("deletion_auc", values, GRID, [BOX], Evidence(inside, 3))
+    assert hidden.value == pytest.approx((0.5 + 15 * 0.1) / 16)
+    assert shown.details["patches"] == hidden.details["patches"] == 64
+    assert shown.control is not None
+    assert hidden.control is not None
+    assert shown.control < shown.value
+    assert hidden.control > hidden.value
+    assert shown.details["as_good"] == hidden.details["as_good"] == 0
+    wrong = evaluate("deletion_auc", (~inside).astype(float), GRID, [BOX], Evidence(inside, 3))
+    assert wrong.details["as_good"] > 0.9, "hiding the rest first is what chance does better"
+    coarse = evaluate("insertion_auc", values, GRID, [BOX], Evidence(inside, 2), {"steps": 1})
+    assert coarse.value == pytest.approx(0.5)
+    fine = evaluate("insertion_auc", values, GRID, [BOX], Evidence(inside, 2), {"steps": 1000})
+    assert fine.value == pytest.approx((0.1 + 0.5 + 62 * 0.9) / 64), "a patch each where there are fewer than steps"
+
+
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"values": np.full((8, 8), np.nan)}, "map: got NaN"),
     ({"values": np.zeros((4, 4))}, r"map: got \[4, 4\] with a grid of \[8, 8, 4\], expected"),
@@ -184,8 +225,15 @@ def test_a_scorer_that_gives_no_log_probabilities_is_refused() -> None:
 
     with pytest.raises(MetricError, match=r"expected .* log probabilities of 0 or less"):
         evaluate("insertion", at((1, 2)), GRID, [BOX], Probabilities(at((1, 2)) > 0, 1))
-    with pytest.raises(MetricError, match=r"parameters\.orders: got 0"):
-        evaluate("insertion", at((1, 2)), GRID, [BOX], Evidence(at((1, 2)) > 0, 1), {"orders": 0})
+    refused = [
+        ("insertion", {"orders": 0}, r"parameters\.orders: got 0"),
+        ("deletion_auc", {"steps": 0}, r"parameters\.steps: got 0"),
+        ("top_alone", {"sets": 0}, r"parameters\.sets: got 0"),
+        ("top_alone", {"top": 65}, r"parameters\.top: got 65, expected 0 to 64"),
+    ]
+    for name, parameters, says in refused:
+        with pytest.raises(MetricError, match=says):
+            evaluate(name, at((1, 2)), GRID, [BOX], Evidence(at((1, 2)) > 0, 1), parameters)
 
 
 def test_every_metric_keeps_to_its_declaration() -> None:

@@ -10,9 +10,9 @@ from xml.etree import ElementTree
 import pytest
 import torch
 import yaml
-from servekit.paths import LOG_CONFIG, METRICS_CONFIG, ROOT
 
 from llava_server.front.metrics import KINDS, of_batch, of_request
+from servekit.paths import LOG_CONFIG, METRICS_CONFIG, ROOT
 
 CONTENT = yaml.safe_load(METRICS_CONFIG.read_text("utf-8"))
 _SUFFIXES = r"_(?:bucket|sum|count)$"

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from servekit.paths import ROOT
 
 PAGE = ROOT / "docs" / "torchserve-jar.md"

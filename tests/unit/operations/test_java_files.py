@@ -7,9 +7,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from servekit.java.files import is_plain, java_options, lay_out, write_properties
 from servekit.java.find import find_java
-from servekit.paths import Trouble
+from servekit.paths import SetupError
 from servekit.preflight import require_readable_paths
 
 READER = """
@@ -75,7 +76,7 @@ def test_log_settings_lie_at_a_plain_path_whatever_the_log_folder_is_called(tmp_
 
 def test_paths_that_java_cannot_be_told() -> None:
     require_readable_paths([Path("/a b/é=:#")], Path("/a b/é=#/ts/__init__.py"))
-    with pytest.raises(Trouble, match=r"path: got torchserve in /a:b/ts, expected a place without a colon"):
+    with pytest.raises(SetupError, match=r"path: got torchserve in /a:b/ts, expected a place without a colon"):
         require_readable_paths([], Path("/a:b/ts/__init__.py"))
-    with pytest.raises(Trouble, match=r"path: got '/\\udce9', expected names in UTF-8"):
+    with pytest.raises(SetupError, match=r"path: got '/\\udce9', expected names in UTF-8"):
         require_readable_paths([Path("/\udce9")], Path("/ts/__init__.py"))

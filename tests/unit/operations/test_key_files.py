@@ -7,9 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from servekit import named_keys, paths
+
+from servekit import named_keys
 from servekit.named_keys import NamedKeys, read_keys_file
-from servekit.paths import Trouble
+from servekit.paths import SetupError
 from servekit.server import start_server
 from servekit.state import ServerState, read_state
 
@@ -34,7 +35,7 @@ def keys_file(folder: Path, text: str) -> Path:
     ],
 )
 def test_names_that_stand_twice_are_refused(tmp_path: Path, text: str, name: str) -> None:
-    with pytest.raises(Trouble, match=f"got the name '{name}' twice") as caught:
+    with pytest.raises(SetupError, match=f"got the name '{name}' twice") as caught:
         read_keys_file(keys_file(tmp_path, text))
     assert ALICE not in str(caught.value)
 
@@ -84,7 +85,7 @@ def test_keys_do_not_outlive_a_bad_file_for_long(tmp_path: Path, harm: str, monk
 def test_a_state_of_wrong_types_is_none(
     tmp_path: Path, change: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(paths, "RUN_ROOT", tmp_path)
+    monkeypatch.setattr("servekit.paths.run_root", lambda: tmp_path)
     (tmp_path / "s").mkdir()
     state = ServerState("s", "ready", ("m",), "http://h:1", "http://h:2", "http://h:3", "h:4", "k", "l", "t", 0, 0)
     state.write()
@@ -123,7 +124,7 @@ def keys(tmp_path: Path) -> Callable[[str], Path]:
     ],
 )
 def test_files_of_keys_that_are_refused(keys: Callable[[str], Path], text: str, message: str) -> None:
-    with pytest.raises(Trouble, match=message) as caught:
+    with pytest.raises(SetupError, match=message) as caught:
         read_keys_file(keys(text))
     assert not any(part in str(caught.value) for part in ("sixteen-", "hidden", "123456789"))
 
@@ -132,9 +133,9 @@ def test_a_file_that_others_may_read_is_refused(keys: Callable[[str], Path]) -> 
     path = keys("keys: {a: sixteen-or-more-signs}")
     assert read_keys_file(path) == {"a": "sixteen-or-more-signs"}
     path.chmod(0o640)
-    with pytest.raises(Trouble, match="mode 640, expected 600; run: chmod 600"):
+    with pytest.raises(SetupError, match="mode 640, expected 600; run: chmod 600"):
         read_keys_file(path)
-    with pytest.raises(Trouble, match=r"none\.yaml \(No such file"):
+    with pytest.raises(SetupError, match=r"none\.yaml \(No such file"):
         start_server(["llava-shapes"], name="never", keys=path.with_name("none.yaml"))
 
 

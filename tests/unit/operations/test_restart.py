@@ -11,22 +11,23 @@ from typing import Any
 
 import pytest
 import serve
-from servekit import causes, paths
-from servekit.paths import Trouble
+
+from servekit import causes
+from servekit.paths import SetupError
 from servekit.ports import Ports
 from servekit.watch import notify
 
 
 @pytest.fixture
 def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, list[str]]]:
-    """Runs `serve.py` with servers that end as told: exit codes, None for a stop that was asked for, or a `Trouble`."""
-    monkeypatch.setattr(paths, "RUN_ROOT", tmp_path)
+    """Runs `serve.py` with servers that end as told: exit codes, None for a stop asked for, or a `SetupError`."""
+    monkeypatch.setattr("servekit.paths.run_root", lambda: tmp_path)
     monkeypatch.setattr(serve, "resolve_ports", lambda *_: Ports("127.0.0.1", 1, 2, 3, 4, 5))
     monkeypatch.setattr(serve, "describe", lambda state: "addresses")
     monkeypatch.setattr(serve.time, "sleep", lambda seconds: said.append(f"slept {seconds:g}") if seconds else None)
     said: list[str] = []
 
-    def run(ends: list[int | Trouble | None], *arguments: str) -> tuple[int, list[str]]:
+    def run(ends: list[int | SetupError | None], *arguments: str) -> tuple[int, list[str]]:
         coming = iter(ends)
         logs = tmp_path / "default" / "logs"
 
@@ -34,7 +35,7 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple
             logs.mkdir(parents=True, exist_ok=True)
             end = next(coming)
             (logs / "console.log").write_text(f"console of {end}\n")
-            if isinstance(end, Trouble):
+            if isinstance(end, SetupError):
                 raise end
             return SimpleNamespace(state=SimpleNamespace(logs=str(logs)), end=end, stop=lambda: None)
 
@@ -60,36 +61,36 @@ def test_it_is_started_again_without_being_asked(play: Callable[..., tuple[int, 
 
 
 def test_a_crash_loop_ends_with_its_cause(play: Callable[..., tuple[int, list[str]]]) -> None:
-    with pytest.raises(Trouble, match=r"ended by itself with code 134 \(Java crashed \(SIGABRT\)"):
+    with pytest.raises(SetupError, match=r"ended by itself with code 134 \(Java crashed \(SIGABRT\)"):
         play([137, 137, 137, 137, 137, 134, None])
 
 
 def test_without_restart_the_first_end_is_the_last(play: Callable[..., tuple[int, list[str]]]) -> None:
-    with pytest.raises(Trouble, match=r"code 1 \(exit code 1; last words: console of 1\)"):
+    with pytest.raises(SetupError, match=r"code 1 \(exit code 1; last words: console of 1\)"):
         play([1, None], "--no-restart")
 
 
 def test_a_first_start_that_fails_is_said_at_once_and_a_later_one_is_tried_again(
     play: Callable[..., tuple[int, list[str]]],
 ) -> None:
-    with pytest.raises(Trouble, match="ports: taken"):
-        play([Trouble("ports: taken"), None])
+    with pytest.raises(SetupError, match="ports: taken"):
+        play([SetupError("ports: taken"), None])
 
 
 def test_a_later_start_that_fails_is_tried_again_with_growing_pauses(
     play: Callable[..., tuple[int, list[str]]],
 ) -> None:
-    code, said = play([137, Trouble("ports: taken"), Trouble("ports: taken"), None])
+    code, said = play([137, SetupError("ports: taken"), SetupError("ports: taken"), None])
     assert (code, [line for line in said if line.startswith("slept")]) == (0, ["slept 8", "slept 16"])
     said.clear()
-    with pytest.raises(Trouble, match="ports: taken"):
-        play([137, *[Trouble("ports: taken")] * 9])
+    with pytest.raises(SetupError, match="ports: taken"):
+        play([137, *[SetupError("ports: taken")] * 9])
 
 
 def test_the_words_of_a_background_server_outlive_starts_that_fail(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(paths, "RUN_ROOT", tmp_path)
+    monkeypatch.setattr("servekit.paths.run_root", lambda: tmp_path)
     logs, kept = tmp_path / "default" / "logs", tmp_path / "default-crash"
     for own in ("first crash\n", "", ""):
         logs.mkdir(parents=True)

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from servekit.java.trimming import LEFT_OUT, MOST_BYTES, trim, trim_own
 from servekit.launching import _JAVA_PROCESS
 

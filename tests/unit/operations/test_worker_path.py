@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from servekit.launching import worker_path
 from servekit.paths import HANDLER_ROOT, SCRIPTS
 

@@ -13,12 +13,13 @@ import download_model
 import estimate
 import pytest
 import torch
-from servekit import paths
+from safetensors.torch import save_file
 from transformers import AutoProcessor, LlavaForConditionalGeneration
 
 from llava_server.ask.settings import ModelSettings, SettingsError
 from llava_server.engine import Engine
 from llava_server.load.checkpoint import check_checkpoint, check_files
+from servekit import paths
 from support.published import write_checkpoint
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -62,6 +63,15 @@ def original(folder: Path) -> None:
 def adapter(folder: Path) -> None:
     (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "llava-hf/llava-1.5-7b-hf"}')
     (folder / "model.safetensors").rename(folder / "adapter_model.safetensors")
+
+
+def own_adapter(folder: Path) -> None:
+    adapter(folder)
+    (folder / "non_lora_trainables.bin").touch()
+
+
+def original_names(folder: Path) -> None:
+    save_file({"model.mm_projector.0.weight": torch.zeros(2, 2)}, folder / "model.safetensors")
 
 
 def adapter_beside_a_whole_model(folder: Path) -> None:
@@ -110,12 +120,15 @@ def kind(**config: object) -> Callable[[Path], object]:
 BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "original layout": (original, r"the layout of LLaVA's own code \(mm_vision_tower: 'openai/clip.*Other layouts"),
     "original layout, own type": (kind(model_type="llava_llama", mm_vision_tower="x"), r"the layout of LLaVA's own"),
+    "original layout, type alone": (kind(model_type="llava_mistral"), r".* \(model_type: 'llava_mistral' in"),
+    "original names of weights": (original_names, r".* \(model.mm_projector.0.weight in model.safetens"),
+    "adapter of LLaVA's own code": (own_adapter, r"a LoRA adapter of LLaVA's own code .*merge_lora_weights.py"),
     "adapter": (adapter, r"an adapter \(LoRA, PEFT\) for the base 'llava-hf/llava-1.5-7b-hf'.*merge it"),
     "adapter beside a whole model": (adapter_beside_a_whole_model, r"an adapter .*that it was trained on"),
     "text model": (kind(model_type="llama", vocab_size=32000), r"model_type: got 'llama', a model of text alone"),
     "other vision model": (
-        kind(model_type="llava_next", text_config={}, vision_config={}),
-        r"config.model_type: got 'llava_next', another model that reads pictures, expected 'llava'",
+        kind(model_type="chameleon", text_config={}, vision_config={}),
+        r"config.model_type: got 'chameleon', another model that reads images, expected 'llava'",
     ),
     "vision tower": (kind(model_type="clip_vision_model", image_size=336), r"'clip_vision_model', a vision model"),
     "no type": (kind(hidden_size=1), r"config.model_type: got None, no model that answers questions"),
@@ -201,7 +214,7 @@ DEEPER: dict[str, tuple[Callable[[Path], object], str]] = {
     "tokenizer of another model": (other_tokenizer, r"(chat template|config.image_token_id): got "),
     "words that the model lacks": (fewer_words, r"tokenizer: got ids up to 406, expected those below the 4 "),
     "broken tokenizer": (write_into("tokenizer.json", "{}"), r"tokenizer and processor: got "),
-    "template without a picture": (
+    "template without an image": (
         write_into("chat_template.jinja", "{{ messages[0]['content'][1]['text'] }}"), r"chat template: got "
     ),
 }  # fmt: skip
@@ -263,7 +276,7 @@ def test_everybody_refuses_in_the_same_words(folder: Path, name: str, monkeypatc
         lambda: download_model.download("mine"),
     ]
     for user in users:
-        with pytest.raises((SettingsError, paths.Trouble)) as caught:
+        with pytest.raises((SettingsError, paths.SetupError)) as caught:
             user()
         said.add(str(caught.value))
     assert len(said) == 1

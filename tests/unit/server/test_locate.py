@@ -18,13 +18,13 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as example_settings
 from hypothesis import strategies as st
-from servekit import models, paths
 
 from llava_handler import LlavaHandler
 from llava_server import engine
 from llava_server.ask.settings import SettingsError
 from llava_server.engine import Engine
 from llava_server.load.locate import locate
+from servekit import models, paths
 
 STORE = Path(__file__).resolve().parents[3] / "model_store"
 
@@ -168,7 +168,7 @@ class Users:
         self._opened.clear()
         try:
             getattr(self, user)(name)
-        except (SettingsError, paths.Trouble) as error:
+        except (SettingsError, paths.SetupError) as error:
             return f"refused: {error}"
         (folder,) = set(self._opened)
         return str(folder)

@@ -88,6 +88,11 @@ def test_refusals_name_field_value_and_what_is_allowed(given, field, says):
         ({"steps": [64]}, "options.steps", "got 64"),
         ({"deadline_ms": 10**9}, "options.deadline_ms", "got 1000000000"),
         ({"rows": "prompt", "reduction": "all"}, "options.reduction", "mean over answer steps"),
+        (
+            {"precision": "blocks", "method": "contributions"},
+            "options.precision",
+            "got 'blocks' for 'contribution to the logit', expected shares of 0 or more; ask for 'uint8' (method",
+        ),
     ],
 )
 def test_what_the_model_lacks_is_refused_by_the_plan(given, field, says):
@@ -136,7 +141,7 @@ def test_every_option_of_the_contract_is_known():
         "max_new_tokens", "template", "rows", "steps", "layers", "heads", "reduction", "method", "parameters",
         "views", "precision", "format",
         "temperature", "top_p", "top_k", "seed", "num_beams", "length_penalty", "num_return_sequences",
-        "deadline_ms", "stream",
+        "deadline_ms", "stream", "check",
     }  # fmt: skip
 
 
@@ -179,12 +184,24 @@ def test_a_request_is_frozen_and_holds_no_tensors():
         ({"head_sets": {"a": [[1]]}}, "handler.head_sets.a"),
         ({"default_views": []}, "handler.default_views"),
         ({"default_views": [{"name": "a", "reduction": "sum"}]}, "handler.default_views[0].reduction"),
+        ({"default_views": [{"name": "a", "method": "text_attention"}]}, "got ['a'], all of text, expected one of"),
+        ({"check": ["pixels"]}, "handler.check[0]"),
+        ({"check": [{"name": "patches", "topp": 1}]}, "did you mean 'top'?"),
     ],
 )
 def test_settings_that_cannot_be_used_name_the_key(section, says):
     with pytest.raises(SettingsError) as caught:
         ModelSettings.from_dict(section)
     assert says in str(caught.value)
+
+
+def test_settings_name_checks_with_their_parameters():
+    assert [one.name for one in ModelSettings.from_dict({}).check] == ["image"]
+    [image, patches] = ModelSettings.from_dict({"check": ["image", {"name": "patches", "top": 2}]}).check
+    assert (image.name, patches.parameters["top"], patches.parameters["sets"]) == ("image", 2, 16)
+    plan = make_plan(parse_options(None), FACTS, ModelSettings.from_dict({"check": [{"name": "patches"}]}))
+    assert [one.name for one in plan.checks] == ["patches"]
+    assert make_plan(parse_options({"check": []}), FACTS, SETTINGS).checks == ()
 
 
 def test_limits_default_to_the_documented_numbers():

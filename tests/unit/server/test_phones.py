@@ -99,7 +99,7 @@ def test_damaged_ones_are_refused_or_read(fmt: str) -> None:
     whole = phone(fmt, scene(120, 90, 1))
     for file in (whole[: len(whole) // 2], whole[:30], b"".join((whole[:200], b"\xff" * 100, whole[300:]))):
         assert opened_or_refusal(file) in (422, (120, 90))
-    with pytest.raises(RequestError, match=r"got a damaged picture .* expected a whole file; send it again"):
+    with pytest.raises(RequestError, match=r"got a damaged image .* expected a whole file; send it again"):
         open_picture(whole[:30], LIMITS)
 
 
@@ -135,10 +135,10 @@ def test_whatever_becomes_of_the_process_is_a_refusal(
 def test_without_the_decoder_the_format_and_the_way_out_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     for data in (b"\0\0\0\x1cftypheic\0\0\0\0mif1heicmiaf", b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic"):
-        with pytest.raises(PictureError, match=r"got a HEIC picture, .* save it as JPEG, or install pillow-heif"):
+        with pytest.raises(PictureError, match=r"got a HEIC image, .* save it as JPEG, or install pillow-heif"):
             prepare_picture(data)
-    with pytest.raises(UnsupportedPictureError, match="got a HEIC picture"):
+    with pytest.raises(UnsupportedPictureError, match="got a HEIC image"):
         apart._opened(io.BytesIO(), ("HEIF",))
     monkeypatch.setattr(features, "check", lambda _: False)
-    with pytest.raises(PictureError, match=r"got an AVIF picture, .* save it as JPEG, or a newer Pillow"):
+    with pytest.raises(PictureError, match=r"got an AVIF image, .* save it as JPEG, or a newer Pillow"):
         prepare_picture(b"\0\0\0\x1cftypavif\0\0\0\0avifmif1miaf")

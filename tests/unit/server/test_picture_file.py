@@ -254,7 +254,7 @@ def test_damage_is_told_in_one_line_without_places_in_memory(kind: str, part: fl
     cut = whole[: int(len(whole) * part)]
     with pytest.raises(RequestError) as caught:
         opened(cut)
-    assert re.fullmatch(r"got a damaged picture \([^\n]+\), expected a whole file; send it again", caught.value.message)
+    assert re.fullmatch(r"got a damaged image \([^\n]+\), expected a whole file; send it again", caught.value.message)
     with pytest.raises(PictureError) as seen:
         prepare_picture(cut)
     for said in (caught.value.message, str(seen.value)):

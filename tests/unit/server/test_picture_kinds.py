@@ -84,7 +84,7 @@ FLOATS = {
     "a TIFF of 8+8+8+8 bits (CMYK": strip((4, 4), [8] * 4, 5, [(332, 3, [2])]),
     "a TIFF of 16+16 bits (grey": strip((4, 4), [16, 16], 1, [(338, 3, [2])]),
     "compression 34892": [*(tag for tag in strip((4, 4), [8] * 3, 2) if tag[0] != 259), (259, 3, [34892])],
-    "a camera's raw picture": strip((4, 4), [16], 32803),
+    "a camera's raw image": strip((4, 4), [16], 32803),
 }
 
 
@@ -118,11 +118,11 @@ def test_of_several_pages_the_largest_is_read_and_the_record_says_so() -> None:
     assert pixels(data).shape == (24, 24, 3)
     assert pixels(data).min() == 255
     assert notes(data) == [
-        "The file holds 2 pictures; number 2, the largest (24 x 24 px), was read, not the first (8 x 8 px)."
+        "The file holds 2 images; number 2, the largest (24 x 24 px), was read, not the first (8 x 8 px)."
     ]
     assert pixels(two_pages(24, 8)).max() == 0
-    assert notes(two_pages(8, 8)) == ["The file holds 2 pictures; the first was read."]
-    assert notes(two_pages(24, 24, [(254, 4, [4])])) == [], "a mask is no picture"
+    assert notes(two_pages(8, 8)) == ["The file holds 2 images; the first was read."]
+    assert notes(two_pages(24, 24, [(254, 4, [4])])) == [], "a mask is no image"
 
 
 def test_the_larger_page_is_held_to_the_limits() -> None:
@@ -162,7 +162,7 @@ def test_a_raw_picture_is_not_read_as_its_thumbnail() -> None:
     link = 8 + 2 + 12 * 10
     data[at : at + 4], data[link : link + 4] = data[link : link + 4], bytes(4)
     error = refusal(bytes(data))
-    assert (error.status, "camera's raw picture (DNG or the like)" in error.message) == (415, True)
+    assert (error.status, "camera's raw image (DNG or the like)" in error.message) == (415, True)
     version = tiff(strip((8, 8), [8], 1, [(50706, 3, [1, 4, 0, 0])]), bytes(4000))
     assert refusal(version).status == 415
 
@@ -219,12 +219,12 @@ BIG = b"MM\0+\0\x08\0\0" + struct.pack(">QQ", 16, 9) + b"".join(
 @pytest.mark.parametrize(
     ("data", "says"),
     [
-        (b"\0\0\0\x18ftypcrx \0\0\0\0", "a camera's raw picture"),
+        (b"\0\0\0\x18ftypcrx \0\0\0\0", "a camera's raw image"),
         (b"\0\0\0\x18ftypisom\0\0\0\0", "a film"),
-        (b"\xff\x0a" + bytes(40), "a JPEG XL picture"),
+        (b"\xff\x0a" + bytes(40), "a JPEG XL image"),
         (b"RIFF\x24\0\0\0WAVEfmt ", "a sound or film"),
         (BIG, "a BigTIFF of big-endian"),
-        (b"\0\0\0\x0cjP  \r\n\x87\n", "a JPEG 2000 picture"),
+        (b"\0\0\0\x0cjP  \r\n\x87\n", "a JPEG 2000 image"),
         (b"  <svg xmlns='http://www.w3.org/2000/svg'/>", "a web page or drawing (SVG, HTML)"),
         (b"<!DOCTYPE html><html>", "a web page or drawing (SVG, HTML)"),
         (b"data:image/png;base64,iVBORw0KGgo", "a data URI"),
@@ -278,7 +278,7 @@ def test_an_animation_says_that_its_first_picture_was_read() -> None:
             frames[0], fmt, save_all=True, append_images=frames[1:], **({"lossless": True} if fmt == "WEBP" else {})
         )
         assert pixels(data)[0, 0].tolist() == [255, 0, 0], fmt
-        assert notes(data) == ["The file is an animation; its first picture was read."]
+        assert notes(data) == ["The file is an animation; its first image was read."]
         assert notes(encoded(frames[0], fmt)) == []
 
 

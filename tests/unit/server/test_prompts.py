@@ -272,7 +272,7 @@ def test_a_template_that_writes_the_date_is_rendered_for_every_request(monkeypat
         ("USER: <image> <image> {{ messages[0]['content'][1]['text'] }}", "once each"),
         ("USER: <image>", "once each"),
         ("<image>{{ messages[0]['content'] + '' }}", "TypeError"),
-        ("{{ raise_exception('no pictures') }}", "no pictures"),
+        ("{{ raise_exception('no images') }}", "no images"),
     ],
 )
 def test_templates_that_cannot_hold_a_picture_and_a_question_are_refused_at_load(template: str, reason: str) -> None:

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from llava_doors.door import CHECKS
 from llava_doors.door import METHODS as DOOR
 from llava_server.ask.options import DECODING, KNOWN
 from llava_server.ask.request import GenerateRequest
@@ -52,8 +53,25 @@ REDUCTION = st.sampled_from(
 )
 TEXTS = st.text(st.characters(max_codepoint=0xFFFF, exclude_categories=["Cs"]), max_size=3)
 NAMES = TEXTS | st.sampled_from(["a", "b", " a ", " ", "", "x" * 80, "x" * 81, "\u00a0", "\u200b", "\t", 3, None])
-METHODS = st.sampled_from(["attention", "Attention", "", None, 3, []])
-PARAMETERS = st.sampled_from([{}, {}, {"sigma": 1}, [], None, "x", 3])
+METHODS = st.sampled_from(["attention", "contrast", "contributions", "relative", "Attention", "", None, 3, []])
+PARAMETERS = st.sampled_from(
+    [
+        {},
+        {},
+        {"rival": "red"},
+        {"rival": 1},
+        {"sigma": 1},
+        [],
+        None,
+        "x",
+        3,
+        {"form": "ratio"},
+        {"form": "x"},
+        {"epsilon": 0},
+        {"epsilon": 1},
+        {"prompt": 3},
+    ]
+)
 VIEW = st.fixed_dictionaries(
     {},
     optional={
@@ -67,13 +85,23 @@ VIEWS = (
     | st.sampled_from([[{"name": str(i)} for i in range(count)] for count in (32, 33)])
     | st.sampled_from([None, {}, "all", [None], [[]]])
 )
+CHECK = st.sampled_from(
+    ["image", "patches", {"name": "image"}, {"name": "image", "top": 1}, {"name": "pixels"}, {}]
+) | st.fixed_dictionaries(
+    {"name": st.just("patches")},
+    optional={
+        "steps": INDICES, "view": NAMES, "top": WHOLE, "sets": WHOLE, "seed": WHOLE, "tops": WHOLE,
+        "patches": st.dictionaries(st.sampled_from(["0", "5", "05", "-1", "x", "999999999", "1e1"]), LISTS, max_size=2)
+        | st.sampled_from([None, [], "all"]),
+    },
+)  # fmt: skip
 ODD = st.sampled_from([None, True, False, 0, 1, 1.5, "", "all", [], {}, [[]]])
 VALUES: dict[str, st.SearchStrategy[Any]] = {
     **dict.fromkeys(("max_new_tokens", "top_k", "seed", "num_beams", "num_return_sequences", "deadline_ms"), WHOLE),
     **dict.fromkeys(("temperature", "top_p", "length_penalty"), REAL),
     "template": st.sampled_from(["chat", "raw", "Chat"]),
     "rows": st.sampled_from(["answer", "prompt", "both", "none"]),
-    "precision": st.sampled_from(["uint8", "float16", "float32", "int8"]),
+    "precision": st.sampled_from(["uint8", "float16", "float32", "blocks", "int8"]),
     "format": st.sampled_from(["npz", "json", "zip"]),
     "stream": st.sampled_from([True, False, 1, 0, "true"]),
     "steps": INDICES,
@@ -83,6 +111,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "method": METHODS,
     "parameters": PARAMETERS,
     "views": VIEWS,
+    "check": st.lists(CHECK, max_size=3) | st.sampled_from([["image", "image"], ["picture"], [[]], "image", True]),
 }
 SOUND: dict[str, list[Any]] = {
     **{name: [1, 2.0, 3] for name in ("max_new_tokens", "top_k", "deadline_ms", "num_beams")},
@@ -90,7 +119,8 @@ SOUND: dict[str, list[Any]] = {
     "length_penalty": [-10, 0.5], "template": ["chat", "raw"], "rows": ["answer", "both"], "stream": [True, False],
     "precision": ["uint8", "float32"], "format": ["npz", "json"], "steps": ["all", [0, 2.0]], "layers": ["all", [1, 0]],
     "heads": ["all", "two", [3], [[0, 1], [0, 2.0]]], "reduction": ["none", "heads", 2, 1.0],
-    "method": ["attention"], "parameters": [{}],
+    "method": ["attention", "contributions"], "parameters": [{}],
+    "check": [["image"], ["patches", {"name": "image"}], [{"name": "patches", "top": 4.0, "patches": {"5": [1, 2]}}]],
     "views": [[{"name": "a", "heads": "two"}], [{"name": "a"}, {"name": "b", "layers": [1.0], "reduction": 3}]],
 }  # fmt: skip
 OPTIONS = (
@@ -106,7 +136,10 @@ OPTIONS = (
 PROMPTS = TEXTS | st.sampled_from(["What?", "", " ", "\u200b", "\0", "a\0", None, 3, []])
 FILES = st.sampled_from(
     ["QUJD", "QUI=", "QQ==", " Q U\nJD\t", "QQ=\n=", "", " ", "=", "QQ", "QQ=", "QUJ", "QUJD=", "QQ==QQ==", "Q-_=",
-     "QUJD\u00a0", "QUI==", "data:image/png;base64,QUJD", "é", None, 3, [], {}]
+     "QUJD\u00a0", "QUI==", "data:image/png;base64,QUJD", "é", None, 3, [], {}, "data:;base64, QQ==",
+     "DATA:;base64,QQ==", "data:image/svg+xml;a=b;c=d;base64,QUJD\n", "data:image/png,QUJD", "data:;base64,",
+     "data:a/;base64,QUJD", " data:x/y;base64,QUI", "https://example.org/a.png", "QUJDdata:;base64,QUJD",
+     "data:;base64,data:;base64,QUJD"]
 )  # fmt: skip
 BODIES = st.one_of(
     st.fixed_dictionaries({"image": st.just(PICTURE), "prompt": st.just("What?"), "options": OPTIONS | ODD}),
@@ -114,9 +147,21 @@ BODIES = st.one_of(
     st.fixed_dictionaries({}, optional={"image": FILES, "prompt": PROMPTS, "options": st.just({}), "ready": ODD}),
     st.fixed_dictionaries({"image": st.just(PICTURE), "prompt": PROMPTS}),
     st.fixed_dictionaries({"image": FILES, "prompt": st.just("What?")}),
+    st.fixed_dictionaries({"images": FILES | st.lists(FILES, max_size=2), "prompt": st.just("What?")}),
+    st.fixed_dictionaries({"image": st.lists(FILES, max_size=2), "prompt": st.just("What?")}),
+    st.fixed_dictionaries(
+        {},
+        optional={name: st.just([PICTURE]) for name in ("image", "images", "image_2")} | {"prompt": st.just("What?")},
+    ),
     st.fixed_dictionaries(
         {"record": st.just(RECORD)},
-        optional={"image": st.just(PICTURE), "prompt": PROMPTS, "ready": ODD, "Image": st.just(PICTURE)},
+        optional={
+            "image": st.just(PICTURE),
+            "images": st.just([PICTURE]),
+            "prompt": PROMPTS,
+            "ready": ODD,
+            "Image": st.just(PICTURE),
+        },
     ),
     st.sampled_from([None, 3, "", [], {}, [{}]]),
 )
@@ -139,7 +184,7 @@ def agree(body: object) -> None:
         return
     assert found.status in (400, 413, 415, 422)
     # Whether a record carries a picture is no matter of form.
-    without_picture = isinstance(body, dict) and "record" in body and "image" not in body
+    without_picture = isinstance(body, dict) and "record" in body and not {"image", "images"} & set(body)
     assert not fits or without_picture or any(words in found.message for words in UNSAYABLE), found
 
 
@@ -203,6 +248,15 @@ def test_the_schema_knows_every_method_of_this_house() -> None:
         for parameter in one.parameters:
             assert JUDGE.is_valid(asked(method=name, parameters={parameter.name: parameter.default}))
         assert not JUDGE.is_valid(asked(method=name, parameters={"no_such": 1}))
+
+
+def test_the_schema_knows_every_check_of_this_house() -> None:
+    own = {name: one for name, one in CHECKS.known().items() if one.implementation.startswith("llava_doors.checks.")}
+    assert sorted(own) == ["image", "patches"]
+    for name, one in own.items():
+        for parameter in one.parameters:
+            assert JUDGE.is_valid(asked(check=[{"name": name, parameter.name: parameter.default}]))
+        assert not JUDGE.is_valid(asked(check=[{"name": name, "no_such": 1}]))
 
 
 def test_replays_take_the_options_that_do_not_decide_the_answer() -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
 from llava_doors.method import RowBlock
-from llava_doors.methods.attention import AttentionFold, split
+from llava_doors.parts.row_means import AttentionFold, split
 from llava_server.ask.plan import ViewPlan
 from llava_server.attend import rows as rows_module
 from llava_server.attend.rows import RowLayout, attention_rows
@@ -83,7 +86,8 @@ def test_reductions_are_plain_means():
         ViewPlan("pairs", REDUCTIONS["none"], (), (), ((1, 1), (0, 2), (1, 0))),
         ViewPlan("pairs mean", REDUCTIONS["layers_heads"], (), (), ((1, 1), (0, 2), (1, 0))),
     )
-    folds = [AttentionFold(plan, layout, torch.device("cpu")) for plan in plans]
+    seen: Any = SimpleNamespace(layout=layout, device=torch.device("cpu"))
+    folds = [AttentionFold(seen, plan) for plan in plans]
     for layer in range(2):
         for part in (slice(0, 3), slice(3, 4)):
             block = RowBlock(layer, (0, 1, 2), part, weights[layer, :, part], layout)

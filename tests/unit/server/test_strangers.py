@@ -125,7 +125,7 @@ def changed(change: Callable[[dict[str, Any]], object], more: dict[str, bytes] |
         (lambda d: d["prompt"].update(text="\u200b"), "record.prompt.text"),
         (lambda d: d["images"][0].update(sha256="\ud800" * 64), "record"),
         (lambda d: d["images"][0].update(sha256="A" * 64), "record.images[0].sha256"),
-        (lambda d: d.update(images=d["images"] * 2), "record.images"),
+        (lambda d: d.update(images=d["images"] * 2), "record"),
         (lambda d: d.update(images=[]), "record"),
         (lambda d: d["prompt"].update(turns=[{"role": "user", "text": "a"}]), "record.prompt.turns"),
         (lambda d: d["prompt"].update(system="Be kind."), "record.prompt.system"),

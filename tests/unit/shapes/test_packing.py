@@ -72,7 +72,7 @@ def test_patch_targets_follow_the_mirror(pictures):
             assert np.allclose(centre[mine], target, atol=1e-5)
             columns, rows = np.flatnonzero(mine) % 8, np.flatnonzero(mine) // 8
             found = np.array([columns.mean() + 0.5, rows.mean() + 0.5]) / 4 - 1
-            assert np.abs(found - target).max() < 0.25, "labels and centre are of the same, mirrored picture"
+            assert np.abs(found - target).max() < 0.25, "labels and centre are of the same, mirrored image"
 
 
 def test_batches_cover_every_scene_once_per_epoch_and_repeat_by_step():

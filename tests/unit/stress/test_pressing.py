@@ -21,6 +21,7 @@ import pytest
 
 from llava_viewer.client.transport.messages import messages
 from llava_wire import decode, encode
+from stress import drill
 from stress.crowding import bodies
 from stress.crowding.loads import LOADS
 from stress.crowding.processes import Census, Others, kind_of
@@ -29,7 +30,7 @@ from stress.crowding.sockets import Connection, post, send_all
 from stress.drill import _write
 from stress.drills.beside import Answer
 from stress.drills.claims import LOG_BYTES, Pressed, Run, failures, untrue_pings
-from stress.drills.table import load_table
+from stress.drills.table import LOADS_BEGIN, LOADS_END, load_table
 from support.synthetic import make_record
 
 
@@ -200,7 +201,10 @@ def early(connection: socket.socket) -> None:
 
 
 def whole(connection: socket.socket) -> None:
-    connection.recv(100)
+    """Reads to the end first: a close with something unread may cost what was sent last."""
+    left = 3_000_000
+    while left > 0 and (piece := connection.recv(1 << 20)):
+        left -= len(piece)
     connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhel")
     connection.sendall(b"lo")
 
@@ -248,6 +252,34 @@ def test_figures_are_json_with_a_line_for_each_run(tmp_path: Path) -> None:
     text = (tmp_path / "loads.json").read_text("utf-8")
     assert json.loads(text)["rows"] == json.loads(json.dumps(rows))
     assert sum("retry after" in line and '"answers"' in line for line in text.splitlines()) == 2
+
+
+def test_loads_that_are_measured_one_by_one_come_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hours of loads need not be one run: those that are not named keep their rows, in the table too."""
+    figures, page = tmp_path / "loads.json", tmp_path / "operations.md"
+    page.write_text(f"{LOADS_BEGIN}\n{LOADS_END}\n", "utf-8")
+    found = {"commit": "old"}
+    for name, value in {"LOAD_FIGURES": figures, "PAGE": page, "build": lambda model: None}.items():
+        monkeypatch.setattr(drill, name, value)
+    monkeypatch.setattr(drill, "good_cases", lambda *counts: [None])
+    monkeypatch.setattr(drill, "commit", lambda: found["commit"])
+
+    def pressed(chosen, case, given, note):
+        rows = [{**of(run()).plain(), "name": name, "words": f"the load {name}"} for name in chosen]
+        note(rows)
+        return rows
+
+    monkeypatch.setattr(drill, "pressed", pressed)
+    for commit, names in (("old", ["idle", "large_json"]), ("new", ["large_json"])):
+        found["commit"] = commit
+        monkeypatch.setattr(sys, "argv", ["drill", *names, "--write"])
+        drill.main()
+    rows = drill.measured_before(figures)
+    assert {name: row["commit"] for name, row in rows.items()} == {"large_json": "new", "idle": "old"}
+    assert [line.split("|")[1].strip() for line in page.read_text("utf-8").splitlines()[3:-1]] == [
+        "the load large_json",
+        "the load idle",
+    ]
 
 
 def test_a_process_that_ends_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

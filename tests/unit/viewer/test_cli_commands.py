@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -134,6 +135,24 @@ def test_failures_are_one_line_and_1(
     assert err.splitlines()[-1].startswith("error: key_file: got ")
 
 
+def test_several_images_go_in_their_order(
+    server: HttpServer | GrpcServer, picture: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    second, third = tmp_path / "b.png", tmp_path / "c.png"
+    second.write_bytes(b"second")
+    third.write_bytes(b"third")
+    server.reply = Reply(encode(RECORD))
+    files = [picture, second, "what?", "--image", third]
+    assert run(capsys, "predict", *files, *where(server), "--no-image")[0] == 0
+    sent = [server.seen[0].fields.get(name) for name in ("image", "image_2", "image_3", "prompt")]
+    assert sent == [picture.read_bytes(), b"second", b"third", b"what?"]
+    code, _, err = run(capsys, "predict", picture, second, *where(server))
+    said = f"error: PROMPT: got the file {second}, expected a question behind the images; write it last"
+    assert (code, err.splitlines()[-1]) == (2, said)
+    assert len(server.seen) == 1
+    assert run(capsys, "predict", picture, "what? " * 1000, *where(server))[0] == 0
+
+
 def test_nothing_listens(picture: Path, capsys: Captured) -> None:
     code, _, err = run(capsys, "predict", picture, "what?", "--grpc", "127.0.0.1:1")
     assert code == 1
@@ -169,7 +188,7 @@ def test_a_picture_that_cannot_be_kept_is_a_warning(http_server: HttpServer, tmp
     odd.write_bytes(b"only the server can read this")
     code, out, err = run(capsys, "predict", odd, "what?", *where(http_server), "-o", tmp_path / "run.npz")
     assert (code, out) == (0, "A red\n")
-    assert "\nwarning: the record carries no picture: image: got b'only the'" in err
+    assert "\nwarning: the record carries no image: image: got b'only the'" in err
     assert decode((tmp_path / "run.npz").read_bytes()).picture is None
 
 
@@ -180,10 +199,10 @@ def test_inspect(run_file: Path, capsys: Captured) -> None:
     assert lines["answer"].endswith("A red")
     assert "8 rows x 8 columns of 12 px" in lines["grid"]
     assert lines["seen"].endswith("x 32..224, y 0..192 px of the image")
-    assert lines["picture"].endswith("not in the record")
+    assert lines["pixels"].endswith("not in the record")
     assert lines["layers_heads"].split()[1:4] == ["query", "3x8x8", "sqrt-u8"]
     assert lines["pairs"].split()[1:3] == ["query,layer_head", "3x1x8x8"]
-    assert lines["1"].split()[:4] == ["1", "101", "0.905", "0.400"]
+    assert lines["1"].split()[:5] == ["1", "101", "0.905", "-", "0.400"]
     assert lines["2"].split()[-1] == "</s>"
 
 
@@ -209,7 +228,7 @@ def test_inspect_without_query_axis(tmp_path: Path, capsys: Captured) -> None:
 def test_what_is_not_a_record(command: str, picture: Path, capsys: Captured) -> None:
     code, out, err = run(capsys, command, picture)
     assert (code, out) == (1, "")
-    assert err.startswith("error: record: got a file that starts with")
+    assert re.match(r"error: record: got \d+ bytes that start with b.*, expected a zip", err)
     assert len(err.splitlines()) == 1
 
 
@@ -226,7 +245,7 @@ def test_render_says_when_the_picture_is_another(run_file: Path, tmp_path: Path,
     code, out, err = run(capsys, "render", run_file, "-o", tmp_path / "o.html", "--image", other)
     assert (code, out) == (0, f"{tmp_path / 'o.html'}\n")
     assert err.startswith("warning: image: got pixels with sha256 ")
-    assert "this is another picture" in (tmp_path / "o.html").read_text("utf-8")
+    assert "this is another image" in (tmp_path / "o.html").read_text("utf-8")
 
 
 def test_a_record_with_a_foreign_picture_says_so(tmp_path: Path, capsys: Captured) -> None:

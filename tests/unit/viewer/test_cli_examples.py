@@ -12,6 +12,7 @@ import pytest
 from llava_viewer.cli import main
 from llava_viewer.cli.parser import build_parser
 from llava_wire import Record, encode
+from support.runs import Made, data_of, worked
 from support.synthetic import make_record
 
 WORDS = ("A", " red", " circle", ",", " next", ".")
@@ -22,6 +23,7 @@ LAYERS = make_record(reductions=("heads",), layers=4, heads=4, words=WORDS[:2])
 FILES: dict[str, Record] = {
     **dict.fromkeys(("run.npz", "red.npz", "blue.npz", "base.npz", "tuned.npz", "runs/one.npz"), DEFAULT),
     "layers.npz": LAYERS,
+    "cells.npz": make_record(reductions=("none",), layers=4, heads=4, words=WORDS[:2]),
 }
 
 
@@ -38,14 +40,22 @@ def test_every_command_has_an_example() -> None:
     commands = {
         "predict",
         "replay",
+        "check",
+        "annotate",
         "render",
         "index",
         "inspect",
         "export",
         "compare",
+        "find",
         "methods",
+        "checks",
         "families",
         "metrics",
+        "criteria",
+        "heads",
+        "run",
+        "table",
     }
     assert {example.split()[1] for example in examples()} == commands
     assert len(examples()) >= 15
@@ -58,7 +68,16 @@ def test_the_example_runs(example: str, tmp_path: Path, monkeypatch: pytest.Monk
         Path(name).parent.mkdir(exist_ok=True)
         Path(name).write_bytes(encode(record))
     arguments = shlex.split(example)[1:]
-    if arguments[0] in ("predict", "replay"):  # these need a server: the documents' own run against one
+    if arguments[0] in (
+        "predict",
+        "replay",
+        "heads",
+        "check",
+        "run",
+    ):  # these need a server: the documents' own run against one
         build_parser().parse_args(arguments)
         return
+    if arguments[0] == "table":
+        data = data_of(tmp_path / "data", 2)
+        worked(tmp_path / "out", data, Made(data.parent))
     assert main(arguments) == 0

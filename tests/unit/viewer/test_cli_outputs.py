@@ -143,15 +143,15 @@ def test_every_file_made_from_records_spares_its_inputs(here: Path, capsys: Capt
         (["index", "."], "index.html", "an HTML page of another program"),
         (["index", "."], "index.cache.json", "JSON"),
         (["export", "run.npz", "-o", ".", "--as", "npz"], "numbers.npz", "a record"),
-        (["export", "run.npz", "-o", ".", "--as", "csv"], "numbers.csv", "a PNG picture"),
+        (["export", "run.npz", "-o", ".", "--as", "csv"], "numbers.csv", "a PNG image"),
         (["export", "run.npz", "-o", ".", "--as", "gif", "--dpi", "72"], "answer.gif", "text"),
         (["export", "run.npz", "-o", "."], "log.txt", "a record"),
         (["export", "run.npz", "-o", "."], "log.txt", "text"),
-        (["export", "run.npz", "-o", "."], "step_0.png", "a PNG picture"),
+        (["export", "run.npz", "-o", "."], "step_0.png", "a PNG image"),
         (["export", "run.npz", "-o", ".", "--as", "csv"], "numbers.csv", "text"),
-        (["export", "run.npz", "-o", ".", "--as", "apng", "--dpi", "72"], "answer.png", "a PNG picture"),
-        (["export", "run.npz", "-o", ".", "--as", "gif", "--dpi", "72"], "answer.gif", "a GIF picture"),
-        (["export", "run.npz", "-o", ".", "--as", "sheet-svg"], "sheet.svg", "an SVG picture"),
+        (["export", "run.npz", "-o", ".", "--as", "apng", "--dpi", "72"], "answer.png", "a PNG image"),
+        (["export", "run.npz", "-o", ".", "--as", "gif", "--dpi", "72"], "answer.gif", "a GIF image"),
+        (["export", "run.npz", "-o", ".", "--as", "sheet-svg"], "sheet.svg", "an SVG image"),
         (["render", "run.npz", "-o", "out.html"], "out.html", "a comparison"),
         (["render", "run.npz", "-o", "out.html"], "out.html", "an index of runs"),
         (["compare", "run.npz", "other.npz"], "compare.html", "a report"),
@@ -163,8 +163,8 @@ def test_a_file_of_another_kind_needs_force(
 ) -> None:
     foreign = {
         "an HTML page of another program": Path("notes.html").read_bytes(), "a record": DATA, "text": b"bread",
-        "a PNG picture": Path("x.png").read_bytes(), "JSON": b'{"mine": 1}',
-        "a GIF picture": _picture("GIF"), "an SVG picture": b"<svg/>", "a report": Path("page.html").read_bytes(),
+        "a PNG image": Path("x.png").read_bytes(), "JSON": b'{"mine": 1}',
+        "a GIF image": _picture("GIF"), "an SVG image": b"<svg/>", "a report": Path("page.html").read_bytes(),
         "a comparison": render_compare([Pick(RECORD, "a"), Pick(RECORD, "b")]).encode(),
         "an index of runs": _index_page(here),
     }  # fmt: skip
@@ -239,12 +239,12 @@ def _picture(kind: str) -> bytes:
         (b"", files.EMPTY),
         (DATA, files.RECORD),
         (DATA[:900], "a damaged zip archive"),
-        (_picture("PNG"), "a PNG picture"),
-        (_picture("GIF"), "a GIF picture"),
-        (_picture("JPEG"), "a JPEG picture"),
-        (_picture("TIFF"), "a TIFF picture"),
+        (_picture("PNG"), "a PNG image"),
+        (_picture("GIF"), "a GIF image"),
+        (_picture("JPEG"), "a JPEG image"),
+        (_picture("TIFF"), "a TIFF image"),
         (b"\xef\xbb\xbf\n<!DOCTYPE HTML>", "an HTML page of another program"),
-        (b'<?xml version="1.0"?>\n<svg/>', "an SVG picture"),
+        (b'<?xml version="1.0"?>\n<svg/>', "an SVG image"),
         (b"<?xml version='1.0'?><a/>", "an XML document"),
         (b'{"answer": "a"}', "JSON"),
         (b'{"answer": "a", "record": {"format": "llava-gaze-record"}}', files.REPLY),
@@ -301,5 +301,5 @@ def test_an_unreadable_picture_in_a_record_is_said(here: Path, capsys: Captured,
     assert main(command) == 0
     said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
     assert len(said) == command.count("bad.npz")
-    assert said[0].startswith("warning: the record's picture cannot be shown")
-    assert "image: got an unreadable picture" in said[0]
+    assert said[0].startswith("warning: the record's image cannot be shown")
+    assert "image: got an unreadable image" in said[0]

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from llava_doors.door import METHODS
 from llava_viewer.cli.parser import build_parser
-from llava_viewer.cli.selection import heads, indices, view
+from llava_viewer.cli.selection import checks, heads, indices, parameters, view
 
 
 @pytest.mark.parametrize(
@@ -82,6 +83,12 @@ def test_what_is_no_view(text: str) -> None:
         (["predict", "x.png", "what?", "--url", "http://a", "--grpc"], "not allowed with"),
         (["predict", "x.png", "what?", "--timeout", "0"], "got '0', expected seconds above 0"),
         (["predict", "x.png", "what?", "--timeout", "soon"], "got 'soon', expected seconds above 0"),
+        (
+            ["predict", "https://example.org/a.png", "what?"],
+            "got https://example.org/a.png, expected a file; nothing is",
+        ),
+        (["predict", "x.png", "what?", "--image", "data:image/png;base64,AA"], "argument --image: got data:image/png"),
+        (["render", "run.npz", "--image", "ftp://a/b.png"], "argument --image: got ftp://a/b.png, expected a file"),
         (["export", "run.npz"], "required: -o"),
         (["render", "run.npz", "--image", "x", "--no-image"], "not allowed with"),
     ],
@@ -91,6 +98,14 @@ def test_wrong_command_lines_end_with_2(arguments: list[str], message: str, caps
         build_parser().parse_args(arguments)
     assert caught.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_images_stand_before_the_question() -> None:
+    for given in (["a.png", "b.png", "what?", "--stream"], ["--stream", "a.png", "b.png", "what?"]):
+        arguments = build_parser().parse_args(["predict", *given, "--image", "c.png"])
+        assert [path.name for path in [*arguments.image, *arguments.further]] == ["a.png", "b.png", "c.png"]
+        assert arguments.prompt == "what?"
+    assert build_parser().parse_args(["predict", "a.png", "https://what?"]).prompt == "https://what?"
 
 
 @pytest.mark.parametrize("command", ["", "predict", "render", "index", "inspect", "export"])
@@ -104,3 +119,30 @@ def test_help_has_an_example(command: str, capsys: pytest.CaptureFixture[str]) -
 @pytest.mark.parametrize(("given", "target"), [(["--grpc"], ""), (["--grpc", "[::1]:7"], "[::1]:7"), ([], None)])
 def test_grpc_takes_an_address_or_none(given: list[str], target: str | None) -> None:
     assert build_parser().parse_args(["predict", "x.png", "what?", *given]).grpc == target
+
+
+def test_parameters_are_what_the_method_says_they_are():
+    """A word that looks like a number stays a word."""
+    assert parameters(METHODS, "contributions", [("rival", "5")]) == {"rival": "5"}
+    assert parameters(METHODS, "relative", [("epsilon", "0.5"), ("form", "ratio")]) == {"epsilon": 0.5, "form": "ratio"}
+    assert parameters(METHODS, "not installed here", [("a", "5"), ("b", "red")]) == {"a": 5, "b": "red"}
+    assert parameters(METHODS, None, [("a", "[")]) == {"a": "["}
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("none", []),
+        ("image", ["image"]),
+        ("image,patches", ["image", "patches"]),
+        ('{"name": "patches", "top": 2}', [{"name": "patches", "top": 2}]),
+        ('["image", {"name": "patches"}]', ["image", {"name": "patches"}]),
+    ],
+)
+def test_checks(text: str, value: Any) -> None:
+    assert checks(text) == value
+
+
+def test_what_is_no_json_is_no_check() -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="expected JSON"):
+        checks('{"name"')

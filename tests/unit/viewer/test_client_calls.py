@@ -10,6 +10,7 @@ from pathlib import Path
 import grpc
 import pytest
 
+from llava_viewer import annotated
 from llava_viewer.client import Client, RecordError, RequestError
 from llava_viewer.look.picture import prepare_picture
 from llava_wire import decode, encode
@@ -62,7 +63,7 @@ def test_bytes_serve_as_well_as_a_path_and_the_picture_may_stay_out(
 
 def test_a_picture_that_cannot_be_kept_does_not_cost_the_answer(server: Server, connect: Connect) -> None:
     server.reply = Reply(encode(RECORD))
-    with pytest.warns(UserWarning, match="carries no picture: image: got b.only the"):
+    with pytest.warns(UserWarning, match="carries no image: image: got b.only the"):
         record = connect(server).predict(b"only the server can read this", "what?")
     assert record.answer == RECORD.answer
     assert record.picture is None
@@ -167,6 +168,14 @@ def test_a_replay_sends_the_answer_without_its_maps_and_the_picture_it_carries(
     assert record.picture is not None
     assert seen.fields["image"] == record.picture[1]
     assert again.picture == record.picture
+
+
+def test_a_replay_keeps_what_was_said_of_the_answer(server: Server, connect: Connect) -> None:
+    server.reply = Reply(encode(RECORD))
+    judged = annotated(RECORD, "A star.", tags=["shapes"])
+    assert connect(server).replay(judged, {}).facts == judged.facts
+    other = annotated(make_record(words=("Another",)), "A star.")
+    assert connect(server).replay(other, {}).facts.annotations is None, "the server read other words"
 
 
 def test_a_replay_without_any_picture_leaves_the_refusal_to_the_server(server: Server, connect: Connect) -> None:

@@ -37,7 +37,7 @@ def java() -> Iterator[int]:
 @pytest.fixture
 def write(tmp_path: Path, java: int, monkeypatch: pytest.MonkeyPatch) -> Write:
     """Writes the state of a server into a checkout of its own."""
-    monkeypatch.setattr(local, "RUN_ROOT", tmp_path / ".run")
+    monkeypatch.setattr("llava_wire.system.running._ROOT", tmp_path)
     monkeypatch.delenv("LLAVA_GAZE_SERVER", raising=False)
     monkeypatch.delenv("LLAVA_GAZE_TOKEN", raising=False)
 

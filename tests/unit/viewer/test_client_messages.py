@@ -10,9 +10,9 @@ from importlib import resources
 from pathlib import Path
 
 import pytest
-from servekit.paths import with_sources
 
 from llava_viewer.client.transport.messages import PREDICTIONS, messages
+from servekit.paths import with_sources
 
 ROOT = Path(__file__).parents[3]
 

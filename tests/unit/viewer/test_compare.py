@@ -87,8 +87,8 @@ def test_what_cannot_be_compared_is_refused_with_both_facts() -> None:
     for others, message in (
         ([], "got 1\u00a0run, expected 2 to 4"),
         ([make_record(grid=4, patch_px=24)], r"got grids 8 × 8 \(0.npz\) and 4 × 4 \(1.npz\), expected the same"),
-        ([one, make_record(seed=1)], r"got pictures 256 × 192 px \w+ \(0.npz\) and 256 × 192 px \w+ \(2.npz\)"),
-        ([pad], r"got ways to cut the picture into patches resize .*crop 96 × 96 .* and resize"),
+        ([one, make_record(seed=1)], r"got images 256 × 192 px \w+ \(0.npz\) and 256 × 192 px \w+ \(2.npz\)"),
+        ([pad], r"got ways to cut the image into patches resize .*crop 96 × 96 .* and resize"),
         ([one] * 4, "got 5\u00a0runs"),
     ):
         with pytest.raises(CompareError, match=message):
@@ -102,7 +102,7 @@ def test_the_same_runs_give_the_same_text_without_a_run_block(runs: list[Record]
 def test_views_without_rows_and_records_without_picture() -> None:
     record = make_record(with_picture=False)
     html = render_compare([Pick(record, "a", "all"), Pick(record, "b", "layers_heads")])
-    assert "None of these records carries the picture" in html
+    assert "None of these records carries the image" in html
     assert "left out of this page on request" in render_compare(picks([make_record()] * 2), embed_image=False)
 
 
@@ -133,4 +133,4 @@ def test_the_command(runs: list[Record], tmp_path: Path, capsys: pytest.CaptureF
     assert "error: view: got 'nope', expected" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["compare", str(paths[1]), f"{paths[1]}::layer=x"])
-    assert "expected view=NAME, layer=N, head=N and sequence=N" in capsys.readouterr().err
+    assert "expected view=NAME, layer=N, head=N, grid=NAME and sequence=N" in capsys.readouterr().err

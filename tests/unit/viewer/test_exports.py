@@ -134,7 +134,7 @@ def test_the_animation_has_one_picture_per_word(record: Record, tmp_path: Path, 
     export.write_animation(shown, tmp_path / name, (shown.item(1),))
     with PillowImage.open(tmp_path / name) as opened:
         assert getattr(opened, "n_frames", 1) == 1
-    with pytest.raises(ValueError, match=r"got 3 pictures of .* lower --dpi or --width-mm, or name fewer --tokens"):
+    with pytest.raises(ValueError, match=r"got 3 frames of .* lower --dpi or --width-mm, or name fewer --tokens"):
         export.write_animation(export.show(record, look=export.Look(width_mm=500)), tmp_path / name)
 
 

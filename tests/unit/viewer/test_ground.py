@@ -58,7 +58,7 @@ def test_every_export_draws_on_a_plain_ground_and_warns(export, plain: Record, t
     for folder in folders:
         folder.mkdir()
     export(plain, folders[0])
-    with pytest.warns(UserWarning, match="so the maps lie on a plain ground: image: got an unreadable picture"):
+    with pytest.warns(UserWarning, match="so the maps lie on a plain ground: image: got an unreadable image"):
         export(plain.with_picture("picture.png", DAMAGED), folders[1])
     names = sorted(path.name for path in folders[0].iterdir())
     assert names
@@ -68,9 +68,9 @@ def test_every_export_draws_on_a_plain_ground_and_warns(export, plain: Record, t
 
 def test_every_page_says_so(plain: Record, tmp_path: Path) -> None:
     damaged = plain.with_picture("picture.png", DAMAGED)
-    assert any("The picture cannot be shown: image: got an unreadable" in note for note in build_report(damaged).notes)
+    assert any("The image cannot be shown: image: got an unreadable" in note for note in build_report(damaged).notes)
     page = render_compare([Pick(damaged, "a"), Pick(damaged, "b")])
-    assert "The picture cannot be shown: image: got an unreadable" in page
+    assert "The image cannot be shown: image: got an unreadable" in page
     (tmp_path / "run.npz").write_bytes(encode(damaged))
     with pytest.warns(UserWarning, match="plain ground"):
         write_index(tmp_path)
@@ -82,8 +82,8 @@ def test_the_command_line_says_it_once(plain: Record, tmp_path: Path, capsys: py
     assert main(["export", str(record), "-o", str(tmp_path / "out"), "--as", "svg,sheet-svg"]) == 0
     said = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
     assert len(said) == 1
-    assert "the maps lie on a plain ground: image: got an unreadable picture" in said[0]
+    assert "the maps lie on a plain ground: image: got an unreadable image" in said[0]
     other = tmp_path / "other.png"
     other.write_bytes(DAMAGED)
     assert main(["export", str(record), "-o", str(tmp_path / "out"), "--image", str(other)]) == 1
-    assert "error: image: got an unreadable picture" in capsys.readouterr().err
+    assert "error: image: got an unreadable image" in capsys.readouterr().err

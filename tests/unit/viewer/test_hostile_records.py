@@ -14,11 +14,13 @@ from PIL import Image as PillowImage
 from llava_viewer import export
 from llava_viewer.cli import main
 from llava_viewer.files import written
+from llava_viewer.look import wording
 from llava_viewer.look.heatmap import enlarged
 from llava_viewer.look.photo import ground
 from llava_viewer.look.picture import PictureError, open_picture
 from llava_viewer.pages.report import ReportTooLargeError, render_report
 from llava_wire import decode, encode
+from llava_wire.schema import Annotations
 from llava_wire.system.replacing import replacing
 from stress.fuzzing.records import Maker
 from support.synthetic import make_record, with_geometry
@@ -91,7 +93,7 @@ def test_errors_that_nobody_has_thought_of_are_one_line(
     def fails(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr("llava_viewer.cli.commands.decode", fails)
+    monkeypatch.setattr("llava_viewer.cli.commands.read_named", fails)
     code, out, err = run(capsys, "inspect", SOUND)
     assert (code, out, err.count("\n")) == (1, "", 1)
     assert err.startswith("error: memory: got none left" if isinstance(error, MemoryError) else "error: ")
@@ -208,3 +210,20 @@ def test_a_report_that_cannot_fit_is_refused_before_it_is_made(monkeypatch: pyte
     monkeypatch.setattr("llava_viewer.pages.report.MAX_VALUES", 100)
     with pytest.raises(ReportTooLargeError, match="expected 100 in 500000;"):
         render_report(make_record(reductions=("layers_heads",)))
+
+
+def test_inspect_takes_annotations_without_a_verdict(tmp_path, capsys):
+    record = make_record()
+    said = Annotations(tags=("x",))
+    path = tmp_path / "r.npz"
+    path.write_bytes(encode(replace(record, facts=replace(record.facts, annotations=said))))
+    assert main(["inspect", str(path)]) == 0
+    assert "annotated not judged; tags x" in capsys.readouterr().out
+
+
+def test_a_check_that_cannot_be_is_no_fact():
+    for needing, of in ((99, 3), (-5, 14), (True, 3)):
+        assert (
+            wording.needing_image({"image": {"result": "measured", "needing": needing, "of": of, "nats": 1.0}}) is None
+        )
+    assert wording.needing_image({"image": {"result": "measured", "needing": 3, "of": 3, "nats": 1.0}}) == (3, 3)

@@ -19,6 +19,7 @@ from llava_viewer.pages import index
 from llava_viewer.pages.index import write_index
 from llava_viewer.pages.report import render_report
 from llava_wire import Record, decode, encode
+from llava_wire.schema import Annotations
 from support.golden import HOSTILE, hostile_record
 from support.synthetic import make_record
 
@@ -165,7 +166,7 @@ def test_an_overlay_is_bright_where_the_token_looked(tmp_path: Path) -> None:
     bright = (shown == np.array([254, 232, 56])).all(axis=-1)
     ys, xs = np.nonzero(bright)
     assert (xs.min(), ys.min(), xs.max() + 1, ys.max() + 1) == (x0, y0, x1, y1)
-    assert shown.shape[0] > 192 * factor, "a caption stands under the picture"
+    assert shown.shape[0] > 192 * factor, "a caption stands under the image"
 
 
 def test_an_unknown_view_is_refused(tmp_path: Path) -> None:
@@ -183,3 +184,17 @@ def test_the_text_log_tells_the_steps(tmp_path: Path) -> None:
     assert "output shape: 12 x 2 x 3 x 8 x 8 (query, layer, head, row, col)" in log
     assert "heads: [[1, 2]]" in log
     assert "total_ms: 1.5" in log
+
+
+def test_the_index_marks_right_and_wrong_answers_and_says_what_needs_the_image(tmp_path: Path) -> None:
+    plain = make_record(words=("A", " red"), reductions=("layers_heads",))
+    checks = {"image": {"result": "measured", "needing": 1, "of": 2, "nats": 1.0}}
+    for name, right in (("good", True), ("bad", False)):
+        said = Annotations(expected="<b>blue</b>", rule="exact", right=right)
+        judged = replace(plain, facts=replace(plain.facts, annotations=said, checks=checks))
+        (tmp_path / f"{name}.npz").write_bytes(encode(judged))
+    (tmp_path / "unjudged.npz").write_bytes(encode(plain))
+    page = write_index(tmp_path).read_text("utf-8").replace("\xa0", " ")
+    assert '<b class="right">right</b> · 1 of 2 tokens need the image' in page
+    assert '<b class="wrong">wrong</b>; expected “<bdi>&lt;b&gt;blue&lt;/b&gt;</bdi>” · 1 of 2 tokens' in page
+    assert page.count('class="right"') == page.count('class="wrong"') == 1

@@ -11,7 +11,8 @@ import pytest
 from llava_viewer import notebook
 from llava_viewer.look import colormap
 from llava_viewer.pages.report import ReportTooLargeError, render_report
-from llava_wire import Record, display, record
+from llava_wire import Record, record
+from llava_wire.system import display
 from support.golden import HOSTILE, hostile_record
 from support.synthetic import make_record, with_geometry
 

@@ -123,7 +123,7 @@ def test_a_thumbnail_inside_the_jfif_header_goes() -> None:
 
 @pytest.mark.parametrize("data", [b"", b"GIF89a", b"hello", b"\xff\xd8\xff\xd9", saved(PICTURE, "PNG")[:300]])
 def test_unreadable_bytes(data: bytes) -> None:
-    with pytest.raises(PictureError, match=r"image: got (an unreadable picture|b''|b'hello')"):
+    with pytest.raises(PictureError, match=r"image: got (an unreadable image|b''|b'hello')"):
         prepare_picture(data)
 
 
@@ -155,7 +155,7 @@ def test_other_pictures_are_not() -> None:
     assert "43 x 61 px, expected the record's 61 x 43 px" in (
         check_picture(record, saved(make_picture(43, 61), "PNG")) or ""
     )
-    assert "this is another picture, or" in (check_picture(record, saved(make_picture(61, 43, 1), "PNG")) or "")
+    assert "this is another image, or" in (check_picture(record, saved(make_picture(61, 43, 1), "PNG")) or "")
     assert "edited or saved again" in (check_picture(record, saved(PICTURE, "JPEG", quality=30)) or "")
     with pytest.raises(PictureError, match="image: got b'x'"):
         check_picture(record, b"x")

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
+from html import unescape
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from llava_doors.door import METHODS
 from llava_viewer.cli.inspect import summary, summary_text
+from llava_viewer.cli.main import main
 from llava_viewer.export.animate import frames
 from llava_viewer.export.drawing import Cells, Ramp, Text
 from llava_viewer.export.figure import figure
@@ -20,9 +23,8 @@ from llava_viewer.export.sheet import contact_sheet
 from llava_viewer.export.shown import Look, show
 from llava_viewer.export.toolkit import export_overlays
 from llava_viewer.look import colormap
-from llava_viewer.look.units import Unit, method_text, unit_of
+from llava_viewer.look.units import Unit, method_text
 from llava_viewer.look.wording import amount
-from llava_viewer.notebook import html
 from llava_viewer.pages.assemble import build_report
 from llava_viewer.pages.compare import Pick, render_compare
 from llava_viewer.pages.index import write_index
@@ -125,16 +127,32 @@ def test_the_pages_text_names_method_and_quantity() -> None:
     assert "not tested" in plain
 
 
+def test_a_page_says_in_a_sentence_what_its_methods_maps_are_and_nothing_that_only_shares_have() -> None:
+    whole = make_signed()
+    shares = {name: view for name, view in whole.views.items() if view.quantity.is_share}
+    signed = next(view for view in whole.views.values() if view.quantity.signed)
+    own = replace(signed, facts=replace(signed.facts, method=MethodFacts("contributions")))
+    sentence, even, other = METHODS.known()["contributions"].summary, "<b>Even spread</b>", "<b>Other methods</b> give"
+    alone = unescape(render_report(replace(whole, views={own.name: own})))
+    assert sentence in alone
+    assert "<b>A map</b> gives each patch a number" in alone
+    assert even not in alone
+    assert other not in alone
+    assert "one row of attention" not in alone
+    both = unescape(render_report(replace(whole, views={**shares, own.name: own})))
+    assert sentence in both
+    assert even in both
+    assert other in both
+    assert "one row of attention" in both
+    plain = render_report(replace(whole, views=shares))
+    assert other not in plain
+    assert even in plain
+
+
 def test_many_signed_maps_come_as_an_atlas() -> None:
     report = build_report(make_signed(many=40))
     assert report.views[1].atlas is not None
     assert len(report.views[1].slots) == 1
-
-
-def test_several_grids_are_refused_by_name() -> None:
-    with pytest.raises(ValueError, match=r"got a record of 3 grids \(base, tile 0,1, detail\)"):
-        build_report(make_several())
-    assert unit_of(make_several().views["signed"]).signed
 
 
 def middle(marks: tuple[object, ...]) -> np.ndarray:
@@ -195,20 +213,28 @@ def test_an_index_shows_records_of_other_quantities(tmp_path: Path) -> None:
     record = make_signed()
     signed = {"signed": record.views["signed"]}
     (tmp_path / "run.npz").write_bytes(encode(replace(record, views=signed)))
-    (tmp_path / "several.npz").write_bytes(encode(make_several()))
-    with pytest.warns(UserWarning, match=r"several.npz was skipped: .*got a record of 3 grids"):
-        page = write_index(tmp_path).read_text("utf-8")
+    page = write_index(tmp_path).read_text("utf-8")
     assert page.count('<li class="run"') == 1
     assert "–" in page
-
-
-def test_a_notebook_says_why_it_shows_no_report() -> None:
-    assert "3 grids" in html(make_several())
-    assert html(make_signed()).startswith("<iframe")
 
 
 def test_inspect_tells_of_grids_quantities_and_annotations() -> None:
     text = summary_text(summary(make_several(), "run.npz", 1))
     assert "tile 0,1, image 0: resize to" in text
     assert "contribution" in text
-    assert "right by the rule contains, expected red circle; tags shapes, ünïcode" in text
+    assert "right by the rule “contains”, expected “red circle”; tags shapes, ünïcode" in text
+
+
+def test_figures_say_what_is_shown_and_nothing_is_written_before_all_kinds_are_possible(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    signed, plain = make_signed(), make_record()
+    for one, view, is_attention in ((signed, "signed", False), (plain, None, True)):
+        shown = show(one, view=view)
+        told = figure(shown, shown.item(1)).description
+        assert ("Attention: where the model read from, not why it answered." in told) == is_attention
+    path, out = tmp_path / "signed.npz", tmp_path / "out"
+    path.write_bytes(encode(signed))
+    assert main(["export", str(path), "-o", str(out), "--view", "signed", "--as", "png,csv"]) != 0
+    assert "csv: got view" in capsys.readouterr().err
+    assert not out.exists()

@@ -143,6 +143,34 @@ def test_many_maps_go_into_an_atlas(monkeypatch: pytest.MonkeyPatch) -> None:
     assert np.array_equal(found[..., 1:], view.shares)
 
 
+def test_maps_in_blocks_go_into_an_atlas_as_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    record = make_record(reductions=("none",), precision="blocks", grid=10)
+    (few,) = build_report(record).views
+    assert few.atlas is None
+    monkeypatch.setattr(frames, "MAX_STATIC_FRAMES", 40)
+    (panel,) = build_report(record).views
+    assert panel.atlas
+    assert panel.atlas.kept == 8
+    assert any("8 largest patches are exact" in note for note in panel.notes)
+    view = record.view()
+    assert view.facts.error_bound < float(panel.error) < 1.1 * view.facts.error_bound
+    numbers, *rows = panel.atlas.blocks
+    row = np.frombuffer(zlib.decompress(base64.b64decode(rows[3].text)), np.uint8)
+    codes, low, high, dim, bright = np.split(row, 6 * np.array([9, 17, 25, 33]))
+    np.testing.assert_array_equal(codes.reshape(2, 3, 9), view.stored[3])
+    places = (low + 256 * high.astype(int)).reshape(6, 8)
+    np.testing.assert_array_equal(places, np.sort(view.kept.places[3].reshape(6, 8)))
+    values = (dim + 256 * bright.astype(int)).reshape(6, 8) / 65535
+    maps = view.maps_float()[3].reshape(6, 100)
+    np.testing.assert_allclose(values, np.take_along_axis(maps, places, 1) / maps.max(1, keepdims=True), atol=1e-5)
+    table = zlib.decompress(base64.b64decode(numbers.text))
+    peaks, scales = np.frombuffer(table, "<f4", 2 * 72).reshape(2, 12, 2, 3)
+    np.testing.assert_allclose(peaks, view.maps_float().max((-2, -1)), rtol=2**-16)
+    np.testing.assert_allclose(scales, view.scales, rtol=2**-16)
+    shares = np.frombuffer(table, "<u2", offset=8 * 72).reshape(12, 2, 3, 4) / 65535
+    np.testing.assert_allclose(shares, view.shares, atol=1e-5)
+
+
 def test_a_piece_names_its_word() -> None:
     rows = build_report(make_record(reductions=("layers_heads",))).rows
     assert [row.word for row in rows[7:11]] == ["", "square", "square", ""]
@@ -212,8 +240,8 @@ def test_a_picture_of_another_size_is_noted() -> None:
     other = io.BytesIO()
     PillowImage.new("RGB", (50, 40)).save(other, "PNG")
     assert any("stretched" in note for note in build_report(make_record(), picture=other.getvalue()).notes)
-    assert any("cannot be shown" in note for note in build_report(make_record(), picture=b"no picture").notes)
-    assert any("no picture" in note for note in build_report(make_record(with_picture=False)).notes)
+    assert any("cannot be shown" in note for note in build_report(make_record(), picture=b"no image").notes)
+    assert any("no image" in note for note in build_report(make_record(with_picture=False)).notes)
     assert not build_report(make_record()).notes
 
 

@@ -103,3 +103,18 @@ def test_the_first_strong_letter_decides_the_direction() -> None:
     assert text.direction("12 שלום hello") == "rtl"
     assert text.direction("... hello שלום") == "ltr"
     assert text.direction("") == "ltr"
+
+
+@pytest.mark.parametrize(
+    ("check", "words"),
+    [
+        (
+            {"result": "measured", "needing": 5, "of": 11, "nats": 1.0},
+            "5 of 11 tokens need the image: without it their log probability falls by more than 1.0 nats",
+        ),
+        ({"result": "not tested", "reason": "the answer is empty"}, "not tested; reason the answer is empty"),
+        ({"result": "measured", "needing": "5", "of": [], "nats": None}, "measured; needing 5; of []; nats None"),
+    ],
+)
+def test_the_check_without_the_image_is_a_sentence(check, words):
+    assert wording.check_text(check, "image").replace(wording.NBSP, " ") == words

@@ -25,6 +25,9 @@ def test_one_token_of_every_kind_of_view() -> None:
 def test_what_is_not_named_is_averaged() -> None:
     none = RECORD.views["none"].maps_float()
     assert np.allclose(RECORD.map(1, view="none"), none[1].mean((0, 1)), atol=1e-7)
+    assert np.allclose(RECORD.phrase([1, 2], view="none", head=0), none[1:3, :, 0].mean((0, 1)), atol=1e-7)
+    with pytest.raises(ValueError, match=r"tokens: got none, expected one or more"):
+        RECORD.phrase([])
     assert np.allclose(RECORD.map(1, view="none", layer=1), none[1, 1].mean(0), atol=1e-7)
     assert np.allclose(RECORD.map(1, view="none", head=0), none[1, :, 0].mean(0), atol=1e-7)
     assert np.allclose(RECORD.map(view="none"), none[:2].mean((0, 1, 2)), atol=1e-7), "without the end token"

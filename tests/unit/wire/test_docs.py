@@ -15,7 +15,19 @@ from llava_wire.codes.quantize import ENCODINGS
 from llava_wire.errors import STATUSES
 from llava_wire.grids import Grid, Step
 from llava_wire.quantity import Quantity
-from llava_wire.schema import Annotations, Facts, Image, MethodFacts, Model, Prompt, Query, Token, Turn, ViewFacts
+from llava_wire.schema import (
+    Annotations,
+    Facts,
+    Image,
+    MethodFacts,
+    Model,
+    Prompt,
+    Query,
+    TextFacts,
+    Token,
+    Turn,
+    ViewFacts,
+)
 
 yaml = pytest.importorskip("yaml", reason="PyYAML is not installed")
 
@@ -53,14 +65,17 @@ def numbers(cell: str) -> tuple[int, ...]:
 
 @pytest.mark.parametrize("path", RECORDS, ids=lambda path: path.stem)
 def test_the_reading_example_reads_kept_records(path: Path) -> None:
-    example = blocks(WIRE)[0]
+    example, _, in_blocks = blocks(WIRE)[:3]
     assert len([line for line in example.splitlines() if line.strip()]) <= 15
     assert re.findall(r"^\s*(?:import|from) (\w+)", example, re.MULTILINE) == ["json", "numpy"]
     scope: dict[str, Any] = {}
-    exec(compile(example, "wire-format.md", "exec"), scope)
+    exec(compile(example + in_blocks, "wire-format.md", "exec"), scope)
     record = decode(path.read_bytes())
     for index, view in enumerate(record.views.values()):
-        facts, maps, shares, rects = scope["read_view"](path, index)
+        if view.kept is not None:
+            with pytest.raises(ValueError, match="read_blocks"):
+                scope["read_view"](path, index)
+        facts, maps, shares, rects = scope["read_view" if view.kept is None else "read_blocks"](path, index)
         np.testing.assert_array_equal(maps, view.patches_float())
         assert (shares is None) == (view.shares is None)
         if shares is not None:
@@ -89,11 +104,11 @@ def test_the_record_table_names_every_key() -> None:
     documented = [names(row[0])[0] for row in table(WIRE, "key | type | what")]
     assert documented[:2] == ["format", "version"]
     fields = Facts.__dataclass_fields__.keys()
-    assert sorted(documented) == sorted([*fields, "format", "version", "shares", "views"])
+    assert sorted(documented) == sorted([*fields, "format", "version", "shares", "views", "texts"])
     view_table = WIRE.split("A view:", 1)[1]
     keys = [name for row in table(view_table, "key | type | what") for name in names(row[0])]
     assert keys == list(ViewFacts.__dataclass_fields__)
-    for kind in (Prompt, Turn, Image, Grid, Step, Model, Token, Query, MethodFacts, Quantity, Annotations):
+    for kind in (Prompt, Turn, Image, Grid, Step, Model, Token, Query, MethodFacts, Quantity, Annotations, TextFacts):
         for field in kind.__dataclass_fields__:
             assert f"`{field}`" in WIRE or f"`{field}[" in WIRE, f"{kind.__name__}.{field}"
     for encoding in ENCODINGS:
@@ -117,10 +132,11 @@ def test_the_stated_limits_are_the_readers() -> None:
         "tokens of the answer": (limits.MAX_TOKENS, limits.MAX_TOKEN_CHARS, limits.MAX_CANDIDATES),
         "ids of the prompt": (limits.MAX_PROMPT_IDS, limits.MAX_PROMPT_CHARS),
         "views": (limits.MAX_VIEWS,),
+        "parts of a total": (limits.MAX_PARTS,),
         "notes": (limits.MAX_NOTES,),
         "layers, heads of a model": (limits.MAX_LAYERS,),
         "checks, sampling, software, parameters of a method, run.json": (limits.MAX_PLAIN_VALUES, limits.MAX_DEPTH),
-        "a picture": (limits.MAX_PICTURE_PIXELS,),
+        "an image": (limits.MAX_PICTURE_PIXELS,),
         "px in steps": (limits.MAX_SIDE_PX,),
         "rows, columns of a grid": (limits.MAX_GRID_SIDE,),
         "images": (limits.MAX_IMAGES,),

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from llava_wire import decode, encode
+from llava_wire.findings.patches import PatchCheck, brightest
 from llava_wire.quantity import ATTENTION
 
 FOLDER = Path(__file__).parents[2] / "data" / "records"
@@ -76,6 +77,31 @@ def test_a_kept_record_of_version_2_still_decodes_to_its_values(name: str) -> No
         assert float(maps.sum(dtype=np.float64)) == pytest.approx(wanted["sum"], abs=1e-4)
         share = None if view.shares is None else float(view.shares[..., 1].mean())
         assert share == (wanted["image_share"] and pytest.approx(wanted["image_share"], abs=1e-5))
+        assert list(view.facts.parts) == wanted.get("part_names", [])
+        if view.parts is None:
+            assert not view.facts.parts
+        else:
+            np.testing.assert_allclose(view.parts, wanted["parts"], atol=1e-6)
+    assert list(record.texts) == list(expected.get("texts", {}))
+    for text_name, wanted in expected.get("texts", {}).items():
+        text = record.texts[text_name]
+        assert (list(text.positions), text.facts.method.name) == (wanted["positions"], wanted["method"])
+        assert (text.facts.quantity.name, text.facts.quantity.signed) == (wanted["quantity"], wanted["signed"])
+        np.testing.assert_allclose(text.values[-1], wanted["last_row"], atol=1e-6)
+        assert float(text.values.sum(dtype=np.float64)) == pytest.approx(wanted["sum"], abs=1e-4)
+    if "checks" in expected:
+        assert record.facts.checks == expected["checks"]
+        assert [token.without_image for token in record.tokens] == expected["without_image"]
+
+
+def test_the_kept_check_of_patches_is_read() -> None:
+    record = decode((FOLDER / "v2" / "checks.npz").read_bytes())
+    found = PatchCheck.of_checks(record.facts.checks, len(record.tokens), record.grids[0].patches)
+    assert found is not None
+    assert [word.patches for word in found.words] == [
+        brightest(record.map(word.token).ravel(), found.top) for word in found.words
+    ]
+    assert found.words[2].random_alone_low == 1.25e-12
 
 
 @pytest.mark.parametrize("name", [*EXPECTED, *(f"v2/{name}" for name in SECOND)])
@@ -90,3 +116,8 @@ def test_writing_it_again_loses_nothing(name: str) -> None:
         assert again.views[view_name].facts == view.facts
         np.testing.assert_array_equal(again.views[view_name].stored, view.stored)
         np.testing.assert_array_equal(again.views[view_name].scales, view.scales)
+        np.testing.assert_array_equal(again.views[view_name].parts, view.parts)
+        np.testing.assert_array_equal(again.views[view_name].patches_float(), view.patches_float())
+    for text_name, text in record.texts.items():
+        assert again.texts[text_name].facts == text.facts
+        np.testing.assert_array_equal(again.texts[text_name].values, text.values)

@@ -79,8 +79,8 @@ def test_maps_of_zeros_of_the_largest_response_are_read() -> None:
 
 
 CHANGES: dict[str, Callable[[dict[str, Any]], object]] = {
-    "picture of 10 billion pixels": lambda d: d["images"][0].update(width_px=100_000, height_px=100_000),
-    "picture of 10^200": lambda d: d["images"][0].update(width_px=10**200),
+    "image of 10 billion pixels": lambda d: d["images"][0].update(width_px=100_000, height_px=100_000),
+    "image of 10^200": lambda d: d["images"][0].update(width_px=10**200),
     "position of many digits": lambda d: d["queries"][0].update(position=10**90),
     "position elsewhere": lambda d: d["queries"][1].update(position=0),
     "step elsewhere": lambda d: d["queries"][1].update(step=0),

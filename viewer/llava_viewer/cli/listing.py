@@ -1,4 +1,4 @@
-"""What is behind a door, listed: `llava-viewer methods`, `families` and `metrics`, from declarations alone.
+"""What is behind a door, listed by `llava-viewer methods`, `checks`, `families`, `metrics` and `criteria`.
 
 Flow: door -> declarations of this house and of installed packages -> text, or JSON for programs. Nothing that they
 declare is loaded, so no torch is needed.
@@ -11,17 +11,27 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from llava_doors.door import FAMILIES, METHODS, Declaration, Door
+from llava_doors.door import CHECKS, FAMILIES, METHODS, Declaration, Door
+from llava_eval.criterion import CRITERIA
 from llava_eval.metric import METRICS
 from llava_viewer.cli.console import json_text, one_line, printable
 from llava_wire.plain import to_plain
+from llava_wire.quantity import Quantity
 
 LISTED: dict[str, tuple[Door, str]] = {
     "methods": (METHODS, "list the methods of looking, with their parameters and what their maps are"),
+    "checks": (CHECKS, "list the checks of an answer, with their parameters"),
     "families": (FAMILIES, "list the families of models that can be served"),
     "metrics": (METRICS, "list the metrics by which maps are scored, with their parameters"),
+    "criteria": (CRITERIA, "list the criteria by which heads are found, with their parameters"),
 }
 """Command -> door and help."""
+_OWN_CHECKPOINT = """\
+A checkpoint of one of these in the layout of llava-hf is served from its folder: make serve MODEL=FOLDER, or
+llava_server.Engine.load(FOLDER). LoRA adapters, LLaVA's own layout, pickled and quantised weights are refused before
+anything starts, with the way to convert them: docs/operations.md, Other layouts."""
+_BELOW = {FAMILIES.group: [_OWN_CHECKPOINT]}
+"""What is said below a list, by the door's group."""
 
 
 def add_arguments(parser: argparse.ArgumentParser, name: str) -> None:
@@ -38,7 +48,7 @@ def _command(door: Door) -> Callable[[argparse.Namespace], None]:
         elif not declared:
             print(f"none; a package adds one with an entry point of the group {door.group}")
         else:
-            print("\n\n".join(text(one) for one in declared))
+            print("\n\n".join([*(text(one) for one in declared), *_BELOW.get(door.group, [])]))
 
     return run
 
@@ -46,24 +56,33 @@ def _command(door: Door) -> Callable[[argparse.Namespace], None]:
 def plain(declaration: Declaration) -> dict[str, Any]:
     """A declaration for programs."""
     found = to_plain(replace(declaration, traits=dict(declaration.traits)))
-    return {name: found[name] for name in ("name", "summary", "parameters", "quantity", "traits")}
+    return {name: found[name] for name in ("name", "summary", "parameters", "quantity", "variants", "traits")}
 
 
 def text(declaration: Declaration) -> str:
     """A declaration for people: name and summary, then what its maps are, its traits, and a line for each parameter."""
     lines = [f"{one_line(declaration.name)}: {one_line(declaration.summary)}"]
-    if (quantity := declaration.quantity) is not None:
-        said = [
-            f"{quantity.name}, in {quantity.unit}" if quantity.unit else quantity.name,
-            "signed" if quantity.signed else "0 or more",
-            "adds up over patches" if quantity.additive else "does not add up over patches",
-        ]
-        lines.append(one_line(f"  maps: {'; '.join(said)}"))
+    if declaration.quantity is not None:
+        what, over = ("words", "words") if declaration.is_of_text else ("maps", "patches")
+        lines.append(one_line(f"  {what}: {_numbers(declaration.quantity, over)}"))
+    for variant in declaration.variants:
+        numbers = _numbers(variant.quantity, "patches")
+        lines.append(one_line(f"  maps with {variant.parameter} {variant.value}: {numbers}"))
     for trait, value in declaration.traits.items():
         lines.append(one_line(f"  {trait.replace('_', ' ')}: {_value(value)}"))
     for one in declaration.parameters:
-        lines.append(one_line(f"  {one.name} ({one.kind}, default {one.default!r}): {one.summary}"))
+        kind = " or ".join(one.choices) or one.kind
+        lines.append(one_line(f"  {one.name} ({kind}, default {one.default!r}): {one.summary}"))
     return printable("\n".join(lines))
+
+
+def _numbers(quantity: Quantity, over: str) -> str:
+    said = [
+        f"{quantity.name}, in {quantity.unit}" if quantity.unit else quantity.name,
+        "signed" if quantity.signed else "0 or more",
+        f"adds up over {over}" if quantity.additive else f"does not add up over {over}",
+    ]
+    return "; ".join(said)
 
 
 def _value(value: object) -> str:

@@ -8,34 +8,60 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from llava_viewer.cli import commands, comparing, exporting, listing, reaching
+from llava_viewer.cli import commands, comparing, exporting, finding, listing, reaching, searching
+from llava_viewer.cli.dataset import running, tables
+from llava_viewer.cli.files import add_pictures, picture_path
 from llava_viewer.cli.outputs import add_force
-from llava_viewer.cli.selection import heads, indices, parameter, view
+from llava_viewer.cli.selection import add_how, add_what, checks, indices
+from llava_viewer.judging import DEFAULT_RULE, RULES
 from llava_viewer.version import package_version
 
 _EXAMPLES = """examples:
   llava-viewer predict cat.jpg "What is on the sofa?" -o run.npz --report run.html
-  llava-viewer predict cat.jpg "Describe the picture." --grpc --heads 2.4,0.5 -o run.npz
+  llava-viewer predict cat.jpg "Describe the image." --grpc --heads 2.4,0.5 -o run.npz
   llava-viewer replay run.npz --layers all --heads all --reduction heads -o layers.npz
+  llava-viewer check run.npz -o checked.npz
+  llava-viewer annotate run.npz --expected "a cat" --rule contains --tag pets -o judged.npz
   llava-viewer inspect run.npz
   llava-viewer render run.npz -o run.html
   llava-viewer index runs/
   llava-viewer compare red.npz blue.npz -o compare.html
   llava-viewer export run.npz -o figures/ --as png,svg,csv
+  llava-viewer heads birds.jsonl -o heads.json
+  llava-viewer run images/ --prompt "Describe the image." -o out/
+  llava-viewer table out/ --csv
 """
 _PREDICT_EXAMPLES = """examples:
   llava-viewer predict cat.jpg "What is on the sofa?"
   llava-viewer predict cat.jpg "Where is it?" --name mine -o run.npz --report run.html
+  llava-viewer predict before.jpg after.jpg "What differs?" -o run.npz
   llava-viewer predict cat.jpg "Where is it?" --url http://127.0.0.1:8080/predictions/llava-shapes
   llava-viewer predict cat.jpg "Where is it?" --layers 0-3 --heads all --reduction none --precision float32 -o run.npz
+  llava-viewer predict cat.jpg "What is it?" --expected cat --rule contains --tag pets -o run.npz
   llava-viewer predict cat.jpg "Where is it?" -o run.npz \\
       --view name=mean,layers=all,heads=all --view name=pointing,heads=2.4,0.5,reduction=none
 
 LAYERS, STEPS  all, or numbers counted from 0: 0,1,2 or 0-3
-HEADS          the same, LAYER.HEAD pairs (2.4,0.5), or the name of one of the model's head sets
+HEADS          the same, LAYER.HEAD pairs (2.4,0.5), the name of one of the model's head sets, or FILE.json#NAME, a set
+               that `llava-viewer heads` wrote
 Without an address the server is one of this machine: --name, else LLAVA_GAZE_SERVER, else the one that runs.
 The token is --token, else --key-file (read afresh for every request), else the environment's LLAVA_GAZE_TOKEN, else the
 key file of the server of this machine.
+"""
+_CHECKS = """examples:
+  llava-viewer check run.npz -o checked.npz
+  llava-viewer check run.npz --view contributions --steps 3,5 --report checked.html
+  llava-viewer check old.npz --check image --image cat.jpg -o new.npz
+
+The answer is replayed with the checks, which `llava-viewer checks` lists.
+"""
+
+_ANNOTATE = """examples:
+  llava-viewer annotate run.npz --expected "A red circle, next." -o judged.npz
+  llava-viewer annotate run.npz --wrong --tag "left and right" -o judged.npz --report judged.html
+
+The record is written with what you say of its answer; its report shows it, and an index filters by it. What was said
+before stays unless it is said anew; tags are added.
 """
 
 
@@ -51,12 +77,26 @@ def build_parser() -> argparse.ArgumentParser:
     commands_ = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _predict(commands_)
     _replay(commands_)
+    _check(commands_)
+    _annotate(commands_)
     _render(commands_)
     _index(commands_)
     _inspect(commands_)
     _export(commands_)
     comparing.add_arguments(
-        _add(commands_, "compare", "lay two to four runs on one picture side by side", comparing.EXAMPLES)
+        _add(commands_, "compare", "lay two to four runs on one image side by side", comparing.EXAMPLES)
+    )
+    finding.add_arguments(_add(commands_, "find", "tell which words or heads looked at a box", finding.EXAMPLES))
+    searching.add_arguments(
+        _add(
+            commands_, "heads", "find the heads that show what words are about, on your own images", searching.EXAMPLES
+        )
+    )
+    running.add_arguments(
+        _add(commands_, "run", "ask about many images, and keep the answers in a store", running.EXAMPLES)
+    )
+    tables.add_arguments(
+        _add(commands_, "table", "write the table of a store, and tell what came out", tables.EXAMPLES)
     )
     for name, (_, text) in listing.LISTED.items():
         listing.add_arguments(_add(commands_, name, text, f"example:\n  llava-viewer {name} --json"), name)
@@ -73,10 +113,24 @@ def _add(
 
 
 def _predict(group: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = _add(group, "predict", "ask one question about one picture; the answer goes to stdout", _PREDICT_EXAMPLES)
+    parser = _add(group, "predict", "ask one question about an image; the answer goes to stdout", _PREDICT_EXAMPLES)
     parser.set_defaults(run=commands.predict)
-    parser.add_argument("image", type=Path, metavar="IMAGE", help="a picture file")
-    parser.add_argument("prompt", metavar="PROMPT", help="the question")
+    parser.add_argument(
+        "image",
+        type=picture_path,
+        nargs="+",
+        metavar="IMAGE",
+        help="an image file; several for a model that takes them",
+    )
+    parser.add_argument("prompt", metavar="PROMPT", help="the question, behind the images")
+    parser.add_argument(
+        "--image",
+        dest="further",
+        type=picture_path,
+        action="append",
+        metavar="FILE",
+        help="a further image, as if it stood behind the others; repeatable",
+    )
     _output(parser).add_argument(
         "--format",
         choices=("npz", "json"),
@@ -85,18 +139,9 @@ def _predict(group: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     )
     parser.add_argument("--stream", action="store_true", help="print the answer as it comes (over HTTP)")
     reaching.add_arguments(parser, "the only one that it serves")
-    _what(parser)
-    how = parser.add_argument_group("how to answer")
-    how.add_argument("--max-new-tokens", type=int, metavar="N", help="the answer ends here at the latest")
-    how.add_argument("--template", help="chat: PROMPT is a question; raw: the whole prompt, roles and one <image>")
-    how.add_argument("--temperature", type=float, metavar="T", help="sample instead of taking the most probable token")
-    how.add_argument("--top-p", type=float, metavar="P", help="sample among the likeliest tokens that make up P")
-    how.add_argument("--top-k", type=int, metavar="K", help="sample among the K likeliest tokens")
-    how.add_argument("--seed", type=int, metavar="N", help="of the samples: the same seed draws the same answer")
-    how.add_argument("--deadline-ms", type=int, metavar="MS", help="stop after so long and give what is there")
-    how.add_argument("--num-beams", type=int, metavar="N", help="beam search")
-    how.add_argument("--length-penalty", type=float, metavar="P", help="of beams: above 0 favours longer answers")
-    how.add_argument("--num-return-sequences", type=int, metavar="N", help="several answers: beams, or samples")
+    add_what(parser)
+    add_how(parser)
+    _said(parser)
 
 
 def _replay(group: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -108,11 +153,58 @@ def _replay(group: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     parser.set_defaults(run=commands.replay)
     parser.add_argument("record", type=Path, metavar="RUN.npz")
-    parser.add_argument("--image", type=Path, metavar="FILE", help="the picture, for a record that carries none")
+    add_pictures(parser)
     _sequence(parser)
     _output(parser)
     reaching.add_arguments(parser, "the record's, where it is served")
-    _what(parser)
+    add_what(parser)
+
+
+def _check(group: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _add(group, "check", "test the answer that a record holds; nothing else of the record changes", _CHECKS)
+    parser.set_defaults(run=commands.check)
+    parser.add_argument("record", type=Path, metavar="RUN.npz")
+    add_pictures(parser)
+    _sequence(parser)
+    what = parser.add_argument_group("what to test")
+    what.add_argument(
+        "--check",
+        type=checks,
+        metavar="NAMES",
+        help="image, patches, both, or JSON (default: patches, and image where the record does not tell it)",
+    )
+    what.add_argument("--view", metavar="NAME", help="whose maps name the patches (default: the first with one a word)")
+    what.add_argument("--steps", type=indices, help="which words: all, or tokens from 0: 0,1,2 or 0-3")
+    what.add_argument("--top", type=int, metavar="N", help="how many patches (default: a sixteenth of them)")
+    what.add_argument("--sets", type=int, metavar="N", help="random sets (default: 16)")
+    what.add_argument("--seed", type=int, metavar="N", help="of the random sets (default: 0)")
+    _output(parser, images=False)
+    reaching.add_arguments(parser, "the record's, where it is served")
+
+
+def _annotate(group: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _add(group, "annotate", "say whether a record's answer is right, and tag it", _ANNOTATE)
+    parser.set_defaults(run=commands.annotate)
+    parser.add_argument("record", type=Path, metavar="RUN.npz")
+    _sequence(parser)
+    said = _said(parser)
+    verdict = said.add_mutually_exclusive_group()
+    verdict.add_argument("--right", action="store_true", default=None, help="your own verdict, whatever the rule says")
+    verdict.add_argument("--wrong", dest="right", action="store_false", help="the same")
+    _output(parser, images=False)
+
+
+def _said(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    said = parser.add_argument_group("what you say of the answer, kept in the record as its annotations")
+    said.add_argument("--expected", metavar="TEXT", help="the answer that you expect; told is right or wrong")
+    said.add_argument(
+        "--rule",
+        choices=tuple(RULES),
+        help="exact: the same text; contains: TEXT stands in the answer as whole words, in either case "
+        f"(default: {DEFAULT_RULE})",
+    )
+    said.add_argument("--tag", action="append", metavar="WORD", help="to find the record by; repeatable")
+    return said
 
 
 def _sequence(parser: argparse.ArgumentParser) -> None:
@@ -121,38 +213,14 @@ def _sequence(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _output(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+def _output(parser: argparse.ArgumentParser, *, images: bool = True) -> argparse._ArgumentGroup:
     out = parser.add_argument_group("output")
     out.add_argument("-o", "--output", type=Path, metavar="RUN.npz", help="where the record goes")
     out.add_argument("--report", type=Path, metavar="RUN.html", help="render a report as well")
-    out.add_argument("--no-image", action="store_true", help="leave the picture out of the record and the report")
+    if images:
+        out.add_argument("--no-image", action="store_true", help="leave the image out of the record and the report")
     add_force(out)
     return out
-
-
-def _what(parser: argparse.ArgumentParser) -> None:
-    what = parser.add_argument_group("what to record")
-    what.add_argument("--layers", type=indices, help="all, or numbers from 0: 0,1,2 or 0-3")
-    what.add_argument("--heads", type=heads, help="the same, LAYER.HEAD pairs (2.4,0.5), or a head set's name")
-    what.add_argument("--reduction", help="what is averaged: none, heads, layers_heads, or all (steps too)")
-    what.add_argument("--method", help="how the maps are made; `llava-viewer methods` lists them")
-    what.add_argument(
-        "--parameter",
-        type=parameter,
-        action="append",
-        metavar="NAME=VALUE",
-        help="of the method; repeatable",
-    )
-    what.add_argument(
-        "--view",
-        type=view,
-        action="append",
-        metavar="VIEW",
-        help="a named selection; repeatable, instead of the five above",
-    )
-    what.add_argument("--steps", type=indices, help="tokens of the answer: all, or numbers from 0: 0,1,2 or 0-3")
-    what.add_argument("--rows", help="whose attention: answer (its tokens), prompt (the question's), or both")
-    what.add_argument("--precision", help="of the stored maps: uint8, float16 or float32")
 
 
 def _render(group: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -164,8 +232,8 @@ def _render(group: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     _sequence(parser)
     parser.add_argument("-o", "--output", type=Path, metavar="RUN.html", help="default: the record's name with .html")
     picture = parser.add_mutually_exclusive_group()
-    picture.add_argument("--image", type=Path, metavar="FILE", help="the picture, for a record that carries none")
-    picture.add_argument("--no-image", action="store_true", help="leave the picture out")
+    add_pictures(picture)
+    picture.add_argument("--no-image", action="store_true", help="leave the image out")
     add_force(parser)
 
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Generator, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+from llava_viewer.client.checking import UNSEEN, Check, asked, usual_checks, with_checks
 from llava_viewer.client.connection import Connection
-from llava_viewer.client.fields import question_fields, replay_fields, with_picture
+from llava_viewer.client.fields import Pictures, pictures_in, question_fields, replay_fields, with_pictures
 from llava_viewer.client.transport.stream import StreamedToken, read_stream
 from llava_wire.container import decode
 from llava_wire.errors import RequestError
@@ -30,7 +31,7 @@ class Client(Connection):
 
     def predict(
         self,
-        image: bytes | Path,
+        image: Pictures,
         prompt: str,
         options: Mapping[str, Any] | None = None,
         *,
@@ -38,10 +39,10 @@ class Client(Connection):
         timeout_s: float | None = None,
         **more: Any,
     ) -> Record:
-        """Asks one question about one picture.
+        """Asks one question about a picture, or about several.
 
         Args:
-            image: a picture file's bytes, or its path.
+            image: a picture file's bytes, or its path; a list of them for a model that takes several.
             prompt: the question.
             options: the request's options (docs/http-api.md); `more` gives the same as keywords and wins.
             keep_picture: add the upright, metadata-free picture to the record, so that one file renders and replays.
@@ -57,11 +58,11 @@ class Client(Connection):
             raise RequestError("invalid", "options.stream", "got true, expected false here; call stream instead")
         fields = question_fields(image, prompt, merged)
         record = decode(self._send(fields, merged, timeout_s))
-        return with_picture(record, fields["image"]) if keep_picture else record
+        return with_pictures(record, pictures_in(fields)) if keep_picture else record
 
     def predict_bytes(
         self,
-        image: bytes | Path,
+        image: Pictures,
         prompt: str,
         options: Mapping[str, Any] | None = None,
         *,
@@ -74,7 +75,7 @@ class Client(Connection):
 
     def stream(
         self,
-        image: bytes | Path,
+        image: Pictures,
         prompt: str,
         options: Mapping[str, Any] | None = None,
         *,
@@ -107,25 +108,25 @@ class Client(Connection):
         first, parts = self._patiently(begin, timeout_s)
         with contextlib.closing(parts):
             for part in itertools.chain([first], parts):
-                yield with_picture(part, fields["image"]) if isinstance(part, Record) and keep_picture else part
+                yield with_pictures(part, pictures_in(fields)) if isinstance(part, Record) and keep_picture else part
 
     def replay(
         self,
         record: Record,
         options: Mapping[str, Any] | None = None,
         *,
-        image: bytes | Path | None = None,
+        image: Pictures | None = None,
         keep_picture: bool = True,
         timeout_s: float | None = None,
         **more: Any,
     ) -> Record:
-        """Asks for other views of an answer that exists, without generating it again.
+        """Asks for other views of an answer that exists, without generating it again; its annotations stay.
 
         Args:
             record: the answer; it must come from the model that is served.
             options: layers, heads, reduction, method, parameters or views, rows, steps, precision; `more` gives the
                 same as keywords.
-            image: the picture file's bytes, or its path; None sends the picture that the record carries.
+            image: the picture file's bytes, or its path, or a list of them; None sends what the record carries.
             keep_picture, timeout_s: as for `predict`.
 
         Raises:
@@ -134,4 +135,33 @@ class Client(Connection):
         merged = {**(options or {}), **more, "format": "npz"}
         fields = replay_fields(record, image, merged)
         again = decode(self._send(fields, merged, timeout_s, tokens=len(record.tokens)))
-        return with_picture(again, fields["image"]) if keep_picture and "image" in fields else again
+        if again.answer == record.answer:
+            # Servers write none: what was said of the answer holds for other views of it too.
+            again = again.with_facts(replace(again.facts, annotations=record.facts.annotations))
+        files = pictures_in(fields)
+        return with_pictures(again, files) if keep_picture and files else again
+
+    def check(
+        self,
+        record: Record,
+        checks: Sequence[Check] | None = None,
+        *,
+        image: Pictures | None = None,
+        timeout_s: float | None = None,
+    ) -> Record:
+        """Asks what there is to test about an answer that exists; the record with what was found, and else as it was.
+
+        Args:
+            record: the answer; it must come from the model that is served.
+            checks: as the option `check`; None for "patches", and "image" where the record does not tell it. The
+                patches of "patches" are those of the record's own maps: `view`, `steps` and `top` choose among them.
+            image: as for `replay`.
+            timeout_s: as for `predict`.
+
+        Raises:
+            RequestError, RecordError, OSError: as `predict`.
+            ValueError: the record has no such view or words, or the replay reads other words than the record has.
+        """
+        named, own = asked(record, usual_checks(record) if checks is None else checks)
+        again = self.replay(record, {**UNSEEN, "check": named}, image=image, keep_picture=False, timeout_s=timeout_s)
+        return with_checks(record, again, named, own)

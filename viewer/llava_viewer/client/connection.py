@@ -20,6 +20,7 @@ from llava_viewer.client.errors import (
     raise_handler_error,
     with_served,
 )
+from llava_viewer.client.fields import pictures_in
 from llava_viewer.client.local import choose_model, require_server
 from llava_viewer.client.protocol import DEFAULT_REPLY_BYTES, DEFAULT_TIMEOUT_S, Transport
 from llava_viewer.client.retry import DEFAULT_RETRY_S, Patience, patiently
@@ -218,7 +219,8 @@ class Connection:
     def _most_bytes(self, fields: Mapping[str, bytes], options: Mapping[str, Any], tokens: int | None = None) -> int:
         """The largest reply that a request can bring."""
         question = fields.get("prompt", fields.get("record", b""))
-        return reply_bytes(options, len(question), self._max_reply_bytes, tokens)
+        pictures = len(pictures_in(fields))
+        return reply_bytes(options, len(question), self._max_reply_bytes, tokens, pictures=max(1, pictures))
 
     def _patiently(self, attempt: Callable[[float], Result], timeout_s: float | None) -> Result:
         """The result of the first attempt that succeeds, or the error that is not worth another one."""

@@ -14,12 +14,11 @@ from llava_viewer.client.address import DEFAULT_MODEL, place
 from llava_viewer.client.state_files import read_json
 from llava_wire.errors import RequestError
 from llava_wire.system.machine import Machine, whereabouts
+from llava_wire.system.running import state_file, state_files
 
 VARIABLE = "LLAVA_GAZE_SERVER"
 """Environment variable with a server's name, or with the path of its run folder where that is in another checkout."""
 DEFAULT_NAME = "default"
-RUN_ROOT = Path(__file__).resolve().parents[3] / ".run"
-"""Where the servers of the checkout that this package was installed from keep their files."""
 _JAVA_CLASS = b"org.pytorch.serve.ModelServer"
 
 
@@ -64,7 +63,7 @@ def find_server(name: str | None = None) -> LocalServer | None:
     name = name or os.environ.get(VARIABLE, "").strip()
     if name and "/" in name:
         path = Path(os.path.expanduser(name))
-        return _require(_read(path if path.suffix == ".json" else path / "server.json"), field, name, [])
+        return _require(_read(path if path.suffix == ".json" else state_file(path)), field, name, [])
     running = local_servers()
     if name:
         return _require(next((one for one in running if one.name == name), None), field, name, running)
@@ -84,7 +83,7 @@ def require_server(name: str | None = None) -> LocalServer:
 
 def local_servers() -> list[LocalServer]:
     """Every server of this checkout that is ready and runs on this machine, by name."""
-    found = (_read(path) for path in sorted(RUN_ROOT.glob("*/server.json")))
+    found = (_read(path) for path in state_files())
     return [server for server in found if server is not None]
 
 

@@ -1,8 +1,8 @@
 """How many bytes a request can bring, so that no server makes the client read more.
 
 Flow: options + prompt, or the answer that is replayed -> `reply_bytes`: rows x maps x patches x precision, tokens and
-metadata, all generously. What a request leaves to the model ("all" unreduced, the default views) is bounded by what
-the client allows any reply alone.
+metadata, all generously. What a request leaves to the model ("all" unreduced, the default views), and a view of text,
+is bounded by what the client allows any reply alone.
 """
 
 from __future__ import annotations
@@ -11,14 +11,15 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from llava_wire.codes.quantize import BYTES_PER_VALUE
+from llava_doors.door import METHODS
+from llava_wire.codes.quantize import most_map_bytes
 from llava_wire.reduction import DEFAULT, NUMBERED, REDUCTIONS
 
 READY_BYTES = 1 << 20
 """For the answer to "are you ready", and for any refusal."""
 _DEFAULT_TOKENS = 64
 _MOST_PATCHES = 1 << 14
-"""Per map. LLaVA-1.5 has 576; the server does not say in advance how many its model has."""
+"""Per map and picture. LLaVA-1.5 has 576; the server does not say in advance how many its model has."""
 _MAP_BYTES = 64
 """Scale and shares of a map, as numbers in JSON."""
 _TOKEN_BYTES = 4 << 10
@@ -31,7 +32,9 @@ _STEPS = (1 << 20, 1 << 22, 1 << 24)
 """Limits are rounded up to one of these, so that a gRPC client needs few channels: theirs is a channel's."""
 
 
-def reply_bytes(options: Mapping[str, Any], prompt_bytes: int, most_bytes: int, tokens: int | None = None) -> int:
+def reply_bytes(
+    options: Mapping[str, Any], prompt_bytes: int, most_bytes: int, tokens: int | None = None, *, pictures: int = 1
+) -> int:
     """The largest reply that a request can bring.
 
     Args:
@@ -39,6 +42,7 @@ def reply_bytes(options: Mapping[str, Any], prompt_bytes: int, most_bytes: int, 
         prompt_bytes: size of the prompt.
         most_bytes: the most for any request.
         tokens: those of the answer that is replayed; None for a new one.
+        pictures: how many are asked about.
     """
     new = tokens if tokens is not None else options.get("max_new_tokens", _DEFAULT_TOKENS)
     sequences = options.get("num_return_sequences", 1)
@@ -47,9 +51,9 @@ def reply_bytes(options: Mapping[str, Any], prompt_bytes: int, most_bytes: int, 
         return most_bytes
     rows = len(steps) if isinstance(steps := options.get("steps"), list | tuple) else new
     rows += prompt_bytes if options.get("rows", "answer") != "answer" else 0
-    value = BYTES_PER_VALUE.get(str(options.get("precision", "uint8")), 4)
-    stored = rows * maps * (_MOST_PATCHES * value + _MAP_BYTES)
-    one = stored + new * _TOKEN_BYTES + prompt_bytes * _PROMPT_BYTES + _FIXED_BYTES
+    each = most_map_bytes(str(options.get("precision", "uint8")), pictures * _MOST_PATCHES)
+    stored = rows * maps * (each + _MAP_BYTES)
+    one = stored + new * _TOKEN_BYTES + prompt_bytes * _PROMPT_BYTES + pictures * _FIXED_BYTES
     # As JSON the record comes as base64 beside its facts, and streamed every map comes twice.
     whole = sequences * one * (1 if options.get("format") == "npz" else 3)
     return min(next((step for step in _STEPS if whole <= step), most_bytes), most_bytes)
@@ -68,6 +72,9 @@ def _maps_per_row(options: Mapping[str, Any]) -> int | None:
 
 def _maps_of_view(view: Mapping[str, Any]) -> int | None:
     layers, heads, named = view.get("layers"), view.get("heads"), view.get("reduction", DEFAULT)
+    declared = METHODS.known().get(str(view["method"])) if "method" in view else None
+    if declared is not None and declared.is_of_text:
+        return None  # as long as the prompt, and default views may come beside it
     reduction = REDUCTIONS.get(str(NUMBERED.get(named, named))) if isinstance(named, str | int | float) else None
     if reduction is None or (layers is None and heads is None):
         return None

@@ -63,7 +63,7 @@ def write_animation(
         raise ValueError(f"frame_ms: got {frame_ms}, expected 20 to 60000")
     count = len(shown.ordinary() if items is None else items)
     if count > MANY_FRAMES and not many:
-        raise ValueError(f"animation: got {count} pictures, expected {MANY_FRAMES}; name fewer --tokens, or add --many")
+        raise ValueError(f"animation: got {count} frames, expected {MANY_FRAMES}; name fewer --tokens, or add --many")
     pictures = frames(shown, items)
     durations = [frame_ms] * (len(pictures) - 1) + [max(LAST_MS, frame_ms)]
     kind = kinds[path.suffix.lower()]
@@ -89,7 +89,7 @@ def frames(shown: Shown, items: tuple[Item, ...] | None = None) -> list[PillowIm
         total = made[0].width * made[0].height * len(chosen)
         if total > MAX_PIXELS:
             raise ValueError(
-                f"animation: got {len(chosen)} pictures of {made[0].width} x {made[0].height} px, expected "
+                f"animation: got {len(chosen)} frames of {made[0].width} x {made[0].height} px, expected "
                 f"{MAX_PIXELS:,} px in all; lower --dpi or --width-mm, or name fewer --tokens"
             )
     return made
@@ -124,7 +124,7 @@ def _frame(
         text = _fitting(piece.item, inner, look.fonts)
         marks.append(Text(margin + piece.x, y, text, _WORD_PT, weight, colour))
     top += _WORD_PT + (min(lines, MAX_LINES) - 1) * _LEADING + 6
-    facts = f"{wording.percent(item.image_share)} of the attention is on the image"
+    facts = f"{wording.percent(item.image_share)} of the attention is on {item.place}"
     if not item.unit.is_share:
         facts = f"largest {item.peak_text}"
     marks.append(Text(margin, top + SMALL_PT, cut(facts, SMALL_PT, inner, fonts=look.fonts), SMALL_PT, colour=DIM))

@@ -14,17 +14,25 @@ from llava_viewer.export.drawing import DIM, LINE, MM, WARN, Box, Cells, Drawing
 from llava_viewer.export.fonts import cut, width, wrap
 from llava_viewer.export.shown import Item, Shown
 from llava_viewer.look import colormap, wording
-from llava_viewer.look.frames import LOW_IMAGE_SHARE
+from llava_viewer.look.frames import low_share_text
 from llava_viewer.look.heatmap import Rect, grid_rect
 from llava_viewer.look.photo import MAX_SIDE_PX
 from llava_viewer.look.stage import picture_boxes
+from llava_viewer.look.units import method_text
 from llava_wire.geometry import Geometry
+from llava_wire.quantity import ATTENTION
 
 NAME_PT, NOTE_PT, SMALL_PT = 10.0, 7.0, 6.2
 _TALLEST = 1.4
 """A picture takes at most this times the figure's width in height."""
 _MOST_LINES = 6
-CREED = "Attention: where the model read from, not why it answered."
+
+
+def creed(shown: Shown) -> str:
+    """What a figure's numbers are and are not."""
+    if shown.view.quantity == ATTENTION:
+        return "Attention: where the model read from, not why it answered."
+    return f"{method_text(shown.view.facts.method, shown.view.quantity).capitalize()}."
 
 
 @dataclass(frozen=True)
@@ -54,7 +62,7 @@ def figure(shown: Shown, item: Item) -> Drawing:
     """The figure of one item, as wide as its look says."""
     look = shown.look
     room = look.width_mm * MM
-    facts = f"{wording.percent(item.image_share)} on the image · peak {_times(item)}"
+    facts = f"{wording.percent(item.image_share)} on {item.place} · peak {_times(item)}"
     if not item.unit.is_share:
         facts = f"largest {item.peak_text}"
     facts_width = width(facts, NOTE_PT, fonts=look.fonts)
@@ -78,7 +86,7 @@ def figure(shown: Shown, item: Item) -> Drawing:
             top += SMALL_PT * 1.3
             marks.append(Text(0, top, line, SMALL_PT, colour=DIM))
     title = f"{item.text}: {facts}"
-    return Drawing(room, top + 3, tuple(marks), title, f"{shown.record.facts.prompt.text} {CREED}", look.fonts)
+    return Drawing(room, top + 3, tuple(marks), title, f"{shown.record.facts.prompt.text} {creed(shown)}", look.fonts)
 
 
 def fit(geometry: Geometry, left: float, top: float, room: float, tallest: float) -> Frame:
@@ -140,10 +148,9 @@ def legend(shown: Shown, item: Item, left: float, top: float, room: float) -> li
 
 def warning(item: Item, room: float, fonts: tuple[str, ...]) -> list[str]:
     """What must stand beside a map that is nearly no evidence, with and without caption."""
-    if not item.unit.is_share or item.image_share >= LOW_IMAGE_SHARE:
+    text = low_share_text(item.image_share, item.place) if item.unit.is_share else ""
+    if not text:
         return []
-    share = wording.percent(item.image_share)
-    text = f"Only {share} of the attention is on the image: this map is nearly no evidence."
     return wrap(text, SMALL_PT * 1.06, room, 2, fonts)  # bold is wider
 
 
@@ -154,7 +161,7 @@ def caption(shown: Shown, item: Item, room: float) -> list[str]:
     texts = (
         f"Asked: {record.facts.prompt.text}",
         f"Answered: {record.answer}",
-        f"{record.facts.model.name}, {shown.selection}{where}. {CREED}",
+        f"{record.facts.model.name}, {shown.selection}{where}. {creed(shown)}",
     )
     return [line for text in texts for line in wrap(text, SMALL_PT, room, _MOST_LINES, shown.look.fonts)]
 

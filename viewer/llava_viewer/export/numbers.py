@@ -16,6 +16,7 @@ from llava_viewer.files import COLUMNS, written
 from llava_viewer.look.pieces import prompt_texts
 from llava_viewer.look.rows import own_text
 from llava_viewer.look.units import shares_of
+from llava_viewer.one_grid import OneGrid
 from llava_wire.plain import to_plain
 from llava_wire.schema import SHARE_NAMES
 
@@ -51,14 +52,14 @@ def write_csv(shown: Shown, path: Path, items: tuple[Item, ...] | None = None, *
 
 
 def write_npz(shown: Shown, path: Path, items: tuple[Item, ...] | None = None) -> None:
-    """Arrays without pickles: maps [item, row, col] and shares [item, 4] float32, patch_rects [row, col, 4] float64,
-    text [item] (strings), token, step and position [item] int64 (-1 where there is none), and about (JSON, with method
-    and quantity); views of other quantities than shares have no shares."""
+    """Arrays without pickles: maps [item, row, col], shares [item, 4] or parts [item, part] float32, patch_rects
+    [row, col, 4] float64, text [item] (strings), token, step and position [item] int64 (-1 where there is none), and
+    about (JSON, with method and quantity); shares are of views of shares, parts of views whose totals split."""
     chosen = items or shown.items
     facts, texts = [_facts(shown, item) for item in chosen], prompt_texts(shown.record)
     model = shown.record.facts.model
     shares = [item.shares for item in chosen if item.shares is not None]
-    parts = np.stack(shares).astype(np.float32) if shares else None
+    split = [item.parts for item in chosen if item.parts is not None]
     about = {
         "question": shown.record.facts.prompt.text,
         "answer": shown.record.answer,
@@ -67,16 +68,20 @@ def write_npz(shown: Shown, path: Path, items: tuple[Item, ...] | None = None) -
         "view": shown.view.name,
         "layer": shown.layer,
         "head": shown.head,
+        **({"grid": shown.record.grid_name} if isinstance(shown.record, OneGrid) else {}),
         "selection": shown.selection,
         "method": to_plain(shown.view.facts.method),
         "quantity": to_plain(shown.view.quantity),
         "shares": list(SHARE_NAMES) if shown.view.shares is not None else [],
+        "parts": list(shown.view.facts.parts),
         "kinds": [kind for kind, *_ in facts],
         "error_bound": shown.view.facts.error_bound,
+        **({} if (bound := shown.view.facts.block_error_bound) is None else {"block_error_bound": bound}),
     }
     arrays: dict[str, Any] = {
         "maps": np.stack([item.heat for item in chosen]).astype(np.float32),
-        "shares": parts,
+        "shares": np.stack(shares).astype(np.float32) if shares else None,
+        "parts": np.stack(split).astype(np.float32) if split else None,
         "patch_rects": shown.record.geometry.patch_rects(),
         "text": np.array([_text(shown, item, texts) for item in chosen], dtype=np.str_),
         "token": np.array([number for _, number, _, _ in facts], dtype=np.int64),

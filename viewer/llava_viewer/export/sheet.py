@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 
 from llava_viewer.export.drawing import DIM, MM, Drawing, Mark, Photo, Text
-from llava_viewer.export.figure import CREED, SMALL_PT, fit, legend, stage_marks
+from llava_viewer.export.figure import SMALL_PT, creed, fit, legend, stage_marks
 from llava_viewer.export.fonts import cut, wrap
 from llava_viewer.export.shown import Item, Shown
 from llava_viewer.look import wording
@@ -57,7 +57,8 @@ def contact_sheet(shown: Shown, items: tuple[Item, ...] | None = None, *, many: 
         marks += stage_marks(shown, item, placed, picture, peak=False)
         below = upper + frame.size[1] + _NAME_PT + 1
         marks.append(Text(left, below, cut(item.text, _NAME_PT, cell, 600, look.fonts), _NAME_PT, 600))
-        facts = f"{wording.percent(item.image_share)} image · max {wording.percent(item.peak)}"
+        where = item.place.removeprefix("the ")
+        facts = f"{wording.percent(item.image_share)} {where} · max {wording.percent(item.peak)}"
         if not item.unit.is_share:
             facts = f"largest {item.peak_text}"
         marks.append(Text(left, below + SMALL_PT + 2, cut(facts, SMALL_PT, cell, fonts=look.fonts), SMALL_PT,
@@ -66,8 +67,8 @@ def contact_sheet(shown: Shown, items: tuple[Item, ...] | None = None, *, many: 
     if look.scale == "shared":
         marks += legend(shown, chosen[0], 0, top, min(room, 60 * MM))
         top += 24
-    scale = "one scale for all" if look.scale == "shared" else "each picture on its own scale, up to its max"
-    note = f"{record.facts.model.name}, {shown.selection}; {scale}. {CREED}"
+    scale = "one scale for all" if look.scale == "shared" else "each map on its own scale, up to its max"
+    note = f"{record.facts.model.name}, {shown.selection}; {scale}. {creed(shown)}"
     for line in wrap(note, SMALL_PT, room, 4, look.fonts):
         top += SMALL_PT * 1.3
         marks.append(Text(0, top, line, SMALL_PT, colour=DIM))

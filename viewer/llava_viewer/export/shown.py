@@ -16,9 +16,10 @@ from llava_viewer.look import colormap, wording
 from llava_viewer.look.photo import ground, paled
 from llava_viewer.look.rows import answer_rows, first_row, question_rows
 from llava_viewer.look.selection import reduction_text, selection_text
-from llava_viewer.look.units import Unit, check_one_grid, method_text, unit_of
+from llava_viewer.look.units import Unit, method_text, unit_of
 from llava_viewer.look.view_model import Row
-from llava_wire.choose import choose_maps, chosen_slots, ordinary_rows
+from llava_viewer.one_grid import IMAGE, OneGrid, on_one_grid, place
+from llava_wire.choose import choose_maps, choose_parts, chosen_slots, ordinary_rows
 from llava_wire.record import Record
 from llava_wire.view import View
 
@@ -69,8 +70,10 @@ class Item:
         name: a short text that is safe in file names: "step_3", "question_40" or "mean".
         text: the token as shown; row: the token's row, None for a map of the whole answer.
         heat: [row, col] float32, in the view's quantity; shares: [4] float32, None where that is no share.
+        parts: [part] float32 by the view's names, None where its totals do not split.
         maximum: the value at the top of the scale; of signed quantities the scale begins at its negative.
         unit: how values are shown.
+        place: what the attention on its patches is said to lie on.
     """
 
     name: str
@@ -79,12 +82,14 @@ class Item:
     query: int
     heat: npt.NDArray[np.float32]
     shares: npt.NDArray[np.float32] | None
+    parts: npt.NDArray[np.float32] | None
     maximum: float
     unit: Unit
+    place: str = IMAGE
 
     @property
     def image_share(self) -> float:
-        """The share of this row's attention that lies on the image; 0 for what is no share."""
+        """The share of this row's attention that lies on `place`; 0 for what is no share."""
         return float(self.shares[1]) if self.shares is not None else 0.0
 
     @property
@@ -99,7 +104,7 @@ class Item:
 
     @property
     def uniform(self) -> float:
-        """What each patch would hold if the attention on the image were spread evenly; 0 for what is no share."""
+        """What each patch would hold if the attention on `place` were spread evenly; 0 for what is no share."""
         return self.image_share / self.heat.size
 
     def levels(self) -> npt.NDArray[np.float64]:
@@ -158,16 +163,19 @@ class Shown:
 
 def show(
     record: Record, *, view: str | None = None, layer: int | None = None, head: int | None = None,
-    look: Look | None = None,
+    grid: str | int | None = None, look: Look | None = None,
 ) -> Shown:  # fmt: skip
     """The maps of one view; an axis that is kept apart and not named is averaged.
 
+    Args:
+        grid: the name or number of one of several grids; its picture and maps are what is shown.
+
     Raises:
-        ValueError: the record does not hold this view, layer or head.
+        ValueError: the record does not hold this view, layer, head or grid, or several grids and none was named.
     """
     look = look or Look()
+    record = record if isinstance(record, OneGrid) else on_one_grid(record, grid)
     chosen = record.view(view)
-    check_one_grid(record, "export")
     rows, patches = len(record.queries) if "query" in chosen.axes else 1, record.geometry.rows * record.geometry.cols
     if rows * patches > MAX_VALUES:
         raise ValueError(
@@ -175,6 +183,7 @@ def show(
             "fewer steps"
         )
     maps, shares = choose_maps(chosen, layer, head)
+    parts = choose_parts(chosen, layer, head)
     unit = unit_of(chosen)
     peaks = unit.peaks(maps)
     top = float(peaks.max(initial=0.0))
@@ -190,8 +199,10 @@ def show(
             query=number,
             heat=maps[number],
             shares=None if shares is None else shares[number],
+            parts=None if parts is None else parts[number],
             maximum=top if look.scale == "shared" else float(peaks[number]),
             unit=unit,
+            place=place(record),
         )
         for number, row in enumerate(shown)
     ]
@@ -210,6 +221,8 @@ def _selection(record: Record, view: View, layer: int | None, head: int | None) 
     text = f"view “{view.name}”: {selection_text(view.facts, record.facts.model)}; {reduction_text(view.facts)}"
     if not view.quantity.is_share:
         text += f"; {method_text(view.facts.method, view.quantity)}"
+    if isinstance(record, OneGrid):
+        text += f"; grid “{record.grid_name}”"
     named = [f"layer {layer}"] * (layer is not None) + [f"head {head}"] * (head is not None)
     slots = len(chosen_slots(view, layer, head))
     averaged = [f"mean of {wording.count(slots, 'map')}"] if slots > 1 else []

@@ -24,7 +24,8 @@ from llava_viewer.look.pieces import prompt_texts
 from llava_viewer.look.provenance import flatten
 from llava_viewer.look.rows import own_text
 from llava_viewer.look.text import token_label, visible
-from llava_viewer.look.units import check_one_grid, method_text, unit_of
+from llava_viewer.look.units import method_text, unit_of
+from llava_viewer.one_grid import OneGrid, place
 from llava_wire.choose import split_view
 from llava_wire.grids import image_runs
 from llava_wire.record import Record
@@ -62,12 +63,11 @@ def export_overlays(
         raise ValueError(f"alpha: got {alpha}, expected 0 to 1")
     chosen = record.view(view)
     check_files(record, chosen, many=many)
-    check_one_grid(record, "export")
     maps, shares = split_view(chosen)
     unit = unit_of(chosen)
     names = file_names(record, chosen)
     out_dir.mkdir(parents=True, exist_ok=True)
-    canvas = _enlarged(record)
+    canvas, where = _enlarged(record), place(record).removeprefix("the ")
     made = []
     for index, (name, token) in enumerate(names):
         row, slot = divmod(index, maps.shape[1])
@@ -75,7 +75,7 @@ def export_overlays(
         picture = overlay(canvas, heat, record.geometry, unit.palette(palette), alpha)
         told = f"largest {unit.text(float(heat[unit.brightest(heat)]))}"
         if shares is not None:
-            told = f"image {wording.percent(float(shares[row, slot, 1]))}, max {wording.percent(float(heat.max()))}"
+            told = f"{where} {wording.percent(float(shares[row, slot, 1]))}, max {wording.percent(float(heat.max()))}"
         caption = f"{token}   {told}   {Path(name).stem}"
         path = out_dir / name
         with written(path, through_links=False) as partial:
@@ -136,6 +136,7 @@ def write_text_log(record: Record, path: Path) -> None:
         f"run with: {facts.model.dtype}, {facts.model.attention}, {facts.model.device}",
         f"input ids: {list(facts.prompt.ids)}",
         f"image tokens: {', '.join(f'{start} to {start + count - 1}' for start, count in image_runs(record.grids))}",
+        *([f"grid: {record.grid_name}"] if isinstance(record, OneGrid) else []),
         f"image: {facts.image.width_px} x {facts.image.height_px} px, sha256 {facts.image.sha256}",
         f"processor: {record.geometry.to_json()}",
         f"software: {facts.software}",

@@ -5,7 +5,7 @@ and the style sheet's filter `#square` makes them brightness again.
 
 An atlas holds the maps of single layers and heads as text blocks that the page loads when needed: one zlib stream per
 row of the table, maps one after the other, base64; their maxima and shares are one float32 block for the view.
-`static/report/data.js` reads them.
+`static/report/data.js` reads them. Maps in blocks stay in blocks (`block_atlas`, `static/report/blocks.js`).
 
 A PNG here is written by hand (one IHDR, one IDAT) because a map of 24 x 24 is smaller than the chunks that an image
 library adds, and because the bytes must not change with the library's version.
@@ -17,17 +17,37 @@ import base64
 import struct
 import zlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image as PillowImage
 
 from llava_viewer.look import colormap
-from llava_viewer.look.view_model import Atlas, Block
 from llava_wire.codes.quantize import quantise
 from llava_wire.geometry import Geometry
+from llava_wire.view import View
 
 Rect = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Block:
+    """A piece of packed data that the page's script finds by its id."""
+
+    block_id: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Atlas:
+    """The maps of single layers and heads of a view: one block with their maxima and shares, then one per row.
+
+    `kept` says how many patches of a map are stored singly, beside sums of blocks; 0 where each patch has its grey.
+    """
+
+    blocks: tuple[Block, ...]
+    kept: int = 0
 
 
 def to_grey(maps: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
@@ -71,6 +91,52 @@ def build_atlas(
         Block(f"a-{key}-{row_key or 'all'}", packed(grey[number].tobytes())) for number, row_key in enumerate(row_keys)
     ]
     return Atlas((Block(f"n-{key}", packed(numbers.tobytes())), *blocks))
+
+
+ATLAS_ERROR = 2.0**-15
+"""What `block_atlas` may change of a value, as a part of its map's largest."""
+
+
+def block_atlas(key: str, view: View, shares: npt.NDArray[np.float32], row_keys: Sequence[str]) -> Atlas:
+    """The atlas of a view in blocks, on one grid: the codes as they are, the largest patches in 16 bits.
+
+    A row has one array after the other, each of all of its maps: codes of blocks, then of the largest patches, in the
+    order of their places, the places and the values as parts of 65535 of the map's largest, low bytes before high ones.
+    The block of the view has the largest values and the scales as float32 of 16 bits, the shares as parts of 65535.
+
+    Args:
+        key: the view's key, "v1".
+        view: stored in blocks.
+        shares: [row of the table, map, 4] float32.
+        row_keys: as for `build_atlas`.
+    """
+    assert view.kept is not None
+    lead, count = shares.shape[:2], view.kept.places.shape[-1]
+    codes = view.stored.reshape(*lead, view.stored.shape[-1])
+    places, values = view.kept.places.reshape(*lead, count), view.kept.values.reshape(*lead, count)
+    peaks = values[..., :1]
+    order = np.argsort(places, axis=-1)
+    parts = np.rint(values / np.where(peaks > 0, peaks, np.float32(1)) * 65535).astype("<u2")
+    pairs = [np.take_along_axis(array, order, axis=-1).astype("<u2") for array in (places, parts)]
+    planes = [codes.astype(np.uint8), *(plane for pair in pairs for plane in (pair & 255, pair >> 8))]
+    bytes_of_rows = [b"".join(plane[row].astype(np.uint8).tobytes() for plane in planes) for row in range(lead[0])]
+    table = (
+        _short(peaks).tobytes()
+        + _short(view.scales).tobytes()
+        + np.rint(np.clip(shares, 0, 1) * 65535).astype("<u2").tobytes()
+    )
+    rows = [
+        Block(f"a-{key}-{row_key or 'all'}", packed(data))
+        for row_key, data in zip(row_keys, bytes_of_rows, strict=True)
+    ]
+    return Atlas((Block(f"n-{key}", packed(table)), *rows), count)
+
+
+def _short(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """float32 of 16 significant bits, to nearest: its last byte is 0 and packs to nothing."""
+    bits = np.ascontiguousarray(values, "<f4").view("<u4")
+    short: npt.NDArray[np.float32] = ((bits + np.uint32(128)) & np.uint32(0xFFFFFF00)).view("<f4")
+    return short
 
 
 def packed(data: bytes) -> str:

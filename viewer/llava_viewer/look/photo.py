@@ -48,7 +48,7 @@ def ground(record: Record, side_px: int | None = None) -> PillowImage.Image:
             picture = open_picture(record.picture[1], carried=True)
             return picture if side_px is None else shrink(picture, side_px)
     except PictureError as error:
-        warnings.warn(f"the record's picture cannot be shown, so {_PLAIN}: {error}", stacklevel=2)
+        warnings.warn(f"the record's image cannot be shown, so {_PLAIN}: {error}", stacklevel=2)
     return checkered(record.geometry.width_px, record.geometry.height_px, min(side_px or MAX_SIDE_PX, MAX_SIDE_PX))
 
 
@@ -88,13 +88,13 @@ def page_photo(
         without: what is so where there is none: "This record carries no picture".
     """
     if not embed_image:
-        return None, f"The picture was left out of this {page} on request."
+        return None, f"The image was left out of this {page} on request."
     if data is None:
         return None, f"{without}; {_PLAIN}."
     try:
         return prepare(data, carried=carried), ""
     except PictureError as error:
-        return None, f"The picture cannot be shown: {error}"
+        return None, f"The image cannot be shown: {error}"
 
 
 def shrink(picture: PillowImage.Image, side_px: int) -> PillowImage.Image:

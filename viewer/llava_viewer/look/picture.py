@@ -10,14 +10,15 @@ import io
 import threading
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 from PIL import Image as PillowImage
 from PIL import features
 
 from llava_wire.pictures.jpeg import scan_refusal
-from llava_wire.pictures.kinds import FORMATS, PictureFile, UnsupportedPictureError, undecodable
+from llava_wire.pictures.kinds import FORMATS, PictureFile, UnsupportedPictureError, picture_file, undecodable
 from llava_wire.pictures.phones import AVIF, HEIF
-from llava_wire.pictures.upright import bomb_pixels, damage_of, read_upright, size_refusal
+from llava_wire.pictures.upright import bomb_pixels, damage_of, read_upright, size_refusal, stated_size
 from llava_wire.record import Record
 
 MAX_PIXELS = 80_000_000
@@ -73,6 +74,17 @@ class _Own:
 _OWN = _Own()
 
 
+def picture_size(data: bytes) -> tuple[int, int]:
+    """Width and height in px of a picture file when it is upright, from its headers; no pixel is decoded.
+
+    Raises:
+        PictureError: the headers cannot be read as a picture's.
+    """
+    with _read_by_pillow():
+        file = picture_file(data)
+        return stated_size(_opened(io.BytesIO(file.data), formats=(file.format,)), file)
+
+
 def prepare_picture(data: bytes) -> tuple[str, bytes]:
     """The picture for a record as (member name, bytes), with the pixels the server computes from the same file.
 
@@ -97,8 +109,8 @@ def prepare_picture(data: bytes) -> tuple[str, bytes]:
     return "picture.png", buffer.getvalue()
 
 
-def check_picture(record: Record, data: bytes, *, carried: bool = False) -> str | None:
-    """Why these bytes are not the picture that the record was made from, or None when they are.
+def check_picture(record: Record, data: bytes, *, carried: bool = False, number: int = 0) -> str | None:
+    """Why these bytes are not a picture that the record was made from, or None when they are.
 
     The same file is recognised by its digest, and a copy with other metadata by its upright pixels' digest.
 
@@ -106,24 +118,25 @@ def check_picture(record: Record, data: bytes, *, carried: bool = False) -> str 
         record: the record.
         data: a picture file.
         carried: it is the record's own.
+        number: which of the record's pictures it should be, from 0.
 
     Raises:
         PictureError: the bytes cannot be read as a picture.
     """
-    image = record.facts.image
+    image = record.facts.images[number]
     if hashlib.sha256(data).hexdigest() == image.sha256:
         return None
     pixels = open_picture(data, carried=carried)
     if pixels.size != (image.width_px, image.height_px):
         return (
             f"image: got {pixels.width} x {pixels.height} px, expected the record's {image.width_px} x "
-            f"{image.height_px} px; this is another picture"
+            f"{image.height_px} px; this is another image"
         )
     found = _digest(pixels)
     if found != image.pixels_sha256:
         return (
             f"image: got pixels with sha256 {found[:12]}..., expected {image.pixels_sha256[:12]}...; "
-            "this is another picture, or one that was edited or saved again"
+            "this is another image, or one that was edited or saved again"
         )
     return None
 
@@ -142,11 +155,23 @@ def _read(data: bytes) -> tuple[PillowImage.Image, bool]:
             raise PictureError(f"image: {refusal}")
         kept_jpeg = opened.format in ("JPEG", "MPO") and opened.mode in ("RGB", "L")
 
+    with _read_by_pillow():
+        pixels: PillowImage.Image = read_upright(data, _opened, check).pixels
+    return pixels, kept_jpeg
+
+
+@contextmanager
+def _read_by_pillow() -> Iterator[None]:
+    """What decoders raise and warn of: one kind of error, and no warnings.
+
+    Raises:
+        PictureError: in place of whatever a decoder raised.
+    """
     try:
         # What Pillow warns of (metadata, sizes) is refused or does not matter here, and would puzzle whoever sees it.
         with _FILTERS, warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            pixels: PillowImage.Image = read_upright(data, _opened, check).pixels
+            yield
     except PictureError:
         raise
     except UnsupportedPictureError as error:
@@ -156,9 +181,8 @@ def _read(data: bytes) -> tuple[PillowImage.Image, bool]:
         if bomb is not None:
             raise PictureError(f"image: {size_refusal(bomb, MAX_PIXELS)}") from error
         raise PictureError(
-            f"image: got an unreadable picture ({damage_of(error)}), expected {', '.join(FORMATS)}"
+            f"image: got an unreadable image ({damage_of(error)}), expected {', '.join(FORMATS)}"
         ) from error
-    return pixels, kept_jpeg
 
 
 def _opened(stream: io.BytesIO, formats: tuple[str, ...]) -> PillowImage.Image:

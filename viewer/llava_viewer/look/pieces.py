@@ -1,4 +1,5 @@
-"""The words of a question as text: a vocabulary's strings -> what each token adds, as `Token.text` has it for answers.
+"""The words of a question as text: a vocabulary's strings -> what each token adds, as `Token.text` has it for answers;
+and which pieces are one word.
 
 Records since `prompt.texts` hold it; earlier ones hold the pieces alone, which are decoded here. Byte-level
 vocabularies write every byte as one letter ("cafÃ©", "Ġred"), SentencePiece ones a space as "▁" and bytes of rare
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from llava_wire.record import Record
 
@@ -26,6 +27,19 @@ def prompt_texts(record: Record) -> tuple[str, ...]:
     if prompt.texts:
         return prompt.texts
     return _decoded(prompt.pieces, _bytes_for((*prompt.pieces, *(token.piece for token in record.tokens))))
+
+
+def word_groups(texts: Sequence[str]) -> list[list[int]]:
+    """The numbers of the pieces of each word, in order: a piece without a space before it goes on with the one before
+    when both sides are letters or digits."""
+    joined: list[list[int]] = []
+    for number, text in enumerate(texts):
+        before = texts[number - 1] if number else ""
+        if joined and before[-1:].isalnum() and text[:1].isalnum():
+            joined[-1].append(number)
+        else:
+            joined.append([number])
+    return joined
 
 
 def _bytes_for(pieces: Iterable[str]) -> Callable[[str], bytes | None]:

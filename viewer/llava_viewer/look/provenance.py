@@ -9,10 +9,11 @@ from llava_viewer.look import wording
 from llava_viewer.look.selection import reduction_text, selection_text
 from llava_viewer.look.units import method_text, unit_of
 from llava_viewer.look.view_model import Fact, FactGroup, Stage
-from llava_wire.grids import Run, Step, image_runs
+from llava_wire.findings.patches import NAME as PATCH_CHECK
+from llava_wire.grids import Grid, Run, Step, image_runs
 from llava_wire.quantity import ATTENTION
 from llava_wire.record import Record
-from llava_wire.schema import Annotations, MethodFacts, ViewFacts
+from llava_wire.schema import Annotations, Image, MethodFacts, ViewFacts
 
 _FINISH = {
     "stop": "stop: the model wrote its end token",
@@ -23,6 +24,7 @@ _PRECISION = {
     "uint8": "8 bits per value, one scale per map",
     "float16": "float16; shown here in 8 bits per map",
     "float32": "float32; shown here in 8 bits per map",
+    "blocks": "the largest patches exact, beside sums of blocks of 4 × 4 patches in 8 bits",
 }
 CAUSAL = "causal_effect"
 """What a causal test of the answer is called in a record's checks; it has a `result`, and numbers."""
@@ -32,14 +34,15 @@ ROW_RULE = (
 )
 
 
-def fact_groups(record: Record, stage: Stage) -> tuple[FactGroup, ...]:
+def fact_groups(record: Record, stages: Sequence[Stage]) -> tuple[FactGroup, ...]:
     """All groups, in the order they are shown."""
     return (
         _question(record),
         _answer(record),
         *_views(record),
+        *_texts(record),
         _model(record),
-        _image(record, stage),
+        *_images(record, stages),
         *_mapping_group("Software", record.facts.software),
         *_mapping_group("This run", record.run),
     )
@@ -98,14 +101,16 @@ def _answer(record: Record) -> FactGroup:
 
 def causal_text(record: Record) -> str:
     """What a causal test of this answer found, in words; "not tested" where the record holds none."""
-    return wording.check_text(record.facts.checks.get(CAUSAL, {}))
+    checks = record.facts.checks
+    name = CAUSAL if CAUSAL in checks else PATCH_CHECK
+    return wording.check_text(checks.get(name, {}), name)
 
 
 def _annotations(annotations: Annotations | None) -> list[Fact]:
     """What a client said of the answer."""
     if annotations is None:
         return []
-    judged = {True: "right", False: "wrong", None: "not judged"}[annotations.right]
+    judged = wording.verdict(annotations.right)
     rule = f", by the rule “{annotations.rule}”" if annotations.rule else ""
     facts = [Fact("Judged", f"{judged}{rule}")]
     if annotations.expected:
@@ -146,10 +151,30 @@ def _views(record: Record) -> list[FactGroup]:
                     Fact("Stored maps", shape),
                     Fact("Precision", f"{facts.precision} ({facts.encoding}): {_PRECISION[facts.precision]}"),
                     Fact("Largest error of a value", unit_of(view).error(facts.error_bound)),
+                    *(
+                        []
+                        if facts.block_error_bound is None
+                        else [Fact("Largest error of a block's sum", unit_of(view).error(facts.block_error_bound))]
+                    ),
                 ),
             )
         )
     return groups
+
+
+def _texts(record: Record) -> list[FactGroup]:
+    """Views of text, which have tokens for columns."""
+    return [
+        FactGroup(
+            f"View “{view.name}”, of text",
+            (
+                Fact("Method and quantity", method_text(view.facts.method, view.facts.quantity)),
+                Fact("Layers and heads", f"mean of {selection_text(view.facts, record.facts.model)}"),
+                Fact("Columns", f"{len(view.positions)} tokens of prompt and answer, none of them a patch"),
+            ),
+        )
+        for view in record.texts.values()
+    ]
 
 
 def _measured(facts: ViewFacts) -> list[Fact]:
@@ -162,7 +187,7 @@ def _measured(facts: ViewFacts) -> list[Fact]:
 def _model(record: Record) -> FactGroup:
     model = record.facts.model
     # A record of an earlier writer holds no checks, which is not the same as a passed one.
-    tested = {name: check for name, check in record.facts.checks.items() if name != CAUSAL}
+    tested = {name: check for name, check in record.facts.checks.items() if name not in (CAUSAL, PATCH_CHECK)}
     checks = tested or {"self_test": {"result": "not recorded"}}
     return FactGroup(
         "Model",
@@ -174,24 +199,43 @@ def _model(record: Record) -> FactGroup:
             Fact("dtype", model.dtype),
             Fact("Attention", model.attention),
             Fact("Device", model.device),
-            *(Fact(wording.check_name(name), wording.check_text(check)) for name, check in checks.items()),
+            *(Fact(wording.check_name(name), wording.check_text(check, name)) for name, check in checks.items()),
         ),
     )
 
 
-def _image(record: Record, stage: Stage) -> FactGroup:
-    image, geometry = record.facts.image, record.geometry
-    facts = [
+def _images(record: Record, stages: Sequence[Stage]) -> list[FactGroup]:
+    """The pictures and the grids on them; what is one of each is one group."""
+    images, grids = record.facts.images, record.grids
+    if len(grids) == 1:
+        return [FactGroup("Image", (*_image(images[0]), *_grid(grids[0], stages[0])))]
+    titles = [f"Image {number}" if len(images) > 1 else "Image" for number in range(1, len(images) + 1)]
+    return [
+        *(FactGroup(title, _image(image)) for title, image in zip(titles, images, strict=True)),
+        *(
+            FactGroup(f"Grid “{grid.name}”", (Fact("Of", titles[grid.image]), *_grid(grid, stage)))
+            for grid, stage in zip(grids, stages, strict=True)
+        ),
+    ]
+
+
+def _image(image: Image) -> tuple[Fact, ...]:
+    return (
         Fact("Size", f"{image.width_px} × {image.height_px} px, upright"),
         Fact("sha256 of the file", image.sha256, "code"),
         Fact("sha256 of the pixels", image.pixels_sha256, "code"),
-        Fact("Preparation", "; ".join(_step(step) for step in geometry.steps) or "none"),
-        Fact("Patches", f"{geometry.rows} rows × {geometry.cols} columns of {geometry.patch_px} px each, as prepared"),
-        Fact("Seen by the model", f"{stage.seen_text} of the picture's area"),
+    )
+
+
+def _grid(grid: Grid, stage: Stage) -> tuple[Fact, ...]:
+    facts = [
+        Fact("Preparation", "; ".join(_step(step) for step in grid.steps) or "none"),
+        Fact("Patches", f"{grid.rows} rows × {grid.cols} columns of {grid.patch_px} px each, as prepared"),
+        Fact("Seen by the model", f"{stage.seen_text} of the image's area"),
     ]
     if stage.unseen_text:
-        facts.append(Fact("Not seen", f"{stage.unseen_text} of the picture's area, hatched on the picture"))
-    return FactGroup("Image", tuple(facts))
+        facts.append(Fact("Not seen", f"{stage.unseen_text} of the image's area, hatched on the image"))
+    return tuple(facts)
 
 
 def _step(step: Step) -> str:

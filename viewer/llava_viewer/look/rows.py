@@ -8,15 +8,19 @@ from collections.abc import Sequence
 import numpy as np
 
 from llava_viewer.look import wording
-from llava_viewer.look.pieces import prompt_texts
+from llava_viewer.look.pieces import prompt_texts, word_groups
+from llava_viewer.look.selection import selection_text
 from llava_viewer.look.text import token_label
-from llava_viewer.look.units import unit_of
-from llava_viewer.look.view_model import LEVELS, Candidate, Row
+from llava_viewer.look.units import Unit, unit_of
+from llava_viewer.look.view_model import LEVELS, Candidate, Reads, Row, Took, WordRead
 from llava_wire.choose import ordinary_rows, split_view
+from llava_wire.findings.patches import PatchCheck
 from llava_wire.record import Record
 from llava_wire.schema import Token
-from llava_wire.view import View
+from llava_wire.view import TextView, View
 
+MOST = 8
+"""Words that a row read that are named: those of the largest values."""
 _LONGEST_WORD = 60
 
 
@@ -34,7 +38,8 @@ def answer_rows(record: Record) -> tuple[Row, ...]:
     """Every answer token; those whose attention was not recorded have no key."""
     queries = {q.token: index for index, q in enumerate(record.queries) if q.kind == "answer"}
     levels = _levels(record)
-    words = _words([token.text for token in record.tokens])
+    words, took, reads = _words([token.text for token in record.tokens]), _took(record), words_read(record)
+    nats = wording.nats_of_need(record.facts.checks)
     rows = []
     for number, token in enumerate(record.tokens):
         query = queries.get(number)
@@ -57,9 +62,40 @@ def answer_rows(record: Record) -> tuple[Row, ...]:
                 where=f"token {number}{step}, counted from 0",
                 probability=wording.percent(probability),
                 top=tuple(_candidate(c.id, c.text, c.logprob, token.id) for c in token.top),
+                without_image=""
+                if token.without_image is None
+                else wording.percent(math.exp(min(0.0, token.without_image))),
+                lost_level=round(LEVELS * _lost(token)),
+                need=_need(token, nats),
+                took=took.get(number),
+                reads=() if query is None else reads[query],
             )
         )
     return tuple(rows)
+
+
+def _took(record: Record) -> dict[int, Took]:
+    """What is said of the tokens that were tested with some patches, by token."""
+    patches = sum(grid.patches for grid in record.grids)
+    check = PatchCheck.of_checks(record.facts.checks, len(record.tokens), patches)
+    if check is None:
+        return {}
+    return {
+        word.token: Took(wording.patches_title(word, check.view), wording.patches_figures(word), wording.UNUSED)
+        for word in check.words
+    }
+
+
+def _lost(token: Token) -> float:
+    """How much of a token's probability is lost without the image, 0 to 1; 0 where that was not tested."""
+    return 0.0 if token.without_image is None else max(0.0, 1 - math.exp(min(0.0, token.without_image - token.logprob)))
+
+
+def _need(token: Token, nats: float | None) -> str:
+    """Whether a word needs the image, in words; "" where that was not tested, or of what is no word."""
+    if nats is None or token.without_image is None or token.special:
+        return ""
+    return wording.NEEDS if token.logprob - token.without_image > nats else wording.BLIND
 
 
 def question_rows(record: Record) -> tuple[Row, ...]:
@@ -67,7 +103,7 @@ def question_rows(record: Record) -> tuple[Row, ...]:
     if not any(query.kind == "prompt" for query in record.queries):
         return ()
     pieces, texts, levels = record.facts.prompt.pieces, prompt_texts(record), _levels(record)
-    words = _words(texts)
+    words, reads = _words(texts), words_read(record)
     rows = []
     for index, query in enumerate(record.queries):
         if query.kind != "prompt":
@@ -79,13 +115,14 @@ def question_rows(record: Record) -> tuple[Row, ...]:
         where = f"question token at position {query.position}, step {query.step}"
         rows.append(
             Row(f"q{query.token}", index, shown, words[query.token], spaced, breaks, False,
-                levels[index], 0, piece, token_id, where, "", ())
+                levels[index], 0, piece, token_id, where, "", (), reads=reads[index])
         )  # fmt: skip
     return tuple(rows)
 
 
 def first_row(record: Record, rows: Sequence[Row]) -> str:
-    """The row a report opens on: the answer's word with the brightest patch in the first view that has rows.
+    """The row a report opens on: of the words that need the image the one with the brightest patch in the first view
+    that has rows; of all words where that was not tested, or none does.
 
     The largest image share would do worse: function words often spread much attention evenly over the image.
     """
@@ -99,21 +136,29 @@ def first_row(record: Record, rows: Sequence[Row]) -> str:
     words = [row for row in ordinary if any(c.isalnum() for c in row.text)] or ordinary or [r for r in rows if r.key]
     if not words:
         return ""
-    return max(words, key=lambda row: peaks[row.query]).key
+    needing = [row for row in words if row.need == wording.NEEDS]
+    return max(needing or words, key=lambda row: peaks[row.query]).key
+
+
+def words_read(record: Record) -> list[tuple[Reads, ...]]:
+    """What each query read, one of each view of text."""
+    shown = token_texts(record) if record.texts else []
+    views = record.texts.values()
+    return [tuple(_reads(record, view, row, shown) for view in views) for row in range(len(record.queries))]
+
+
+def token_texts(record: Record) -> list[str]:
+    """What every token of prompt and answer is called, by position; never empty."""
+    prompt, texts = record.facts.prompt, prompt_texts(record)
+    named = [text or piece for text, piece in zip(texts, prompt.pieces, strict=True)]
+    named += [token.text or token.piece for token in record.tokens]
+    return [token_label(text)[0] for text in named]
 
 
 def _words(texts: Sequence[str]) -> list[str]:
-    """The whole word of each piece, or "" when the piece is a word of its own: a piece without a space before it goes
-    on with the one before when both sides are letters or digits."""
-    joined: list[list[int]] = []
-    for number, text in enumerate(texts):
-        before = texts[number - 1] if number else ""
-        if joined and before[-1:].isalnum() and text[:1].isalnum():
-            joined[-1].append(number)
-        else:
-            joined.append([number])
+    """The whole word of each piece, or "" when the piece is a word of its own."""
     words = [""] * len(texts)
-    for group in joined:
+    for group in word_groups(texts):
         whole = " ".join("".join(texts[number] for number in group).split())
         for number in group if len(group) > 1 and len(whole) <= _LONGEST_WORD else ():
             words[number] = whole
@@ -139,3 +184,18 @@ def _candidate(candidate_id: int, text: str, logprob: float, chosen_id: int) -> 
     probability = math.exp(min(0.0, logprob))
     shown, _, _ = token_label(text)
     return Candidate(shown, wording.percent(probability), round(LEVELS * probability), candidate_id == chosen_id)
+
+
+def _reads(record: Record, view: TextView, row: int, shown: list[str]) -> Reads:
+    unit, prompt = Unit(view.facts.quantity), len(record.facts.prompt.ids)
+    most = view.most(row, MOST)
+    largest = max((abs(value) for _, value in most), default=0.0)
+    words: list[tuple[int, WordRead]] = [
+        (place, (shown[place], unit.text(value), round(LEVELS * abs(value) / largest))) for place, value in sorted(most)
+    ]
+    return Reads(
+        title=f"“{view.name}”, mean of {selection_text(view.facts, record.facts.model)}",
+        prompt=tuple(word for place, word in words if place < prompt),
+        answer=tuple(word for place, word in words if place >= prompt),
+        total=unit.text(float(view.values[row].sum(dtype="float64"))) if view.facts.quantity.additive else "",
+    )

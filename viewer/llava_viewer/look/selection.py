@@ -6,13 +6,15 @@ import itertools
 
 from llava_viewer.look.wording import ranges
 from llava_wire.reduction import reduction_of
-from llava_wire.schema import Model, ViewFacts
+from llava_wire.schema import Model, TextFacts, ViewFacts
 
 _MOST_PAIRS = 6
 
 
-def selection_text(view: ViewFacts, model: Model) -> str:
+def selection_text(view: ViewFacts | TextFacts, model: Model) -> str:
     """Layers and heads: "all 4 layers × all 8 heads", "layer 14 × heads 13, 24" or "L14 H24, L14 H13"."""
+    if not (view.pairs or view.layers or view.heads):
+        return "all layers and heads together"
     if view.pairs:
         named = ", ".join(f"L{layer} H{head}" for layer, head in view.pairs[:_MOST_PAIRS])
         more = len(view.pairs) - _MOST_PAIRS
@@ -28,7 +30,7 @@ def reduction_text(view: ViewFacts) -> str:
 
 
 def map_count(view: ViewFacts) -> int:
-    """How many single heads the view selected."""
+    """How many single heads the view selected; 0 where its method tells none apart."""
     return len(view.pairs) or len(view.layers) * len(view.heads)
 
 

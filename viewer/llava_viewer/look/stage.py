@@ -61,7 +61,7 @@ def build_stage(geometry: Geometry, photo_uri: str, thumb_uri: str) -> Stage:
         padding=tuple(_area(rect) for rect in boxes.padding),
         seen_text=wording.percent(seen_share),
         unseen_text=wording.percent(1 - seen_share) if boxes.unseen else "",
-        padding_text="The dotted frame is padding that the model saw around the picture." if boxes.padding else "",
+        padding_text="The dotted frame is padding that the model saw around the image." if boxes.padding else "",
         description=f"{width} × {height} px, {geometry.rows} × {geometry.cols} patches",
     )
 

@@ -1,21 +1,23 @@
 """What the numbers of a view are, for whoever shows them: the one place that decides texts, scales and palettes.
 
-Flow: `View` -> `Unit` -> texts of values, grey codes and levels of maps, the palette; `check_one_grid` and `shares_of`
-refuse what a page or figure cannot show. Shares are percent on a sequential palette from 0; other values are numbers
+Flow: `View` -> `Unit` -> texts of values, grey codes and levels of maps, the palette; `shares_of` refuses
+what a page or figure cannot show. Shares are percent on a sequential palette from 0; other values are numbers
 with their unit; signed ones lie on the palette of differences, with 0 in its middle.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from llava_doors.door import METHODS
 from llava_viewer.look import colormap, wording
 from llava_viewer.look.heatmap import to_grey
 from llava_wire.quantity import ATTENTION, Quantity
-from llava_wire.record import Record
 from llava_wire.schema import MethodFacts
 from llava_wire.view import View
 
@@ -45,6 +47,12 @@ class Unit:
             return wording.percent(value)
         sign = "+" if self.signed and value > 0 else ""
         return f"{sign}{wording.amount(value)}{wording.NBSP}{self.quantity.unit}".rstrip(wording.NBSP)
+
+    def split(self, names: Sequence[str], parts: Sequence[float]) -> str:
+        """A row's total and what it splits into: "17.6 logit: image 14.6, prompt 0.5, answer 1.5, itself 1.0"."""
+        total, *told = wording.amounts([math.fsum(parts), *parts])
+        whole = f"{total}{wording.NBSP}{self.quantity.unit}".rstrip(wording.NBSP)
+        return f"{whole}: " + ", ".join(f"{name} {part}" for name, part in zip(names, told, strict=True))
 
     def ends(self, maximum: float) -> tuple[str, str]:
         """The texts at both ends of the scale of a maximum."""
@@ -123,29 +131,21 @@ def method_text(method: MethodFacts, quantity: Quantity) -> str:
     what = f"{quantity.name} ({quantity.unit})" if quantity.unit else quantity.name
     if method == MethodFacts():
         return what
-    chosen = ", ".join(f"{name} {value}" for name, value in method.parameters.items())
+    chosen = ", ".join(f"{name} {value}" for name, value in method.parameters.items() if value != "")
     return f"{what}, method {method.name}" + (f": {chosen}" if chosen else "")
 
 
-def check_one_grid(record: Record, what: str) -> None:
-    """Refuses records of several grids where only one can be drawn.
-
-    Args:
-        what: what is to be made, as errors call it: "report".
-
-    Raises:
-        ValueError: naming the grids.
-    """
-    if len(record.grids) > 1:
-        names = ", ".join(grid.name for grid in record.grids)
-        raise ValueError(
-            f"{what}: got a record of {len(record.grids)} grids ({names:.200}), expected one of one grid; "
-            "read its maps with record.map(grid=...)"
-        )
+def method_summary(method: MethodFacts) -> str:
+    """A method's own sentence on what its maps say; none of attention, nor of a method that is not installed here."""
+    known = METHODS.known()
+    return "" if method.name == MethodFacts().name or method.name not in known else known[method.name].summary
 
 
 def shares_of(view: View, what: str) -> npt.NDArray[np.float32]:
-    """The shares [..., 4] of a view, for what shows shares; `what` as in `check_one_grid`.
+    """The shares [..., 4] of a view, for what shows shares.
+
+    Args:
+        what: what is to be made, as errors call it: "compare".
 
     Raises:
         ValueError: naming the view's quantity.

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from llava_viewer.look.heatmap import Atlas
+
 LEVELS = 20
 """Bars under tokens and candidates have this many steps; a level is 0..LEVELS."""
 
@@ -23,6 +25,29 @@ class Candidate:
 
 
 @dataclass(frozen=True)
+class Took:
+    """What becomes of a word with some patches alone and hidden: which, labels with values, how not to read them."""
+
+    title: str
+    figures: tuple[tuple[str, str], ...]
+    caution: str
+
+
+WordRead = tuple[str, str, int]
+"""A word that a row read: its text, how much as text, and as a level of the largest."""
+
+
+@dataclass(frozen=True)
+class Reads:
+    """Words that a row read most in a view of text, in reading order; `total`: what all got, where it has a meaning."""
+
+    title: str
+    prompt: tuple[WordRead, ...]
+    answer: tuple[WordRead, ...]
+    total: str
+
+
+@dataclass(frozen=True)
 class Row:
     """One token of the answer or of the question, in reading order.
 
@@ -33,6 +58,11 @@ class Row:
         levels: the image share under it, one level per view (0 for a view without rows).
         probability_level: the same for its probability; for a question's token both are 0.
         where: "token 7 of 12, step 7".
+        without_image: its probability without the image; empty where that was not tested, as the next two are 0 and "".
+        lost_level: how much of its probability is lost without the image, as a level.
+        need: whether it needs the image, in words.
+        took: its probability with some patches alone and hidden; None where that was not tested.
+        reads: which words it read, of each view of text.
     """
 
     key: str
@@ -49,6 +79,11 @@ class Row:
     where: str
     probability: str
     top: tuple[Candidate, ...]
+    without_image: str = ""
+    lost_level: int = 0
+    need: str = ""
+    took: Took | None = None
+    reads: tuple[Reads, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -79,6 +114,9 @@ class Frame:
         numbers: maximum and the four shares (0 where there are none) as float32 in full, for the script.
         shared: this map's maximum over the slot's largest, as a part of its grey levels, for the shared scale.
         peak_x, peak_y: the corner of the brightest patch, original px; peak_text: its value.
+        split: what the row's total splits into, in one line, where the view says so.
+        onto: of several grids, how the row's attention splits over images and grids, a line each.
+        verdict: what the map is worth, in a line; of shares alone.
         uniform_text, times_text, image_share, segments: of shares alone, else empty.
         uniform_at, shared_uniform_at: where an even spread lies on the legend, 0..100.
     """
@@ -100,6 +138,9 @@ class Frame:
     segments: tuple[Segment, ...]
     top: tuple[Patch, ...]
     warnings: tuple[str, ...]
+    split: str = ""
+    onto: tuple[Patch, ...] = ()
+    verdict: str = ""
 
 
 @dataclass(frozen=True)
@@ -114,36 +155,25 @@ class Slot:
 
 
 @dataclass(frozen=True)
-class Block:
-    """A piece of packed data that the page's script finds by its id."""
-
-    block_id: str
-    text: str
-
-
-@dataclass(frozen=True)
-class Atlas:
-    """The maps of single layers and heads of a view: one block with their maxima and shares, then one per row."""
-
-    blocks: tuple[Block, ...]
-
-
-@dataclass(frozen=True)
 class ViewPanel:
-    """One of the record's views.
+    """One of the record's views; of several grids, its part on one of them.
 
     Args:
+        label: the view's own name, without that of a grid.
+        stage: the grid that its maps lie on.
         layers, heads, pairs: what its kept axes hold, for the pickers: "0 1 2", "14.24 14.13", or "".
         slots: what works without the script: the only map per row, or the mean and, where they are few, all others.
         atlas: the single maps, when they are too many for slots of their own.
         error: the largest error of a value that the page's script reads, the record's own included.
         notes: what was averaged or left out.
         measured: method and quantity in words; unit, per_patch: of the values, empty for shares of attention.
-        share, signed: whether values are shares of a row; whether they may be below 0.
+        share, signed: whether values are shares, or may be below 0; sinks: row and column of patches that all read.
     """
 
     key: str
     name: str
+    label: str
+    stage: Stage
     layers: str
     heads: str
     pairs: str
@@ -160,6 +190,7 @@ class ViewPanel:
     per_patch: str
     share: bool
     signed: bool
+    sinks: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -182,6 +213,10 @@ class Stage:
         grid_numbers: that rectangle's x0, y0, x1, y1 in full, for the script.
         unit: how many original px one screen px is, about; patterns are drawn to it.
         unseen: parts of the picture that no patch covers; padding: parts of the grid outside the picture.
+        key, name: in a report of several grids which one it is ("g0"), else "".
+        composite: whether it is made of several grids of its image.
+        suffix: of the ids of what is drawn with it; picture_suffix: of the picture's, which stands in the page once,
+            with the first grid on it.
     """
 
     width_px: int
@@ -202,6 +237,16 @@ class Stage:
     unseen_text: str
     padding_text: str
     description: str
+    key: str = ""
+    name: str = ""
+    composite: bool = False
+    suffix: str = ""
+    picture_suffix: str = ""
+
+    @property
+    def holds_picture(self) -> bool:
+        """Whether the picture stands in the page with this grid."""
+        return self.suffix == self.picture_suffix
 
 
 @dataclass(frozen=True)
@@ -237,5 +282,31 @@ class Report:
     first_key: str
     special_count: str
     views: tuple[ViewPanel, ...]
-    stage: Stage
+    stages: tuple[Stage, ...]
+    share_parts: tuple[tuple[str, str], ...]
     groups: tuple[FactGroup, ...]
+
+    @property
+    def stage(self) -> Stage:
+        """The grid that the page opens with."""
+        return self.stages[0]
+
+    @property
+    def tested(self) -> bool:
+        """Whether it was tested which words need the image."""
+        return any(row.need for row in self.rows)
+
+    @property
+    def grids(self) -> int:
+        """How many grids the record has."""
+        return sum(not stage.composite for stage in self.stages)
+
+    @property
+    def in_blocks(self) -> bool:
+        """Whether an atlas has maps in blocks."""
+        return any(view.atlas and view.atlas.kept for view in self.views)
+
+    @property
+    def several(self) -> bool:
+        """Whether the record has several grids, of which one is shown at a time."""
+        return len(self.stages) > 1

@@ -11,6 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from llava_wire.findings.patches import NAME as PATCH_CHECK
+from llava_wire.findings.patches import PatchCheck, WordPatches
+from llava_wire.schema import IMAGE_CHECK
+
 NBSP = "\u00a0"
 
 
@@ -42,6 +46,16 @@ def amount(value: float) -> str:
         return sign + (text.rstrip("0").rstrip(".") if "." in text else text)
     digits, power = f"{rounded:.2e}".split("e")
     return f"{sign}{digits}e{int(power)}"
+
+
+def amounts(values: Sequence[float]) -> list[str]:
+    """Numbers that are read beside each other, with as many decimals as give the largest three figures."""
+    largest = float(f"{max(map(abs, values), default=0.0):.2e}")
+    if not 1e-4 <= largest < 1e6:
+        return [amount(value) for value in values]
+    decimals = max(0, 2 - math.floor(math.log10(largest)))
+    # What rounds to nothing has no sign.
+    return [f"{round(value, decimals) or 0.0:.{decimals}f}".replace("-", "−") for value in values]
 
 
 def times(ratio: float) -> str:
@@ -102,12 +116,107 @@ def error_bound(value: float) -> str:
 
 
 def check_name(name: str) -> str:
-    """A check of the model, as a label: "self_test" -> "Self-test"."""
+    """A check as a label: "self_test" -> "Self-test"."""
+    if name == IMAGE_CHECK:
+        return "Needs the image"
+    if name == PATCH_CHECK:
+        return "These patches"
     return name.replace("_", "-").capitalize()
 
 
-def check_text(check: Mapping[str, Any]) -> str:
-    """A check of the model in words: its result, then what it measured under the names that it gave."""
+def verdict(right: bool | None) -> str:
+    """How a client judged an answer."""
+    return "not judged" if right is None else "right" if right else "wrong"
+
+
+SIGNS = {"weak": "○", "even": "≈", "sink": "×", "usual": "=", "particular": "◆"}
+
+
+def map_verdict(name: str, number: float, held: float | None, place: str) -> str:
+    """What a map is worth, in a line with its sign; `held`: the part of it on sinks, None where there are none."""
+    figure = percent(number) if name == "weak" else times(number)
+    said = {
+        "weak": f"only {figure} of the attention is on {place}.",
+        "even": f"its brightest patch has only {figure} an even share.",
+        "sink": "nearly every word of the answer reads its brightest patch.",
+        "usual": f"its brightest patch has {figure} what the other words have there.",
+        "particular": f"its brightest patch has {figure} what the other words have there.",
+    }
+    told = [f"{SIGNS[name]} {name}: {said[name]}"] if name else []
+    return " ".join([*told, *([] if held is None else [f"Sinks (×) hold {percent(held)} of this map."])])
+
+
+NEEDS = "needs the image"
+BLIND = "would be written without the image"
+
+
+def nats_of_need(checks: Mapping[str, Mapping[str, Any]]) -> float | None:
+    """By how much the log probability of a word that needs the image falls without it; None where that is not told."""
+    if needing_image(checks) is None:
+        return None
+    nats = checks[IMAGE_CHECK].get("nats")
+    return float(nats) if isinstance(nats, int | float) and not isinstance(nats, bool) and nats >= 0 else None
+
+
+def needing_image(checks: Mapping[str, Mapping[str, Any]]) -> tuple[int, int] | None:
+    """How many tokens need the image, and of how many; None where a record's checks do not say."""
+    check = checks.get(IMAGE_CHECK, {})
+    needing, of = check.get("needing"), check.get("of")
+    if check.get("result") != "measured" or type(needing) is not int or type(of) is not int:
+        return None
+    return (needing, of) if 0 <= needing <= of else None
+
+
+UNUSED = "Unchanged when hidden does not mean unused."
+"""What must stand beside every word with its patches hidden."""
+
+
+def patches_title(word: WordPatches, view: str) -> str:
+    """Which patches of a word were tested."""
+    number, many = len(word.patches), "" if len(word.patches) == 1 else "es"
+    return f"the {number} brightest patch{many} of “{view}”" if view else f"{number} patch{many} that the request named"
+
+
+def patches_figures(word: WordPatches) -> tuple[tuple[str, str], ...]:
+    """What becomes of a word with some patches alone, with them hidden, and with as many random ones: label, value."""
+    return (
+        ("alone", percent(word.alone)),
+        ("random ones", _spread(word.random_alone, word.random_alone_low, word.random_alone_high)),
+        ("hidden", percent(word.hidden)),
+        ("random ones", _spread(word.random_hidden, word.random_hidden_low, word.random_hidden_high)),
+    )
+
+
+def _spread(mean: float, low: float, high: float) -> str:
+    """A mean with the lowest and the highest, which are left out where all read the same."""
+    told = [percent(value) for value in (mean, low, high)]
+    return told[0] if len({*told}) == 1 else f"{told[0]} ({told[1]} to {told[2]})"
+
+
+def _patches_text(check: PatchCheck) -> str:
+    """The check of patches in words."""
+    ways = [[word.alone, word.random_alone, word.hidden] for word in check.words]
+    alone, random, hidden = (sum(p) / len(ways) for p in zip(*ways, strict=True)) if ways else (0.0, 0.0, 0.0)
+    most = f"the {check.top}"
+    if any(len(word.patches) < check.top for word in check.words):
+        most = f"up to {check.top} of the"
+    named = f"{most} brightest patches of “{check.view}”" if check.view else "patches named by the request"
+    return (
+        f"{len(check.words)} of {count(check.of, 'token')} tested with {named}: mean probability {percent(alone)} with "
+        f"them alone, {percent(random)} with as many random ones ({check.sets} sets), {percent(hidden)} with them "
+        f"hidden. {UNUSED}"
+    )
+
+
+def check_text(check: Mapping[str, Any], name: str = "") -> str:
+    """A check in words: its result, then what it measured under the names that it gave."""
+    if (found := needing_image({name: check})) is not None:
+        return (
+            f"{found[0]} of {count(found[1], 'token')} need the image: without it their log probability falls by more "
+            f"than {check.get('nats')} nats"
+        )
+    if (patches := PatchCheck.of_checks({name: check})) is not None:
+        return _patches_text(patches)
     figures = [
         f"{key.replace('_', ' ')} {value:.2g}" if isinstance(value, float) else f"{key.replace('_', ' ')} {value}"
         for key, value in check.items()

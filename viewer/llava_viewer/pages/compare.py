@@ -9,18 +9,20 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
 from llava_viewer.export.shown import Shown, show
 from llava_viewer.look import colormap, wording
-from llava_viewer.look.frames import LOW_IMAGE_SHARE
+from llava_viewer.look.frames import low_share_text
 from llava_viewer.look.heatmap import coding_error, data_uri, grey_png, to_grey
 from llava_viewer.look.photo import page_photo
 from llava_viewer.look.stage import build_stage
 from llava_viewer.look.text import direction
 from llava_viewer.look.units import shares_of
+from llava_viewer.one_grid import on_one_grid, place
 from llava_viewer.pages.compare_model import WHOLE_KEY, Choice, Comparison, Contrast, Difference, Run
 from llava_viewer.pages.report import MAX_BYTES, ReportTooLargeError, page
 from llava_viewer.pages.styles import plain_compare_css, script_text, static_text
@@ -35,13 +37,19 @@ FLOOR_TIMES = 2
 
 @dataclass(frozen=True)
 class Pick:
-    """One run to compare: a record, its name on the page, and what of it is shown."""
+    """One run to compare: a record, its name on the page, and what of it is shown; a grid where it has several."""
 
     record: Record
     name: str
     view: str | None = None
     layer: int | None = None
     head: int | None = None
+    grid: str | int | None = None
+
+    @cached_property
+    def shown(self) -> Record:
+        """The record, of several grids its part on the one that is compared."""
+        return on_one_grid(self.record, self.grid)
 
 
 @dataclass(frozen=True)
@@ -81,7 +89,7 @@ def render_compare(picks: Sequence[Pick], *, title: str | None = None, embed_ima
     if number_bytes > MAX_BYTES:
         raise ReportTooLargeError(
             f"compare: got {wording.size(number_bytes)}, expected {wording.size(MAX_BYTES)}; "
-            "compare fewer runs, or runs with fewer steps, or leave the picture out (--no-image)"
+            "compare fewer runs, or runs with fewer steps, or leave the image out (--no-image)"
         )
     return html
 
@@ -94,10 +102,10 @@ def check_comparable(picks: Sequence[Pick]) -> None:
     for other in picks[1:]:
         for what, remedy, facts in (
             ("grids", "compare runs of models with one patch grid, or export each (llava-viewer export)", _grid),
-            ("pictures", "compare runs that were asked about one picture", _image),
-            ("ways to cut the picture into patches", "compare runs with one image processor", _patches),
+            ("images", "compare runs that were asked about one image", _image),
+            ("ways to cut the image into patches", "compare runs with one image processor", _patches),
         ):
-            here, there = facts(first.record), facts(other.record)
+            here, there = facts(first.shown), facts(other.shown)
             if here != there:
                 raise CompareError(
                     f"compare: got {what} {here} ({first.name}) and {there} ({other.name}), expected the same for all; "
@@ -110,7 +118,7 @@ def build_comparison(picks: Sequence[Pick], *, title: str | None, embed_image: b
     tokens = sum(len(pick.record.tokens) for pick in picks)
     if tokens > MAX_WORDS:
         raise ReportTooLargeError(f"compare: got {tokens} tokens, expected {MAX_WORDS}; compare fewer runs, or shorter")
-    shown = [show(pick.record, view=pick.view, layer=pick.layer, head=pick.head) for pick in picks]
+    shown = [show(pick.shown, view=pick.view, layer=pick.layer, head=pick.head) for pick in picks]
     for one in shown:
         shares_of(one.view, "compare")
     whole = [_whole(one) for one in shown]
@@ -139,7 +147,7 @@ def build_comparison(picks: Sequence[Pick], *, title: str | None, embed_image: b
         runs=runs,
         differences=differences,
         contrasts=_contrasts(picks, shown),
-        stage=build_stage(picks[0].record.geometry, *_photo(picks, embed_image, notes)),
+        stage=build_stage(picks[0].shown.geometry, *_photo(picks, embed_image, notes)),
         together=all(one == words[0] for one in words),
         notes=tuple(notes),
     )
@@ -179,13 +187,13 @@ def _run(
     answered = any(item.row is None or item.row.key.startswith("t") for item in shown.items)
     word = "whole answer" if answered else "whole question"
     bound = shown.view.facts.error_bound
-    choices = [_choice(f"{letter}-{WHOLE_KEY}", WHOLE_KEY, word, *whole, top.whole, bound)]
+    choices = [_choice(f"{letter}-{WHOLE_KEY}", WHOLE_KEY, word, *whole, top.whole, bound, where=place(record))]
     for item in shown.items:
         row = item.row
         if row is not None and row.key.startswith("t"):
             number = row.key[1:]
             made = _choice(f"{letter}-{row.key}", number, row.text, item.heat, item.image_share, top.word, bound,
-                           spaced=row.spaced, breaks=row.breaks, special=row.special)  # fmt: skip
+                           where=place(record), spaced=row.spaced, breaks=row.breaks, special=row.special)  # fmt: skip
             choices.append(made)
     return Run(
         letter=letter,
@@ -207,15 +215,13 @@ def _choice(
     largest: float,
     bound: float,
     *,
+    where: str,
     spaced: bool = False,
     breaks: bool = False,
     special: bool = False,
 ) -> Choice:
     grey, peaks = to_grey(heat[None])
     peak, uniform = float(peaks[0]), share / heat.size
-    warning = ""
-    if share < LOW_IMAGE_SHARE:
-        warning = f"Only {wording.percent(share)} is on the image: however bright, this map is nearly no evidence."
     return Choice(
         key=key,
         number=number,
@@ -233,8 +239,9 @@ def _choice(
         uniform_at=wording.mark_at(uniform, peak),
         shared_uniform_at=wording.mark_at(uniform, largest),
         image_share=wording.percent(share),
+        place=where,
         times_text=wording.times(peak / uniform) if uniform > 0 else "–",
-        warning=warning,
+        warning=low_share_text(share, where),
     )
 
 
@@ -277,8 +284,8 @@ def _contrasts(picks: Sequence[Pick], shown: Sequence[Shown]) -> tuple[Contrast,
 
 def _photo(picks: Sequence[Pick], embed_image: bool, notes: list[str]) -> tuple[str, str]:
     """The picture of the first run that carries one, as (photo, thumbnail) data URIs, or empty ones."""
-    own = next((pick.record.picture[1] for pick in picks if pick.record.picture), None)
-    without = "None of these records carries the picture"
+    own = next((pick.shown.picture[1] for pick in picks if pick.shown.picture), None)
+    without = "None of these records carries the image"
     photo, note = page_photo(own, carried=True, embed_image=embed_image, page="page", without=without)
     if photo is None:
         notes.append(note)

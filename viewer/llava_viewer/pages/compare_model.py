@@ -42,6 +42,7 @@ class Choice:
     uniform_at: str
     shared_uniform_at: str
     image_share: str
+    place: str
     times_text: str
     warning: str
 

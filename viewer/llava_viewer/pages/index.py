@@ -1,7 +1,8 @@
 """One page over many runs: a folder of records and reports -> index.html with thumbnails, sortable and filterable.
 
-Flow: `*.npz` in the folder and one level below -> `Entry`s, those of unchanged files from the cache beside the page
-(damaged files become notes) -> index.html. Without JavaScript the runs stand in the order of their names.
+Flow: `*.npz` in the folder and one level below, or the records of a store -> `Entry`s, those of unchanged ones from the
+cache beside the page (damaged ones become notes) -> index.html. Without JavaScript the runs stand in the order of their
+names.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ import io
 import os
 import shlex
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -27,10 +29,14 @@ from llava_viewer.look.heatmap import data_uri, overlay
 from llava_viewer.look.photo import ground
 from llava_viewer.look.rows import answer_rows, first_row
 from llava_viewer.look.text import visible
-from llava_viewer.look.units import check_one_grid, unit_of
+from llava_viewer.look.units import unit_of
+from llava_viewer.one_grid import OneGrid, on_one_grid
 from llava_viewer.pages.index_cache import THUMB_KIND, Entry, read_cache, write_cache
 from llava_viewer.pages.report import page
 from llava_viewer.pages.styles import static_text
+from llava_viewer.store import Store, StoreError
+from llava_viewer.store.about import is_store
+from llava_viewer.store.named import MARK
 from llava_wire.choose import mean_image_share, ordinary_tokens
 from llava_wire.container import decode, read_file
 from llava_wire.errors import RecordError
@@ -41,6 +47,8 @@ THUMB_SIDE_PX = 320
 _TEXT_CHARS = 4000
 """The most of a text that a page of many runs shows and searches."""
 INDEX_NAME = "index.html"
+MOST_STORED = 500
+"""Records of a store that one page lists: thumbnails are in it."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +56,7 @@ class Listed:
     """One run as the page lists it: its entry and what depends on the files beside it.
 
     Args:
-        record, report: links, the report's "" when there is none.
+        record, report: links, "" when there is no such file.
         argument: the record's path for a command line, or "" when its name cannot be shown as it is.
     """
 
@@ -68,58 +76,104 @@ class Skipped:
     reason: str
 
 
+@dataclass(frozen=True)
+class _Source:
+    """A record that an index may list.
+
+    Args:
+        name: the file's path from the folder, or the id of one in a store.
+        stamp: what changes when it is written anew.
+        read: gives the record.
+        file: its own file; None for one in a store.
+    """
+
+    name: str
+    stamp: Callable[[], str]
+    read: Callable[[], Record]
+    file: Path | None
+
+
 def write_index(folder: Path, *, title: str = "Runs", fresh: bool = False) -> Path:
     """Writes index.html into the folder and returns its path.
 
     Args:
         folder: is searched for `*.npz` records, also in its direct subfolders; a report is the `.html` file of the
-            same name beside its record. Records whose size and time have not changed since the last index are not
-            read again: what was found in them is kept in `index.cache.json`.
+            same name beside its record. Of the store of a run the first `MOST_STORED` records are listed. Records
+            whose size and time have not changed since the last index are not read again: what was found in them is
+            kept in `index.cache.json`.
         title: the page's heading.
         fresh: read every record again.
 
     Warns:
         UserWarning: for each file that is no record, or a damaged one: it was left out.
     """
-    paths = list(records_of(folder))
-    known = {} if fresh else read_cache(folder, len(paths))
+    sources, skipped = (_stored if is_store(folder) else _files)(folder)
+    known = {} if fresh else read_cache(folder, len(sources))
     kept: dict[str, Entry] = {}
-    skipped: list[Skipped] = []
-    for path in paths:
-        name = path.relative_to(folder).as_posix()
+    files: dict[str, Path | None] = {}
+    for source in sources[: MOST_STORED if is_store(folder) else None]:
+        name = source.name
         try:
-            stamp = _stamp(path)
+            stamp = source.stamp()
             entry = known.get(name)
             if entry is None or entry.stamp != stamp:
                 with _named(name):
-                    entry = _entry(stamp, decode(read_file(path)))
-            kept[name] = entry
-        except (RecordError, OSError) as error:
+                    entry = _entry(stamp, source.read())
+            kept[name], files[name] = entry, source.file
+        except (RecordError, StoreError, OSError) as error:
             skipped.append(Skipped(name, str(error)))
         except MemoryError:
             skipped.append(Skipped(name, "takes more memory than there is"))
         except Exception as error:  # one stranger's file must not cost the list of all others
             skipped.append(Skipped(name, f"cannot be shown ({type(error).__name__} {error!s:.200})"))
     write_cache(folder, kept)
-    listed = [_listed(folder, name, entry) for name, entry in kept.items()]
+    listed = [_listed(folder, name, entry, files[name]) for name, entry in kept.items()]
+    more = f" of {len(sources):,}" if is_store(folder) and len(sources) > MOST_STORED else ""
     html = page(
         "index.html.j2",
         css=(static_text("base.css") + static_text("index.css"),),
         scripts=(static_text("index.js"),),
         title=title,
-        count=wording.count(len(listed), "run"),
+        count=wording.count(len(listed), "run") if not more else f"The first {len(listed):,}{more} runs",
         runs=listed,
         models=_choices(one.entry.model for one in listed),
         views=_choices(one.entry.view for one in listed),
+        tags=sorted({tag for one in listed for tag in one.entry.tags.splitlines()}),
+        judged=any(one.entry.verdict for one in listed),
+        tested=any(one.entry.needing for one in listed),
         skipped=skipped,
         skipped_text=wording.count(len(skipped), "file"),
     )
     target = folder / INDEX_NAME
-    with written(target, through_links=False) as partial:
-        partial.write_text(html, encoding="utf-8")
+    with written(target, through_links=False) as coming:
+        coming.write_text(html, encoding="utf-8")
     for one in skipped:
         warnings.warn(f"{one.name} was skipped: {one.reason}", stacklevel=2)
     return target
+
+
+def _files(folder: Path) -> tuple[list[_Source], list[Skipped]]:
+    """The files of a folder, and nothing that is left out beforehand."""
+    return [
+        _Source(path.relative_to(folder).as_posix(), partial(_stamp, path), partial(_read, path), path)
+        for path in records_of(folder)
+    ], []
+
+
+def _stored(folder: Path) -> tuple[list[_Source], list[Skipped]]:
+    """The records of a store, and its items that have an error instead."""
+    store, sources, skipped = Store(folder), [], []
+    for row in store.rows():
+        if row["error"] is not None:
+            skipped.append(Skipped(row["id"], f"{row['error']['field']}: {row['error']['message']}"))
+            continue
+        stamp = f"{row['part']}.{row['offset']}.{row['size']}"
+        sources.append(_Source(row["id"], partial(str, stamp), partial(store.record, row["id"]), None))
+    return sources, skipped
+
+
+def _read(path: Path) -> Record:
+    return decode(read_file(path))
 
 
 @contextlib.contextmanager
@@ -150,29 +204,33 @@ def _choices(values: Iterator[str] | Sequence[str]) -> list[str]:
     return found if len(found) > 1 else []
 
 
-def _listed(folder: Path, name: str, entry: Entry) -> Listed:
+def _listed(folder: Path, name: str, entry: Entry, file: Path | None) -> Listed:
+    """A run as the page lists it; a stored one is named as commands take it inside its store's folder."""
     path = folder / name
     report = path.with_suffix(".html")
-    stem = Path(name).with_suffix("").as_posix()
+    stem = Path(name).with_suffix("").as_posix() if file else name
+    named = f".{MARK}{name}" if file is None else f"./{name}" if name.startswith("-") else name
     return Listed(
         entry=entry,
         name=stem,
-        record=_link(path.relative_to(folder)),
-        report=_link(report.relative_to(folder)) if report.is_file() else "",
-        argument=shlex.quote(f"./{name}" if name.startswith("-") else name) if visible(name) == name else "",
+        record=_link(path.relative_to(folder)) if file else "",
+        report=_link(report.relative_to(folder)) if file and report.is_file() else "",
+        argument=shlex.quote(named) if visible(name) == name else "",
         search=" ".join(
-            (stem, entry.prompt, entry.answer, entry.others, entry.model, entry.view)
+            (stem, entry.prompt, entry.answer, entry.others, entry.model, entry.view, entry.verdict, entry.tags)
         ).lower(),  # as the page's script lowers what is typed
     )
 
 
 def _entry(stamp: str, record: Record) -> Entry:
     view = next(iter(record.views.values()))
-    check_one_grid(record, "index")
     share = mean_image_share(record.facts, view)
-    written = len(ordinary_tokens(record.tokens))
-    thumb, label = _thumb(record)
-    geometry = record.geometry
+    written, said = len(ordinary_tokens(record.tokens)), record.facts.annotations
+    needing = wording.needing_image(record.facts.checks)
+    # Of several grids the card shows the one with the most attention, and says which one.
+    drawn = on_one_grid(record, _brightest(record))
+    thumb, label = _thumb(drawn)
+    geometry = drawn.geometry
     return Entry(
         stamp=stamp,
         thumb=thumb,
@@ -182,14 +240,27 @@ def _entry(stamp: str, record: Record) -> Entry:
         others=_cut(_others(record)),
         model=_cut(record.facts.model.name),
         view=_cut(view.name),
-        picture=f"{record.facts.image.pixels_sha256[:16]} {geometry.rows}x{geometry.cols}",
+        picture=f"{drawn.facts.image.pixels_sha256[:16]} {geometry.rows}x{geometry.cols}",
         date=_run_text(record.run, "finished_at").replace("T", " ").replace("Z", " UTC"),
         transport=_run_text(record.run, "transport"),
         tokens=str(written),
         tokens_text=wording.count(written, "token"),
         share=f"{share or 0.0:.6f}",
         share_text="–" if share is None else wording.percent(share),
+        verdict="" if said is None or said.right is None else wording.verdict(said.right),
+        expected=_cut(said.expected) if said and said.right is False else "",
+        needs=f"{needing[0]} of {wording.count(needing[1], 'token')} need the image" if needing else "",
+        needing=str(needing[0]) if needing else "",
+        tags="\n".join(_cut(visible(tag)) for tag in said.tags) if said else "",
     )
+
+
+def _brightest(record: Record) -> int:
+    """The grid on which the first view has the largest sum of its values' sizes; the first of equal ones."""
+    view = next(iter(record.views.values()))
+    if len(record.grids) == 1:
+        return 0
+    return int(np.argmax([float(np.abs(view.maps_float(number)).sum()) for number in range(len(record.grids))]))
 
 
 def _cut(text: str) -> str:
@@ -239,4 +310,6 @@ def _thumb(record: Record) -> tuple[str, str]:
     buffer = io.BytesIO()
     PillowImage.frombytes("RGB", drawn.size, drawn.tobytes()).save(buffer, "WEBP", quality=78, method=4)
     label = f"where it looked for “{_cut(chosen.text)}”" if chosen else "where it looked, whole answer"
+    if isinstance(record, OneGrid):
+        label += f", on {_cut(record.grid_name)}"
     return data_uri(buffer.getvalue(), THUMB_KIND), label

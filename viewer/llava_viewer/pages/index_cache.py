@@ -17,7 +17,7 @@ from llava_wire.untrusted.bounded_json import read_object
 
 CACHE_NAME = "index.cache.json"
 THUMB_KIND = "image/webp"
-_LAYOUT = 2
+_LAYOUT = 4
 _ENTRY_BYTES, _ENTRY_VALUES = 256 << 10, 5000
 """More than an entry ever takes; a cache that is larger for its folder is none of ours."""
 
@@ -31,7 +31,10 @@ class Entry:
         stamp: size and time of the file that it was read from.
         thumb: a data URI; thumb_label: what it shows.
         picture: the same for records on one picture and grid, which can be compared.
-        share, tokens: numbers for sorting; the rest is text as shown.
+        verdict: "right", "wrong" or "", as a client judged the answer; expected: the answer that was expected instead.
+        needs: how many tokens need the image, or "".
+        tags: the client's, one a line.
+        share, tokens, needing: numbers for sorting, `needing` "" where it was not tested; the rest is text as shown.
     """
 
     stamp: str
@@ -49,6 +52,11 @@ class Entry:
     tokens_text: str
     share: str
     share_text: str
+    verdict: str
+    expected: str
+    needs: str
+    needing: str
+    tags: str
 
 
 def read_cache(folder: Path, records: int) -> dict[str, Entry]:
@@ -85,6 +93,6 @@ def _entry(values: dict[str, str]) -> Entry:
         raise ValueError("a field that is no text")
     if not entry.thumb.startswith(f"data:{THUMB_KIND};base64,"):
         raise ValueError("a thumbnail of another kind")
-    if not 0 <= float(entry.share) <= 1 or not int(entry.tokens[:20]) >= 0:
+    if not 0 <= float(entry.share) <= 1 or not int(entry.tokens[:20]) >= 0 or not int(entry.needing[:20] or 0) >= 0:
         raise ValueError("a number out of range")
     return entry

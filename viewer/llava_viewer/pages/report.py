@@ -16,12 +16,14 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from llava_viewer.look import colormap
-from llava_viewer.look.frames import MAX_STATIC_FRAMES, SHARE_PARTS
+from llava_viewer.look.frames import LIMITS, MAX_STATIC_FRAMES
 from llava_viewer.look.heatmap import packed
 from llava_viewer.look.text import visible
 from llava_viewer.look.view_model import Report
 from llava_viewer.look.wording import size
-from llava_viewer.pages.assemble import build_report
+from llava_viewer.one_grid import unfolded
+from llava_viewer.pages.assemble import Pictures, build_report
+from llava_viewer.pages.onto import told
 from llava_viewer.pages.styles import plain_css, report_css, report_script, script_text
 from llava_viewer.version import package_version
 from llava_wire.record import Record
@@ -30,8 +32,14 @@ WARN_BYTES = 5_000_000
 MAX_BYTES = 25_000_000
 MAX_VALUES, MAX_MAPS = 25 << 20, 500_000
 """The most values and maps of a page: of the largest response that a server gives by itself."""
-_ROW_BYTES, _FRAME_BYTES = 600, 800
-"""What a token and a map with elements of its own take in a page, at least."""
+_SMALLER_MAPS = (
+    "ask for fewer layers and heads (--layers, --heads), for their means (--reduction layers_heads) or, of shares, for "
+    "blocks (--precision blocks)"
+)
+_VALUES_OF_BLOCKS = 4
+"""How many values of maps in blocks count as one."""
+_ROW_BYTES, _FRAME_BYTES, _PANEL_BYTES, _READ_BYTES = 600, 800, 2000, 80
+"""What a token, a map with elements of its own, a view of a grid and a row's words take in a page, at least."""
 
 
 KEYS = (
@@ -46,7 +54,9 @@ KEYS = (
     (("s",), "scale of this token or of all"),
     (("u",), "bar under a word: share or probability"),
     (("a", "b", "x"), "keep as A, keep as B, clear both"),
-    (("arrows",), "on the picture: from patch to patch"),
+    (("arrows",), "on the image: from patch to patch; with Shift a box"),
+    (("Enter",), "on the image: which words looked at this patch"),
+    (("Esc",), "let the box go"),
     (("?",), "this list"),
 )
 """What the report's keys do, as `static/report/keys.js` has them."""
@@ -59,7 +69,7 @@ class ReportTooLargeError(ValueError):
 def render_report(
     record: Record,
     *,
-    picture: tuple[str, bytes] | bytes | None = None,
+    picture: Pictures | None = None,
     embed_image: bool = True,
     title: str | None = None,
     notes: Sequence[str] = (),
@@ -67,7 +77,8 @@ def render_report(
     """The complete HTML text of a report; the same record gives the same text.
 
     Args:
-        picture: (file name, bytes) or the bytes alone, shown instead of the record's own.
+        picture: (file name, bytes) or the bytes alone, shown instead of the record's own; of several pictures a list of
+            their bytes.
         embed_image: False leaves the picture out and says so.
         title: the heading, the question when absent.
         notes: warnings that the page shows at its top.
@@ -75,9 +86,11 @@ def render_report(
     Raises:
         ReportTooLargeError: the text would be over 25 MB.
     """
-    _check_size(record)
+    _check_size(unfolded(record))
     report = build_report(record, picture=picture, embed_image=embed_image, title=title, notes=notes)
-    script = report_script(quantities=not all(view.share for view in report.views))
+    script = report_script(
+        quantities=not all(view.share for view in report.views), grids=report.several, blocks=report.in_blocks
+    )
     hold = script_text("hold").strip()
     chooseable = [row for row in (*report.question_rows, *report.rows) if row.key]
     html = page(
@@ -89,8 +102,14 @@ def render_report(
         report=report,
         chooseable=chooseable,
         by_key={row.key: row for row in chooseable},
-        share_parts=SHARE_PARTS,
+        onto=told(record.grids),
+        images=len(record.facts.images),
+        splits=any(frame.split for view in report.views for slot in view.slots for frame in slot.frames),
         keys=KEYS,
+        limits=LIMITS,
+        judged=any(frame.verdict for view in report.views for slot in view.slots for frame in slot.frames),
+        tested=any(row.without_image for row in report.rows),
+        took=any(row.took for row in report.rows),
         palettes=[_palette(name) for name in colormap.PALETTES],
         difference=_palette(colormap.DIFFERENCE),
         spot_table=colormap.alpha_table(inverse=True),
@@ -107,27 +126,30 @@ def _check_size(record: Record) -> None:
     for view in record.views.values():
         held = math.prod(view.lead)
         queries = len(record.queries) if "query" in view.axes else 1
-        values, maps = values + view.stored.size, maps + held
+        # Blocks weigh less than a byte for each of their values, but all of these are computed.
+        values += view.stored.size if view.kept is None else held * view.patches // _VALUES_OF_BLOCKS
+        maps += held
         frames += held + queries if held <= MAX_STATIC_FRAMES else queries
-    least = rows * _ROW_BYTES + frames * _FRAME_BYTES
+    least = rows * _ROW_BYTES + frames * _FRAME_BYTES + len(record.views) * _PANEL_BYTES
+    least += len(record.queries) * len(record.texts) * _READ_BYTES
     got = f"{size(least)} or more" if least > MAX_BYTES else f"{values} values in {maps} maps"
     if least > MAX_BYTES or values > MAX_VALUES or maps > MAX_MAPS:
         allowed = size(MAX_BYTES) if least > MAX_BYTES else f"{MAX_VALUES} in {MAX_MAPS}"
         raise ReportTooLargeError(
             f"report: got {got}, expected {allowed}; ask for fewer layers and heads (--layers, --heads), views "
-            "(--view) or steps (--steps)"
+            "(--view) or steps (--steps), or for --precision blocks"
         )
 
 
 def _advice(report: Report) -> str:
     """What makes a report smaller, the part that weighs most first."""
     atlases = sum(len(block.text) for view in report.views if view.atlas for block in view.atlas.blocks)
-    photo = len(report.stage.photo_uri)
+    photo = sum(len(stage.photo_uri) for stage in report.stages if stage.holds_picture)
     frames = sum(len(frame.uri) for view in report.views for slot in view.slots for frame in slot.frames)
     parts = (
-        (atlases, "ask for fewer layers and heads (--layers, --heads) or for their means (--reduction layers_heads)"),
+        (atlases, _SMALLER_MAPS),
         (frames, "ask for fewer views (--view) or fewer steps (--steps)"),
-        (photo, "leave the picture out (--no-image)"),
+        (photo, "leave the image out (--no-image)"),
     )
     return "; or ".join(text for weight, text in sorted(parts, key=lambda part: -part[0]) if weight)
 

@@ -17,11 +17,25 @@ from llava_viewer.look.view_model import LEVELS, Report, ViewPanel
 from llava_viewer.pages.compare_model import Comparison
 
 SCRIPTS = (
-    "wording", "data", "png", "palette", "facts", "choice", "stage", "readout", "gallery", "layers", "compare",
-    "figure", "save", "keys", "main",
+    "wording", "data", "png", "palette", "facts", "choice", "stage", "readout", "inside", "gallery", "layers",
+    "compare", "box", "worth", "figure", "save", "keys", "main",
 )  # fmt: skip
 """The parts of the report's script, in the order in which they need each other; `quantities` comes before the last
-where a view shows something else than shares."""
+where a view shows something else than shares, `one_grid` and `on_grid` come first and before it where there are several
+grids, and `onto` behind that, `blocks` before these where an atlas has maps in blocks."""
+_OF_SEVERAL = (
+    ".g{display:none}.card .o{--c:#a9744f;fill:#a9744f}.parts dd{grid-row:1/span 5}"
+    ".tools fieldset[data-g]{flex:none;max-width:100%}.tools [data-g] legend{min-width:11rem}"
+    ".onto li{tab-size:8rem}.chips dt{flex:none}"
+)
+"""What reports of several grids have beside the static sheet: what belongs to a grid is shown with its views."""
+_OF_TEXT = (
+    ".reads{display:flex;flex-wrap:wrap;gap:.3rem;align-items:baseline;margin:.35rem 0}"
+    ".reads mark{color:inherit;padding:.05rem .35rem;border-radius:.25rem;border:1px solid var(--track);"
+    "background:linear-gradient(0deg,var(--pick) var(--p,0%),transparent 0)}"
+    ".reads bdi{font:1.05rem var(--serif)}.reads b{font-weight:500;font-size:.8rem}"
+)
+"""What reports of views of text have: the words that were read, the fuller their colour the more."""
 _STATE = re.compile(r'\[data-(\w+)="([\w-]+)"\]')
 
 
@@ -36,17 +50,29 @@ def script_text(name: str) -> str:
     return "".join(f"{line.strip()}\n" for line in lines if line.strip() and not line.lstrip().startswith("//"))
 
 
-def report_script(*, quantities: bool = False) -> str:
-    """The report's script: its parts in one block, so that their names stay their own; comments stay in the files."""
-    parts = (*SCRIPTS[:-1], *(["quantities"] if quantities else []), SCRIPTS[-1])
+def report_script(*, quantities: bool = False, grids: bool = False, blocks: bool = False) -> str:
+    """The report's script: its parts in one block, so that their names stay their own; comments stay in the files.
+
+    Args:
+        quantities: a view shows something else than shares.
+        grids: the record has several grids.
+        blocks: an atlas has maps in blocks.
+    """
+    wanted = {"blocks": blocks, "on_grid": grids, "onto": grids, "quantities": quantities}
+    before, after = ["one_grid"] if grids else [], [name for name, is_wanted in wanted.items() if is_wanted]
+    parts = (*before, *SCRIPTS[:-1], *after, SCRIPTS[-1])
     code = "".join(script_text(name) for name in parts)
     return f'"use strict";\n{{\n{code}}}\n'
 
 
 def report_css(report: Report) -> str:
     """The style sheet of one report, but for `plain_css`."""
-    sheet = static_text("base.css") + static_text("report.css")
-    return compact(sheet) + "\n".join((*_levels(report), *_state_rules(report))) + "\n"
+    sheet = static_text("base.css") + static_text("report.css") + (f"{_OF_SEVERAL}\n" if report.several else "")
+    sheet += f"{_OF_TEXT}\n" if any(row.reads for row in (*report.question_rows, *report.rows)) else ""
+    width, height = report.stage.view_box.split()[2:]
+    first = f".js .desk:not([data-v]) .{report.views[0].key}{{display:block}}"
+    room = f".mat>template{{aspect-ratio:{width}/{height}}}{first}"
+    return compact(sheet) + "\n".join((*_levels(report), *_state_rules(report), room)) + "\n"
 
 
 def plain_css(report: Report) -> str:
@@ -82,6 +108,8 @@ def compact(sheet: str) -> str:
 def _levels(report: Report) -> list[str]:
     """How far the bars under tokens and candidates reach."""
     rules = [f".b{level}{{--p:{_width(level)}}}" for level in range(1, LEVELS + 1)]
+    if report.tested:
+        rules += [f".n{level}{{--n:{_width(level)}}}" for level in range(1, LEVELS + 1)]
     for view in report.views:
         index = view.key.removeprefix("v")
         rules += [f".u{index}_{level}{{--u{index}:{_width(level)}}}" for level in range(1, LEVELS + 1)]
@@ -100,7 +128,8 @@ def _state_rules(report: Report, *, scripted: bool = True) -> list[str]:
         chosen = f'.desk[data-v="{view.key}"]'
         if view is report.views[0] and not scripted:
             chosen = ".desk" + "".join(f':not([data-v="{other.key}"])' for other in report.views[1:])
-        rules.append(f"{chosen} .{view.key}{{display:block}}")
+        own = f"{chosen} .{view.key},{chosen} .{view.stage.key}" if report.several else f"{chosen} .{view.key}"
+        rules.append(f"{own}{{display:block}}")
         rules.append(f"{chosen} .tok{{--w:var(--u{index},0%)}}")
     for palette in PALETTES:
         if palette == DEFAULT_PALETTE and not scripted:
@@ -109,8 +138,12 @@ def _state_rules(report: Report, *, scripted: bool = True) -> list[str]:
         rules.append(f"{chosen}{{--heat-colours:url(#h-{palette});--map-colours:url(#o-{palette})}}")
     for view in report.views:
         rules += _quantity_rules(view)
+    for stage in report.stages[1:]:
+        rules.append(f'.desk[data-m="spotlight"] .{stage.key} .hatched{{fill:url(#hatchdark{stage.suffix})}}')
     # The bar's measure is chosen last, so that it goes before the view's.
     rules.append('.desk[data-b="prob"] .tok.tok{--w:var(--p,0%)}')
+    if report.tested:
+        rules.append('.desk[data-b="need"] .tok.tok{--w:var(--n,0%)}')
     return rules
 
 

@@ -4,25 +4,31 @@
   document.documentElement.classList.add("js");
   const list = byId("runs");
   const runs = [...list.children];
-  const numeric = new Set(["tokens", "share"]);
-  const falling = new Set(["tokens", "share", "date"]);
-  const fields = ["q", "model", "view", "share", "sort"].map(byId).filter(Boolean);
+  const numeric = new Set(["tokens", "share", "needing"]);
+  const falling = new Set(["tokens", "share", "needing", "date"]);
+  const fields = ["q", "model", "view", "tag", "what", "share", "most", "sort"].map(byId).filter(Boolean);
   const preset = Object.fromEntries(fields.map((field) => [field.id, field.value]));
   const value = (id) => byId(id)?.value ?? "";
 
   function show() {
     const words = value("q").toLowerCase().split(/\s+/).filter(Boolean);
-    const [model, view, least] = [value("model"), value("view"), +value("share") / 100];
+    const [model, view, tag, what] = ["model", "view", "tag", "what"].map(value);
+    const [least, most] = [+value("share") / 100, +value("most") / 100];
+    const kinds = {
+      wrong: (run) => run.verdict === "wrong", right: (run) => run.verdict === "right",
+      needs: (run) => +run.needing > 0, blind: (run) => run.needing === "0",
+    };
     let count = 0;
     for (const run of runs) {
-      const { search, share } = run.dataset;
+      const { search, share, tags } = run.dataset;
       run.hidden = !(
         words.every((word) => search.includes(word)) && (!model || run.dataset.model === model) &&
-        (!view || run.dataset.view === view) && +share >= least
+        (!view || run.dataset.view === view) &&
+        (!tag || tags.split("\n").includes(tag)) && (!what || kinds[what](run.dataset)) && +share >= least && +share <= most
       );
       count += run.hidden ? 0 : 1;
     }
-    byId("shareout").textContent = `${value("share")}\u00a0%`;
+    for (const id of ["share", "most"]) byId(`${id}out`).textContent = `${value(id)}\u00a0%`;
     byId("shown").textContent = `${count} of ${runs.length} shown`;
     byId("none").hidden = count > 0 || runs.length === 0;
   }
@@ -87,8 +93,8 @@
     byId("command").textContent = fits
       ? `llava-viewer compare ${chosen.map((data) => data.argument).join(" ")} -o compare.html` : "";
     byId("traytext").textContent =
-      pictures.size > 1 ? "These runs are on different pictures or grids: choose runs on one."
-        : chosen.length < 2 ? "Choose one to three more runs on the same picture."
+      pictures.size > 1 ? "These runs are on different images or grids: choose runs on one."
+        : chosen.length < 2 ? "Choose one to three more runs on the same image."
         : chosen.length > 4 ? "Up to four runs can be compared: choose fewer."
         : "Run this in the folder of this page:";
   }

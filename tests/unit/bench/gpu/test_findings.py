@@ -10,10 +10,10 @@ import time
 from pathlib import Path
 
 import pytest
-from servekit.paths import SCRIPTS
 
 from bench.gpu import probe
 from bench.gpu.findings import Journal, OutOfTime, limited, read_findings
+from servekit.paths import SCRIPTS
 
 LATER = """
 import sys, time

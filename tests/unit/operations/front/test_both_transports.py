@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import grpc
 import httpx
+import psutil
 import pytest
-from servekit.front.settings import FrontSettings
 
 from llava_viewer.client import Client, RequestError
 from llava_viewer.client.transport.messages import PREDICTIONS, messages
 from llava_wire import encode
 from llava_wire.system.inner import KEY_HEADER, PROBE_HEADER
-from support.fronts import ALICE, running, settings_for
+from servekit.front.settings import FrontSettings
+from support.fronts import ALICE, LIMITS, running, settings_for
 from support.replies import GrpcServer, HttpServer, Reply
 from support.synthetic import make_record
 
@@ -89,6 +91,26 @@ def test_errors_pass_as_they_are(front: FrontSettings, http_server: HttpServer, 
     assert (answer.status_code, answer.headers["retry-after"], answer.text) == (503, "2", words)
 
 
+@pytest.mark.parametrize(
+    ("code", "details", "passed", "again"),
+    [
+        (grpc.StatusCode.INTERNAL, 'Model "x" has no worker to serve inference request.', "UNAVAILABLE", "2"),
+        (grpc.StatusCode.UNAVAILABLE, "Prediction failed", "UNAVAILABLE", "2"),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, "Worker died.", "RESOURCE_EXHAUSTED", None),
+        (grpc.StatusCode.INTERNAL, "Worker died.", "INTERNAL", None),
+    ],
+)
+def test_what_is_503_over_http_says_when_to_come_again_over_grpc_too(
+    front: FrontSettings, grpc_server: GrpcServer, code: grpc.StatusCode, details: str, passed: str, again: str | None
+) -> None:
+    grpc_server.reply = Reply(code=code, details=details)
+    message = messages().PredictionsRequest(model_name="m", input={"image": b"x"}).SerializeToString()
+    with grpc.insecure_channel(f"127.0.0.1:{front.grpc}") as channel, pytest.raises(grpc.RpcError) as caught:
+        channel.unary_unary(PREDICTIONS)(message, metadata=(("authorization", f"Bearer {ALICE}"),), timeout=20)
+    assert (caught.value.code().name, caught.value.details()) == (passed, details)
+    assert dict(caught.value.trailing_metadata()).get("retry-after") == again
+
+
 def test_nothing_passes_without_a_key(front: FrontSettings, http_server: HttpServer, grpc_server: GrpcServer) -> None:
     for client in (over_http(front, "wrong-key-wrong-key"), over_grpc(front, "wrong-key-wrong-key")):
         with client, pytest.raises(RequestError) as caught:
@@ -144,6 +166,21 @@ def test_grpc_messages_carry_the_name_of_their_key_alone(front: FrontSettings, g
             call(own, metadata=(("authorization", "Bearer wrong"), *metadata), timeout=30)
         assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED
         assert len(grpc_server.seen) == seen
+
+
+def test_messages_of_refused_calls_are_let_go(tmp_path: Path) -> None:
+    """Of 60 calls at once with 900 MB in all, for which there is no room; looked at when all have ended."""
+    message = messages().PredictionsRequest(model_name="m", input={"image": bytes(15 << 20)}).SerializeToString()
+    with running(settings_for(tmp_path, 1, limits=replace(LIMITS, held_bytes=20 << 20)), tmp_path) as front:
+        [listener] = [one for one in psutil.net_connections() if (one.laddr.port, one.status) == (front.grpc, "LISTEN")]
+        process = psutil.Process(listener.pid)
+        before = process.memory_info().rss
+        with grpc.insecure_channel(f"127.0.0.1:{front.grpc}") as channel:
+            call = channel.unary_unary(PREDICTIONS)
+            metadata = (("authorization", f"Bearer {ALICE}"),)
+            for refused in [call.future(message, metadata=metadata, timeout=60) for _ in range(60)]:
+                assert refused.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert process.memory_info().rss - before < 600 << 20
 
 
 def test_while_a_server_stops_nothing_is_let_in(

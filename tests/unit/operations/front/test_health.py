@@ -15,13 +15,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+
 from servekit.front import health as health_module
 from servekit.front.access import Access
 from servekit.front.health import HEALTH_FILE, Health
 from servekit.front.heartbeats import read_beats
 from servekit.watch import watchdog as watchdog_module
 from servekit.watch.watchdog import Watchdog
-
 from support.fronts import in_a_loop_of_its_own, settings_for
 
 

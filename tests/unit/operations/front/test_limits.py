@@ -6,11 +6,11 @@ import asyncio
 import contextlib
 
 import pytest
+
 from servekit.front.limits import BASE_BYTES, CALLS, COPIES, SMALL_BYTES, Limits
 from servekit.front.room import Hold, NoRoom, Room, Rooms
-from servekit.paths import CONFIG, Trouble
+from servekit.paths import CONFIG, SetupError
 from servekit.ports import read_properties
-
 from support.fronts import in_a_loop_of_its_own
 
 MIB = 1 << 20
@@ -46,7 +46,7 @@ def test_the_shipped_properties_fit() -> None:
     ],
 )
 def test_properties_that_do_not_fit(vmargs: str, size: int, words: str) -> None:
-    with pytest.raises(Trouble, match=words):
+    with pytest.raises(SetupError, match=words):
         Limits.of({"max_request_size": str(size), "vmargs": vmargs}, 1)
 
 

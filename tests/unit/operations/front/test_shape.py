@@ -6,10 +6,10 @@ import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from servekit.front.shape import FIELDS, check_body, check_message, is_urlencoded
 
 from llava_viewer.client.transport.messages import messages
 from llava_wire.errors import RequestError
+from servekit.front.shape import FIELDS, check_body, check_message, is_urlencoded
 
 
 def multipart(count: int, boundary: str = "b", head: str = "", name: str = "n") -> tuple[str, bytes]:

@@ -7,8 +7,8 @@ import contextlib
 from collections.abc import Sequence
 
 import pytest
-from servekit.front.upstream import Ask, Gone, Headers, Upstream
 
+from servekit.front.upstream import Ask, Gone, Headers, Upstream
 from support.fronts import in_a_loop_of_its_own
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n%02d"

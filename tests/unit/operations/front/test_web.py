@@ -10,12 +10,12 @@ import struct
 from pathlib import Path
 
 import pytest
+
+from llava_wire.system.inner import KEY_HEADER
 from servekit.front import closing, conversation
 from servekit.front import room as room_module
 from servekit.front import web as web_module
 from servekit.front.limits import Limits
-
-from llava_wire.system.inner import KEY_HEADER
 from support.fronts import ALICE, HEAD, in_process, told
 
 BROKEN = [

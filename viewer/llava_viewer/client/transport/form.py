@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 
 from llava_viewer.client.errors import broken_off, reply_too_large
+from llava_wire.system.image_fields import is_image_field
 
 _GZIP = 16 + zlib.MAX_WBITS
 _PIECE_BYTES = 1 << 20
@@ -19,13 +20,15 @@ def form(fields: Mapping[str, bytes]) -> tuple[str, bytes]:
     """A multipart form: its content type and its bytes.
 
     Args:
-        fields: values by name; "image" becomes a file, and neither needs a type that the server would parse.
+        fields: values by name; pictures become files of the one name "image" in their order, and no field needs a type
+            that the server would parse.
     """
     boundary = secrets.token_hex(16)
     parts: list[bytes] = []
-    for name in sorted(fields, key=lambda name: name == "image"):
-        file = '; filename="image"\r\nContent-Type: application/octet-stream' if name == "image" else ""
-        head = f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"{file}\r\n\r\n'
+    for name in sorted(fields, key=is_image_field):
+        file = '; filename="image"\r\nContent-Type: application/octet-stream' if is_image_field(name) else ""
+        said = "image" if is_image_field(name) else name
+        head = f'--{boundary}\r\nContent-Disposition: form-data; name="{said}"{file}\r\n\r\n'
         parts += [head.encode("ascii"), fields[name], b"\r\n"]
     return f"multipart/form-data; boundary={boundary}", b"".join([*parts, f"--{boundary}--\r\n".encode("ascii")])
 

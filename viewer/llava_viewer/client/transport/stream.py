@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from llava_viewer.client.errors import broken_off
 from llava_viewer.client.protocol import DEFAULT_REPLY_BYTES
-from llava_wire.codes.quantize import DTYPES, dequantise, readable
+from llava_wire.codes.quantize import BLOCKS, DTYPES, dequantise, readable
 from llava_wire.container import decode
 from llava_wire.errors import RecordError, RequestError
 from llava_wire.plain import from_plain
@@ -30,7 +30,7 @@ _MOST_NESTED = 1 << 20
 """Lists and objects in a line: a parsed one takes up to 24 times its bytes. A record has some thousands."""
 _TOLERANCE = 1e-3
 """How far rounding may carry a share or a map over its bounds, as in records."""
-_PRECISIONS = {dtype: precision for precision, dtype in DTYPES.items()}
+_PRECISIONS = {dtype: precision for precision, dtype in DTYPES.items() if precision != BLOCKS}
 
 
 @dataclass(frozen=True)

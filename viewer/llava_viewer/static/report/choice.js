@@ -2,9 +2,11 @@
 const desk = document.querySelector(".desk");
 const picked = (name) => document.querySelector(`input[name="${name}"]:checked`);
 const value = (name) => picked(name).id.slice(name.length + 1);
-const STATES = { m: "heat", p: "cividis", s: "token", b: "share" };
+const STATES = { m: "heat", p: "cividis", s: "token", b: byId("b-need") ? "need" : "share" };
 
 const choice = { layer: null, head: null, pins: { a: null, b: null } };
+// Further state of the address, each by the part that keeps it: {write(state), read(state)}.
+const stateParts = [];
 const currentView = () => views.find((view) => view.key === picked("v").id);
 const currentToken = () => picked("t")?.id ?? "";
 
@@ -75,7 +77,8 @@ function address() {
   if (byId("opacity").value !== "100") state.set("o", byId("opacity").value);
   if (choice.pins.a) state.set("pa", takeText(choice.pins.a));
   if (choice.pins.b) state.set("pb", choice.pins.b.mean ? "mean" : takeText(choice.pins.b));
-  return "#" + state;
+  for (const part of stateParts) part.write(state);
+  return "#" + state.toString().replaceAll("%2C", ",");
 }
 
 // A new address makes the browser look at the whole page again: it waits until the reader rests.
@@ -101,6 +104,7 @@ function recall() {
   byId("opacity").value = Math.min(100, number(state.get("o")) ?? 100);
   choice.pins.a = takeFrom(state.get("pa"));
   choice.pins.b = state.get("pb") === "mean" ? { mean: true } : takeFrom(state.get("pb"));
+  for (const part of stateParts) part.read(state);
 }
 
 const slotName = (view, layer, head) => {

@@ -20,8 +20,7 @@ function warningsOf(map) {
   const image = map.shares[1];
   const even = evenShare(map);
   if (image < 0.05) {
-    found.push(`Only ${percent(image)} of the attention is on the image: ` +
-      "however bright, this map is nearly no evidence.");
+    found.push(`Only ${percent(image)} of the attention is on the image: this map is nearly no evidence.`);
   }
   if (map.max > 0 && map.max < 2 * even) {
     found.push(`The map is nearly even: its brightest patch has only ${times(map.max / even)} an even share.`);
@@ -34,7 +33,7 @@ function warningsOf(map) {
     if (x < 0 || y < 0 || x > picture.width || y > picture.height) padded += value;
   });
   if (total > 0 && padded / total >= 0.01) {
-    found.push(`${percent(padded / total)} of the image attention lies on padding outside the picture.`);
+    found.push(`${percent(padded / total)} of the image attention lies on padding outside the image.`);
   }
   return found;
 }

@@ -50,7 +50,7 @@ function wrapped(text, size, weight) {
   return lines;
 }
 
-// plan: {levels, mode, palette, opacity, peak: [row, col] or null, ramp: [[offset, text], ...], mark, unit, title, lines}
+// plan: {levels, mode, palette, opacity, peak: [row, col] or null, box: [x0, y0, x1, y1] or null, ramp: [[offset, text], ...], mark, unit, title, lines}
 async function figureSvg(plan) {
   const [x, y, width, height] = stage.getAttribute("viewBox").split(" ").map(Number);
   const scale = FIGURE_WIDTH / width;
@@ -92,6 +92,12 @@ async function figureSvg(plan) {
     const [px, py] = corner(...plan.peak);
     for (const [stroke, own] of [["#000000", 5], ["#ffffff", 2]]) {
       picture.append(svgElement("rect", { x: px, y: py, width: patchWidth, height: patchHeight, fill: "none", stroke, "stroke-width": own / scale }));
+    }
+  }
+  if (plan.box) {
+    const [x0, y0, x1, y1] = plan.box;
+    for (const [stroke, own] of [["#ffffff", 6], ["#1d4f91", 3]]) {
+      picture.append(svgElement("rect", { x: x0, y: y0, width: x1 - x0, height: y1 - y0, fill: "none", stroke, "stroke-width": own / scale }));
     }
   }
   root.append(picture);

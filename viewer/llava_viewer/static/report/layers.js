@@ -2,6 +2,8 @@
 const board = byId("board");
 const boardLines = byId("boardlines");
 const LINE_CELLS = 16;
+const BOARD_AT_ONCE = 256;
+const afterFrame = () => new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve)));
 const pickers = { layer: byId("pick-layer"), head: byId("pick-head"), pair: byId("pick-pair") };
 
 // Where the squares lie: canvas px, one per patch, with room for the names of rows and columns.
@@ -58,25 +60,34 @@ async function drawBoard({ take }) {
   const { view, token } = take;
   fillPickers(view);
   if (view.cells === 1) return;
+  const isOld = () => shown.take.view !== view || shown.take.token !== token || shares !== inShares(view);
+  const shares = inShares(view);
+  // A large board takes as long as many stages: the chosen map is on the screen first.
+  if (view.cells > BOARD_AT_ONCE) await afterFrame();
+  if (isOld()) return;
   const plan = layout(view);
   const cells = [...Array(view.cells).keys()];
-  const shares = inShares(view);
   const numbers = await Promise.all(cells.map((cell) => cellNumbers(view, cell, token)));
   const maps = shares ? [] : await Promise.all(cells.map((cell) => cellMap(view, cell, token)));
   const colours = palette(paletteOf(view.key));
-  if (shown.take.view !== view || shown.take.token !== token || shares !== inShares(view)) return;
+  if (isOld()) return;
   const [most, , mostShare] = numbers.reduce((so, one) => so.map((own, i) => Math.max(own, one[i])));
   board.width = plan.width;
   board.height = plan.height;
   const context = board.getContext("2d");
-  const square = context.createImageData(cols, rows);
-  const packed = new Uint32Array(square.data.buffer);
+  const drawn = context.createImageData(plan.width, plan.height);
+  const packed = new Uint32Array(drawn.data.buffer);
   const inks = colours.map(([red, green, blue]) => (255 << 24) | (blue << 16) | (green << 8) | red);
   for (const cell of cells) {
-    if (shares) packed.fill(inks[mostShare > 0 ? Math.round((255 * numbers[cell][2]) / mostShare) : 0]);
-    else levelsOf(maps[cell], value("s") === "shared" ? most : maps[cell].max).forEach((level, i) => { packed[i] = inks[level]; });
-    context.putImageData(square, ...plan.place(cell));
+    const [x, y] = plan.place(cell);
+    const ink = inks[shares && mostShare > 0 ? Math.round((255 * numbers[cell][2]) / mostShare) : 0];
+    const levels = shares ? null : levelsOf(maps[cell], value("s") === "shared" ? most : maps[cell].max);
+    for (let row = 0, i = 0; row < rows; row++) {
+      const start = (y + row) * plan.width + x;
+      for (let col = 0; col < cols; col++, i++) packed[start + col] = levels ? inks[levels[i]] : ink;
+    }
   }
+  context.putImageData(drawn, 0, 0);
   drawLines(view, plan);
 }
 

@@ -18,6 +18,8 @@ byId("opacity").addEventListener("input", (event) => {
 });
 function restore() {
   recall();
+  mark();
+  fillPickers(currentView());
   desk.style.setProperty("--heat", byId("opacity").value / 100);
   show();
   drawCompare();

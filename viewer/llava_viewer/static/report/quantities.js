@@ -55,8 +55,21 @@ drawLegend = (map, most) => {
   byId("most").textContent = scaleOf(map.view, most);
   byId("even").textContent = "";
 };
+// What a row's total splits into, by the map's id; its text was escaped when the page was made.
+const splits = remembered(Infinity, (key) => new Map(Array.from(
+  heldText(mapBlocks.get(key)).matchAll(/<image id="([\w-]+)"[^>]* data-split="([^"]+)"/g), ([, id, text]) => [id, text],
+)));
+function drawSplit({ view, layer, head, token }) {
+  if (!byId("split")) return;
+  const cells = cellsOf(view, layer, head);
+  const slot = cells.length === view.cells ? 0 : cells.length === 1 ? cells[0] + 1 : -1;
+  const text = splits(view.key).get(`s${view.index}-${slot}-${rowKey(view, token)}`) ?? "";
+  byId("split").innerHTML = text;
+  byId("split").hidden = !text;
+}
 drawCard = (take, map) => {
   plain.drawCard(take, map);
+  drawSplit(take);
   if (map.view.share) return;
   byId("tops").replaceChildren(...brightest(map, TOP_PATCHES).map(({ row, col, value: own }) =>
     element("li", { textContent: `${row}, ${col}\t${textOf(map.view, own)}\t` })));
@@ -69,6 +82,7 @@ readPatch = () => {
 };
 drawers[drawers.indexOf(plain.readPatch)] = readPatch;
 
+spentText = textOf;
 inShares = (view) => view.share && plain.inShares();
 pointed = (numbers, view) => {
   if (view.share) return plain.pointed(numbers);
@@ -119,6 +133,6 @@ stageTable = () => {
   if (map.view.share) return plain.stageTable();
   return table([
     `llava-gaze; ${model}`, `question: ${question}`, `shown: ${takeName(take)}; ${take.view.about}`,
-    `value = ${map.view.quantity}`, "values are those of the page: 8 bits per patch",
-  ], ["value"], (i) => [single(map.values[i])]);
+    `value = ${map.view.quantity}`, "values are those of the page: 8 bits per patch", ...boxLines(),
+  ], ["value", ...boxColumn.name()], (i) => [single(map.values[i]), ...boxColumn.cell(i)]);
 };

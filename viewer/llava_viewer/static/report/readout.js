@@ -1,6 +1,8 @@
 // The patch under the pointer or the arrow keys, told in words.
 const cursor = byId("cursor");
 let patch = null;
+// Where the keys began to move with Shift held.
+let anchor = null;
 
 function readPatch() {
   cursor.classList.toggle("on", patch !== null);
@@ -14,19 +16,26 @@ function readPatch() {
   byId("readout").textContent = `Row ${row}, column ${col}: ${percent(share)} of the attention${even}`;
 }
 
-stage.addEventListener("pointermove", (event) => {
-  const point = new DOMPoint(event.clientX, event.clientY).matrixTransform(stage.getScreenCTM().inverse());
+// Where a pointer is on the image, in its px, and the patch there; null beside the grid.
+const pointOf = (event) => new DOMPoint(event.clientX, event.clientY).matrixTransform(stage.getScreenCTM().inverse());
+function patchAt(point) {
   const col = Math.floor((point.x - gridX0) / patchWidth);
   const row = Math.floor((point.y - gridY0) / patchHeight);
-  patch = row >= 0 && col >= 0 && row < rows && col < cols ? { row, col } : null;
+  return row >= 0 && col >= 0 && row < rows && col < cols ? { row, col } : null;
+}
+
+stage.addEventListener("pointermove", (event) => {
+  patch = patchAt(pointOf(event));
   readPatch();
 });
 stage.addEventListener("pointerleave", () => { patch = null; readPatch(); });
+const STEPS = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
 stage.addEventListener("keydown", (event) => {
-  const step = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] }[event.key];
+  const step = STEPS[event.key];
   if (!step) return;
   event.preventDefault();
   const from = patch || { row: Math.floor(rows / 2), col: Math.floor(cols / 2) };
+  anchor = event.shiftKey ? anchor ?? from : null;
   patch = {
     row: Math.min(rows - 1, Math.max(0, from.row + step[0])),
     col: Math.min(cols - 1, Math.max(0, from.col + step[1])),

@@ -1,6 +1,6 @@
 // Saving what is shown: SVG and PNG figures, and the numbers as CSV.
 const PNG_WIDTH = 2100; // 7 inches at 300 dots per inch
-const model = document.querySelector(".kicker").textContent.trim().replace(/\s+/g, " ");
+const model = `Asked of ${byId("model").textContent.trim().replace(/\s+/g, " ")}`;
 const question = document.querySelector(".asked, h1").textContent.trim();
 
 function download(name, kind, data) {
@@ -26,10 +26,11 @@ function stageFigure() {
     levels: levelsOf(map, most), mode: value("m"), palette: paletteOf(take.view.key), opacity: byId("opacity").value / 100,
     peak: [top.row, top.col], ramp: [[0, "0"], [100, percent(most)]], mark: most > 0 ? Math.min(100, (100 * even) / most) : 0,
     unit: `share of attention per patch; mark: even spread ${percent(even)}`,
-    title: take.view.whole ? "The whole answer" : `“${wordOf(take.token)}”`,
+    box: choice.box, title: take.view.whole ? "The whole answer" : `“${wordOf(take.token)}”`,
     lines: [
       `${percent(map.shares[1])} of the attention is on the image; brightest patch ${percent(map.max)}. ` +
         `View ${take.view.name}: ${take.view.about}${slotName(take.view, take.layer, take.head) && `; ${slotName(take.view, take.layer, take.head)}`}.`,
+      ...boxLines(),
       `${model} · Question: ${question}`,
       "Where the model read from, not why it answered. Made by llava-gaze.",
     ],
@@ -42,7 +43,7 @@ function differenceFigure() {
     levels,
     mode: value("m") === "map" ? "map" : "heat", palette: "difference", opacity: byId("opacity").value / 100, peak: null,
     ramp: [[0, points(-extent)], [50, "0"], [100, points(extent)]], mark: null, unit: "A minus B, points of attention per patch",
-    title: "A − B",
+    box: choice.box, title: "A − B",
     lines: [`A: ${takeName(a.take)}. B: ${takeName(b.take)}.`, `${model} · Question: ${question}`,
       "Where the model read from, not why it answered. Made by llava-gaze."],
   };
@@ -60,6 +61,12 @@ function table(about, columns, cells) {
   return [...told, ["row", "col", "x0_px", "y0_px", "x1_px", "y1_px", ...columns].join(","), ...lines, ""].join("\r\n");
 }
 
+// How much of each patch lies in the box, where there is one.
+const boxColumn = {
+  name: () => (choice.box ? ["in_box"] : []),
+  cell: (i) => (choice.box ? [+(answered.cover.patches.find(([patch]) => patch === i)?.[1] ?? 0).toFixed(6)] : []),
+};
+
 // A float32 in as few digits as give the same float32 again.
 function single(own) {
   for (let digits = 6; digits < 9; digits++) {
@@ -74,8 +81,8 @@ function stageTable() {
   return table([
     `llava-gaze; ${model}`, `question: ${question}`, `shown: ${takeName(take)}; ${take.view.about}`,
     `share = this patch's part of the attention; the shares add up to the image share, ${single(map.shares[1])}`,
-    "values are those of the page: 8 bits per patch, sums kept to 0.1 points",
-  ], ["share"], (i) => [single(map.values[i])]);
+    "values are those of the page: 8 bits per patch, sums kept to 0.1 points", ...boxLines(),
+  ], ["share", ...boxColumn.name()], (i) => [single(map.values[i]), ...boxColumn.cell(i)]);
 }
 
 function differenceTable() {

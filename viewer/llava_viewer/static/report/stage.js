@@ -7,7 +7,10 @@ const heads = new Map([...heldText(byId("heads")).matchAll(/<div class="k (\w+)"
 let paletteOf = () => value("p");
 
 function levelsOf(map, most) {
-  return Uint8Array.from(map.values, (own) => (most > 0 ? Math.round((255 * own) / most) : 0));
+  const levels = new Uint8Array(map.values.length);
+  // A loop: a board takes the levels of a thousand maps, and `from` calls a function for each of their patches.
+  if (most > 0) for (let i = 0; i < levels.length; i++) levels[i] = Math.round((255 * map.values[i]) / most);
+  return levels;
 }
 
 // Square-root codes, as the page's own pictures hold: the filters of the stage square them.

@@ -1,0 +1,129 @@
+"""The engine in a process of its own, asked over a pipe: for runs over many images without a server.
+
+Flow: `python -m llava_server.piped MODEL` -> a frame that says what was loaded -> frames of questions on stdin, of
+which those up to a mark `flush` form batches -> a frame with the record, or the refusal, of each on stdout. What
+libraries print goes to stderr.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import queue
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from llava_server.ask.request import GenerateRequest
+from llava_server.engine import Engine
+from llava_wire.errors import RequestError
+from llava_wire.record import Record
+from llava_wire.system.frames import FrameError, read_frame, write_frame
+from llava_wire.writing import encode
+
+TOGETHER = 32
+"""The most questions that form batches together, as many as `Engine.answers` looks at."""
+_STORE = "model_store"
+Asked = tuple[Any, list[bytes]]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Loads the model and answers until stdin ends."""
+    parser = argparse.ArgumentParser(
+        prog="python -m llava_server.piped",
+        description="Answer questions that come over stdin, for llava-viewer run --engine.",
+        epilog="example:\n  llava-viewer run images/ --prompt 'Describe the image.' --engine llava-shapes -o out/",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("model", help="model_store/<model>, its YAML, or a checkpoint folder")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1 or map")
+    parser.add_argument("--dtype", help="float32, float16 or bfloat16")
+    arguments = parser.parse_args(argv)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for whoever asks, who then closes the pipe
+    source, sink = sys.stdin.buffer, _own_stdout()
+    try:
+        engine = Engine.load(_place(arguments.model), device=arguments.device, dtype=arguments.dtype)
+    except (ValueError, OSError, RequestError) as error:
+        write_frame(sink, {"failed": str(error)})
+        return 1
+    settings = engine.settings
+    with contextlib.suppress(BrokenPipeError):  # whoever asked is gone
+        write_frame(sink, {"ready": settings.name, "revision": settings.revision})
+        answer(engine, source, sink)
+    return 0
+
+
+def answer(engine: Engine, source: BinaryIO, sink: BinaryIO) -> None:
+    """Answers what comes from `source` until it ends, in its order.
+
+    Args:
+        engine: the loaded model.
+        source: frames {"n", "prompt", "options"} with the images' files, and {"flush": true}.
+        sink: gets frames {"n"} with the record's file, or {"n", "error"}.
+    """
+    for group in _groups(_ahead(source)):
+        write_frame(sink, {"begun": [plain["n"] for plain, _ in group]})
+        asked: list[tuple[int, GenerateRequest]] = []
+        for plain, images in group:
+            try:
+                asked.append((plain["n"], GenerateRequest.build(images, plain["prompt"], plain["options"])))
+            except RequestError as error:
+                write_frame(sink, {"n": plain["n"], "error": error.to_body()})
+        results = engine.answers(request for _, request in asked)
+        for (number, _), result in zip(asked, results, strict=True):
+            if isinstance(result, Record):
+                write_frame(sink, {"n": number}, [encode(result)])
+            else:
+                write_frame(sink, {"n": number, "error": result.to_body()})
+
+
+def _place(model: str) -> str:
+    """What a model's name means: a path, or a model of the store in the present folder."""
+    path = Path(_STORE, model)
+    return model if os.path.exists(model) or not (path.exists() or Path(f"{path}.yaml").exists()) else str(path)
+
+
+def _groups(frames: Iterator[Asked]) -> Iterator[list[Asked]]:
+    """Questions that form batches together: up to a mark, and not too many. The same ones however fast they come."""
+    group: list[Asked] = []
+    for frame in frames:
+        if "flush" not in frame[0]:
+            group.append(frame)
+        if group and (len(group) == TOGETHER or "flush" in frame[0]):
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def _ahead(source: BinaryIO) -> Iterator[Asked]:
+    """Frames, some read ahead while the model runs."""
+    coming: queue.Queue[Asked | None] = queue.Queue(2 * TOGETHER)
+
+    def read() -> None:
+        try:
+            while (frame := read_frame(source)) is not None:
+                coming.put(frame)
+        except (FrameError, OSError):
+            pass  # whoever asked is gone
+        finally:
+            coming.put(None)
+
+    threading.Thread(target=read, name="questions", daemon=True).start()
+    while (frame := coming.get()) is not None:
+        yield frame
+
+
+def _own_stdout() -> BinaryIO:
+    """The pipe to whoever asks; whatever else is printed in this process goes to stderr from now on."""
+    own = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    return own
+
+
+if __name__ == "__main__":
+    sys.exit(main())

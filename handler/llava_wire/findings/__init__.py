@@ -1,0 +1,1 @@
+"""What checks of an answer found, as records hold it."""

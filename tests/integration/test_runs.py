@@ -1,0 +1,93 @@
+"""Dataset runs with the engine in a process beside: killed and started again, every record has the same bytes."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+from os import fdopen, pipe
+from pathlib import Path
+
+import pytest
+
+from llava_server.ask.request import GenerateRequest
+from llava_server.engine import Engine
+from llava_server.piped import answer
+from llava_viewer.cli import main
+from llava_viewer.store import Store
+from llava_wire.container import decode
+from llava_wire.record import Record
+from llava_wire.system.frames import read_frame, write_frame
+from llava_wire.writing import encode
+from support.pictures import scene_bytes
+
+STORE = Path(__file__).resolve().parents[2] / "model_store"
+
+
+def data_of(folder: Path, count: int) -> Path:
+    """Questions about scenes, the short ones last."""
+    lines = []
+    for n in range(count):
+        (folder / f"{n}.png").write_bytes(scene_bytes(192, 192, seed=n))
+        prompt = "Describe the image." if n % 2 else "How many shapes are in the image?"
+        lines.append({"id": f"q{n}", "image": f"{n}.png", "prompt": prompt})
+    path = folder / "items.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    return path
+
+
+def without_run(data: bytes) -> bytes:
+    """A record's bytes without what no two runs share."""
+    return encode(decode(data).without_run())
+
+
+def test_the_engine_over_a_pipe_answers_as_itself(engine: Engine) -> None:
+    image = scene_bytes(192, 192, seed=1)
+    (to_read, to_write), (from_read, from_write) = pipe(), pipe()
+    source, asking = fdopen(to_read, "rb"), fdopen(to_write, "wb")
+    said, sink = fdopen(from_read, "rb"), fdopen(from_write, "wb")
+    write_frame(asking, {"n": 5, "prompt": "Describe the image.", "options": {}}, [image])
+    write_frame(asking, {"n": 6, "prompt": "Describe the image.", "options": {"layers": [99]}}, [image])
+    write_frame(asking, {"n": 7, "prompt": " ", "options": {}}, [image])
+    asking.close()
+    worker = threading.Thread(target=answer, args=(engine, source, sink))
+    worker.start()
+    frames = {}
+    while len(frames) < 3 and (frame := read_frame(said)) is not None:
+        if "n" in frame[0]:
+            frames[frame[0]["n"]] = frame
+    worker.join()
+    for stream in (source, said, sink):
+        stream.close()
+    [alone] = engine.run([GenerateRequest.build(image, "Describe the image.", {})])
+    assert isinstance(alone, Record)
+    assert without_run(frames[5][1][0]) == encode(alone.without_run())
+    assert frames[6][0]["error"]["error"]["field"] == "options.layers[0]"
+    assert frames[7][0]["error"]["error"]["field"] == "prompt"
+
+
+def asked(data: Path, out: Path) -> list[str]:
+    """The command."""
+    model = str(STORE / "llava-shapes")
+    return ["run", str(data), "-o", str(out), "--engine", model, "--device", "cpu", "--chunk", "4"]
+
+
+@pytest.mark.long
+def test_killed_and_started_again_gives_the_same_bytes(tmp_path: Path) -> None:
+    data = data_of(tmp_path, 24)
+    out, calm = tmp_path / "out", tmp_path / "calm"
+    assert main(asked(data, calm)) == 0
+    for parts in (1, 3):
+        worker = subprocess.Popen([sys.executable, "-m", "llava_viewer.cli", *asked(data, out)])
+        while len(list(out.glob("parts/*.tar"))) < parts:
+            assert worker.poll() is None
+            time.sleep(0.005)
+        worker.send_signal(signal.SIGKILL)
+        worker.wait()
+    assert main(asked(data, out)) == 0
+    with Store(out) as found, Store(calm) as expected:
+        assert list(found) == [f"q{n}" for n in range(24)]
+        assert [without_run(found.read(id)) for id in found] == [without_run(expected.read(id)) for id in expected]

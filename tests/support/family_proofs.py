@@ -1,0 +1,216 @@
+"""What a family must show with a tiny checkpoint: rows, tokens and methods, against transformers' own code.
+
+Flow: a checkpoint folder -> the engine, and transformers' own eager model and processor -> the same questions to both.
+`family_places` has what it must show of its grids.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers as tf
+from PIL import Image
+
+from llava_doors.door import METHODS, Declaration
+from llava_server.ask.request import GenerateRequest
+from llava_server.engine import Engine
+from llava_server.run.static import StaticDecoder
+from llava_wire import Record
+from support.tiny_checkpoints import BOS_ID
+
+Asked = tuple[Sequence[bytes], str]
+"""Pictures and a question about them."""
+
+STEPS = 4
+VIEW = {"layers": "all", "heads": "all", "reduction": "none", "precision": "float32"}
+WORDS = {"name": "words", "method": "text_attention", "layers": "all", "heads": "all"}
+BOTH = {
+    "views": [{"name": "maps", "layers": "all", "heads": "all", "reduction": "none"}, WORDS],
+    "precision": "float32",
+}
+ROW_LIMIT = 3e-6
+
+
+@dataclass(frozen=True)
+class Proof:
+    """One checkpoint, loaded by the engine and by transformers."""
+
+    engine: Engine
+    eager: Any
+    processor: Any
+
+    @classmethod
+    def of(cls, folder: Path, name: str = "tiny", processor: Any = None) -> Proof:
+        """Loads a folder; the engine runs its self-test.
+
+        Args:
+            processor: transformers' own, where it cannot be loaded from the folder without torchvision.
+        """
+        eager = tf.AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
+        processor = processor or tf.AutoProcessor.from_pretrained(folder, backend="pil")
+        settings = {"name": name, "check": []}
+        return cls(Engine.load(folder, settings=settings, device="cpu", dtype="float32"), eager.eval(), processor)
+
+    @property
+    def image_text(self) -> str:
+        """The token that stands for a picture."""
+        return str(self.processor.tokenizer.convert_ids_to_tokens(self.eager.config.image_token_id))
+
+
+@dataclass(frozen=True)
+class Expected:
+    """One question to transformers' eager model, alone.
+
+    Args:
+        prompt: the processor's ids.
+        answer: greedy ids.
+        rows: [step, layer, head, key] of the rows that predicted them, step 0 the prefill's last.
+    """
+
+    prompt: list[int]
+    answer: list[int]
+    rows: np.ndarray
+
+
+@torch.no_grad()
+def expected(proof: Proof, asked: Asked, steps: int = STEPS) -> Expected:
+    """`generate(output_attentions=True)` on what the processor makes of pictures and question."""
+    pictures, question = asked
+    content = [*({"type": "image"} for _ in pictures), {"type": "text", "text": question}]
+    rendered = proof.processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
+    images = [Image.open(io.BytesIO(one)).convert("RGB") for one in pictures]
+    inputs = proof.processor(text=[rendered], images=[images], return_tensors="pt")
+    output = proof.eager.generate(
+        **inputs, max_new_tokens=steps, do_sample=False, output_attentions=True, return_dict_in_generate=True
+    )
+    length = inputs["input_ids"].shape[1]
+    rows = np.zeros(
+        (steps, len(output.attentions[0]), output.attentions[0][0].shape[1], length + steps - 1), np.float32
+    )
+    for step, layers in enumerate(output.attentions):
+        for number, layer in enumerate(layers):  # [1, head, row, key]; of a window the last keys alone
+            seen, keys = layer[0, :, -1].numpy(), length + step
+            rows[step, number, :, keys - seen.shape[-1] : keys] = seen
+    return Expected(inputs["input_ids"][0].tolist(), output.sequences[0, length:].tolist(), rows)
+
+
+def check_rows(proof: Proof, questions: Sequence[Asked], *, streamed: int = 0) -> list[Record]:
+    """Answers in one padded batch, alone, replayed, and one streamed, each held against `expected`; gives the batch's.
+
+    Args:
+        questions: of different lengths, so that the batch is padded.
+        streamed: which is streamed too.
+    """
+    wanted = [expected(proof, asked) for asked in questions]
+    assert len({len(one.prompt) for one in wanted}) == len(wanted)
+    requests = [GenerateRequest.build([*p], q, {**BOTH, "max_new_tokens": STEPS}) for p, q in questions]
+    together = records(proof.engine.run(requests))
+    assert {one.run["batch_size"] for one in together} == {len(questions)}
+    alone = [records(proof.engine.run([request]))[0] for request in requests]
+    replays = [GenerateRequest.replay(one, BOTH, [*p]) for one, (p, _) in zip(together, questions, strict=True)]
+    replayed = records(proof.engine.run(replays))
+    pictures, question = questions[streamed]
+    request = GenerateRequest.build([*pictures], question, {**VIEW, "max_new_tokens": STEPS})
+    *_, last = proof.engine.stream(request)
+    assert isinstance(last, Record), last
+    for some in (together, alone, replayed):
+        for one, other in zip(some, wanted, strict=True):
+            check_record(one, other)
+            check_words(one, other)
+    check_record(last, wanted[streamed])
+    return together
+
+
+def check_record(record: Record, wanted: Expected) -> None:
+    """Ids, tokens, maps and shares of a record."""
+    assert list(record.facts.prompt.ids) == wanted.prompt
+    assert [token.id for token in record.tokens] == wanted.answer
+    places = [p for grid in record.grids for first, count in grid.positions for p in range(first, first + count)]
+    assert len(set(places)) == len(places)
+    [view] = record.views.values()
+    maps, image = view.patches_float(), wanted.rows[..., places]
+    np.testing.assert_allclose(maps, image, atol=ROW_LIMIT, rtol=0)
+    assert maps.max() > 0.01
+    first = [0] if wanted.prompt[0] == BOS_ID else []
+    text = np.delete(wanted.rows[..., : len(wanted.prompt)], [*first, *places], axis=-1).sum(-1)
+    answer = wanted.rows[..., len(wanted.prompt) :].sum(-1)
+    parts = [wanted.rows[..., first].sum(-1), image.sum(-1), text, answer]
+    np.testing.assert_allclose(view.shares, np.stack(parts, -1), atol=1e-5, rtol=0)
+
+
+def check_words(record: Record, wanted: Expected) -> None:
+    """The attention to words: every position that is no patch, and the mean of the eager rows there."""
+    view = record.texts["words"]
+    places = [p for grid in record.grids for first, count in grid.positions for p in range(first, first + count)]
+    assert {*view.positions} == {*range(wanted.rows.shape[-1])} - {*places}
+    np.testing.assert_allclose(view.values, wanted.rows.mean((1, 2))[:, list(view.positions)], atol=ROW_LIMIT, rtol=0)
+
+
+def check_methods(proof: Proof, asked: Asked) -> None:
+    """All methods of the house make maps of the model's own answer, the same ones alone and in a replay."""
+    pictures, question = asked
+    known = METHODS.known()
+    view = {"layers": "all", "heads": "all", "reduction": "layers_heads"}
+    views = [{**view, "name": name, "method": name, "parameters": _few(known[name])} for name in sorted(known)]
+    options = {"views": views, "precision": "float32"}
+    request = GenerateRequest.build([*pictures], question, {**options, "max_new_tokens": STEPS})
+    [record] = records(proof.engine.run([request]))
+    [again] = records(proof.engine.run([GenerateRequest.replay(record, options, [*pictures])]))
+    assert len(record.views) + len(record.texts) == len(views) > 6
+    for name, text in record.texts.items():
+        assert text.values.max() > 0.01, name
+        np.testing.assert_allclose(again.texts[name].values, text.values, atol=1e-5, rtol=0)
+    for name, view in record.views.items():
+        maps = view.patches_float()
+        assert np.isfinite(maps).all()
+        assert np.ptp(maps, axis=-1).min() > 0, name
+        largest = float(np.abs(maps).max())
+        np.testing.assert_allclose(again.views[name].patches_float(), maps, atol=1e-4 * largest, rtol=0)
+
+
+def check_passes(proof: Proof, asked: Asked) -> None:
+    """Both checks of an answer and the scorer, which hide patches of all grids at one time, agree on its words."""
+    pictures, question = asked
+    checks = ["image", {"name": "patches", "sets": 2}]
+    options = {"max_new_tokens": STEPS, "check": checks}
+    [record] = records(proof.engine.run([GenerateRequest.build([*pictures], question, options)]))
+    assert record.facts.checks.keys() >= {"self_test", "image", "patches"}
+    scorer = proof.engine.scorer(record, 1, [*pictures])
+    patches = sum(grid.patches for grid in record.grids)
+    none, every = scorer.log_probs(np.stack([np.zeros(patches, bool), np.ones(patches, bool)]))
+    token = record.tokens[1]
+    np.testing.assert_allclose([none, every], [token.without_image, token.logprob], atol=1e-4)
+    grey = proof.engine.scorer(record, 1, [*pictures], baseline="grey").log_probs(np.ones((1, patches), bool))
+    np.testing.assert_allclose(grey, [token.logprob], atol=1e-4)
+
+
+FEW = {"steps": 2, "masks": 16, "size": 12, "stride": 12}
+"""Points on a way, random masks, windows: parameters that make methods of many passes cheap."""
+
+
+def _few(method: Declaration) -> dict[str, int]:
+    return {one.name: FEW[one.name] for one in method.parameters if one.name in FEW}
+
+
+def check_static(proof: Proof, questions: Sequence[Asked]) -> None:
+    """Decoding on static buffers gives the answers and maps of the growing cache."""
+    static = StaticDecoder(proof.engine.loaded, (len(questions),), (64,), compiled=False)
+    requests = [GenerateRequest.build([*p], q, {**BOTH, "max_new_tokens": STEPS}) for p, q in questions]
+    buffered = records(Engine(proof.engine.loaded, proof.engine.settings, static).run(requests))
+    assert {record.run["decoder"] for record in buffered} == {"static"}
+    for one, asked in zip(buffered, questions, strict=True):
+        wanted = expected(proof, asked)
+        check_record(one, wanted)
+        check_words(one, wanted)
+
+
+def records(results: Sequence[Any]) -> list[Record]:
+    """The results of an engine, none of which may be a refusal."""
+    assert all(isinstance(result, Record) for result in results), results
+    return [*results]

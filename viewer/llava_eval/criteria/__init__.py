@@ -1,0 +1,1 @@
+"""Criteria for heads; each module has a `DECLARATION` and the class that it names."""

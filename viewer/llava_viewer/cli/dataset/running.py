@@ -1,0 +1,204 @@
+"""The command `run`: many images, one store of records; stopped and started as often as it takes.
+
+Flow: DATA -> items, checked -> a server or an engine -> a `Worker` -> parts -> table.parquet, and what came out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from llava_viewer.cli import reaching
+from llava_viewer.cli.commands import check_heads, options_of
+from llava_viewer.cli.console import UsageError, one_line, say, size
+from llava_viewer.cli.dataset.tables import keep_table
+from llava_viewer.cli.selection import add_how, add_what
+from llava_viewer.judging import RULES
+from llava_viewer.runs.asking import Asks
+from llava_viewer.runs.claims import STALE_S, Claims
+from llava_viewer.runs.engine import PipedEngine
+from llava_viewer.runs.items import Item, check_images, digest_of, items_of
+from llava_viewer.runs.readers import FIELDS, Data, read_data
+from llava_viewer.runs.serving import MOST_IN_FLIGHT, Served
+from llava_viewer.runs.told import Progress, duration
+from llava_viewer.runs.trial import tried
+from llava_viewer.runs.work import CLAIMS, Worker, check_parts
+from llava_viewer.store.about import About, begun, model_of
+from llava_wire.errors import RequestError
+
+EXAMPLES = """examples:
+  llava-viewer run images/ --prompt "Describe the image." -o out/
+  llava-viewer run questions.jsonl --column prompt=question --column expected=answer --rule contains -o out/
+  llava-viewer run instances.json --images val2017/ --prompt "What is in the image?" --engine llava-shapes -o out/
+  llava-viewer run questions.csv -o out/ --dry-run
+
+DATA  JSON lines, CSV, TSV or Parquet with a column of images' paths (from the file's own folder, or --images); a COCO
+      file, whose boxes become the truth; or a folder of images. Columns are recognised by their names, which is told;
+      --column says otherwise. A column of prompts may hold lists; --prompt asks about every image that brings none.
+The same command goes on with what is there: after Ctrl-C, kill -9, a full disk, a reboot. Started several times, also
+on several machines that share the folder, the workers share the work. A record is then named OUT::ID.
+"""
+DEFAULT_CHUNK = 256
+"""Items of a part: what a kill costs at most; a million items in 3,907 files; and whole groups of the engine."""
+_RETRY_S = 600.0
+_COLUMN = re.compile(r"([a-z]+)=(.*)", re.DOTALL)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `run`."""
+    parser.set_defaults(run=run)
+    parser.add_argument("data", type=Path, metavar="DATA", help="a file or folder; see below")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="the folder of the store")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="ask a few items, tell what all would take, keep nothing"
+    )
+    data = parser.add_argument_group("what to ask")
+    data.add_argument("--prompt", action="append", default=[], metavar="TEXT",
+                      help="asked about every image that brings no prompt; repeatable")  # fmt: skip
+    data.add_argument("--images", type=Path, metavar="DIR", help="the folder that images' paths count from")
+    data.add_argument("--column", type=_column, action="append", default=[], metavar="MEANING=NAME",
+                      help=f"which column is {', '.join(FIELDS)}; repeatable; no NAME for none")  # fmt: skip
+    data.add_argument("--limit", type=_count, metavar="N", help="the first N items alone")
+    data.add_argument("--rule", choices=RULES, help="judge answers that come with the expected one by this rule")
+    data.add_argument("--chunk", type=_count, default=DEFAULT_CHUNK, metavar="N", help="items of a part (%(default)s)")
+    data.add_argument("--keep-images", action="store_true", help="keep the images in the records, too")
+    reaching.add_arguments(parser, "the only one that it serves")
+    parser.add_argument("--in-flight", type=_flight, metavar="N",
+                        help="requests at a time (default: as many as bring more answers)")  # fmt: skip
+    parser.set_defaults(retry=_RETRY_S)
+    engine = parser.add_argument_group("engine, instead of a server")
+    engine.add_argument(
+        "--engine", metavar="MODEL", help="run the model in a process of its own: a model or its folder"
+    )
+    engine.add_argument("--device", help="of the engine: cpu, cuda, cuda:1 or map")
+    engine.add_argument("--dtype", help="of the engine: float32, float16 or bfloat16")
+    engine.add_argument("--stale", type=_count, default=round(STALE_S), metavar="SECONDS",
+                        help="take over from a machine that was silent for so long (%(default)s)")  # fmt: skip
+    add_what(parser)
+    add_how(parser)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Asks about everything that is not done yet, and tells what came out."""
+    items, data = _items(arguments)
+    options = options_of(arguments)
+    about = About(
+        data=arguments.data.resolve(), images=data.images.resolve(), digest=digest_of(items), items=len(items),
+        chunk=arguments.chunk, options=json.loads(json.dumps(options)), asked=_asked(arguments),
+        rule=arguments.rule or "", pictures=arguments.keep_images,
+    )  # fmt: skip
+    if arguments.dry_run:
+        with closing(_asks(arguments, options, about)) as asks:
+            _estimate(items, asks)
+        return
+    begun(arguments.output, about)
+    done = check_parts(arguments.output, about, items)
+    if done < len(items):
+        say(f"{done:,} of {len(items):,} are there already" if done else f"keeping records in {arguments.output}")
+        _work(arguments, about, items, done, options)
+    keep_table(arguments.output, sys.stdout)
+
+
+def _work(
+    arguments: argparse.Namespace, about: About, items: list[Item], done: int, options: Mapping[str, Any]
+) -> None:
+    progress = Progress(len(items), done, lambda line: say(one_line(line)))
+    asking = closing(_asks(arguments, options, about))
+    with asking as asks, Claims(arguments.output / CLAIMS, arguments.stale) as claims:
+        try:
+            Worker(arguments.output, about, items, asks, claims, progress.row).run()
+        except RequestError as error:
+            again = "" if error.code == "invalid" else "; what is finished stays, and the same command goes on"
+            raise _Stopped(f"{error}{again}") from error
+        finally:
+            say(one_line(progress.line()))
+    if claims.others:
+        who = ", ".join(sorted(set(claims.others.values())))
+        say(one_line(f"{len(claims.others)} parts are being made by others ({who})"))
+    say(f"the model: {model_of(arguments.output)}")
+
+
+class _Stopped(ValueError):
+    """A run that could not go on."""
+
+
+def _asks(arguments: argparse.Namespace, options: Mapping[str, Any], about: About) -> Asks:
+    def told(line: str) -> None:
+        say(one_line(line))
+
+    if arguments.engine:
+        return PipedEngine(
+            arguments.engine, options, about.images, device=arguments.device, dtype=arguments.dtype, say=told
+        )
+    where = reaching.destination(arguments)
+    check_heads(options, where)
+    told(f"asking {where}")
+    return Served(
+        where.client(arguments),
+        options,
+        about.images,
+        budget_s=arguments.retry,
+        in_flight=arguments.in_flight,
+        say=told,
+    )
+
+
+def _asked(arguments: argparse.Namespace) -> str:
+    """What answers, as the store's fingerprint has it."""
+    if not arguments.engine:
+        if arguments.device or arguments.dtype:
+            raise UsageError("--device: got it without --engine, expected both; name the engine's model")
+        return "server"
+    for name in ("url", "grpc", "name", "model"):
+        if getattr(arguments, name) is not None:
+            raise UsageError(f"--{name}: got it beside --engine, expected a server or an engine; leave one out")
+    return f"engine {arguments.dtype or ''}".strip()
+
+
+def _items(arguments: argparse.Namespace) -> tuple[list[Item], Data]:
+    """What is asked, told as it was understood."""
+    data = read_data(arguments.data, dict(arguments.column), arguments.images)
+    items = items_of(data.entries, arguments.prompt, arguments.limit)
+    check_images(items, data.images)
+    meant = ", ".join(f"{meaning} = {name!r}" for meaning, name in data.columns.items())
+    say(one_line(f"{len(items):,} items of {data.kind}{': ' if meant else ''}{meant}"))
+    if arguments.rule and not any(item.expected for item in items):
+        raise UsageError("--rule: got no expected answer, expected a column of them; name it (--column expected=NAME)")
+    return items, data
+
+
+def _estimate(items: list[Item], asks: Asks) -> None:
+    trial = tried(items, asks)
+    if trial.first:
+        say(one_line(f"warning: {trial.failed} of {trial.asked} items have an error, such as {trial.first}"))
+    print(f"asked     {trial.asked} of {len(items):,} items, each twice")
+    print(f"time      {trial.item_s:.3g} s an item, {duration(trial.item_s * len(items))} for all, with one worker")
+    print(
+        f"records   {size(round(trial.item_bytes))} an item with its row, {size(round(trial.item_bytes * len(items)))}"
+    )
+
+
+def _column(text: str) -> tuple[str, str]:
+    found = _COLUMN.fullmatch(text)
+    if found is None or found[1] not in FIELDS:
+        raise argparse.ArgumentTypeError(f"got {text!r:.80}, expected MEANING=NAME, of {', '.join(FIELDS)}")
+    return found[1], found[2]
+
+
+def _count(text: str) -> int:
+    if not re.fullmatch(r"[1-9]\d{0,8}", text, re.ASCII):
+        raise argparse.ArgumentTypeError(f"got {text!r:.80}, expected a whole number above 0")
+    return int(text)
+
+
+def _flight(text: str) -> int:
+    number = _count(text)
+    if number > MOST_IN_FLIGHT:
+        raise argparse.ArgumentTypeError(f"got {number}, expected up to {MOST_IN_FLIGHT}")
+    return number

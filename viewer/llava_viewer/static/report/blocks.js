@@ -1,0 +1,56 @@
+// Views whose atlas has maps in blocks (llava_viewer/look/heatmap.py, block_atlas): a code for what is left of each block of
+// 4 x 4 patches, and the largest patches singly. Only pages with such a view have this part.
+const BLOCK = 4;
+const blockOf = Int32Array.from({ length: rows * cols }, (_, i) =>
+  Math.floor(i / cols / BLOCK) * Math.ceil(cols / BLOCK) + Math.floor((i % cols) / BLOCK));
+const members = new Uint8Array(blockOf[blockOf.length - 1] + 1);
+for (const own of blockOf) members[own]++;
+for (const view of views) view.kept = +(byId(view.key).dataset.kept || 0);
+
+const blockTable = remembered(Infinity, async (id) => {
+  const data = await block(id);
+  const count = data.byteLength / 16;
+  return {
+    peaks: new Float32Array(data, 0, count), scales: new Float32Array(data, 4 * count, count),
+    shares: new Uint16Array(data, 8 * count),
+  };
+});
+const mapNumber = (view, cell, token) => (view.whole ? 0 : queryOf(token)) * view.cells + cell;
+const ofGreys = { cellMap, cellNumbers };
+
+cellNumbers = async (view, cell, token) => {
+  if (!view.kept) return ofGreys.cellNumbers(view, cell, token);
+  const { peaks, shares } = await blockTable(`n-${view.key}`);
+  const at = mapNumber(view, cell, token);
+  return [peaks[at], ...Array.from(shares.subarray(4 * at, 4 * at + 4), (own) => own / 65535)];
+};
+
+cellMap = async (view, cell, token) => {
+  if (!view.kept) return ofGreys.cellMap(view, cell, token);
+  const row = await atlasLevels(`a-${view.key}-${rowKey(view, token)}`);
+  const { scales } = await blockTable(`n-${view.key}`);
+  const [max, ...shares] = await cellNumbers(view, cell, token);
+  return { values: laid(row, view, cell, max, scales[mapNumber(view, cell, token)]), max, shares, view };
+};
+
+// What is left of a block lies evenly on its other patches; none of them is above a patch that was larger.
+function laid(row, view, cell, max, scale) {
+  const { kept, cells } = view;
+  const plane = cells * kept;
+  const first = cells * members.length + cell * kept;
+  const pair = (number, i) => row[first + 2 * number * plane + i] | (row[first + (2 * number + 1) * plane + i] << 8);
+  const others = members.slice();
+  let least = Infinity;
+  for (let i = 0; i < kept; i++) {
+    others[blockOf[pair(0, i)]]--;
+    least = Math.min(least, (max * pair(1, i)) / 65535);
+  }
+  const even = new Float32Array(members.length);
+  for (let i = 0; i < even.length; i++) {
+    even[i] = Math.min(least, Math.fround(scale * row[cell * members.length + i]) / Math.max(1, others[i]));
+  }
+  const values = new Float32Array(blockOf.length);
+  for (let i = 0; i < values.length; i++) values[i] = even[blockOf[i]];
+  for (let i = 0; i < kept; i++) values[pair(0, i)] = (max * pair(1, i)) / 65535;
+  return values;
+}

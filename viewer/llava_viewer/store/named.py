@@ -1,0 +1,58 @@
+"""How a record is named: a file, or STORE::ID for one in a store.
+
+Flow: what a command line says -> the file's bytes or the store's -> `Record`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from llava_viewer.store.about import is_store
+from llava_viewer.store.store import Store
+from llava_wire.container import decode, read_file
+from llava_wire.record import Record
+
+MARK = "::"
+
+
+def in_store(path: Path) -> tuple[Path, str] | None:
+    """The store and the id that `STORE::ID` names; None for anything else, such as a file of that very name."""
+    text = str(path)
+    if MARK not in text or path.is_file():
+        return None
+    at = text.find(MARK)
+    while at >= 0:
+        folder = Path(text[:at])
+        if is_store(folder):
+            return folder, text[at + len(MARK) :]
+        at = text.find(MARK, at + 1)
+    return None
+
+
+def read_named(path: Path) -> tuple[Record, int]:
+    """The record that a path or `STORE::ID` names, and its size in bytes.
+
+    One of a store comes with what the data says of its answer, and with its image where that is still there.
+
+    Raises:
+        RecordError, StoreError, OSError: there is none, or it cannot be read.
+    """
+    found = in_store(path)
+    if found is None:
+        data = read_file(path)
+        return decode(data), len(data)
+    folder, id = found
+    with Store(folder) as store:
+        return store.record(id), len(store.read(id))
+
+
+def name_of(path: Path) -> str:
+    """What a named record is called: a file's name, a stored one's id."""
+    found = in_store(path)
+    return path.name if found is None else found[1]
+
+
+def page_of(path: Path) -> Path:
+    """Where a named record's page goes unless somebody says: beside a file; of a stored one, the present folder."""
+    found = in_store(path)
+    return path.with_suffix(".html") if found is None else Path(f"{found[1].replace('/', '_')[:100]}.html")

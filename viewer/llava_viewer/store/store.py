@@ -1,0 +1,156 @@
+"""A store read: any record by its item's id, rows in order, and records as every command shows them.
+
+Flow: folder -> the parts that are finished -> ids with their places (from table.parquet while it is of these parts,
+else from the parts' rows) -> `read(id)`: one `pread`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple, Self
+
+from llava_viewer.look.picture import PictureError, check_picture, prepare_picture
+from llava_viewer.store.about import About, read_about
+from llava_viewer.store.part import Row, StoreError, read_rows, record_at
+from llava_viewer.store.rows import annotations_of
+from llava_viewer.store.table import PLACE, places_in_table
+from llava_wire.container import decode, read_file
+from llava_wire.errors import nearest
+from llava_wire.record import Record
+
+PARTS = "parts"
+"""The folder of a store that holds its parts, `000000.tar` and so on."""
+_MOST_OPEN, _MOST_COMPARED = 256, 10_000
+"""Parts that are open at a time; ids that a misspelt one is compared with."""
+
+
+class Place(NamedTuple):
+    """Where an item's record lies: its number, the part's, and bytes; None where the item has an error instead."""
+
+    n: int
+    part: int
+    offset: int | None
+    size: int | None
+
+
+def part_path(folder: Path, number: int) -> Path:
+    """Where a part of a store lies."""
+    return folder / PARTS / f"{number:06}.tar"
+
+
+def part_paths(folder: Path) -> list[Path]:
+    """The finished parts of a store, in order."""
+    found = (path for path in (folder / PARTS).glob("*.tar") if path.stem.isdecimal() and not path.is_symlink())
+    return sorted(found, key=lambda path: int(path.stem))
+
+
+class Store:
+    """The records of a dataset run, by the ids of its items; a context manager that closes what it opened.
+
+    Args:
+        path: the folder that `llava-viewer run` wrote, or still writes: what is finished is there.
+
+    Raises:
+        StoreError: it is no store, or a part of it is damaged.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.about: About = read_about(self.path)
+        self.parts = part_paths(self.path)
+        self._open: dict[int, int] = {}
+        self._places: dict[str, Place] | None = None
+
+    def __len__(self) -> int:
+        return len(self._found())
+
+    def __iter__(self) -> Iterator[str]:
+        """The ids, in the order of the items."""
+        return iter(self._found())
+
+    def __contains__(self, id: object) -> bool:
+        return id in self._found()
+
+    def read(self, id: str) -> bytes:
+        """The file of one item's record, as the server or engine wrote it.
+
+        Raises:
+            StoreError: there is no such item, it has an error in place of a record, or the part is damaged.
+        """
+        place = self._place(id)
+        if place.offset is None or place.size is None:
+            error = self.row(id)["error"] or {}
+            raise StoreError(f"{id}: got no record but an error ({error.get('field')}: {error.get('message')})")
+        path = self._path(place.part)
+        if place.part not in self._open:
+            if len(self._open) >= _MOST_OPEN:
+                self.close()
+            self._open[place.part] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        return record_at(self._open[place.part], path, place.n, place.offset, place.size)
+
+    def row(self, id: str) -> Row:
+        """What the table says of one item."""
+        return next(row for row in read_rows(self._path(self._place(id).part)) if row["id"] == id)
+
+    def rows(self) -> Iterator[Row]:
+        """What the table says of every item, in order, a part at a time."""
+        for part in self.parts:
+            yield from read_rows(part)
+
+    def record(self, id: str) -> Record:
+        """One item's record as a reader wants it: with what the data says of its answer, and with its image where the
+        file is still the one that was asked about."""
+        record, row = decode(self.read(id)), self.row(id)
+        said = annotations_of(row)
+        if said is not None and record.facts.annotations is None:
+            record = record.with_facts(replace(record.facts, annotations=said))
+        return record if record.pictures else self._with_picture(record, row)
+
+    def _path(self, part: int) -> Path:
+        return part_path(self.path, part)
+
+    def _place(self, id: str) -> Place:
+        found = self._found()
+        if id not in found:
+            some = itertools.islice(found, _MOST_COMPARED)
+            raise StoreError(
+                f"{id}: got an unknown id, expected one of the {len(found)} in {self.path}{nearest(id, some)}"
+            )
+        return found[id]
+
+    def _found(self) -> dict[str, Place]:
+        """The places of all items, looked up when they are first needed."""
+        if self._places is None:
+            listed = places_in_table(self.path, self.parts)
+            if listed is None:
+                listed = [tuple(row[name] for name in PLACE) for row in self.rows()]
+            self._places = {id: Place(*where) for id, *where in listed}
+        return self._places
+
+    def _with_picture(self, record: Record, row: Row) -> Record:
+        try:
+            data = read_file(self.about.images / row["image"])
+            if len(record.facts.images) == 1 and not check_picture(record, data):
+                return record.with_pictures([prepare_picture(data)])
+        except (OSError, ValueError, PictureError):
+            pass  # the file went its way; the record says which one it was
+        return record
+
+    def close(self) -> None:
+        """Closes the parts."""
+        for descriptor in self._open.values():
+            os.close(descriptor)
+        self._open.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
