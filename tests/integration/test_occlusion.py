@@ -100,6 +100,13 @@ def test_what_it_takes_is_estimated(engine, pictures, monkeypatch):
     assert not [note for note in record.facts.notes if note.code == "method"]
 
 
+def test_a_window_over_a_whole_grid_says_so(engine, pictures):
+    [record] = engine.run([GenerateRequest.build(pictures[0], PROMPTS[0], {**OPTIONS, "parameters": {"size": 9}})])
+    [note] = [note.text for note in record.facts.notes if note.code == "method"]
+    assert note.endswith("a window of 9 hides all of a grid of 8 x 8, whose map is one value; lower size.")
+    assert np.ptp(flat(record), axis=-1).max() == 0
+
+
 @pytest.mark.parametrize(
     ("parameters", "field", "says"),
     [

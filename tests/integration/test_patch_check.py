@@ -98,7 +98,7 @@ def test_which_words_whose_maps_and_how_many_patches(engine, first_scene):
     assert [word.patches for word in mean.words] == [brightest(maps[word.token], 4) for word in mean.words]
     own = {"name": "patches", "patches": {5: [34, 25, 33, 26], 6: [0], 60: [3]}}
     check = found(answered(engine, first_scene, views=VIEWS[:2], check=[own]))
-    assert (check.view, check.top, check.of) == ("", 0, 2)
+    assert (check.view, check.top, check.of) == ("", 0, 3)  # step 60 was asked for, and the answer ended before it
     assert [(word.token, word.patches) for word in check.words] == [(5, (25, 26, 33, 34)), (6, (0,))]
     assert check.words[0].alone > 0.9 > check.words[1].alone
 
@@ -150,6 +150,14 @@ def test_words_without_a_map_and_late_ones_are_not_tested(engine, first_scene, m
     assert record.facts.checks["patches"] == {"result": "not tested", "reason": reason}
     assert record.facts.checks["image"]["result"] == "measured"  # one pass is worth having
     assert (len(seen), record.answer) == (2, "From left to right: yellow triangle, blue circle.")
+
+
+def test_words_after_the_answers_end_are_counted_and_named(engine, first_scene):
+    check = found(answered(engine, first_scene, check=[{"name": "patches", "steps": [5, 60]}]))
+    assert (check.of, [word.token for word in check.words]) == (2, [5])
+    record = answered(engine, first_scene, check=[{"name": "patches", "steps": [61, 60]}])
+    reason = f"the answer ended at step {len(record.tokens) - 1}, before the words asked for (60, 61)"
+    assert record.facts.checks["patches"] == {"result": "not tested", "reason": reason}
 
 
 def test_its_passes_are_counted_and_bounded(engine, first_scene):

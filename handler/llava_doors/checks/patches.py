@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -80,14 +81,17 @@ class Patches(Check):
         view = "" if given["patches"] else _view_of(asked).name
         top = 0 if given["patches"] else given["top"] or usual_top(seen.layout.patches)
         wanted = given["patches"] or _named_by(view, top, answer, given["steps"])
-        chosen = {token: places for token, places in sorted(wanted.items()) if token < len(answer.tokens)}
-        words = dict([(token, places) for token, places in chosen.items() if places][:MAX_WORDS])
+        late = _after_the_end(given, len(answer.tokens))
+        words = dict([(t, places) for t, places in sorted(wanted.items()) if places and t not in late][:MAX_WORDS])
+        if not words and late:
+            last, named = len(answer.tokens) - 1, ", ".join(map(str, late[:8]))
+            return Finding(reason=f"the answer ended at step {last}, before the words asked for ({named})")
         if not words:
             return Finding(reason="no word has a map with a value above 0")
         tested = _tested(seen, words, given["sets"], given["seed"])
         if not all(math.isfinite(word.alone + word.hidden + word.random_alone) for word in tested):
             return Finding(reason="probabilities with some patches are not finite")
-        return Finding(PatchCheck(view, top, given["sets"], given["seed"], len(chosen), tested).to_plain())
+        return Finding(PatchCheck(view, top, given["sets"], given["seed"], len({*wanted, *late}), tested).to_plain())
 
 
 def _view_of(asked: AskedCheck) -> AskedView:
@@ -103,15 +107,16 @@ def _view_of(asked: AskedCheck) -> AskedView:
         found = next((view for view in views if view.name == name), None)
         if found is None:
             raise DoorError(
-                f"parameters.view: got {name!r:.80}, expected one of {[view.name for view in views]}, which have maps "
-                "for every word"
+                f"parameters.view: got {name!r:.80}, expected a view with maps for every word"
+                + (f", one of {[view.name for view in views]}" if views else "; ask for reduction layers_heads")
             )
         return found
     found = next((view for view in views if view.maps == 1), None)
     if found is None:
+        several = f", or name one of {[view.name for view in views]}, the mean of whose maps is taken then"
         raise DoorError(
-            "parameters.view: got no view with one map for each word, expected one; ask for reduction layers_heads, or "
-            f"name one of {[view.name for view in views]}, the mean of whose maps is taken then"
+            "parameters.view: got no view with one map for each word, expected one; ask for reduction layers_heads"
+            + (several if views else "")
         )
     return found
 
@@ -145,6 +150,12 @@ def _named_by(view: str, top: int, answer: Answer, steps: object) -> dict[int, t
     tokens = ordinary_tokens(answer.tokens) if steps == "all" else steps
     assert isinstance(tokens, list | tuple)
     return {token: brightest(maps[rows[token]], top) for token in tokens if token in rows}
+
+
+def _after_the_end(given: Mapping[str, Any], tokens: int) -> list[int]:
+    """The words that were named and that the answer does not reach: it ended before them."""
+    named = given["patches"] or (() if given["steps"] == "all" else given["steps"])
+    return sorted(token for token in named if token >= tokens)
 
 
 def _tested(seen: Seen, words: Words, sets: int, seed: int) -> tuple[WordPatches, ...]:

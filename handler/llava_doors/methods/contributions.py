@@ -129,6 +129,8 @@ def _rivals(
     if not is_whole:
         piece = seen.tokenizer.decode([first])
         notes.append(f"The rival {text!r:.60} is several tokens; rows are held against the first, {piece!r:.40}.")
+    if first in seen.tokenizer.all_special_ids:
+        notes.append(f"The rival {text!r:.60} is a special token, which stands for no word.")
     if bool((targets == first).any()):
         notes.append(f"Words that are the rival {text!r:.60} themselves have maps of zeros.")
     return torch.full_like(targets, first), tuple(notes)

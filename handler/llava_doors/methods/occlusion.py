@@ -69,7 +69,7 @@ class Occlusion(Method):
         found = seen.log_probs(~torch.cat([nothing, hidden]))  # [1 + window, row]
         covers = hidden.to(found)
         values = covers.T @ (found[0] - found[1:]) / covers.sum(0)[:, None]  # [patch, row]
-        return Maps(values.T[:, None].to(seen.device).contiguous(), notes=_notes(len(seen.grids)))
+        return Maps(values.T[:, None].to(seen.device).contiguous(), notes=_notes(seen.grids, view))
 
 
 def starts(length: int, view: AskedView) -> list[int]:
@@ -92,7 +92,11 @@ def windows(grids: Sequence[tuple[int, int]], view: AskedView) -> torch.Tensor:
     return torch.block_diag(*parts).bool()
 
 
-def _notes(grids: int) -> tuple[str, ...]:
-    if grids == 1:
-        return ()
-    return ("a window hides patches of one grid; what other grids show of the same place stays visible.",)
+def _notes(grids: Sequence[tuple[int, int]], view: AskedView) -> tuple[str, ...]:
+    size, notes = view.parameters["size"], []
+    if len(grids) > 1:
+        notes.append("a window hides patches of one grid; what other grids show of the same place stays visible.")
+    if whole := sorted({grid for grid in grids if size >= max(grid)}):
+        named = ", ".join(f"{rows} x {cols}" for rows, cols in whole[:4])
+        notes.append(f"a window of {size} hides all of a grid of {named}, whose map is one value; lower size.")
+    return tuple(notes)

@@ -23,7 +23,7 @@ DECLARATION = Declaration(
     parameters=(
         Parameter("prompt", "text", GENERIC, "The generic prompt, asked in the request's template."),
         Parameter("form", "text", "difference", "How the two are compared.", ("difference", "ratio")),
-        Parameter("epsilon", "number", 1e-3, "What the ratio adds to the generic prompt's attention.", above=1e-6),
+        Parameter("epsilon", "number", 1e-3, "What the ratio adds to the generic prompt's attention.", (), 1e-6, 1.0),
     ),
     quantity=Quantity("attention above a generic prompt's", "share", signed=True, additive=True),
     variants=(Variant("form", "ratio", Quantity("attention relative to a generic prompt's", "ratio")),),

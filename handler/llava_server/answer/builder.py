@@ -19,7 +19,7 @@ from llava_doors.check import Answer
 from llava_doors.method import Maps
 from llava_server.answer.checked import checked
 from llava_server.answer.queries import mean_steps, out_of_sight, query_table, with_last_step
-from llava_server.answer.stored import stored, text_of
+from llava_server.answer.stored import rounded, stored, text_of
 from llava_server.answer.tokens import AnswerReader, Vocabulary, prompt_texts
 from llava_server.ask.decoding import Chosen
 from llava_server.ask.methods import DEFAULT_METHOD
@@ -175,7 +175,8 @@ class RecordBuilder:
         patches, precision = [view for view in reduced if not view.plan.is_text], plan.options.precision
         views = {view.plan.name: stored(view, precision, steps, _grids(item)) for view in patches}
         texts = {view.plan.name: text_of(view, layout) for view in reduced if view.plan.is_text}
-        return views, texts, (*out_of_sight(finished, layout), *finished.notes)
+        about_rounding = [note for view in views.values() for note in rounded(view)]
+        return views, texts, (*out_of_sight(finished, layout), *finished.notes, *about_rounding)
 
     def _seen(self, item: BatchItem, run: BatchRun, index: int, positions: list[int]) -> Seen:
         """The rows at some positions of one item of a finished batch."""

@@ -5,14 +5,20 @@ Flow: `ReducedView` on the host -> `View` of patches, or `TextView` of tokens.
 
 from __future__ import annotations
 
+import numpy as np
+
 from llava_server.ask.methods import declared, quantity_of
 from llava_server.attend.rows import RowLayout
 from llava_server.look.reduce import ReducedView
 from llava_wire.codes.quantize import Stored, written
 from llava_wire.errors import RequestError
 from llava_wire.grids import Grid, runs_of
-from llava_wire.schema import MethodFacts, TextFacts, ViewFacts
+from llava_wire.schema import MethodFacts, Note, TextFacts, ViewFacts
 from llava_wire.view import TextView, View
+
+IMAGE_PART = "image"
+"""What methods call the part of a row's total that its patches account for."""
+_MUCH = 0.01
 
 
 def stored(view: ReducedView, precision: str, steps: tuple[int, ...], grids: tuple[Grid, ...]) -> View:
@@ -44,6 +50,26 @@ def stored(view: ReducedView, precision: str, steps: tuple[int, ...], grids: tup
         return View.of(facts, view.maps, view.shares, grids, view.parts)
     except ValueError as error:
         raise RequestError("internal", f"{plan.field}.method", f"{error}; method {plan.method!r} made them") from error
+
+
+def rounded(view: View) -> tuple[Note, ...]:
+    """A note where rounding moves the sum of a map away from the part "image", which is exact, by much.
+
+    Many patches near 0 are each rounded to the same code, so that what they leave adds up.
+    """
+    if not view.quantity.additive or IMAGE_PART not in view.facts.parts or view.parts is None:
+        return ()
+    exact = view.parts[..., view.facts.parts.index(IMAGE_PART)].astype(np.float64)
+    off = float(np.abs(view.patches_float().sum(-1, dtype=np.float64) - exact).max(initial=0.0))
+    largest = float(np.abs(exact).max(initial=0.0))
+    if off <= _MUCH * largest:
+        return ()
+    text = (
+        f"View “{view.name}”: in precision {view.facts.precision} the patches of a map sum to up to {off:.2g} "
+        f"{view.quantity.unit} more or less than its part {IMAGE_PART!r}, which is exact (at most {largest:.3g}); ask "
+        "for float16 where sums matter."
+    )
+    return (Note("rounded", "options.precision", text),)
 
 
 def text_of(view: ReducedView, layout: RowLayout) -> TextView:

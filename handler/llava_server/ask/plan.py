@@ -158,7 +158,12 @@ def make_plan(options: Options, facts: ModelFacts, settings: ModelSettings, *, g
         if getattr(options, name) > most:
             raise invalid(f"options.{name}", getattr(options, name), f"1 to {most} for {settings.name}")
     if options.steps != "all" and options.steps[-1] >= options.max_new_tokens:
-        allowed = f"0-based steps below max_new_tokens ({options.max_new_tokens}); raise max_new_tokens or drop it"
+        many = options.max_new_tokens
+        allowed = (
+            f"0 to {many - 1}, the steps of the answer that is given; leave it out"
+            if given
+            else f"0-based steps below max_new_tokens ({many}); raise max_new_tokens or drop it"
+        )
         raise invalid("options.steps", options.steps[-1], allowed)
     ceiling = settings.limits.deadline_ms
     if options.deadline_ms is not None and options.deadline_ms > ceiling:
@@ -176,7 +181,8 @@ def make_plan(options: Options, facts: ModelFacts, settings: ModelSettings, *, g
             written(options.precision, quantity_of(view.method, view.parameters))
         except ValueError as error:
             told = str(error).removeprefix("precision: ")
-            raise RequestError("invalid", "options.precision", f"{told} (method {view.method!r})") from error
+            of = f"{told} (view {view.name!r}, method {view.method!r})"
+            raise RequestError("invalid", "options.precision", of) from error
         views.append(replace(view, needs=needs_of(view, view.method, facts), field=field))
     decoding = decoding_of(options, given=given)
     if options.stream:

@@ -249,7 +249,8 @@ class Preparer:
                 )
                 check_context(len(others[question].ids), 1, facts.context, layout)
             except RequestError as error:
-                raise RequestError(error.code, f"{view.field}.parameters", error.message) from error
+                [name, *_] = [name for name, value in view.parameters.items() if value == question] or ["prompt"]
+                raise RequestError(error.code, f"{view.field}.parameters.{name}", error.message) from error
         return others
 
     def _check_given(self, given: Facts) -> None:

@@ -67,6 +67,14 @@ REFUSED = [
 ]
 
 
+def test_steps_of_an_answer_that_is_given_are_held_against_it():
+    with pytest.raises(RequestError) as caught:
+        make_plan(parse_options({"steps": [9], "max_new_tokens": 9}), FACTS, SETTINGS, given=True)
+    assert str(caught.value) == (
+        "options.steps: got 9, expected 0 to 8, the steps of the answer that is given; leave it out"
+    )
+
+
 @pytest.mark.parametrize(("given", "field", "says"), REFUSED)
 def test_refusals_name_field_value_and_what_is_allowed(given, field, says):
     with pytest.raises(RequestError) as caught:
@@ -91,7 +99,8 @@ def test_refusals_name_field_value_and_what_is_allowed(given, field, says):
         (
             {"precision": "blocks", "method": "contributions"},
             "options.precision",
-            "got 'blocks' for 'contribution to the logit', expected shares of 0 or more; ask for 'uint8' (method",
+            ("got 'blocks' for 'contribution to the logit', expected shares of 0 or more; ask for 'uint8' "
+            "(view 'selection', method"),
         ),
     ],
 )

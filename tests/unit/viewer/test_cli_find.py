@@ -9,6 +9,7 @@ import pytest
 
 from llava_viewer.cli import main
 from llava_wire import encode
+from support.several import make_signed
 from support.synthetic import make_record
 
 RECORD = make_record(words=("A", " red", "\n"), layers=2, heads=3, with_picture=False)
@@ -39,6 +40,14 @@ def test_words_and_heads(run_file, capsys):
     assert {(one["layer"], one["head"]) for one in found} == {(layer, head) for layer in range(2) for head in range(3)}
     assert main(["find", run_file, "--box", BOX, "--heads"]) == 0
     assert capsys.readouterr().out.split()[0] == "head"
+
+
+def test_signed_maps_name_what_their_share_is_of(tmp_path, capsys):
+    path = tmp_path / "signed.npz"
+    path.write_bytes(encode(make_signed()))
+    assert main(["find", str(path), "--box", BOX, "--view", "signed"]) == 0
+    head = capsys.readouterr().out.splitlines()[0]
+    assert head.split("  ")[-2].strip() == "of what is above 0"
 
 
 @pytest.mark.parametrize(

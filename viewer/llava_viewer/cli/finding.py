@@ -21,7 +21,8 @@ EXAMPLES = """examples:
   llava-viewer find cells.npz --box 83,20,140,77 --heads    cells.npz: a replay with --reduction none
 
 inside: what a word read inside the box; of image: how much of its map lies there; x even: the same against a map that
-is even over the image. Words are ranked by the first, heads (each at its best word) by both multiplied.
+is even over the image. Words are ranked by the first, heads (each at its best word) by both multiplied. Of maps with
+values below 0, inside is the sum, and the other two are of what is above 0 alone.
 """
 
 
@@ -75,7 +76,9 @@ def _ranked(record: Record, arguments: argparse.Namespace) -> list[Inside]:
 
 
 def _table(unit: Unit, found: Sequence[Inside]) -> list[str]:
-    rows = [("head", "token", "word", "inside", "of image", "x even")]
+    # Of a signed map the parts above 0 alone are told as a share: rises and falls together make up no whole.
+    whole = "of what is above 0" if unit.signed else "of image"
+    rows = [("head", "token", "word", "inside", whole, "x even")]
     rows += [
         (
             "" if one.head is None else f"L{one.layer}H{one.head}",

@@ -56,7 +56,8 @@ def add_what(parser: argparse.ArgumentParser) -> None:
         type=view,
         action="append",
         metavar="VIEW",
-        help="a named selection; repeatable, instead of the five above",
+        help="a named selection, instead of the five above; repeatable: name=why,method=contributions,"
+        """parameters={"rival":"red"}, or name=mean,layers=0-2,heads=all,reduction=layers_heads, or one JSON object""",
     )
     what.add_argument("--steps", type=indices, help="tokens of the answer: all, or numbers from 0: 0,1,2 or 0-3")
     what.add_argument("--rows", help="whose attention: answer (its tokens), prompt (the question's), or both")
