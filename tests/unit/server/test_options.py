@@ -99,8 +99,10 @@ def test_refusals_name_field_value_and_what_is_allowed(given, field, says):
         (
             {"precision": "blocks", "method": "contributions"},
             "options.precision",
-            ("got 'blocks' for 'contribution to the logit', expected shares of 0 or more; ask for 'uint8' "
-            "(view 'selection', method"),
+            (
+                "got 'blocks' for 'contribution to the logit', expected shares of 0 or more; ask for 'uint8' "
+                "(view 'selection', method"
+            ),
         ),
     ],
 )
