@@ -141,6 +141,25 @@ def test_which_of_several_servers(write: Write, monkeypatch: pytest.MonkeyPatch)
     assert local.require_server().name == "default"
 
 
+def test_a_server_that_is_starting_is_waited_for(
+    write: Write, picture: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write("default", status="starting", pid=0, launcher_pid=os.getpid())
+    for name in (None, "default"):
+        with pytest.raises(
+            RequestError, match=r"name: got 'default', which is still starting, .* make serve says so"
+        ) as caught:
+            local.find_server(name)
+        assert caught.value.code == "unavailable"
+    code, _, told = run(capsys, "predict", picture, "what?")
+    assert (code != 0, "which is still starting" in told) == (True, True)
+    write("other")
+    assert local.require_server().name == "other"
+    write("default", status="starting", pid=0, launcher_pid=2**31 - 1)  # its launcher was killed
+    with pytest.raises(RequestError, match="start it"):
+        local.find_server("default")
+
+
 @pytest.mark.parametrize(
     "changes", [{"status": "starting"}, {"pid": 0}, {"pid": 1}, {"host": "other"}, {"boot_id": "before"}, {"models": 3}]
 )

@@ -9,6 +9,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from llava_viewer.client.address import DEFAULT_MODEL, place
 from llava_viewer.client.state_files import read_json
@@ -59,12 +60,16 @@ def find_server(name: str | None = None) -> LocalServer | None:
     Raises:
         RequestError: the named server does not run, or several do and none was named.
     """
-    field = "name" if name else VARIABLE
-    name = name or os.environ.get(VARIABLE, "").strip()
+    named = name or os.environ.get(VARIABLE, "").strip()
+    field, name = ("name" if name or not named else VARIABLE), named
     if name and "/" in name:
         path = Path(os.path.expanduser(name))
-        return _require(_read(path if path.suffix == ".json" else state_file(path)), field, name, [])
+        path = path if path.suffix == ".json" else state_file(path)
+        _refuse_starting([path], field)
+        return _require(_read(path), field, name, [])
     running = local_servers()
+    if not any(name in ("", one.name) for one in running):
+        _refuse_starting([path for path in state_files() if name in ("", path.parent.name)], field)
     if name:
         return _require(next((one for one in running if one.name == name), None), field, name, running)
     chosen = [one for one in running if one.name == DEFAULT_NAME] or running
@@ -120,6 +125,24 @@ def _require(server: LocalServer | None, field: str, name: str, running: Sequenc
     return server
 
 
+def _refuse_starting(states: Sequence[Path], field: str) -> None:
+    """Asks for patience where a server is on its way: it has no key yet, and its address answers nothing of use.
+
+    Raises:
+        RequestError: "unavailable", a server of these states is starting on this machine.
+    """
+    for path in states:
+        plain = _plain(path)
+        launcher = plain.get("launcher_pid")
+        if plain.get("status") == "starting" and type(launcher) is int and _exists(launcher):
+            raise RequestError(
+                "unavailable",
+                field,
+                f"got {plain['name']!r:.80}, which is still starting, expected a server that is ready; wait until make "
+                "serve says so, then ask again",
+            )
+
+
 def _listed(servers: Sequence[LocalServer]) -> str:
     return ", ".join(f"{server.name} ({', '.join(server.models)})" for server in servers) or "none is"
 
@@ -129,20 +152,13 @@ def _read(path: Path) -> LocalServer | None:
 
     Whoever may write into the folder may have written the file: what is not of the form that servers write is none.
     """
-    try:
-        plain = read_json(path)
-    except (OSError, ValueError):
-        return None
-    if not isinstance(plain, dict) or not all(_is_text(plain.get(key)) for key in ("name", "http", "grpc")):
-        return None
+    plain = _plain(path)
     models, key_file, certificate = plain.get("models"), plain.get("key_file"), plain.get("certificate") or ""
-    host, boot_id = plain.get("host", ""), plain.get("boot_id", "")
-    if not isinstance(models, list) or not all(map(_is_text, models)):
+    if not plain or not isinstance(models, list) or not all(map(_is_text, models)):
         return None
-    if not all(isinstance(text, str) for text in (key_file, certificate, host, boot_id)):
+    if not all(isinstance(text, str) for text in (key_file, certificate)):
         return None
-    here = whereabouts(Machine(host, boot_id)) == "here"
-    if plain.get("status") != "ready" or not here or not _alive(plain.get("pid")):
+    if plain["status"] != "ready" or not _alive(plain.get("pid")):
         return None
     return LocalServer(
         name=plain["name"],
@@ -152,6 +168,20 @@ def _read(path: Path) -> LocalServer | None:
         key_file=Path(str(key_file)),
         certificate=Path(certificate) if certificate else None,
     )
+
+
+def _plain(path: Path) -> dict[str, Any]:
+    """The state of a server on this machine; nothing where the file is none, or of another machine or boot."""
+    try:
+        plain = read_json(path)
+    except (OSError, ValueError):
+        return {}
+    if not isinstance(plain, dict) or not all(_is_text(plain.get(key)) for key in ("name", "status", "http", "grpc")):
+        return {}
+    host, boot_id = plain.get("host", ""), plain.get("boot_id", "")
+    if not isinstance(host, str) or not isinstance(boot_id, str) or whereabouts(Machine(host, boot_id)) != "here":
+        return {}
+    return plain
 
 
 def _is_text(value: object) -> bool:
@@ -168,8 +198,16 @@ def _alive(pid: object) -> bool:
             return _JAVA_CLASS in proc.read_bytes().split(b"\0")
         except OSError:
             return False
+    return _exists(pid)
+
+
+def _exists(pid: int) -> bool:
+    if not 0 < pid < 1 << 31:
+        return False
     try:
         os.kill(pid, 0)
+    except PermissionError:
+        return True
     except OSError:
         return False
     return True
