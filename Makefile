@@ -17,12 +17,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 PY := $(BIN)/python
 READY := $(VENV)/.ready
+TOOLS := $(VENV)/.tools
 SERVER_NAME = --name $(NAME)
 CODE := handler viewer scripts tests
 SHARED_OUT := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup download mar serve stop ping token demo demo-model report estimate test test-all test-gpu gpu bench truth faithfulness soak drill \
+.PHONY: help setup setup-dev download mar serve stop ping token demo demo-model report estimate test test-all test-gpu gpu bench truth faithfulness soak drill \
 	fuzz golden pictures lint typecheck protos dependencies clean
 
 help: ## This list
@@ -45,7 +46,9 @@ help: ## This list
 		TORCH_INDEX 'setup: an index to take torch from, such as a CPU-only one'
 
 ##@ Prepare
-setup: $(READY) ## Make .venv with everything in it, pinned
+setup: $(READY) ## Make .venv with what serves, asks and renders, pinned
+
+setup-dev: $(TOOLS) ## Add what tests, checks and measures (make test does it by itself)
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -53,7 +56,12 @@ $(READY): pyproject.toml constraints.txt
 	@echo "installing into $(VENV), a few minutes" >&2
 	@$(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	$(if $(TORCH_INDEX),$(PY) -m pip install --no-deps --index-url $(TORCH_INDEX) $(shell grep '^torch==' constraints.txt) >&2)
-	$(PY) -m pip install --quiet --editable '.[http,grpc,server,dev]' --constraint constraints.txt
+	$(PY) -m pip install --quiet --editable '.[http,grpc,server,table]' --constraint constraints.txt
+	@touch $@
+
+$(TOOLS): $(READY)
+	@echo "adding the tools of the tests to $(VENV), a minute" >&2
+	$(PY) -m pip install --quiet --editable '.[http,grpc,server,table,dev]' --constraint constraints.txt
 	@touch $@
 
 download: $(READY) ## Fetch and check the weights of MODEL (FROM=folder: a local copy)
@@ -90,61 +98,61 @@ demo-model: $(READY) ## Train the small model again into out/llava-shapes (one t
 	$(PY) -m shapes.train --out out/llava-shapes $(ARGS)
 
 ##@ Check
-test: $(READY) ## Run the tests that this machine can run, but for the long ones (ARGS=-n0: in one process)
+test: $(TOOLS) ## Run the tests that this machine can run, but for the long ones (ARGS=-n0: in one process)
 	$(PY) -m pytest tests -m 'not long' $(SHARED_OUT) $(ARGS)
 
-test-all: $(READY) ## Run the long tests too, and keep the output in out/test-all.log
+test-all: $(TOOLS) ## Run the long tests too, and keep the output in out/test-all.log
 	@mkdir -p out
 	@{ $(PY) -m pytest tests --durations=40 $(SHARED_OUT) $(ARGS); echo $$? > out/test-all.code; } 2>&1 | tee out/test-all.log; \
 		exit "$$(cat out/test-all.code)"
 
-test-gpu: $(READY) ## Run the tests that need a GPU
+test-gpu: $(TOOLS) ## Run the tests that need a GPU
 	$(PY) -m pytest tests/gpu -m gpu $(ARGS)
 
-gpu: $(READY) ## Measure on a GPU for minutes: the schedule's run RUN=1 to 4 or extra
+gpu: $(TOOLS) ## Measure on a GPU for minutes: the schedule's run RUN=1 to 4 or extra
 	@test -n '$(RUN)' || { echo 'error: RUN: got nothing, expected 1, 2, 3, 4 or extra; run: make gpu RUN=1' >&2; exit 2; }
 	$(PY) -m bench.gpu.schedule '$(RUN)' $(ARGS)
 
-bench: $(READY) ## Measure speed and sizes into docs/benchmarks (QUICK=1: fewer runs, into out/benchmarks)
+bench: $(TOOLS) ## Measure speed and sizes into docs/benchmarks (QUICK=1: fewer runs, into out/benchmarks)
 	$(PY) -m bench.all $(if $(QUICK),--quick) $(ARGS)
 
-truth: $(READY) ## Measure where every method points, on scenes of known boxes, into docs/methods.md
+truth: $(TOOLS) ## Measure where every method points, on scenes of known boxes, into docs/methods.md
 	$(PY) -m bench.known.truth $(ARGS)
 	$(PY) -m bench.table
 
-faithfulness: $(READY) ## Measure which metrics rank methods as known boxes do, into docs/methods.md
+faithfulness: $(TOOLS) ## Measure which metrics rank methods as known boxes do, into docs/methods.md
 	$(PY) -m bench.known.faithfulness $(ARGS)
 	$(PY) -m bench.table
 
-soak: $(READY) ## Keep a server under mixed fire for MINUTES and judge every answer
+soak: $(TOOLS) ## Keep a server under mixed fire for MINUTES and judge every answer
 	$(PY) -m stress.soak --minutes $(MINUTES) --out $(if $(filter 60,$(MINUTES)),docs/benchmarks,out/benchmarks)/soak.json $(ARGS)
 
-fuzz: $(READY) ## Fire REQUESTS hostile requests at a server and judge every reply
+fuzz: $(TOOLS) ## Fire REQUESTS hostile requests at a server and judge every reply
 	$(PY) -m stress.fuzz --requests $(REQUESTS) --out $(if $(filter 20000,$(REQUESTS)),docs/benchmarks,out/benchmarks)/fuzz.json $(ARGS)
 
-drill: $(READY) ## Break a server in every known way, press it with every load, and judge what clients see
+drill: $(TOOLS) ## Break a server in every known way, press it with every load, and judge what clients see
 	$(PY) -m stress.drill $(if $(ARGS),$(ARGS),--write)
 
-lint: $(READY) ## Check style, imports and types
+lint: $(TOOLS) ## Check style, imports and types
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 
-typecheck: $(READY) ## Check types only
+typecheck: $(TOOLS) ## Check types only
 	$(BIN)/mypy
 
 ##@ Keep
-golden: $(READY) ## Write the golden files of the tests anew
+golden: $(TOOLS) ## Write the golden files of the tests anew
 	$(PY) -m upkeep.make_golden $(ARGS)
 
-pictures: $(READY) ## Take the screenshots of docs/images anew (needs Chromium)
+pictures: $(TOOLS) ## Take the screenshots of docs/images anew (needs Chromium)
 	$(PY) -m upkeep.make_pictures $(ARGS)
 
-dependencies: $(READY) ## List every pinned package with its licence anew
+dependencies: $(TOOLS) ## List every pinned package with its licence anew
 	$(PY) -m upkeep.list_dependencies $(ARGS)
 
-protos: $(READY) ## Take the gRPC description anew from TorchServe's jar
+protos: $(TOOLS) ## Take the gRPC description anew from TorchServe's jar
 	$(PY) -m upkeep.build_protos $(ARGS)
 
 clean: ## Stop servers; remove archives, outputs and caches (.venv and weights stay)

@@ -81,7 +81,7 @@ def page() -> str:
         try:
             named = licence(name)
         except metadata.PackageNotFoundError as error:
-            raise SetupError(f"{name}: got none installed, expected the pinned one; run: make setup") from error
+            raise SetupError(f"{name}: got none installed, expected the pinned one; run: make setup-dev") from error
         if not named:
             raise SetupError(
                 f"{name}: got no licence in its metadata, expected one; look it up and add it to this script"
