@@ -1,7 +1,7 @@
 """The whole way once: a real server, real questions over HTTP and gRPC, a report for each and an index of all.
 
-Flow: archive -> TorchServe on free ports -> held-out scenes and questions -> `Client` -> *.png, *.npz and *.html in
-demo-out -> index.html -> stop -> the index as a file:// link on stdout.
+Flow: archive -> TorchServe on free ports -> held-out scenes and questions -> `Client` -> *.png, *.npz, *.html and
+questions.jsonl in demo-out -> index.html -> stop -> the index as a file:// link on stdout.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from llava_wire import Record, encode
 from servekit.cli import parser, run, say
 from servekit.paths import ROOT, SetupError, shown
 from servekit.server import start_server
-from shapes.demo_tasks import KINDS, MODEL, picture, tasks
+from shapes.demo_tasks import KINDS, MODEL, picture, questions_file, tasks
 
 VIEWS = [
     {"name": "mean", "layers": "all", "heads": "all"},
@@ -75,6 +75,7 @@ def main() -> int:
     archive, built = build(MODEL)
     say(f"{shown(archive)}: {'built' if built else 'unchanged'}")
     right = ask_all(folder)
+    (folder / "questions.jsonl").write_text(questions_file(), encoding="utf-8")
     index = write_index(folder)
     say(f"{right} of {len(KINDS)} right; {time.monotonic() - begin:.0f} s; open:")
     if not index.is_file():

@@ -6,6 +6,7 @@ Flow: a word as the seed -> scenes of three orientations -> a question about eac
 from __future__ import annotations
 
 import io
+import json
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -42,6 +43,23 @@ def tasks() -> Iterator[Task]:
             question = ask(rng, scene.layout, kind)
         transport = "grpc" if number % 2 else "http"
         yield Task(f"{number + 1:02}-{kind}-{orientation}", transport, scene, question)
+
+
+def questions_file() -> str:
+    """All nine as data for a dataset run: JSON lines with the right answer and the boxes of what is in the image."""
+    return "".join(
+        json.dumps(
+            {
+                "image": f"{task.name}.png",
+                "prompt": task.question.text,
+                "expected": task.question.answer,
+                "boxes": {thing.name: thing.box for thing in task.scene.objects},
+                "tags": [task.question.kind],
+            }
+        )
+        + "\n"
+        for task in tasks()
+    )
 
 
 def picture(scene: Scene) -> bytes:

@@ -49,6 +49,7 @@ def folder(asker: Asker, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "demo-out").mkdir()
     for task in demo_tasks.tasks():
         (root / "demo-out" / f"{task.name}.png").write_bytes(demo_tasks.picture(task.scene))
+    (root / "demo-out" / "questions.jsonl").write_text(demo_tasks.questions_file(), encoding="utf-8")
     (root / "model_store").symlink_to(MODEL_STORE)
     (root / ".run" / "default").mkdir(parents=True)
     (root / ".run" / "default" / "key_file.json").symlink_to(asker.state.key_file)

@@ -5,6 +5,7 @@ Flow: name, map, grid, truth -> `evaluate` (finds, loads, checks) -> `Metric.sco
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -144,7 +145,40 @@ def evaluate(
     chosen = metric(name, parameters)
     if chosen.needs_model:
         asked(scorer)
-    given, places = np.asarray(values, np.float64), np.asarray(grid, np.float64)
+    given, places = _fitting(np.asarray(values, np.float64), np.asarray(grid, np.float64))
+    return _scored(chosen, given, places, as_truth(truth), scorer)
+
+
+def scores_of(
+    metrics: Mapping[str, Metric], maps: np.ndarray, grid: np.ndarray, truth: Sequence[Sequence[float]] | np.ndarray
+) -> dict[str, np.ndarray]:
+    """Scores many maps of one image against one truth, by metrics that ask no model.
+
+    Args:
+        metrics: by name.
+        maps: any float [map, row, col] or [map, patch].
+        grid, truth: as `evaluate` takes them.
+
+    Returns:
+        by name, float64 [map]; NaN where the metric cannot score the map, such as a box against several ones.
+
+    Raises:
+        MetricError: shapes that do not fit, or numbers that are not finite.
+    """
+    known, places = as_truth(truth), np.asarray(grid, np.float64)
+    given = [_fitting(one, places)[0] for one in np.asarray(maps, np.float64)]
+    return {name: np.array([_or_nan(chosen, one, places, known) for one in given]) for name, chosen in metrics.items()}
+
+
+def _or_nan(chosen: Metric, values: np.ndarray, grid: np.ndarray, truth: Truth) -> float:
+    try:
+        return _scored(chosen, values, grid, truth, None).value
+    except MetricError:
+        return math.nan
+
+
+def _fitting(given: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A map and its grid, checked."""
     if given.ndim not in (1, 2) or places.shape != (*given.shape, 4) or not given.size:
         raise MetricError(
             f"map: got {list(given.shape)} with a grid of {list(places.shape)}, expected [row, col] with "
@@ -154,8 +188,12 @@ def evaluate(
         raise MetricError("map: got NaN or infinity, expected finite numbers; leave out words without a map")
     if not (np.isfinite(places).all() and (places[..., :2] < places[..., 2:]).all()):
         raise MetricError("grid: got a patch without area, expected x0 < x1 and y0 < y1 in pixels")
-    found = chosen.score(given, places, as_truth(truth), scorer)
+    return given, places
+
+
+def _scored(chosen: Metric, values: np.ndarray, grid: np.ndarray, truth: Truth, scorer: Scorer | None) -> Score:
+    found = chosen.score(values, grid, truth, scorer)
     score = found if isinstance(found, Score) else Score(float(found))
     if not np.isfinite(score.value):
-        raise MetricError(f"metric {name!r}: got {score.value}, expected a finite number; leave this word out")
+        raise MetricError(f"metric {chosen.name!r}: got {score.value}, expected a finite number; leave this word out")
     return score

@@ -4,13 +4,15 @@ far two measures rank alike."""
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 _NORMAL_95 = 1.959963984540054
 _DRAWS, _SEED = 1000, 0
+_DRAWN_TOGETHER = 4_000_000
+"""Numbers of draws that are in memory at a time."""
 
 
 @dataclass(frozen=True)
@@ -101,9 +103,23 @@ def resampled_counts(clusters: Sequence[str] | Sequence[int], draws: int = _DRAW
     names, groups = np.unique(np.asarray(clusters), return_inverse=True)
     if len(names) < 2:
         return None
-    even = np.full(len(names), 1 / len(names))
-    counts = np.random.default_rng(_SEED).multinomial(len(names), even, draws)
-    return np.asarray(counts[:, groups], np.float64)
+    return np.asarray(np.concatenate(list(draws_of(len(names), draws)))[:, groups])
+
+
+def draws_of(count: int, draws: int = _DRAWS) -> Iterator[np.ndarray]:
+    """How often each of some pictures is there when as many are drawn anew, with replacement; always the same numbers.
+
+    Args:
+        count: how many pictures.
+        draws: how often they are drawn.
+
+    Yields:
+        float64 [draw, picture], a part of the draws at a time, so that memory is bounded.
+    """
+    source, even = np.random.default_rng(_SEED), np.full(count, 1 / count)
+    together = max(1, _DRAWN_TOGETHER // count)
+    for start in range(0, draws, together):
+        yield source.multinomial(count, even, min(together, draws - start)).astype(np.float64)
 
 
 def resampled_means(

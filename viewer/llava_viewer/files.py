@@ -22,6 +22,7 @@ from llava_wire.untrusted.zipped import ZIP_ERRORS, directory_bytes
 
 RECORD, NUMBERS, REPLY, CACHE = "a record", "exported numbers", "a server's reply", "an index's cache"
 HEADS = "sets of heads"
+EVALUATION, FIGURES, EVALUATION_PAGE = "an evaluation", "an evaluation's table", "an evaluation's page"
 REPORT, COMPARISON, INDEX = "a report", "a comparison", "an index of runs"
 PNG, GIF, SVG, CSV, LOG = (
     "an exported PNG image", "an exported GIF image", "an exported SVG image", "an exported table",
@@ -41,7 +42,11 @@ COLUMNS = (
     "y1_px",
 )  # fmt: skip
 """An exported table's first line."""
-_PAGES = (("report", REPORT), ("comparison", COMPARISON), ("index", INDEX))
+FIGURE_COLUMNS = (
+    "figure", "view", "method", "layer", "head", "words", "tag", "value", "low_95", "high_95", "n", "images",
+)  # fmt: skip
+"""An evaluation's first line."""
+_PAGES = (("report", REPORT), ("comparison", COMPARISON), ("index", INDEX), ("evaluation", EVALUATION_PAGE))
 _HEAD_BYTES = 8192
 _MAGIC = (
     (b"\x89PNG\r\n\x1a\n", "a PNG image"),
@@ -136,6 +141,8 @@ def _text_kind(head: bytes) -> str:
     if text.startswith((b"{", b"[")):
         if b'"format": "llava-gaze-heads"' in text:
             return HEADS
+        if b'"format": "llava-gaze-evaluation"' in text:
+            return EVALUATION
         reply = b'"answer":' in text and f'"{FORMAT}"'.encode() in text
         return CACHE if text.startswith(b'{"layout":') else REPLY if reply else "JSON"
     try:
@@ -143,4 +150,5 @@ def _text_kind(head: bytes) -> str:
     except UnicodeDecodeError:
         return "other data"
     first = text.partition(b"\n")[0]
-    return {",".join(COLUMNS).encode(): CSV, LOG_HEAD.encode(): LOG}.get(first, "text")
+    heads = {",".join(COLUMNS): CSV, ",".join(FIGURE_COLUMNS): FIGURES, LOG_HEAD: LOG}
+    return {head.encode(): kind for head, kind in heads.items()}.get(first, "text")

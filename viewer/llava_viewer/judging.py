@@ -6,11 +6,10 @@ none of this, and a rule compares texts: no model is asked.
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from llava_eval.answers import contains, exact
 from llava_wire import limits
 from llava_wire.record import Record
 from llava_wire.schema import Annotations, Facts
@@ -19,22 +18,7 @@ BY_HAND = "judged by hand"
 """The rule of a verdict that a person gave."""
 
 
-def _exact(answer: str, expected: str) -> bool:
-    return _plain(answer) == _plain(expected)
-
-
-def _contains(answer: str, expected: str) -> bool:
-    words = r"\s+".join(map(re.escape, _plain(expected).casefold().split()))
-    # As whole words: "red" is not in "covered". An expected text may end in a sign, which has no word's edge.
-    return re.search(rf"(?<!\w){words}(?!\w)", _plain(answer).casefold()) is not None
-
-
-def _plain(text: str) -> str:
-    """One way to write the same characters, without white space at either end."""
-    return unicodedata.normalize("NFC", text).strip()
-
-
-RULES: dict[str, Callable[[str, str], bool]] = {"exact": _exact, "contains": _contains}
+RULES: dict[str, Callable[[str, str], bool]] = {"exact": exact, "contains": contains}
 """How an answer is compared with the expected one: the same text, or the text as whole words in it, in either case."""
 DEFAULT_RULE = "exact"
 
@@ -64,8 +48,8 @@ def annotated(
     """
     if rule not in RULES:
         raise ValueError(f"rule: got {rule!r:.60}, expected one of {list(RULES)}")
-    if expected is not None and not 1 <= len(_plain(expected)) <= limits.MAX_TEXT_CHARS:
-        raise ValueError(f"expected: got {len(_plain(expected))} characters, expected 1 to {limits.MAX_TEXT_CHARS}")
+    if expected is not None and not 1 <= len(expected.strip()) <= limits.MAX_TEXT_CHARS:
+        raise ValueError(f"expected: got {len(expected.strip())} characters, expected 1 to {limits.MAX_TEXT_CHARS}")
     for tag in tags:
         if not 1 <= len(tag.strip()) <= limits.MAX_PIECE_CHARS:
             raise ValueError(f"tag: got {len(tag.strip())} characters, expected 1 to {limits.MAX_PIECE_CHARS}")

@@ -56,6 +56,7 @@ def test_every_command_has_an_example() -> None:
         "heads",
         "run",
         "table",
+        "evaluate",
     }
     assert {example.split()[1] for example in examples()} == commands
     assert len(examples()) >= 15
@@ -77,7 +78,8 @@ def test_the_example_runs(example: str, tmp_path: Path, monkeypatch: pytest.Monk
     ):  # these need a server: the documents' own run against one
         build_parser().parse_args(arguments)
         return
-    if arguments[0] == "table":
+    if arguments[0] in ("table", "evaluate"):
         data = data_of(tmp_path / "data", 2)
         worked(tmp_path / "out", data, Made(data.parent))
+        (tmp_path / "boxes.json").write_text('{"q0": {"red circle": [0, 0, 32, 24]}}', encoding="utf-8")
     assert main(arguments) == 0

@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 
 from llava_viewer.cli import commands, comparing, exporting, finding, listing, reaching, searching
-from llava_viewer.cli.dataset import running, tables
+from llava_viewer.cli.dataset import evaluating, running, tables
 from llava_viewer.cli.files import add_pictures, picture_path
 from llava_viewer.cli.outputs import add_force
 from llava_viewer.cli.selection import add_how, add_what, checks, indices
@@ -30,6 +30,7 @@ _EXAMPLES = """examples:
   llava-viewer heads birds.jsonl -o heads.json
   llava-viewer run images/ --prompt "Describe the image." -o out/
   llava-viewer table out/ --csv
+  llava-viewer evaluate out/ --truth boxes.json
 """
 _PREDICT_EXAMPLES = """examples:
   llava-viewer predict cat.jpg "What is on the sofa?"
@@ -97,6 +98,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     tables.add_arguments(
         _add(commands_, "table", "write the table of a store, and tell what came out", tables.EXAMPLES)
+    )
+    evaluating.add_arguments(
+        _add(commands_, "evaluate", "score a store against what is known of its images", evaluating.EXAMPLES)
     )
     for name, (_, text) in listing.LISTED.items():
         listing.add_arguments(_add(commands_, name, text, f"example:\n  llava-viewer {name} --json"), name)

@@ -87,7 +87,8 @@ def items_of(entries: Iterable[Entry], prompts: Sequence[str], limit: int | None
     asked_about: Counter[str] = Counter()
     for entry in entries:
         image, asked = _image(entry), _prompts(entry, prompts)
-        boxes, tags, expected = _boxes(entry), _tags(entry), _expected(entry)
+        boxes, tags = checked_boxes(entry.where, entry.boxes), _tags(entry)
+        expected = _expected(entry)
         own = _id(entry, image)
         for number, prompt in enumerate(asked):
             if limit is not None and len(found) >= limit:
@@ -106,6 +107,34 @@ def items_of(entries: Iterable[Entry], prompts: Sequence[str], limit: int | None
     if not found:
         raise DataError("data: got no item, expected an image with a prompt; name other data")
     return found
+
+
+def checked_boxes(where: str, given: Any) -> Boxes | None:
+    """Boxes by phrase as they were given, each phrase with a list of them; None where there is none.
+
+    Args:
+        where: for messages.
+        given: phrase -> box or boxes, or None.
+
+    Raises:
+        DataError: they are something else.
+    """
+    if given is None:
+        return None
+    if not isinstance(given, Mapping):
+        raise DataError(f"{where}, boxes: got {beginning(given)}, expected an object: phrase -> [x0, y0, x1, y1]")
+    found: dict[str, list[list[float]]] = {}
+    for phrase, boxes in given.items():
+        several = isinstance(boxes, list) and bool(boxes) and all(isinstance(one, list) for one in boxes)
+        listed = boxes if several else [boxes]
+        for box in listed:
+            if not _is_box(box):
+                raise DataError(
+                    f"{where}, boxes.{phrase:.80}: got {beginning(box)}, expected [x0, y0, x1, y1] in px with "
+                    "x0 < x1 and y0 < y1"
+                )
+        found[str(phrase)] = [[float(number) for number in box] for box in listed]
+    return found or None
 
 
 def digest_of(items: Iterable[Item]) -> str:
@@ -180,26 +209,6 @@ def _tags(entry: Entry) -> tuple[str, ...] | None:
     if not isinstance(given, list | tuple) or not all(isinstance(one, str) for one in given):
         raise DataError(f"{entry.where}, tags: got {beginning(given)}, expected a list of words")
     return tuple(given)
-
-
-def _boxes(entry: Entry) -> Boxes | None:
-    given = entry.boxes
-    if given is None:
-        return None
-    if not isinstance(given, Mapping):
-        raise DataError(f"{entry.where}, boxes: got {beginning(given)}, expected an object: phrase -> [x0, y0, x1, y1]")
-    found: dict[str, list[list[float]]] = {}
-    for phrase, boxes in given.items():
-        several = isinstance(boxes, list) and bool(boxes) and all(isinstance(one, list) for one in boxes)
-        listed = boxes if several else [boxes]
-        for box in listed:
-            if not _is_box(box):
-                raise DataError(
-                    f"{entry.where}, boxes.{phrase:.80}: got {beginning(box)}, expected [x0, y0, x1, y1] in px with "
-                    "x0 < x1 and y0 < y1"
-                )
-        found[str(phrase)] = [[float(number) for number in box] for box in listed]
-    return found or None
 
 
 def _is_box(box: object) -> bool:

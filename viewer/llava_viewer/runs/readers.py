@@ -48,13 +48,14 @@ class Data:
     columns: Mapping[str, str] = field(default_factory=dict)
 
 
-def read_data(path: Path, columns: Mapping[str, str], images: Path | None = None) -> Data:
+def read_data(path: Path, columns: Mapping[str, str], images: Path | None = None, *, needs_images: bool = True) -> Data:
     """Opens the data of a run.
 
     Args:
         path: a file or folder.
         columns: what a column means (one of `FIELDS`) -> its name; "" for none.
         images: the folder that paths of images count from; None for the data's own.
+        needs_images: whether data without a column of images is refused.
 
     Raises:
         DataError: it is of no known kind, or has no such column.
@@ -82,11 +83,11 @@ def read_data(path: Path, columns: Mapping[str, str], images: Path | None = None
             f"{path}: got a name that ends in {ending!r}, expected .jsonl, .csv, .tsv, .parquet, .json (COCO), or a "
             "folder of images"
         )
-    meant = _meant(names, columns)
+    meant = _meant(names, columns, needs_images)
     return Data(f"{ending[1:]}", images or path.parent, _entries(rows, meant), meant)
 
 
-def _meant(names: list[str], named: Mapping[str, str]) -> dict[str, str]:
+def _meant(names: list[str], named: Mapping[str, str], needs_images: bool) -> dict[str, str]:
     """Which column means what: the named ones, and by their names those that nobody named."""
     meant: dict[str, str] = {}
     for meaning in FIELDS:
@@ -102,7 +103,7 @@ def _meant(names: list[str], named: Mapping[str, str]) -> dict[str, str]:
             guess = next((lower[name] for name in _NAMES[meaning] if name in lower), None)
         if guess:
             meant[meaning] = guess
-    if "image" not in meant:
+    if needs_images and "image" not in meant:
         raise DataError(
             f"image: got the columns {', '.join(names)}, expected one with the paths of images; name it (--column "
             "image=NAME)"

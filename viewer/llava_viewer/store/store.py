@@ -86,12 +86,25 @@ class Store:
         if place.offset is None or place.size is None:
             error = self.row(id)["error"] or {}
             raise StoreError(f"{id}: got no record but an error ({error.get('field')}: {error.get('message')})")
+        return self._bytes(place)
+
+    def read_at(self, row: Row) -> bytes:
+        """The record's file of an item whose row is known already.
+
+        Raises:
+            StoreError: the item has an error in place of a record, or the part is damaged.
+        """
+        if row["offset"] is None:
+            raise StoreError(f"{row['id']}: got no record but an error, expected a row with one; leave it out")
+        return self._bytes(Place(row["n"], row["part"], row["offset"], row["size"]))
+
+    def _bytes(self, place: Place) -> bytes:
         path = self._path(place.part)
         if place.part not in self._open:
             if len(self._open) >= _MOST_OPEN:
                 self.close()
             self._open[place.part] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        return record_at(self._open[place.part], path, place.n, place.offset, place.size)
+        return record_at(self._open[place.part], path, place.n, place.offset or 0, place.size or 0)
 
     def row(self, id: str) -> Row:
         """What the table says of one item."""
@@ -105,11 +118,20 @@ class Store:
     def record(self, id: str) -> Record:
         """One item's record as a reader wants it: with what the data says of its answer, and with its image where the
         file is still the one that was asked about."""
-        record, row = decode(self.read(id)), self.row(id)
+        return self.record_of(self.row(id))
+
+    def record_of(self, row: Row, *, picture: bool = True) -> Record:
+        """The same of a row that is known already.
+
+        Args:
+            row: one of `rows`, of an item that has a record.
+            picture: whether the image's file is looked for.
+        """
+        record = decode(self.read_at(row))
         said = annotations_of(row)
         if said is not None and record.facts.annotations is None:
             record = record.with_facts(replace(record.facts, annotations=said))
-        return record if record.pictures else self._with_picture(record, row)
+        return record if record.pictures or not picture else self._with_picture(record, row)
 
     def _path(self, part: int) -> Path:
         return part_path(self.path, part)

@@ -1,0 +1,140 @@
+"""The command `evaluate`: a store against what is known of its images, in figures, a page and the worst cases' reports.
+
+Flow: store, truth -> `evaluated` -> evaluation.json, figures.csv, index.html and reports in a folder of their own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import time
+from pathlib import Path
+
+from llava_eval.answers import RULES
+from llava_eval.metric import METRICS
+from llava_viewer.cli.console import UsageError, one_line, print_path, printable, say
+from llava_viewer.cli.outputs import Outputs, add_force
+from llava_viewer.evaluation.page import evaluation_page
+from llava_viewer.evaluation.result import Result, as_csv, as_json, evaluated
+from llava_viewer.evaluation.scores import METRICS as USUAL
+from llava_viewer.evaluation.scores import Wanted
+from llava_viewer.evaluation.truth import Truth, read_truth
+from llava_viewer.files import EVALUATION, EVALUATION_PAGE, FIGURES, REPORT
+from llava_viewer.pages.report import render_report
+from llava_viewer.store.store import Store
+
+EXAMPLES = """examples:
+  llava-viewer evaluate out/
+  llava-viewer evaluate out/ --truth boxes.json --rule contains
+  llava-viewer evaluate out/ --metric pointing_game --metric share_in_box -o scores/
+
+The truth is what the data brought (columns `expected` and `boxes`, or a COCO file), or that of a file: COCO; JSON
+lines, CSV or Parquet with these columns; or a JSON object, id or image -> phrase -> [x0, y0, x1, y1] in px of the
+upright image. Answers are judged by exact, contains and vqa (which takes a list of several people's answers as
+`expected`). Maps are scored at the words of each phrase that the answer holds (phrase, its first word, its last one),
+and over the whole answer where boxes of one phrase alone are known; by view, method, layer, head and tag. Behind every
+figure stands its 95 % interval of a bootstrap over images. OUT/evaluation gets index.html, figures.csv,
+evaluation.json and reports of the worst cases.
+"""
+FOLDER, PAGE, TABLE, JSON = "evaluation", "index.html", "figures.csv", "evaluation.json"
+_EVERY_S = 10.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `evaluate`."""
+    parser.set_defaults(run=evaluate)
+    parser.add_argument("store", type=Path, metavar="OUT", help="the folder of a run")
+    parser.add_argument("--truth", type=Path, metavar="FILE", help="boxes and expected answers (default: the data's)")
+    parser.add_argument("-o", "--output", type=Path, metavar="DIR", help=f"where the results go (OUT/{FOLDER})")
+    parser.add_argument(
+        "--rule", choices=RULES, help="by which answers are called right (default: the run's, or exact)"
+    )
+    parser.add_argument("--metric", action="append", default=[], metavar="NAME",
+                        help=f"of `llava-viewer metrics`; repeatable (default: {', '.join(USUAL)})")  # fmt: skip
+    parser.add_argument("--blur", type=_blur, metavar="PATCHES",
+                        help="of the box rule (default: 1 from grids of 16 x 16 on, else 0)")  # fmt: skip
+    parser.add_argument("--reports", type=_reports, default=10, metavar="N",
+                        help="reports of the N worst of each kind (%(default)s)")  # fmt: skip
+    parser.add_argument("--title", default="Evaluation", help="the heading (default: %(default)s)")
+    add_force(parser)
+
+
+def evaluate(arguments: argparse.Namespace) -> None:
+    """Evaluates a store, prints the main figures and writes all of them."""
+    metrics = tuple(dict.fromkeys(arguments.metric)) or USUAL
+    for name in metrics:
+        if METRICS.find(name, "--metric").traits.get("needs_model"):
+            raise UsageError(f"--metric: got {name}, which asks a model, expected one of maps alone; leave it out")
+    truth = read_truth(arguments.truth) if arguments.truth else Truth()
+    folder = arguments.output or arguments.store / FOLDER
+    outputs = Outputs((arguments.truth,), force=arguments.force)
+    for name, kind in ((PAGE, EVALUATION_PAGE), (TABLE, FIGURES), (JSON, EVALUATION)):
+        outputs.claim("--output", folder / name, kind, own=True)
+    result = evaluated(Wanted(arguments.store, truth, metrics, arguments.blur), arguments.rule or "", _Told())
+    links = _write_reports(arguments, result, folder, outputs)
+    outputs.write(folder / JSON, as_json(result))
+    outputs.write(folder / TABLE, as_csv(result))
+    outputs.write(folder / PAGE, evaluation_page(result, arguments.title, links).encode("utf-8", "backslashreplace"))
+    print(printable("\n".join(map(one_line, _lines(result)))))
+    print_path(folder / PAGE)
+
+
+def _write_reports(arguments: argparse.Namespace, result: Result, folder: Path, outputs: Outputs) -> dict[str, str]:
+    """Reports of the worst cases, and links to them by id."""
+    cases = [*result.wrong[: arguments.reports], *result.astray[: arguments.reports]]
+    links: dict[str, str] = {}
+    with Store(arguments.store) as store:
+        for case in {case.id: case for case in cases}.values():
+            # Numbered, for an id may be no file's name.
+            name = f"worst-{len(links) + 1:02}.html"
+            outputs.claim("--output", folder / name, REPORT, own=True)
+            outputs.write(folder / name, render_report(store.record(case.id)).encode("utf-8"))
+            links[case.id] = f"./{name}"
+    return links
+
+
+class _Told:
+    """Tells now and then how far it is."""
+
+    def __init__(self) -> None:
+        self._told_s = time.monotonic()
+
+    def __call__(self, done: int, all: int) -> None:
+        now = time.monotonic()
+        if now - self._told_s >= _EVERY_S:
+            self._told_s = now
+            say(f"part {done} of {all}")
+
+
+def _lines(result: Result) -> list[str]:
+    """The figures that a reader wants first."""
+    found = result.found
+    lines = [("answered", f"{len(found.cases):,} of {result.about.items:,}; {found.known:,} of known truth")]
+    lines += [("not scored", f"{len(found.bad):,}, such as {id}: {why:.100}") for id, why in found.bad[:1]]
+    if found.missing:
+        lines.append(("phrases", f"{found.missing:,} of {found.phrases:,} are not in their answer"))
+    for key, figure in result.figures.items():
+        if key.tag or key.layer is not None or key.head is not None or (key.words in ("first", "last")):
+            continue
+        spread = "" if figure.low is None else f" ({figure.low:.3f} to {figure.high:.3f})"
+        of = ", ".join(part for part in (key.view, key.words) if part)
+        lines.append((f"{key.figure}{f' [{of}]' if of else ''}", f"{figure.value:.3f}{spread}, n {figure.n:,}"))
+    lines += [
+        (f"share of right above wrong [{one.view}]", f"{one.auroc.value:.3f} of pairs, n {one.auroc.n:,}")
+        for one in result.by_share
+        if one.auroc
+    ]
+    width = max(len(name) for name, _ in lines)
+    return [f"{name.ljust(width)}  {value}" for name, value in lines]
+
+
+def _blur(text: str) -> float:
+    if not re.fullmatch(r"\d{1,2}(\.\d{1,3})?", text, re.ASCII):
+        raise argparse.ArgumentTypeError(f"got {text!r:.80}, expected 0 or more patches")
+    return float(text)
+
+
+def _reports(text: str) -> int:
+    if not re.fullmatch(r"\d|1\d|20", text, re.ASCII):
+        raise argparse.ArgumentTypeError(f"got {text!r:.80}, expected 0 to 20")
+    return int(text)
