@@ -116,17 +116,3 @@ def test_a_rival_that_stands_for_no_word_says_so(engine, pictures):
     record = ask(engine, pictures["Describe the image."], "Describe the image.", parameters={"rival": end})
     notes = [note.text for note in record.facts.notes if note.code == "method"]
     assert any(note.endswith(f"The rival {end!r} is a special token, which stands for no word.") for note in notes)
-
-
-def test_rounding_that_moves_sums_is_noted(engine, pictures):
-    question = "Describe the image."
-    record = ask(engine, pictures[question], question, precision="uint8")
-    [view] = record.views.values()
-    image = view.parts[:, view.facts.parts.index("image")]
-    off = np.abs(view.patches_float().sum(-1) - image).max()
-    notes = [note.text for note in record.facts.notes if note.code == "rounded"]
-    assert (off > 0.01 * np.abs(image).max()) == bool(notes)
-    if notes:
-        assert f"sum to up to {off:.2g} logit more or less" in notes[0]
-    exact = ask(engine, pictures[question], question, precision="float32")
-    assert not [note for note in exact.facts.notes if note.code == "rounded"]
