@@ -100,6 +100,10 @@ class Layout(Protocol):
         """The prompt's other positions but for the start of sequence, in one or several parts for subscripting."""
 
     @property
+    def separators(self) -> torch.Tensor:
+        """[token] int64 on the CPU: those of `text` that are an image's tokens in no grid (newlines, class tokens)."""
+
+    @property
     def words(self) -> torch.Tensor:
         """[column] int64 on the CPU: the positions that are no patches, the columns of a method of text."""
 

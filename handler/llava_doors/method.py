@@ -231,12 +231,15 @@ class Maps:
         parts: name -> [row, slot] float32, what the rest of a row's total is made of where the quantity is no share;
             with all names the sum is the total. One of them is usually "image", the sum of the map.
         notes: sentences that a reader of these very maps must know, such as patches that were left out.
+        separators: [row, slot] float32, what of the prompt text's share lies on `Layout.separators`; None where there
+            are none, or they are not told apart.
     """
 
     values: torch.Tensor
     shares: torch.Tensor | None = None
     parts: Mapping[str, torch.Tensor] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    separators: torch.Tensor | None = None
 
 
 class Fold(Protocol):

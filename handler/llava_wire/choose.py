@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from llava_wire.schema import SHARE_NAMES, Facts, Query, Token
+from llava_wire.schema import Facts, Query, Token
 from llava_wire.view import View
 
 
@@ -28,8 +28,8 @@ def choose_maps(
         grid: as `View.maps_float`.
 
     Returns:
-        maps [query, row, col] and shares [query, 4] (None where the quantity is no share), float32; one row where the
-        view has no query axis.
+        maps [query, row, col] and the split of their rows [query, name] (`View.split`; None where the quantity is no
+        share), float32; one row where the view has no query axis.
 
     Raises:
         ValueError: the view does not keep this layer or head apart, or a grid must be named.
@@ -67,7 +67,9 @@ def choose_patches(view: View) -> npt.NDArray[np.float32]:
 def split_view(
     view: View, grid: str | int | None = None
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32] | None]:
-    """A view's maps and shares with its axes folded: [query or 1, slot, row, col] and [query or 1, slot, 4] or None.
+    """A view's maps with its axes folded [query or 1, slot, row, col], and how rows split [query or 1, slot, name].
+
+    The second is `View.split`, None where the quantity is no share.
 
     Raises:
         ValueError: as `View.maps_float`.
@@ -75,7 +77,8 @@ def split_view(
     maps = view.maps_float(grid)
     rows = view.lead[0] if "query" in view.axes else 1
     slots = math.prod(view.lead[1:] if "query" in view.axes else view.lead)
-    shares = None if view.shares is None else view.shares.reshape(rows, slots, view.shares.shape[-1])
+    split = view.split()
+    shares = None if split is None else split.reshape(rows, slots, split.shape[-1])
     return maps.reshape(rows, slots, *maps.shape[-2:]), shares
 
 
@@ -160,9 +163,15 @@ def mean_image_share(facts: Facts, view: View) -> float | None:
 
     None where the view's quantity is no share.
     """
-    if view.shares is None:
+    return mean_share(facts, view, "image")
+
+
+def mean_share(facts: Facts, view: View, name: str) -> float | None:
+    """The same of another of `View.split_names`; None where the view does not tell it apart."""
+    split = view.split()
+    if split is None or name not in view.split_names:
         return None
-    part = view.shares[..., SHARE_NAMES.index("image")]
+    part = split[..., view.split_names.index(name)]
     if "query" in view.axes:
         part = part[ordinary_rows(facts.queries, facts.tokens)]
     return float(part.mean(dtype=np.float64)) if part.size else 0.0

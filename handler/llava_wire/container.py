@@ -29,6 +29,7 @@ from llava_wire.untrusted.arrays import (
     check_kept,
     check_maps,
     check_range,
+    check_separators,
     check_shares,
     check_values,
     read_array,
@@ -263,15 +264,28 @@ def _view(
         places = read_array(archive, members, f"{name}/places.npy", "<u2", wide)
         kept = Kept(places, read_array(archive, members, f"{name}/largest.npy", "<f4", wide))
         check_kept(name, stored, kept, plots)
-    shares = None
+    shares = separators = None
     if view.quantity.is_share:
         shares = read_array(archive, members, f"{name}/shares.npy", "<f4", (*lead, len(SHARE_NAMES)))
         check_shares(name, shares)
+        separators = _separators(archive, members, name, shares, facts)
     parts = None
     if view.parts:
         parts = read_array(archive, members, f"{name}/parts.npy", "<f4", (*lead, len(view.parts)))
         check_range(f"{name}/parts.npy", parts, -LARGEST, LARGEST)
-    return View(view, stored.reshape(*lead, math.prod(cells)), scales, shares, facts.grids, parts, kept)
+    return View(view, stored.reshape(*lead, math.prod(cells)), scales, shares, facts.grids, parts, kept, separators)
+
+
+def _separators(
+    archive: zipfile.ZipFile, members: Members, view: str, shares: np.ndarray, facts: Facts
+) -> np.ndarray | None:
+    """What of a view's prompt shares lies on separators; None where the prompt has none, or it is not told."""
+    name = f"{view}/separators.npy"
+    if name not in members or not facts.prompt.separators:
+        return None
+    found = read_array(archive, members, name, "<f4", shares.shape[:-1])
+    check_separators(name, found, shares)
+    return found
 
 
 def _plots(facts: Facts, path: str) -> tuple[Plot, ...]:

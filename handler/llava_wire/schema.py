@@ -16,6 +16,8 @@ FORMAT = "llava-gaze-record"
 VERSION = 2
 """What is written; version 1 is read for ever (`untrusted.earlier`)."""
 SHARE_NAMES = ("bos", "image", "prompt", "answer")
+SEPARATORS = "separators"
+"""The part of the prompt's share that lies on tokens of images that are in no grid."""
 IMAGE_CHECK = "image"
 """The check of an answer that says which of its tokens need the image (`Token.without_image`)."""
 TOKEN_FIGURES = ("without_image",)
@@ -98,6 +100,8 @@ class Prompt:
         texts: what each id adds to the text, as `Token.text`; empty in records of earlier writers.
         system: the system prompt, where there was one.
         turns: the whole conversation where it had more than one turn, the question last; else empty.
+        separators: where in `ids` the images' tokens lie that are in no grid (newlines, breaks, class tokens), as
+            ascending runs; empty where there are none, and in records of earlier writers.
     """
 
     text: str
@@ -108,6 +112,7 @@ class Prompt:
     texts: tuple[str, ...] = ()
     system: str = ""
     turns: tuple[Turn, ...] = ()
+    separators: tuple[Run, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from llava_wire.codes.blocks import Kept, plots_of
 from llava_wire.codes.quantize import Stored, restored, store
 from llava_wire.grids import Grid, pick, span
 from llava_wire.quantity import Quantity
-from llava_wire.schema import TextFacts, ViewFacts
+from llava_wire.schema import SEPARATORS, SHARE_NAMES, TextFacts, ViewFacts
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,8 @@ class View:
         parts: [..., part] float32, what each row's total splits into, by the names of `facts.parts`; their sum is the
             total. None where there are no names.
         kept: the patches that are stored singly, of "blocks-u8" alone.
+        separators: [...] float32, what of the prompt's share lies on the images' tokens that are in no grid
+            (`Prompt.separators`); None where there are none, or it is not known. `split` tells them apart.
     """
 
     facts: ViewFacts
@@ -42,6 +44,7 @@ class View:
     grids: tuple[Grid, ...]
     parts: npt.NDArray[np.float32] | None = None
     kept: Kept | None = None
+    separators: npt.NDArray[np.float32] | None = None
 
     @classmethod
     def of(
@@ -51,6 +54,7 @@ class View:
         shares: npt.NDArray[np.float32] | None,
         grids: Sequence[Grid],
         parts: npt.NDArray[np.float32] | None = None,
+        separators: npt.NDArray[np.float32] | None = None,
     ) -> View:
         """A view of these maps, stored as its precision and quantity ask; encoding and error bound are filled in.
 
@@ -60,9 +64,10 @@ class View:
             shares: [..., 4] float32 where the quantity is a share, else None.
             grids: the record's.
             parts: [..., part] float32 where `facts.parts` has names, else None.
+            separators: [...] float32 beside shares, where they are known.
 
         Raises:
-            ValueError: maps, shares or parts that do not fit the quantity or the grids.
+            ValueError: maps, shares, separators or parts that do not fit the quantity or the grids.
         """
         if not isinstance(maps, Stored):
             patches = sum(grid.patches for grid in grids)
@@ -72,6 +77,9 @@ class View:
         if (shares is None) == facts.quantity.is_share:
             held = "shares" if shares is not None else "no shares"
             raise ValueError(f"shares: got {held} of {facts.quantity.name!r}, expected them for shares alone")
+        if separators is not None and (shares is None or separators.shape != shares.shape[:-1]):
+            expected = "none" if shares is None else f"{shares.shape[:-1]}"
+            raise ValueError(f"separators: got {separators.shape} of {facts.quantity.name!r}, expected {expected}")
         shape, wanted = None if parts is None else parts.shape, (*maps.codes.shape[:-1], len(facts.parts))
         if shape != (wanted if facts.parts else None) or (facts.parts and facts.quantity.is_share):
             raise ValueError(
@@ -81,7 +89,8 @@ class View:
         made = replace(facts, encoding=maps.encoding, **bounds)  # type: ignore[arg-type]
         kept = None if shares is None else np.ascontiguousarray(shares, dtype="<f4")
         split = None if parts is None else np.ascontiguousarray(parts, dtype="<f4")
-        return cls(made, maps.codes, maps.scales, kept, tuple(grids), split, maps.kept)
+        apart = None if separators is None else np.asarray(separators, dtype="<f4")
+        return cls(made, maps.codes, maps.scales, kept, tuple(grids), split, maps.kept, apart)
 
     @property
     def name(self) -> str:
@@ -119,9 +128,24 @@ class View:
     @property
     def nbytes(self) -> int:
         """What the arrays take in memory."""
-        arrays = [self.stored, self.scales, self.shares, self.parts]
+        arrays = [self.stored, self.scales, self.shares, self.parts, self.separators]
         arrays += [self.kept.places, self.kept.values] if self.kept is not None else []
         return sum(int(each.nbytes) for each in arrays if each is not None)
+
+    @property
+    def split_names(self) -> tuple[str, ...]:
+        """What `split` tells apart."""
+        return SHARE_NAMES if self.separators is None else (*SHARE_NAMES, SEPARATORS)
+
+    def split(self) -> npt.NDArray[np.float32] | None:
+        """How each row splits, float32 [..., name] by `split_names`: `shares`, but for separators, which are taken out
+        of the prompt's where they are known; None where the quantity is no share."""
+        if self.shares is None or self.separators is None:
+            return self.shares
+        found = np.concatenate([self.shares, self.separators[..., None]], axis=-1)
+        prompt = SHARE_NAMES.index("prompt")
+        found[..., prompt] = np.maximum(found[..., prompt] - self.separators, 0)
+        return found
 
     def patches_float(self) -> npt.NDArray[np.float32]:
         """The decoded maps, float32 [..., patch] over all grids."""
@@ -167,7 +191,7 @@ class View:
         return found
 
     def part(self, number: int) -> View:
-        """The maps on one grid alone, by its number; shares and parts stay those of all."""
+        """The maps on one grid alone, by its number; shares, separators and parts stay those of all."""
         if self.kept is None:
             stored, kept = self.stored[..., span(self.grids, number)], None
         else:
@@ -177,10 +201,11 @@ class View:
 
     def at(self, query: int) -> View:
         """The row of one query, without the query axis."""
-        shares, parts = (None if values is None else values[query] for values in (self.shares, self.parts))
+        arrays = self.shares, self.parts, self.separators
+        shares, parts, apart = (None if values is None else values[query] for values in arrays)
         facts = replace(self.facts, axes=self.axes[1:])
         kept = None if self.kept is None else self.kept[query]
-        return View(facts, self.stored[query], self.scales[query], shares, self.grids, parts, kept)
+        return View(facts, self.stored[query], self.scales[query], shares, self.grids, parts, kept, apart)
 
     @property
     def _shapes(self) -> list[tuple[int, int]]:

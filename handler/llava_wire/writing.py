@@ -1,9 +1,9 @@
 """A record as one file: a zip that `numpy.load(allow_pickle=False)` opens.
 
 Flow: `Record` -> `encode` -> bytes. Members, in this order: record.json, patch_rects.npy, views/<i>/maps.npy,
-scales.npy, of blocks places.npy and largest.npy, shares.npy or parts.npy, the optional texts/<i>.npy, the optional
-alternatives/<i>.npz (records again), the optional picture, the optional pictures/<i> (of several pictures all but the
-first), the optional run.json.
+scales.npy, of blocks places.npy and largest.npy, shares.npy and separators.npy, or parts.npy, the optional
+texts/<i>.npy, the optional alternatives/<i>.npz (records again), the optional picture, the optional pictures/<i> (of
+several pictures all but the first), the optional run.json.
 Dates, order and compression level are fixed, so the same record gives the same bytes. `container` reads them.
 """
 
@@ -19,7 +19,7 @@ import numpy as np
 
 from llava_wire.plain import to_plain
 from llava_wire.record import Record
-from llava_wire.schema import FORMAT, SHARE_NAMES, TOKEN_FIGURES, VERSION, Token
+from llava_wire.schema import FORMAT, SEPARATORS, SHARE_NAMES, TOKEN_FIGURES, VERSION, Token
 
 COMPRESSION_LEVEL = 6
 PICTURE_NAME = re.compile(r"picture\.(png|jpg)")
@@ -31,7 +31,7 @@ def document(record: Record) -> dict[str, Any]:
     """What record.json says, as plain JSON values."""
     facts = _without_empty(to_plain(record.facts), ("checks", "notes", "annotations"))
     facts["tokens"] = [_without_empty(token, TOKEN_FIGURES) for token in facts["tokens"]]
-    facts["prompt"] = _without_empty(facts["prompt"], ("texts", "system", "turns"))
+    facts["prompt"] = _without_empty(facts["prompt"], ("texts", "system", "turns", SEPARATORS))
     if "annotations" in facts:
         facts["annotations"] = _without_empty(facts["annotations"], tuple(facts["annotations"]))
     return {
@@ -65,6 +65,8 @@ def encode(record: Record) -> bytes:
                 _add(archive, f"views/{index}/largest.npy", _npy_bytes(view.kept.values))
             if view.shares is not None:
                 _add(archive, f"views/{index}/shares.npy", _npy_bytes(view.shares))
+            if view.separators is not None:
+                _add(archive, f"views/{index}/separators.npy", _npy_bytes(view.separators))
             if view.parts is not None:
                 _add(archive, f"views/{index}/parts.npy", _npy_bytes(view.parts))
         for index, text in enumerate(record.texts.values()):

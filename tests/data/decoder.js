@@ -46,10 +46,12 @@ function readView(members, view, index, facts, patches) {
     : Float32Array.from(maps.values, (stored, i) => value(stored, scales[Math.floor(i / patches)]));
   const share = view.quantity.unit === "share" && !view.quantity.signed;
   const shares = share ? npy(members.get(`views/${index}/shares.npy`)).values : null;
+  const apart = share && facts.prompt.separators ? members.get(`views/${index}/separators.npy`) : null;
+  const separators = apart ? npy(apart).values : null;
   const parts = view.parts ? npy(members.get(`views/${index}/parts.npy`)).values : null;
   if (parts && parts.length !== count * view.parts.length) throw new Error(`got ${parts.length} parts in ${view.name}`);
   return {
-    name: view.name, axes: view.axes, shape, values, shares, parts, partNames: view.parts ?? [], bound: view.error_bound,
+    name: view.name, axes: view.axes, shape, values, shares, separators, parts, partNames: view.parts ?? [], bound: view.error_bound,
     quantity: view.quantity,
   };
 }
@@ -227,7 +229,7 @@ async function readBase64(text) {
     facts, positions, rects: Array.from(rects), expected, texts,
     views: views.map((view) => ({
       ...view, values: Array.from(view.values), shares: view.shares && Array.from(view.shares),
-      parts: view.parts && Array.from(view.parts),
+      parts: view.parts && Array.from(view.parts), separators: view.separators && Array.from(view.separators),
     })),
   };
 }

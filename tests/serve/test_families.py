@@ -1,4 +1,4 @@
-"""A tiny checkpoint of every family, served together but for one: HTTP and gRPC give what the engine gives here."""
+"""A tiny checkpoint of every family, some always and all in long tests: HTTP and gRPC give what the engine gives."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from support.pictures import scene_bytes
 pytestmark = pytest.mark.serve
 HERE = Path(__file__).resolve().parents[1] / "integration" / "families"
 NAMES = sorted(path.stem.removeprefix("test_").replace("_", "-") for path in HERE.glob("test_*.py"))
-ALWAYS = ("llava-onevision",)
-"""Also served where long tests are left out: two grids, pooling, and a processor that is read in parts."""
+ALWAYS = ("llava-next", "llava-onevision")
+"""Also served where long tests are left out, by one server: two grids, newlines, pooling, a processor read in parts."""
 OTHERS = tuple(name for name in NAMES if name not in ALWAYS)
 SETTINGS = {"dtype": "float32", "device": "cpu", "threads": 1}
 WORKER = {"minWorkers": 1, "maxWorkers": 1, "batchSize": 2, "maxBatchDelay": 20, "startupTimeout": 600}
@@ -77,3 +77,6 @@ def test_a_family_is_served(serving: Serving, name: str) -> None:
         assert found.facts.checks["self_test"]["result"] == "passed"
         for view, other in zip(found.views.values(), expected.views.values(), strict=True):
             np.testing.assert_allclose(view.patches_float(), other.patches_float(), atol=3e-6, rtol=0)
+            assert (view.separators is None) == (other.separators is None)
+            if view.separators is not None and other.separators is not None:
+                np.testing.assert_allclose(view.separators, other.separators, atol=3e-6, rtol=0)

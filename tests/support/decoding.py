@@ -21,6 +21,7 @@ def check_decoded(found: dict[str, Any], record: Record) -> None:
     facts = found["facts"]
     assert facts["answer"] == record.answer
     assert facts["prompt"]["text"] == record.facts.prompt.text
+    assert facts["prompt"].get("separators", []) == [list(run) for run in record.facts.prompt.separators]
     assert facts["prompt"]["ids"] == list(record.facts.prompt.ids)
     assert facts["images"] == to_plain(record.facts.images)
     assert facts["grids"] == to_plain(record.grids)
@@ -37,6 +38,9 @@ def check_decoded(found: dict[str, Any], record: Record) -> None:
         assert (read["shares"] is None) == (view.shares is None)
         if view.shares is not None:
             np.testing.assert_array_equal(np.float32(read["shares"]), view.shares.ravel())
+        assert (read["separators"] is None) == (view.separators is None)
+        if view.separators is not None:
+            np.testing.assert_array_equal(np.float32(read["separators"]), view.separators.ravel())
         assert read["partNames"] == list(view.facts.parts)
         assert (read["parts"] is None) == (view.parts is None)
         if view.parts is not None:

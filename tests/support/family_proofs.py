@@ -35,6 +35,8 @@ BOTH = {
     "precision": "float32",
 }
 ROW_LIMIT = 3e-6
+BREAKS = ("[IMG_BREAK]", "[IMG_END]")
+"""Pixtral's tokens of an image that are no patch; those of other families have the id of patches."""
 
 
 @dataclass(frozen=True)
@@ -142,6 +144,30 @@ def check_record(record: Record, wanted: Expected) -> None:
     answer = wanted.rows[..., len(wanted.prompt) :].sum(-1)
     parts = [wanted.rows[..., first].sum(-1), image.sum(-1), text, answer]
     np.testing.assert_allclose(view.shares, np.stack(parts, -1), atol=1e-5, rtol=0)
+    check_separators(record, wanted, places)
+
+
+def check_separators(record: Record, wanted: Expected, places: Sequence[int]) -> None:
+    """Newlines, breaks and class tokens: every token of an image that is no patch, and the eager rows there."""
+    ids, pieces = wanted.prompt, record.facts.prompt.pieces
+    apart = [
+        position
+        for position in range(len(ids))
+        if (ids[position] == ids[places[0]] or pieces[position] in BREAKS) and position not in places
+    ]
+    told = [p for first, count in record.facts.prompt.separators for p in range(first, first + count)]
+    assert told == apart
+    [view] = record.views.values()
+    if not apart:
+        assert view.separators is None
+        return
+    assert view.separators is not None
+    np.testing.assert_allclose(view.separators, wanted.rows[..., apart].sum(-1), atol=1e-5, rtol=0)
+    assert view.separators.max() > 1e-4
+    split = view.split()
+    assert split is not None
+    np.testing.assert_allclose(split.sum(-1), 1, atol=1e-5)
+    np.testing.assert_allclose(split[..., 2] + split[..., 4], view.shares[..., 2], atol=1e-6)
 
 
 def check_words(record: Record, wanted: Expected) -> None:

@@ -183,3 +183,15 @@ def make_worded(seed: int = 0) -> Record:
     signed = TextFacts("rise", (), (), (), "", MethodFacts("toy"), CONTRIBUTION, runs_of(range(prompt, prompt + 3)))
     read /= 2 * read.sum(1, keepdims=True)
     return replace(record, texts={"words": TextView(shares, read), "rise": TextView(signed, late)})
+
+
+def make_separated(seed: int = 0) -> Record:
+    """A record of several grids that tells what lies on the separators behind the rows of two of them."""
+    record = make_several(seed)
+    ends = [first + count for grid in record.grids[1:] for first, count in grid.positions]
+    prompt = replace(record.facts.prompt, separators=runs_of(ends))
+    view = record.views["attention"]
+    assert view.shares is not None
+    parts = np.random.default_rng(seed).uniform(0.02, 0.18, view.shares.shape[:-1]).astype(np.float32)
+    views = {**record.views, view.name: replace(view, separators=parts)}
+    return replace(record, facts=replace(record.facts, prompt=prompt), views=views)

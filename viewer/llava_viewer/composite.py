@@ -114,7 +114,7 @@ def _on(view: View, made: Composite, grid: Grid) -> View:
         shares[..., 1] = (maps * made.seen).sum(axis=(-2, -1), dtype=np.float64)
     facts = replace(view.facts, precision="float32")
     flat = maps.reshape(*view.lead, grid.patches)
-    found = View.of(facts, flat, shares, (grid,), view.parts)
+    found = View.of(facts, flat, shares, (grid,), view.parts, view.separators)
     return replace(found, facts=replace(found.facts, error_bound=view.facts.error_bound))
 
 

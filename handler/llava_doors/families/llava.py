@@ -95,7 +95,7 @@ class Llava(Family):
         count = self.grid.lead + self.grid.rows * self.grid.cols
         text = (
             f"The first of the {count} image tokens is the vision tower's class token, which stands for no place on "
-            "the image; attention to it counts as prompt text."
+            "the image; attention to it is told apart, as that to separators."
         )
         return (Note("class-token", "model", text),)
 

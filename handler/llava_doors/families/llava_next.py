@@ -28,7 +28,7 @@ DECLARATION = Declaration(
 _TRIAL_SIZES = ((64, 48), (45, 80), (130, 30))
 _NEWLINES = (
     "After each row of patches of the detail grid stands a newline token, which stands for no place on the image; "
-    "attention to it counts as prompt text."
+    "attention to it is told apart, as that to separators."
 )
 _ENDS = (
     "The last {0} px of each tile of {1} px are in no patch. Drawings of the detail grid put its patches side by side, "

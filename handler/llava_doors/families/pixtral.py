@@ -29,7 +29,7 @@ DECLARATION = Declaration(
 _BREAK, _END = "[IMG_BREAK]", "[IMG_END]"
 _BREAKS = (
     "After each row of patches stands a break token, after the last an end token, which stand for no place on the "
-    "image; attention to them counts as prompt text."
+    "image; attention to them is told apart, as that to separators."
 )
 
 

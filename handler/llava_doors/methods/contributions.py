@@ -19,6 +19,7 @@ from llava_doors.method import Maps, Method, Needs, Replay, Seen
 from llava_doors.parts.margins import logits_of, runners_up
 from llava_wire.errors import RequestError
 from llava_wire.quantity import Quantity
+from llava_wire.schema import SEPARATORS
 
 if TYPE_CHECKING:
     import torch
@@ -106,11 +107,16 @@ def _columns(seen: Seen, replay: Replay, margin: torch.Tensor) -> tuple[torch.Te
 
 
 def _split(columns: torch.Tensor, layout: Layout) -> dict[str, torch.Tensor]:
-    """[row, 1] each: the parts of the patches, the rest of the prompt, and the answer."""
-    image = columns[:, layout.image].sum(1)
-    prompt = columns[:, : layout.prompt_length].sum(1) - image
-    answer = columns[:, layout.prompt_length :].sum(1)
-    return {name: part[:, None] for name, part in (("image", image), ("prompt", prompt), ("answer", answer))}
+    """[row, 1] each: the parts of the patches, the rest of the prompt, and the answer; separators apart."""
+    parts = {"image": columns[:, layout.image].sum(1)}
+    prompt = columns[:, : layout.prompt_length].sum(1) - parts["image"]
+    if len(layout.separators):
+        apart = columns[:, layout.separators].sum(1)
+        parts |= {"prompt": prompt - apart, SEPARATORS: apart}
+    else:
+        parts["prompt"] = prompt
+    parts["answer"] = columns[:, layout.prompt_length :].sum(1)
+    return {name: part[:, None] for name, part in parts.items()}
 
 
 def _rivals(

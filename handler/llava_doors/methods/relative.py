@@ -11,7 +11,7 @@ from __future__ import annotations
 from llava_doors.asked import AskedView, Reach, Shape
 from llava_doors.door import Declaration, Parameter, Variant
 from llava_doors.method import Maps, Needs, RowMethod, Seen
-from llava_doors.parts.row_means import SHARES, AttentionFold, row_means
+from llava_doors.parts.row_means import SPLIT, AttentionFold, row_means
 from llava_wire.quantity import Quantity
 
 GENERIC = "Write a general description of the image."
@@ -40,7 +40,7 @@ class Relative(RowMethod):
 
     def extra_bytes(self, view: AskedView, facts: Shape, reach: Reach) -> int:
         """See `Method`: one more row, and a copy of all."""
-        return _FLOAT * (reach.rows + 1) * len(view.slots) * (reach.patches + SHARES)
+        return _FLOAT * (reach.rows + 1) * len(view.slots) * (reach.patches + SPLIT)
 
     def fold(self, seen: Seen, view: AskedView) -> RelativeFold:
         """See `RowMethod`."""

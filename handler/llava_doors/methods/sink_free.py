@@ -8,6 +8,7 @@ sinks may hold what is true of the image as a whole.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from llava_doors.asked import AskedView, Reach, Shape
@@ -19,7 +20,7 @@ from llava_wire.quantity import Quantity
 from llava_wire.schema import SHARE_NAMES
 
 if TYPE_CHECKING:
-    import torch
+    pass
 
 _IMAGE = SHARE_NAMES.index("image")
 _LEAST_LEFT = 1e-3
@@ -57,7 +58,6 @@ class SinkFreeFold(AttentionFold):
     def finish(self) -> Maps:
         """See `llava_doors.method.Fold`."""
         own = super().finish()
-        assert own.shares is not None
         rows = ordinary_words(self._seen, self._view, own.values).maps.mean(1).cpu()  # [word, patch]
         sinks = sink_patches(rows.numpy())
         if sinks is None:
@@ -65,17 +65,19 @@ class SinkFreeFold(AttentionFold):
                 f"no patch was left out: the rule for sinks needs {LEAST_ROWS} ordinary words, and the answer has "
                 f"{len(rows)}. These maps are those of attention."
             )
-            return Maps(own.values, own.shares, notes=(text,))
+            return replace(own, notes=(text,))
         places = sinks.nonzero()[0].tolist()
         if not places:
             text = f"no patch was left out: none draws {_rule(len(rows))}. These maps are those of attention."
-            return Maps(own.values, own.shares, notes=(text,))
+            return replace(own, notes=(text,))
         drawn = float(rows[:, places].sum(1).mean())
-        return _without(own.values, own.shares, places, _listed(self._seen.grids, places, len(rows), drawn))
+        return _without(own, places, _listed(self._seen.grids, places, len(rows), drawn))
 
 
-def _without(values: torch.Tensor, shares: torch.Tensor, places: list[int], notes: tuple[str, ...]) -> Maps:
-    """Maps [row, slot, patch] and shares [row, slot, 4] with some patches at 0, what is left divided by its sum."""
+def _without(own: Maps, places: list[int], notes: tuple[str, ...]) -> Maps:
+    """Maps and shares with some patches at 0, what is left divided by its sum."""
+    assert own.shares is not None
+    values, shares = own.values, own.shares
     drawn = values[..., places].sum(-1, keepdim=True)  # [row, slot, 1]
     bare = 1 - drawn < _LEAST_LEFT
     if int(bare.sum()):
@@ -84,7 +86,8 @@ def _without(values: torch.Tensor, shares: torch.Tensor, places: list[int], note
     kept, parts = values.clone(), shares.clone()
     kept[..., places] = kept[..., places].masked_fill(~bare, 0)
     parts[..., _IMAGE] = (parts[..., _IMAGE] - drawn[..., 0]).clamp(min=0)
-    return Maps(kept / (1 - drawn), parts / (1 - drawn), notes=notes)
+    apart = None if own.separators is None else own.separators / (1 - drawn[..., 0])
+    return Maps(kept / (1 - drawn), parts / (1 - drawn), notes=notes, separators=apart)
 
 
 def _rule(rows: int) -> str:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import torch
 
 SHARES = len(SHARE_NAMES)
+SPLIT = SHARES + 1
+"""Numbers of a row's split, that of separators included."""
 
 
 class AttentionFold:
@@ -33,18 +35,21 @@ class AttentionFold:
     def __init__(self, seen: Seen, view: AskedView) -> None:
         self._seen, self._view = seen, view
         layout = seen.layout
-        self._means = SlotMeans(view, len(layout.positions), (layout.patches, SHARES), seen.device)
+        self._apart = len(layout.separators) > 0
+        widths = (layout.patches, SHARES, *([1] if self._apart else []))
+        self._means = SlotMeans(view, len(layout.positions), widths, seen.device)
 
     def add(self, block: RowBlock) -> None:
         """See `llava_doors.method.Fold`."""
         if self._means.reads(block.layer, block.heads):
             shares = block.once("shares", lambda: split(block))
-            self._means.add(block.layer, block.heads, block.rows, block.image, shares)
+            apart = [block.once("separators", lambda: on_separators(block))[..., None]] if self._apart else []
+            self._means.add(block.layer, block.heads, block.rows, block.image, shares, *apart)
 
     def finish(self) -> Maps:
         """See `llava_doors.method.Fold`."""
-        values, shares = self._means.finish()
-        return Maps(values, shares)
+        values, shares, *apart = self._means.finish()
+        return Maps(values, shares, separators=apart[0][..., 0] if apart else None)
 
 
 def split(block: RowBlock) -> torch.Tensor:
@@ -60,6 +65,11 @@ def split(block: RowBlock) -> torch.Tensor:
     for part in rest:
         text = text + part
     return torch.stack([bos, on_image, text, answer], dim=-1)
+
+
+def on_separators(block: RowBlock) -> torch.Tensor:
+    """[head, row]: what of the prompt text's share lies on the images' tokens that are in no grid."""
+    return block.weights[..., block.layout.separators].sum(-1)
 
 
 @dataclass(frozen=True)
@@ -99,4 +109,4 @@ def ordinary_words(seen: Seen, view: AskedView, own: torch.Tensor) -> Words:
 
 def whole_answer_bytes(view: AskedView, rows: int, patches: int) -> int:
     """Device memory of `ordinary_words` at most: the rows of the whole answer beside those shown, and a copy."""
-    return 2 * 4 * rows * len(view.slots) * (patches + SHARES)
+    return 2 * 4 * rows * len(view.slots) * (patches + SPLIT)

@@ -130,6 +130,7 @@ class RecordBuilder:
                 ids=item.prompt.ids,
                 pieces=tuple(map(self._vocabulary.piece, item.prompt.ids)),
                 texts=prompt_texts(self._vocabulary, item.prompt.ids),
+                separators=runs_of(item.prompt.separators),
             ),
             images=item.images.facts,
             grids=_grids(item),

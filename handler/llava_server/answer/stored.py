@@ -48,7 +48,7 @@ def stored(view: ReducedView, precision: str, steps: tuple[int, ...], grids: tup
         parts=view.names,
     )
     try:
-        return View.of(facts, view.maps, view.shares, grids, view.parts)
+        return View.of(facts, view.maps, view.shares, grids, view.parts, view.separators)
     except ValueError as error:
         raise RequestError("internal", f"{plan.field}.method", f"{error}; method {plan.method!r} made them") from error
 

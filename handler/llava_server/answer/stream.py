@@ -68,9 +68,9 @@ def line(part: StreamedToken | Record | RequestError) -> bytes:
     """One part of a stream as a line of JSON, line break included.
 
     A token's line has `type` "token", `step`, `token` and `views`; each view its `axes`, `dtype`, `shape`, `encoding`,
-    `quantity`, `scales`, `shares` (of shares alone) and `maps_base64` (C order, little-endian). Maps on one grid have
-    the axes row and col, those on several the axis patch, as in the record; those in blocks come as float32. The last
-    line has `type` "record" and the members of a JSON reply, or `error`.
+    `quantity`, `scales`, `shares` (of shares alone), `separators` (where there are some) and `maps_base64` (C order,
+    little-endian). Maps on one grid have the axes row and col, those on several the axis patch, as in the record; those
+    in blocks come as float32. The last line has `type` "record" and the members of a JSON reply, or `error`.
     """
     if isinstance(part, StreamedToken):
         views = {name: _view(view) for name, view in part.views.items()}
@@ -96,5 +96,6 @@ def _view(view: View) -> dict[str, Any]:
         "quantity": to_plain(view.quantity),
         "scales": np.asarray(scales).tolist(),
         **({} if view.shares is None else {"shares": np.asarray(view.shares).tolist()}),
+        **({} if view.separators is None else {"separators": np.asarray(view.separators).tolist()}),
         "maps_base64": base64.b64encode(np.ascontiguousarray(stored).tobytes()).decode("ascii"),
     }

@@ -35,6 +35,7 @@ class RowLayout:
         places: positions of the patches in the order of the maps, counted without padding; a range where they follow
             one another.
         positions: [row] int64 on the CPU, each row's own position, counted without padding.
+        apart: positions of the images' tokens that are in no grid, counted without padding.
     """
 
     pad: int
@@ -42,6 +43,7 @@ class RowLayout:
     has_bos: bool
     places: Sequence[int]
     positions: torch.Tensor
+    apart: Sequence[int] = ()
 
     @cached_property
     def image(self) -> slice | torch.Tensor:
@@ -66,6 +68,11 @@ class RowLayout:
             return slice(first, self.image.start), slice(self.image.stop, self.prompt_length)
         taken = {*self.places}
         return (_subscript([place for place in range(first, self.prompt_length) if place not in taken]),)
+
+    @cached_property
+    def separators(self) -> torch.Tensor:
+        """`apart` for subscripting, [token] int64 on the CPU."""
+        return torch.tensor([*self.apart], dtype=torch.int64)
 
     @cached_property
     def words(self) -> torch.Tensor:

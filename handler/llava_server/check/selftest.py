@@ -22,7 +22,6 @@ from typing import Any
 
 import torch
 
-from llava_doors.parts.row_means import SHARES
 from llava_server.ask.settings import ModelSettings, SettingsError
 from llava_server.attend.rows import RowLayout
 from llava_server.attend.seen import SeenRows
@@ -191,7 +190,7 @@ def _attention_modules(loaded: LoadedModel) -> dict[int, torch.nn.Module]:
 
 
 def _rows(loaded: LoadedModel, item: BatchItem, run: BatchRun, index: int) -> tuple[torch.Tensor, RowLayout]:
-    """The engine's rows of one item, [row, layer, head, N + 4] float32: of the answer, then of the question."""
+    """The engine's rows of one item, [row, layer, head, N + 4 (+ 1)] float32: of the answer, then of the question."""
     facts, last = loaded.facts, len(item.prompt.ids) - 1
     positions = [*range(last, last + len(run.decoded[index].ids)), *item.prompt.question]
     layout = layout_of(item, run.decoded[index].pad, positions, loaded.processor.tokenizer.bos_token_id)
@@ -199,7 +198,8 @@ def _rows(loaded: LoadedModel, item: BatchItem, run: BatchRun, index: int) -> tu
     seen = SeenRows(run.capture, run.keys, index, layout, loaded.device)
     maps = reduced_views(item.plan.views, seen, every).views[0]
     assert maps.shares is not None
-    return torch.cat([maps.values, maps.shares], -1).unflatten(1, (facts.layers, facts.heads)), layout
+    apart = [] if maps.separators is None else [maps.separators[..., None]]
+    return torch.cat([maps.values, maps.shares, *apart], -1).unflatten(1, (facts.layers, facts.heads)), layout
 
 
 def _compared(
@@ -259,10 +259,10 @@ def _on_static_buffers(loaded: LoadedModel, answer: Sequence[int], static: Stati
 
 
 def _difference(ours: torch.Tensor, theirs: torch.Tensor, layout: RowLayout) -> float:
-    """The largest difference of image columns, of their running sums, of shares; infinite where one is not finite.
+    """The largest difference of image columns, their running sums, shares and separators; infinite where one is none.
 
     Args:
-        ours: [row, head, N + 4].
+        ours: [row, head, N + 4], one more where there are separators.
         theirs: [head, row, key] float32, whole rows of eager attention.
         layout: where the tokens lie.
     """
@@ -271,7 +271,9 @@ def _difference(ours: torch.Tensor, theirs: torch.Tensor, layout: RowLayout) -> 
     bos, answer = weights[..., :first].sum(-1), weights[..., layout.prompt_length :].sum(-1)
     image = weights[..., list(layout.places)]
     text = weights[..., first : layout.prompt_length].sum(-1) - image.sum(-1)
-    parts = (bos, image.sum(-1), text, answer)
-    mine, shares = ours[..., :-SHARES].to(weights.device), ours[..., -SHARES:].to(weights.device)
+    parts = [bos, image.sum(-1), text, answer]
+    if len(layout.separators):
+        parts.append(weights[..., layout.separators].sum(-1))
+    mine, shares = (part.to(weights.device) for part in ours.split([layout.patches, len(parts)], -1))
     apart = (mine - image, mine.cumsum(-1) - image.cumsum(-1), shares - torch.stack(parts, -1))
     return max(number_of(values.abs().max()) for values in apart)

@@ -64,6 +64,7 @@ def trial_item(loaded: LoadedModel, text: int, number: int, sizes_px: Sequence[t
         patches=there.patches,
         filled=there.filled,
         question=tuple(dict.fromkeys(own[i] for i in spread)),
+        separators=there.separators,
     )
     images = PreparedImages(family.inputs(loaded.processor, pictures), layout, (Image(1, 1, "", ""),) * len(sizes))
     return BatchItem(images, prompt, Plan(Options(max_new_tokens=NEW_TOKENS, rows="both"), (every,), 0), float("inf"))

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from llava_doors.family import Layout, ModelFacts
 from llava_doors.method import Needs
+from llava_doors.parts.row_means import SPLIT
 from llava_server.ask.checks import DEFAULT_CHECKS
 from llava_server.ask.methods import DEFAULT_METHOD, quantity_of
 from llava_server.ask.plan import Plan
@@ -29,7 +30,6 @@ from llava_wire.codes.quantize import map_bytes
 from llava_wire.errors import RequestError
 from llava_wire.limits import MAX_PARTS
 from llava_wire.reduction import reduction_of
-from llava_wire.schema import SHARE_NAMES
 
 _SCALE_BYTES, _NUMBER_BYTES = 4, 4
 """A map's scale, and each of its shares or parts in the record."""
@@ -166,7 +166,7 @@ def sized(plan: Plan, facts: ModelFacts, extent: Extent, further: Needs | None =
             maps += rows * extent.length * 4
             response += rows * extent.length * 4 + _TEXT_BYTES
             continue
-        split = len(SHARE_NAMES) if quantity_of(view.method, view.parameters).is_share else MAX_PARTS
+        split = SPLIT if quantity_of(view.method, view.parameters).is_share else MAX_PARTS
         maps += rows * view.maps_per_query * (extent.patches + split) * 4
         response += (1 if view.reduction.over_steps else rows * view.maps_per_query) * (per_map + split * _NUMBER_BYTES)
     wide, sent = plan.decoding.held(options), options.num_return_sequences

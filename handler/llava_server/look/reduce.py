@@ -35,7 +35,8 @@ class Reduced:
     """All views of one item, still on the device.
 
     Args:
-        views: per view maps [row, slot, N] float32 and shares [row, slot, 4] or None; one row where steps are averaged.
+        views: per view maps [row, slot, N] float32, and shares [row, slot, 4] and separators [row, slot], or None; one
+            row where steps are averaged.
         sights: what the rows could see.
         notes: what methods say of their maps.
     """
@@ -122,9 +123,10 @@ def finished_maps(view: ViewPlan, maps: Maps, layout: RowLayout, mean_rows: torc
     """The maps of a view as they are copied, averaged over steps where it says so."""
     lead = (len(layout.positions), len(view.slots))
     split = torch.stack([*maps.parts.values()], -1) if maps.parts else None
-    arrays = (maps.values, maps.shares, split)
+    apart = None if maps.separators is None else maps.separators[..., None]
+    arrays = (maps.values, maps.shares, split, apart)
     columns = len(layout.words) if view.is_text else layout.patches
-    for values, width in zip(arrays, (columns, 4, len(maps.parts)), strict=True):
+    for values, width in zip(arrays, (columns, 4, len(maps.parts), 1), strict=True):
         if values is not None and (tuple(values.shape) != (*lead, width) or values.dtype != torch.float32):
             raise RequestError(
                 "internal",
@@ -139,7 +141,7 @@ def finished_maps(view: ViewPlan, maps: Maps, layout: RowLayout, mean_rows: torc
         ]
     assert kept[0] is not None
     parts = {} if kept[2] is None else dict(zip(maps.parts, kept[2].unbind(-1), strict=True))
-    return Maps(kept[0], kept[1], parts, maps.notes)
+    return Maps(kept[0], kept[1], parts, maps.notes, None if kept[3] is None else kept[3][..., 0])
 
 
 @dataclass(frozen=True)
@@ -152,6 +154,7 @@ class ReducedView:
         finite: whether all of their numbers are; others are not to be stored.
         shares: [..., 4] float32, or None where the quantity is no share.
         parts: [..., part] float32 in the order of `names`, or None where there are none.
+        separators: [...] float32, or None.
     """
 
     plan: ViewPlan
@@ -160,6 +163,7 @@ class ReducedView:
     shares: npt.NDArray[np.float32] | None
     parts: npt.NDArray[np.float32] | None = None
     names: tuple[str, ...] = ()
+    separators: npt.NDArray[np.float32] | None = None
 
 
 def to_host(
@@ -188,6 +192,7 @@ def to_host(
             maps.values if one is None else None,
             maps.shares,
             torch.stack([*maps.parts.values()], -1) if maps.parts else None,
+            None if maps.separators is None else maps.separators[..., None],
         )
         for maps, one in zip(finished, folded, strict=True)
     ]
@@ -205,7 +210,8 @@ def to_host(
         held = stored if taken[0] is None else taken[0]
         assert held is not None
         finite = isinstance(held, Stored) or bool(np.isfinite(held).all())
-        views.append(ReducedView(plan, held, finite, taken[1], taken[2], tuple(maps.parts)))
+        apart = None if taken[3] is None else taken[3][..., 0]
+        views.append(ReducedView(plan, held, finite, taken[1], taken[2], tuple(maps.parts), apart))
     return views
 
 

@@ -21,12 +21,14 @@ class Placed:
         moved: per id of the prompt before, where it stands now; a placeholder where its picture begins.
         patches: positions in `ids` of the patches of all grids, in the order of the maps; a range where it can be one.
         filled: positions in `ids` whose embeddings are replaced by features, ascending.
+        separators: positions in `ids` of the pictures' tokens that are in no grid, ascending.
     """
 
     ids: tuple[int, ...]
     moved: tuple[int, ...]
     patches: Sequence[int]
     filled: tuple[int, ...]
+    separators: tuple[int, ...]
 
 
 def placed(ids: Sequence[int], placeholder_id: int, image_token_id: int, layout: Layout) -> Placed:
@@ -44,7 +46,10 @@ def placed(ids: Sequence[int], placeholder_id: int, image_token_id: int, layout:
         now += tokens
         filled += [start + i for i, one in enumerate(tokens) if one == image_token_id]
     patches = [starts[grid.image] + token for grid in layout.grids for token in grid.tokens]
-    return Placed(tuple(now), tuple(moved), as_range(patches), tuple(filled))
+    taken = set(patches)
+    every = (start + i for start, tokens in zip(starts, layout.expansions, strict=True) for i in range(len(tokens)))
+    separators = tuple(place for place in every if place not in taken)
+    return Placed(tuple(now), tuple(moved), as_range(patches), tuple(filled), separators)
 
 
 def as_range(numbers: Sequence[int]) -> Sequence[int]:

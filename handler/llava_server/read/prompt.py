@@ -36,6 +36,7 @@ class EncodedPrompt:
         filled: positions in `ids` whose embeddings are the vision side's features.
         question: positions in `ids` of the user's own text tokens.
         notes: what the user should know about how the text was read.
+        separators: positions in `ids` of the pictures' tokens that are in no grid.
     """
 
     text: str
@@ -45,6 +46,7 @@ class EncodedPrompt:
     filled: tuple[int, ...]
     question: tuple[int, ...]
     notes: tuple[Note, ...] = ()
+    separators: tuple[int, ...] = ()
 
 
 class PromptEncoder:
@@ -185,6 +187,7 @@ class PromptEncoder:
             filled=expanded.filled,
             question=tuple(own),
             notes=() if note is None else (note,),
+            separators=expanded.separators,
         )
 
     def _beyond(self, ids: Iterable[int]) -> str:

@@ -180,6 +180,7 @@ def layout_of(item: BatchItem, pad: int, positions: Sequence[int], bos_id: int |
         has_bos=item.prompt.ids[0] == bos_id,
         places=item.prompt.patches,
         positions=torch.tensor(positions, dtype=torch.int64),
+        apart=item.prompt.separators,
     )
 
 

@@ -127,6 +127,18 @@ def check_shares(name: str, shares: np.ndarray) -> None:
     check_range(f"{name}/shares.npy, sum of {', '.join(SHARE_NAMES)}", shares.sum(axis=-1), 0.99, 1.01)
 
 
+def check_separators(name: str, separators: np.ndarray, shares: np.ndarray) -> None:
+    """Refuses shares of separators that are none, or more than the prompt's, which they are a part of.
+
+    Raises:
+        RecordError: "invalid".
+    """
+    check_range(name, separators, -TOLERANCE, 1 + TOLERANCE)
+    check_range(
+        f"{name}, what the prompt's text has", shares[..., SHARE_NAMES.index("prompt")] - separators, -TOLERANCE, 2
+    )
+
+
 def check_range(name: str, values: np.ndarray, least: float, most: float) -> None:
     """Refuses numbers out of range, NaN among them; the tolerance is for half precision and rounding."""
     # Bounds may be beyond the values' own type, so they are compared as Python's numbers.

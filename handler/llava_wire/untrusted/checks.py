@@ -154,7 +154,24 @@ def check_grids(facts: Facts) -> npt.NDArray[np.float64]:
                 "record.json.grids", f"position {start} in {before!r:.60} and {name!r:.60}", "each position once"
             )
         end, before = start + count, name
+    _check_separators(facts)
     return np.concatenate([_rects(grid, i, facts) for i, grid in enumerate(facts.grids)])
+
+
+def _check_separators(facts: Facts) -> None:
+    """Ascending runs of the prompt, none of them a patch."""
+    path, runs = "record.json.prompt.separators", facts.prompt.separators
+    _within(f"{path}: runs", len(runs), 0, limits.MAX_RUNS)
+    if not runs:
+        return
+    ids, is_patch = len(facts.prompt.ids), patch_places(facts)
+    end = 0
+    for first, count in runs:
+        if not (first >= end and 1 <= count <= ids - first):
+            raise mismatch(path, [first, count], f"ascending runs inside the {ids} ids of the prompt")
+        end = first + count
+        if (taken := is_patch[first:end]).any():
+            raise mismatch(path, first + int(taken.argmax()), "no position of a patch")
 
 
 def _rects(grid: Grid, number: int, facts: Facts) -> npt.NDArray[np.float64]:

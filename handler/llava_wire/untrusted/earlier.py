@@ -31,7 +31,9 @@ def as_version_2(plain: dict[str, Any]) -> dict[str, Any]:
         made["images"] = [made.pop("image")]
     prompt = plain.get("prompt")
     if isinstance(prompt, dict):
-        made["prompt"] = {name: value for name, value in prompt.items() if name not in ("system", "turns")}
+        made["prompt"] = {
+            name: value for name, value in prompt.items() if name not in ("system", "turns", "separators")
+        }
     if "geometry" in made:
         made["grids"] = [_grid(made.pop("geometry"), prompt)]
     if isinstance(plain.get("views"), list):

@@ -129,3 +129,23 @@ def test_patches_may_lie_anywhere_and_what_is_between_them_is_text():
     text = expected[..., [1, 4, 7, 8, 9]].sum(-1)
     parts = [expected[..., 0], expected[..., places].sum(-1), text, expected[..., 10:].sum(-1)]
     np.testing.assert_allclose(split(block).numpy(), np.stack(parts, -1), atol=1e-6)
+
+
+def test_what_lies_on_separators_is_told_beside_the_shares():
+    torch.manual_seed(4)
+    layout = RowLayout(0, 9, True, [2, 3, 5, 6], torch.tensor([8, 9]), apart=(4, 7))
+    weights = torch.rand(2, 3, 2, 10).softmax(-1)  # [layer, head, row, key]
+    plans = [ViewPlan(name, REDUCTIONS[name], (1, 0), (2, 0)) for name in ("none", "layers_heads", "all")]
+    folds = [AttentionFold(SimpleNamespace(layout=layout, device=torch.device("cpu")), plan) for plan in plans]
+    for layer in range(2):
+        for fold in folds:
+            fold.add(RowBlock(layer, (0, 1, 2), slice(0, 2), weights[layer], layout))
+    every = torch.tensor([True, False])
+    finished = [finished_maps(plan, fold.finish(), layout, every) for plan, fold in zip(plans, folds, strict=True)]
+    none, mean, whole = to_host(plans, finished)
+    apart = weights.numpy()[[1, 0]][:, [2, 0]][..., [4, 7]].sum(-1).transpose(2, 0, 1)  # [row, layer, head]
+    np.testing.assert_allclose(none.separators, apart, rtol=1e-6)
+    np.testing.assert_allclose(mean.separators, apart.mean((1, 2)), rtol=1e-6)
+    np.testing.assert_allclose(whole.separators, apart.mean((1, 2))[0], rtol=1e-6)
+    np.testing.assert_allclose(none.shares.sum(-1), 1, atol=1e-6)  # as ever: with those of the prompt
+    assert (none.shares[..., 2] > none.separators).all()

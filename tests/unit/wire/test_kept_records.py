@@ -61,6 +61,7 @@ def test_a_kept_record_of_version_2_still_decodes_to_its_values(name: str) -> No
     assert [[query.kind, query.token] for query in record.queries] == expected["queries"]
     assert (record.picture and record.picture[0]) == expected["picture"]
     assert [[image.width_px, image.height_px] for image in record.facts.images] == expected["images"]
+    assert [list(run) for run in record.facts.prompt.separators] == expected.get("separators", [])
     assert len(record.grids) == len(expected["grids"])
     for number, (grid, wanted) in enumerate(zip(record.grids, expected["grids"], strict=True)):
         assert (grid.name, grid.image, [grid.rows, grid.cols]) == (wanted["name"], wanted["image"], wanted["shape"])
@@ -77,6 +78,10 @@ def test_a_kept_record_of_version_2_still_decodes_to_its_values(name: str) -> No
         assert float(maps.sum(dtype=np.float64)) == pytest.approx(wanted["sum"], abs=1e-4)
         share = None if view.shares is None else float(view.shares[..., 1].mean())
         assert share == (wanted["image_share"] and pytest.approx(wanted["image_share"], abs=1e-5))
+        if "separators" in wanted:
+            np.testing.assert_allclose(view.separators, wanted["separators"], atol=1e-6)
+        else:
+            assert view.separators is None
         assert list(view.facts.parts) == wanted.get("part_names", [])
         if view.parts is None:
             assert not view.facts.parts
@@ -117,6 +122,7 @@ def test_writing_it_again_loses_nothing(name: str) -> None:
         np.testing.assert_array_equal(again.views[view_name].stored, view.stored)
         np.testing.assert_array_equal(again.views[view_name].scales, view.scales)
         np.testing.assert_array_equal(again.views[view_name].parts, view.parts)
+        np.testing.assert_array_equal(again.views[view_name].separators, view.separators)
         np.testing.assert_array_equal(again.views[view_name].patches_float(), view.patches_float())
     for text_name, text in record.texts.items():
         assert again.texts[text_name].facts == text.facts

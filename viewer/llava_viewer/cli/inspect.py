@@ -10,18 +10,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from llava_viewer.cli.console import one_line, quoted, size
-from llava_viewer.look.pieces import prompt_texts
-from llava_viewer.look.rows import MOST, own_text, token_texts
+from llava_viewer.look.rows import MOST, row_splits, token_texts
 from llava_viewer.look.units import Unit, method_text
 from llava_viewer.look.wording import NBSP, check_name, check_text, verdict
 from llava_viewer.one_grid import on_one_grid
-from llava_wire.choose import choose_parts, mean_image_share
+from llava_wire.choose import mean_image_share, mean_share
 from llava_wire.findings.patches import NAME as PATCHES
 from llava_wire.findings.patches import PatchCheck
 from llava_wire.plain import to_plain
 from llava_wire.quantity import Quantity
 from llava_wire.record import Record
-from llava_wire.schema import SHARE_NAMES, MethodFacts
+from llava_wire.schema import SEPARATORS, MethodFacts
 from llava_wire.view import TextView, View
 
 _NAMED = 4
@@ -37,7 +36,8 @@ def summary(record: Record, name: str, count_bytes: int) -> dict[str, Any]:
         count_bytes: the file's size.
     """
     facts = record.facts
-    shares, tested = _token_shares(record), _tested_patches(record)
+    shares, apart = _token_shares(record, "image"), _token_shares(record, SEPARATORS)
+    tested = _tested_patches(record)
     return {
         "file": name,
         "bytes": count_bytes,
@@ -46,6 +46,7 @@ def summary(record: Record, name: str, count_bytes: int) -> dict[str, Any]:
         "template": facts.prompt.template,
         "prompt_tokens": len(facts.prompt.ids),
         "image_tokens": sum(grid.patches for grid in facts.grids),
+        "separators": sum(count for _, count in facts.prompt.separators),
         "answer": record.answer,
         "alternatives": [other.answer for other in record.alternatives],
         "finish_reason": facts.finish_reason,
@@ -71,6 +72,7 @@ def summary(record: Record, name: str, count_bytes: int) -> dict[str, Any]:
                 "without_image": None if token.without_image is None else math.exp(token.without_image),
                 "patches": tested.get(i),
                 "image_share": shares.get(i),
+                "separator_share": apart.get(i),
                 "special": token.special,
             }
             for i, token in enumerate(record.tokens)
@@ -88,7 +90,7 @@ def summary_text(found: dict[str, Any]) -> str:
         ("answer", one_line(found["answer"])),
         *((f"answer {i}", one_line(text)) for i, text in enumerate(found["alternatives"], start=1)),
         ("ended by", found["finish_reason"]),
-        ("prompt", f"{found['prompt_tokens']} tokens, {found['image_tokens']} of them image; {found['template']}"),
+        ("prompt", f"{found['prompt_tokens']} tokens, {_image_text(found)}; {found['template']}"),
         ("model", f"{model['name']} @ {model['revision']}, {model['dtype']} on {model['device']}"),
         ("", f"{model['layers']} layers x {model['heads']} heads, attention: {model['attention']}"),
         *(("checked", f"{check_name(name)}: {check_text(check, name)}") for name, check in found["checks"].items()),
@@ -119,16 +121,19 @@ def summary_text(found: dict[str, Any]) -> str:
                 "-" if view["image_share"] is None else _shares_text(view),
             )
         )
-    tokens: list[tuple[str, ...]] = [("token", "id", "probability", "without image", "image share", "text")]
+    apart = found["separators"] > 0
+    more = ("separators",) if apart else ()
+    tokens: list[tuple[str, ...]] = [("token", "id", "probability", "without image", "image share", *more, "text")]
     for token in found["tokens"]:
-        share, blind = token["image_share"], token["without_image"]
+        blind = token["without_image"]
         tokens.append(
             (
                 str(token["index"]),
                 str(token["id"]),
                 f"{token['probability']:.3f}",
                 "-" if blind is None else f"{blind:.3f}",
-                "-" if share is None else f"{share:.3f}",
+                _share_text(token["image_share"]),
+                *([_share_text(token["separator_share"])] if apart else []),
                 one_line(token["piece"]) if token["special"] else quoted(token["text"]),
             )
         )
@@ -210,21 +215,6 @@ def _patch_lines(tokens: list[dict[str, Any]]) -> list[str]:
     return _table(rows) if len(rows) > 1 else []
 
 
-def _splits(record: Record, view: View) -> list[tuple[int | None, str, list[float]]]:
-    """Token, its text and parts of each row of a view, means over its layers and heads; None for the whole answer."""
-    parts = choose_parts(view)
-    if parts is None:
-        return []
-    rows: list[tuple[int | None, str]] = [(None, record.answer)]
-    if "query" in view.axes:
-        texts = prompt_texts(record)
-        rows = [
-            (one.token, texts[one.token] if one.kind == "prompt" else own_text(record.tokens[one.token]))
-            for one in record.queries
-        ]
-    return [(token, text, numbers) for (token, text), numbers in zip(rows, parts.tolist(), strict=True)]
-
-
 def _split_lines(view: dict[str, Any]) -> list[str]:
     """What the total of each row of a view splits into, in its unit."""
     if not view["splits"]:
@@ -245,10 +235,11 @@ def _view_facts(record: Record, view: View) -> dict[str, Any]:
         "bytes": view.nbytes,
         "splits": [
             {"token": token, "text": text, "parts": dict(zip(view.facts.parts, numbers, strict=True))}
-            for token, text, numbers in _splits(record, view)
+            for token, text, numbers in row_splits(record, view)
         ],
         "image_share": mean_image_share(record.facts, view),
         "grid_shares": _grid_shares(record, view),
+        "separator_share": mean_share(record.facts, view, SEPARATORS),
     }
 
 
@@ -258,19 +249,12 @@ def _grid_shares(record: Record, view: View) -> list[float | None]:
     return [mean_image_share(one.facts, one.views[view.name]) for one in parts]
 
 
-def _token_shares(record: Record) -> dict[int, float]:
-    """The image share of each answer token.
-
-    It is averaged over the other axes of the first view of shares that keeps the queries.
-    """
-    image = SHARE_NAMES.index("image")
+def _token_shares(record: Record, name: str) -> dict[int, float]:
+    """One share of each answer token, averaged over the other axes of the first view of shares that keeps queries."""
     for view in record.views.values():
-        if "query" in view.axes and view.shares is not None:
-            return {
-                query.token: float(view.shares[row, ..., image].mean(dtype="float64"))
-                for row, query in enumerate(record.queries)
-                if query.kind == "answer"
-            }
+        if "query" in view.axes and (split := view.split()) is not None and name in view.split_names:
+            part = split[..., view.split_names.index(name)].reshape(len(record.queries), -1).mean(1, dtype="float64")
+            return {one.token: float(part[row]) for row, one in enumerate(record.queries) if one.kind == "answer"}
     return {}
 
 
@@ -312,7 +296,18 @@ def _shares_text(view: dict[str, Any]) -> str:
     """The image share, and of several grids what lies on each."""
     parts = view["grid_shares"]
     on_each = f" = {' + '.join(f'{share:.3f}' for share in parts)}" if len(parts) > 1 else ""
-    return f"{view['image_share']:.3f}{on_each}"
+    apart = "" if view["separator_share"] is None else f"; separators {view['separator_share']:.3f}"
+    return f"{view['image_share']:.3f}{on_each}{apart}"
+
+
+def _image_text(found: dict[str, Any]) -> str:
+    """How many tokens of a prompt are patches, and how many separators."""
+    apart = f", {found['separators']} separators" if found["separators"] else ""
+    return f"{found['image_tokens']} of them image{apart}"
+
+
+def _share_text(share: float | None) -> str:
+    return "-" if share is None else f"{share:.3f}"
 
 
 def _table(rows: list[tuple[str, ...]]) -> list[str]:

@@ -18,7 +18,6 @@ from llava_viewer.look.rows import own_text
 from llava_viewer.look.units import shares_of
 from llava_viewer.one_grid import OneGrid
 from llava_wire.plain import to_plain
-from llava_wire.schema import SHARE_NAMES
 
 MAX_LINES, MANY_LINES = 20_000_000, 500_000
 """The most lines of a table, and the most that are written without being asked for `many`."""
@@ -52,7 +51,7 @@ def write_csv(shown: Shown, path: Path, items: tuple[Item, ...] | None = None, *
 
 
 def write_npz(shown: Shown, path: Path, items: tuple[Item, ...] | None = None) -> None:
-    """Arrays without pickles: maps [item, row, col], shares [item, 4] or parts [item, part] float32, patch_rects
+    """Arrays without pickles: maps [item, row, col], shares [item, name] or parts [item, part] float32, patch_rects
     [row, col, 4] float64, text [item] (strings), token, step and position [item] int64 (-1 where there is none), and
     about (JSON, with method and quantity); shares are of views of shares, parts of views whose totals split."""
     chosen = items or shown.items
@@ -72,7 +71,7 @@ def write_npz(shown: Shown, path: Path, items: tuple[Item, ...] | None = None) -
         "selection": shown.selection,
         "method": to_plain(shown.view.facts.method),
         "quantity": to_plain(shown.view.quantity),
-        "shares": list(SHARE_NAMES) if shown.view.shares is not None else [],
+        "shares": list(shown.view.split_names) if shown.view.shares is not None else [],
         "parts": list(shown.view.facts.parts),
         "kinds": [kind for kind, *_ in facts],
         "error_bound": shown.view.facts.error_bound,

@@ -69,7 +69,8 @@ class Item:
     Args:
         name: a short text that is safe in file names: "step_3", "question_40" or "mean".
         text: the token as shown; row: the token's row, None for a map of the whole answer.
-        heat: [row, col] float32, in the view's quantity; shares: [4] float32, None where that is no share.
+        heat: [row, col] float32, in the view's quantity; shares: [name] float32 by `View.split_names`, None where that
+            is no share.
         parts: [part] float32 by the view's names, None where its totals do not split.
         maximum: the value at the top of the scale; of signed quantities the scale begins at its negative.
         unit: how values are shown.

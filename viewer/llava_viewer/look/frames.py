@@ -35,14 +35,17 @@ LIMITS = f"{LOW_IMAGE_SHARE} {FLAT_TIMES:g} {OWN_TIMES:g} {LEAST_WORDS}"
 TOP_PATCHES = 3
 SHARE_PARTS: tuple[tuple[str, str], ...] = (("b", "first token"), ("i", "image"), ("p", "prompt"), ("a", "answer"))
 """The parts of a row's attention as (style, label), in the order of the record's shares."""
-GRID_PARTS: tuple[tuple[str, str], ...] = (
-    ("b", "first token"),
-    ("i", "this grid"),
-    ("p", "prompt"),
-    ("a", "answer"),
-    ("o", "other grids"),
-)
-"""The same where one of several grids is shown; the last is what the four before it lack to 1."""
+_SEPARATORS = ("e", "separators")
+"""One more behind these where the images have tokens that are in no grid."""
+GRID_PARTS = (SHARE_PARTS[0], ("i", "this grid"), *SHARE_PARTS[2:], ("o", "other grids"))
+"""The same where one of several grids is shown; the last is what the others lack to 1."""
+
+
+def share_parts(shares: int, *, alone: bool) -> tuple[tuple[str, str], ...]:
+    """The parts of so many shares; `alone` as in `Grid`."""
+    names = SHARE_PARTS if alone else GRID_PARTS
+    own = len(SHARE_PARTS)
+    return (*names[:own], *([_SEPARATORS] if shares > own else []), *names[own:])
 
 
 @dataclass(frozen=True)
@@ -137,6 +140,7 @@ def build_panel(
         unit=view.quantity.unit,
         per_patch=unit.per_patch,
         share=unit.is_share,
+        split=len(SHARE_PARTS) if shares is None else shares.shape[-1],
         signed=unit.signed,
         sinks=() if sinks is None else tuple((int(row), int(col)) for row, col in np.argwhere(sinks)),
     )
@@ -179,7 +183,7 @@ def _slot(
     words: Sequence[int],
     sinks: npt.NDArray[np.bool_] | None,
 ) -> Slot:
-    """maps [row of the table, row, col], shares [row of the table, 4] and splits as frames."""
+    """maps [row of the table, row, col], shares [row of the table, name] and splits as frames."""
     grey, peaks = unit.grey(maps)
     largest = float(peaks.max(initial=0.0))
     verdicts = [""] * len(row_keys)
@@ -268,7 +272,7 @@ def _times(value: float, uniform: float) -> str:
 
 
 def _segments(shares: npt.NDArray[np.float32], *, alone: bool) -> tuple[Segment, ...]:
-    names = SHARE_PARTS if alone else GRID_PARTS
+    names = share_parts(len(shares), alone=alone)
     if not alone:
         rest = max(0.0, 1 - float(shares.sum(dtype=np.float64)))
         shares = np.append(shares, np.float32(rest))

@@ -82,7 +82,7 @@ def build_atlas(
     Args:
         key: the view's key, "v1".
         grey: [row of the table, map, row, col] uint8, the page's grey levels; peaks: [row of the table, map] float32.
-        shares: [row of the table, map, 4] float32; written as 0 where there are none.
+        shares: [row of the table, map, name] float32; written as four times 0 where there are none.
         row_keys: the radio button of each row of the table, "" for a map of the whole answer.
     """
     parts = np.zeros((*peaks.shape, 4), np.float32) if shares is None else shares
@@ -107,7 +107,7 @@ def block_atlas(key: str, view: View, shares: npt.NDArray[np.float32], row_keys:
     Args:
         key: the view's key, "v1".
         view: stored in blocks.
-        shares: [row of the table, map, 4] float32.
+        shares: [row of the table, map, name] float32.
         row_keys: as for `build_atlas`.
     """
     assert view.kept is not None

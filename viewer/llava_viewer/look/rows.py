@@ -13,7 +13,7 @@ from llava_viewer.look.selection import selection_text
 from llava_viewer.look.text import token_label
 from llava_viewer.look.units import Unit, unit_of
 from llava_viewer.look.view_model import LEVELS, Candidate, Reads, Row, Took, WordRead
-from llava_wire.choose import ordinary_rows, split_view
+from llava_wire.choose import choose_parts, ordinary_rows, split_view
 from llava_wire.findings.patches import PatchCheck
 from llava_wire.record import Record
 from llava_wire.schema import Token
@@ -140,6 +140,10 @@ def first_row(record: Record, rows: Sequence[Row]) -> str:
     return max(needing or words, key=lambda row: peaks[row.query]).key
 
 
+SEPARATOR = "(separator)"
+"""What an image's token that is in no grid is called among words: its piece is often that of a patch."""
+
+
 def words_read(record: Record) -> list[tuple[Reads, ...]]:
     """What each query read, one of each view of text."""
     shown = token_texts(record) if record.texts else []
@@ -151,8 +155,25 @@ def token_texts(record: Record) -> list[str]:
     """What every token of prompt and answer is called, by position; never empty."""
     prompt, texts = record.facts.prompt, prompt_texts(record)
     named = [text or piece for text, piece in zip(texts, prompt.pieces, strict=True)]
+    for first, count in prompt.separators:
+        named[first : first + count] = [SEPARATOR] * count
     named += [token.text or token.piece for token in record.tokens]
     return [token_label(text)[0] for text in named]
+
+
+def row_splits(record: Record, view: View) -> list[tuple[int | None, str, list[float]]]:
+    """Token, its text and parts of each row of a view, means over its layers and heads; None for the whole answer."""
+    parts = choose_parts(view)
+    if parts is None:
+        return []
+    rows: list[tuple[int | None, str]] = [(None, record.answer)]
+    if "query" in view.axes:
+        texts = prompt_texts(record)
+        rows = [
+            (one.token, texts[one.token] if one.kind == "prompt" else own_text(record.tokens[one.token]))
+            for one in record.queries
+        ]
+    return [(token, text, numbers) for (token, text), numbers in zip(rows, parts.tolist(), strict=True)]
 
 
 def _words(texts: Sequence[str]) -> list[str]:

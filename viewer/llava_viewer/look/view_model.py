@@ -111,7 +111,7 @@ class Frame:
     Args:
         row_key: the row it belongs to, or "" for a map of the whole answer.
         image_id, uri: the grey PNG of square-root codes, 255 = the maximum.
-        numbers: maximum and the four shares (0 where there are none) as float32 in full, for the script.
+        numbers: maximum and how the row splits (0 where it does not) as float32 in full, for the script.
         shared: this map's maximum over the slot's largest, as a part of its grey levels, for the shared scale.
         peak_x, peak_y: the corner of the brightest patch, original px; peak_text: its value.
         split: what the row's total splits into, in one line, where the view says so.
@@ -167,6 +167,7 @@ class ViewPanel:
         error: the largest error of a value that the page's script reads, the record's own included.
         notes: what was averaged or left out.
         measured: method and quantity in words; unit, per_patch: of the values, empty for shares of attention.
+        split: into how many shares a row splits.
         share, signed: whether values are shares, or may be below 0; sinks: row and column of patches that all read.
     """
 
@@ -191,6 +192,7 @@ class ViewPanel:
     share: bool
     signed: bool
     sinks: tuple[tuple[int, int], ...] = ()
+    split: int = 4
 
 
 @dataclass(frozen=True)

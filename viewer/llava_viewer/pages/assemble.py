@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from llava_viewer.look import text, wording
-from llava_viewer.look.frames import GRID_PARTS, SHARE_PARTS, Grid, build_panel
+from llava_viewer.look.frames import Grid, build_panel, share_parts
 from llava_viewer.look.photo import Photo, page_photo
 from llava_viewer.look.provenance import causal_text, fact_groups
 from llava_viewer.look.rows import answer_rows, first_row, question_rows, row_keys
@@ -26,6 +26,10 @@ from llava_wire.grids import Grid as Lattice
 from llava_wire.grids import span
 from llava_wire.record import Record
 
+_SEPARATORS = (
+    "Some tokens of the image are in no grid (newlines and the like), and not every view tells what lies on them: in "
+    "the shares of this page it counts as prompt."
+)
 Pictures = tuple[str, bytes] | bytes | Sequence[bytes]
 """A picture as (file name, bytes) or its bytes alone, or the bytes of each of a record's pictures."""
 
@@ -41,7 +45,11 @@ def build_report(
     """Everything the templates show. `picture` goes before the record's own."""
     found = [*(note.text for note in record.facts.notes), *notes]
     stages = _stages(record, _photos(record, picture, embed_image, found))
+    if record.facts.prompt.separators and not _tells_separators(record):
+        record = replace(record, views={n: replace(view, separators=None) for n, view in record.views.items()})
+        found.append(_SEPARATORS)
     whole = unfolded(record)
+    panels = _panels(record, whole, stages)
     rows, asked = answer_rows(whole), question_rows(whole)
     specials = sum(row.special for row in rows)
     model = record.facts.model
@@ -57,11 +65,16 @@ def build_report(
         rows=rows,
         first_key=first_row(whole, (*rows, *asked)),
         special_count=wording.count(specials, "special token") if specials else "",
-        views=_panels(record, whole, stages),
+        views=panels,
         stages=stages,
-        share_parts=GRID_PARTS if len(stages) > 1 else SHARE_PARTS,
+        share_parts=share_parts(max(panel.split for panel in panels), alone=len(stages) == 1),
         groups=fact_groups(record, stages[: len(record.grids)]),
     )
+
+
+def _tells_separators(record: Record) -> bool:
+    """Whether all views of shares tell what lies on separators; a page splits all rows alike."""
+    return all(view.shares is None or view.separators is not None for view in record.views.values())
 
 
 def _panels(record: Record, whole: Record, stages: Sequence[Stage]) -> tuple[ViewPanel, ...]:

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from importlib.resources import files
 
 from llava_viewer.look.colormap import DEFAULT_PALETTE, DIFFERENCE, PALETTES
+from llava_viewer.look.frames import SHARE_PARTS
 from llava_viewer.look.view_model import LEVELS, Report, ViewPanel
 from llava_viewer.pages.compare_model import Comparison
 
@@ -24,7 +25,7 @@ SCRIPTS = (
 where a view shows something else than shares, `one_grid` and `on_grid` come first and before it where there are several
 grids, and `onto` behind that, `blocks` before these where an atlas has maps in blocks."""
 _OF_SEVERAL = (
-    ".g{display:none}.card .o{--c:#a9744f;fill:#a9744f}.parts dd{grid-row:1/span 5}"
+    ".g{display:none}.card .o{--c:#a9744f;fill:#a9744f}"
     ".tools fieldset[data-g]{flex:none;max-width:100%}.tools [data-g] legend{min-width:11rem}"
     ".onto li{tab-size:8rem}.chips dt{flex:none}"
 )
@@ -69,6 +70,8 @@ def report_css(report: Report) -> str:
     """The style sheet of one report, but for `plain_css`."""
     sheet = static_text("base.css") + static_text("report.css") + (f"{_OF_SEVERAL}\n" if report.several else "")
     sheet += f"{_OF_TEXT}\n" if any(row.reads for row in (*report.question_rows, *report.rows)) else ""
+    if (parts := len(report.share_parts)) > len(SHARE_PARTS):
+        sheet += f".card .e{{--c:#9a5b9f;fill:#9a5b9f}}.parts dd{{grid-row:1/span {parts}}}\n"
     width, height = report.stage.view_box.split()[2:]
     first = f".js .desk:not([data-v]) .{report.views[0].key}{{display:block}}"
     room = f".mat>template{{aspect-ratio:{width}/{height}}}{first}"

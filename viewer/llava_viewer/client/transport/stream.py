@@ -10,7 +10,7 @@ import base64
 import json
 import math
 from collections.abc import Generator, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,7 @@ _MOST_NESTED = 1 << 20
 """Lists and objects in a line: a parsed one takes up to 24 times its bytes. A record has some thousands."""
 _TOLERANCE = 1e-3
 """How far rounding may carry a share or a map over its bounds, as in records."""
+_Floats = npt.NDArray[np.float32]
 _PRECISIONS = {dtype: precision for precision, dtype in DTYPES.items() if precision != BLOCKS}
 
 
@@ -44,12 +45,15 @@ class StreamedToken:
             token's row as the record will hold it; empty for a step that the request did not name.
         shares: by view whose quantity is a share, float32 [..., 4], how the row splits over bos, image, prompt text
             and answer text.
+        separators: by view, float32 [...], what of the prompt's share lies on the images' tokens that are in no grid;
+            only where there are some.
     """
 
     step: int
     token: Token
     maps: dict[str, npt.NDArray[np.float32]]
     shares: dict[str, npt.NDArray[np.float32]]
+    separators: dict[str, npt.NDArray[np.float32]] = field(default_factory=dict)
 
 
 def read_stream(
@@ -117,17 +121,19 @@ def _token(content: dict[str, Any], number: int) -> StreamedToken:
     step = content["step"]
     if type(step) is not int or step != number:
         raise _invalid(number, "another step")
-    maps, shares = {}, {}
+    maps, shares, separators = {}, {}, {}
     for name, view in content["views"].items():
-        maps[str(name)], parts = _row(view, number)
+        maps[str(name)], parts, apart = _row(view, number)
         if parts is not None:
             shares[str(name)] = parts
+        if apart is not None:
+            separators[str(name)] = apart
     token: Token = from_plain(Token, content["token"], "token")
-    return StreamedToken(number, token, maps, shares)
+    return StreamedToken(number, token, maps, shares, separators)
 
 
-def _row(view: dict[str, Any], number: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32] | None]:
-    """Maps and shares of one view in a line, its sizes and numbers those that a record's may be."""
+def _row(view: dict[str, Any], number: int) -> tuple[_Floats, _Floats | None, _Floats | None]:
+    """Maps, shares and separators of one view in a line, its sizes and numbers those that a record's may be."""
     dtype, encoding, shape, axes = view["dtype"], view["encoding"], view["shape"], view["axes"]
     quantity: Quantity = from_plain(Quantity, view["quantity"], "quantity") if "quantity" in view else ATTENTION
     if dtype not in _PRECISIONS or encoding not in readable(_PRECISIONS[dtype], quantity):
@@ -145,7 +151,12 @@ def _row(view: dict[str, Any], number: int) -> tuple[npt.NDArray[np.float32], np
     stored = np.frombuffer(data, dtype).reshape(shape)
     scales, lead = _numbers(view["scales"]), stored.shape[:-cells]
     parts = _numbers(view["shares"]) if quantity.is_share else None
-    if scales.shape != lead or (parts is not None and parts.shape != (*lead, len(SHARE_NAMES))):
+    apart = _numbers(view["separators"]) if parts is not None and "separators" in view else None
+    if (
+        scales.shape != lead
+        or (parts is not None and parts.shape != (*lead, len(SHARE_NAMES)))
+        or (apart is not None and apart.shape != lead)
+    ):
         beside = "" if parts is None else f" and shares {parts.shape}"
         raise _invalid(number, f"scales {scales.shape}{beside} beside maps {stored.shape}")
     with np.errstate(over="ignore", invalid="ignore"):
@@ -153,10 +164,10 @@ def _row(view: dict[str, Any], number: int) -> tuple[npt.NDArray[np.float32], np
     # A map's sum is a share of attention: no number of it is below 0 or above 1. Others are as their quantity says.
     most = 1.0 if quantity.is_share else math.inf
     bounds = [(maps, -math.inf if quantity.signed else 0.0, most), (scales, 0.0, math.inf)]
-    for values, least, most in [*bounds, *([(parts, 0.0, 1.0)] if parts is not None else [])]:
+    for values, least, most in [*bounds, *((one, 0.0, 1.0) for one in (parts, apart) if one is not None)]:
         if not ((values >= least - _TOLERANCE) & (values <= most + _TOLERANCE) & np.isfinite(values)).all():
             raise _invalid(number, "numbers that no attention gives")
-    return maps, parts
+    return maps, parts, apart
 
 
 def _numbers(value: Any) -> npt.NDArray[np.float32]:

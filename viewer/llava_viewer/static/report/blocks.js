@@ -7,9 +7,9 @@ const members = new Uint8Array(blockOf[blockOf.length - 1] + 1);
 for (const own of blockOf) members[own]++;
 for (const view of views) view.kept = +(byId(view.key).dataset.kept || 0);
 
-const blockTable = remembered(Infinity, async (id) => {
+const blockTable = remembered(Infinity, async (id, split) => {
   const data = await block(id);
-  const count = data.byteLength / 16;
+  const count = data.byteLength / (8 + 2 * split);
   return {
     peaks: new Float32Array(data, 0, count), scales: new Float32Array(data, 4 * count, count),
     shares: new Uint16Array(data, 8 * count),
@@ -20,15 +20,16 @@ const ofGreys = { cellMap, cellNumbers };
 
 cellNumbers = async (view, cell, token) => {
   if (!view.kept) return ofGreys.cellNumbers(view, cell, token);
-  const { peaks, shares } = await blockTable(`n-${view.key}`);
+  const { peaks, shares } = await blockTable(`n-${view.key}`, view.split);
   const at = mapNumber(view, cell, token);
-  return [peaks[at], ...Array.from(shares.subarray(4 * at, 4 * at + 4), (own) => own / 65535)];
+  const first = view.split * at;
+  return [peaks[at], ...Array.from(shares.subarray(first, first + view.split), (own) => own / 65535)];
 };
 
 cellMap = async (view, cell, token) => {
   if (!view.kept) return ofGreys.cellMap(view, cell, token);
   const row = await atlasLevels(`a-${view.key}-${rowKey(view, token)}`);
-  const { scales } = await blockTable(`n-${view.key}`);
+  const { scales } = await blockTable(`n-${view.key}`, view.split);
   const [max, ...shares] = await cellNumbers(view, cell, token);
   return { values: laid(row, view, cell, max, scales[mapNumber(view, cell, token)]), max, shares, view };
 };

@@ -1,6 +1,6 @@
 // The maps inside the page: text blocks -> values, decoded when they are first shown.
 //
-// A map is {values: Float32Array [row * cols], max, shares: [bos, image, prompt, answer]}; values are shares of the
+// A map is {values: Float32Array [row * cols], max, shares: [bos, image, prompt, answer, maybe separators]}; values are shares of the
 // token's attention, stored as square-root codes. Maps come from the grey PNGs of the page's held text, or from the
 // atlas of a view.
 const byId = (id) => document.getElementById(id);
@@ -37,7 +37,7 @@ const views = all('input[name="v"]').map((input) => {
   const cells = pairs.length || Math.max(1, layers.length) * Math.max(1, heads.length);
   return {
     key: input.id, index: input.id.slice(1), name: input.dataset.name, about: input.dataset.about,
-    whole: input.dataset.whole || "", error: +input.dataset.error, atlas: "atlas" in input.dataset, layers, heads, pairs, cells,
+    whole: input.dataset.whole || "", error: +input.dataset.error, atlas: "atlas" in input.dataset, split: +(input.dataset.split || 4), layers, heads, pairs, cells,
   };
 });
 
@@ -141,8 +141,9 @@ async function cellNumbers(view, cell, token) {
     return [frame.max, ...frame.shares];
   }
   const numbers = await atlasNumbers(`n-${view.key}`);
-  const at = ((view.whole ? 0 : queryOf(token)) * view.cells + cell) * 5;
-  return numbers.subarray(at, at + 5);
+  const count = 1 + view.split;
+  const at = ((view.whole ? 0 : queryOf(token)) * view.cells + cell) * count;
+  return numbers.subarray(at, at + count);
 }
 
 // Which single maps a choice of layer and head takes; null stands for "mean over all".
@@ -171,10 +172,10 @@ async function mapOf(view, layer, head, token) {
 
 function meanMap(maps) {
   const values = new Float32Array(rows * cols);
-  const shares = [0, 0, 0, 0];
+  const shares = maps[0].shares.map(() => 0);
   for (const map of maps) {
     for (let i = 0; i < values.length; i++) values[i] += map.values[i] / maps.length;
-    for (let i = 0; i < 4; i++) shares[i] += map.shares[i] / maps.length;
+    for (let i = 0; i < shares.length; i++) shares[i] += map.shares[i] / maps.length;
   }
   return { values, max: values.reduce((a, b) => Math.max(a, b), 0), shares, view: maps[0].view };
 }

@@ -1,5 +1,5 @@
 // One of several grids is shown: what the parts before say of the image holds for this grid alone, and a row of attention
-// has a fifth part, what lies on the other grids. The words are those of llava_viewer/look/frames.py.
+// has one more part, what lies on the other grids. The words are those of llava_viewer/look/frames.py.
 const ofAll = { show, takeFrom, warningsOf, kept, inAll, pointed, drawCard, stageFigure, stageTable };
 const ofGrid = (text) => text.replace("on the image", "on this grid").replace("of the image attention", "of this grid's attention")
   .replace(/^image /, "this grid ").replace("the image share", "this grid's share");
