@@ -8,13 +8,14 @@ import json
 import re
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from llava_viewer.cli import main
 from llava_viewer.heads.questions import read_questions
-from llava_viewer.pages.index import write_index
+from llava_viewer.pages.stored import worst_first, write_stored_index
 from llava_viewer.store import Store, StoreError
 from llava_viewer.store.part import PartWriter, read_header, read_rows
 from llava_viewer.store.table import COLUMNS, TABLE, write_table
@@ -162,22 +163,61 @@ def test_a_folder_that_is_no_store_is_refused(tmp_path: Path, capsys: Captured) 
     assert "got no run.json (No such file or directory), expected the folder of a run" in capsys.readouterr().err
 
 
-def test_an_index_lists_a_store_and_what_went_wrong(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
-) -> None:
-    from llava_viewer.pages import index
+def handed(path: Path) -> Any:
+    """The value that a block hands over."""
+    found = re.fullmatch(r'gaze\("(\w+)",(.*)\);\n', path.read_text("ascii"))
+    assert found is not None
+    assert found[1] == path.stem
+    return json.loads(found[2])
 
-    data = data_of(tmp_path / "data", 5, missing=(3,))
+
+def test_an_index_lists_a_store_and_what_went_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    data = data_of(tmp_path / "data", 30, missing=(3,))
     out = tmp_path / "out"
-    worked(out, data, Made(data.parent))
-    page = write_index(out).read_text("utf-8")
-    assert re.findall(r'data-argument="([^"]*)"', page) == [".::q0", ".::q1", ".::q2", ".::q4"]
+    worked(out, data, Made(data.parent), chunk=8)
+    (out / "index").mkdir()
+    (out / "index" / "b77.js").write_text("of an earlier, larger one", "utf-8")
+    (out / "index" / "notes.js").write_text("mine", "utf-8")
+    assert main(["index", str(out)]) == 0
+    assert "q3 was skipped: image: got No such file" in capsys.readouterr().err
+    page = (out / "index.html").read_text("utf-8")
+    assert "29 of 30\u00a0items" in page
     assert "<b>q3</b> was skipped: image: got No such file or directory" in page
-    assert page.count('class="right"') == 4
+    assert page.count('class="right"') == 29
+    there = sorted(path.name for path in (out / "index").iterdir())
+    assert there == ["b0.js", "b1.js", "columns.js", "notes.js", "t0.js"]
+    first, second = handed(out / "index" / "b0.js"), handed(out / "index" / "b1.js")
+    assert [card["id"] for card in (*first, *second)] == [f"q{number}" for number in range(30) if number != 3]
+    assert first[0]["thumb"].startswith("data:image/webp;base64,")
+    assert (first[0]["prompt"], first[0]["verdict"]) == ("What is in 0?", "right")
+    columns = handed(out / "index" / "columns.js")
+    assert columns["n"] == [number for number in range(30) if number != 3]
+    assert columns["share"] == [pytest.approx(0.4, abs=1e-3)] * 29
+    assert handed(out / "index" / "t0.js")[1] == "q1 what is in 1? a red circle"
     monkeypatch.chdir(out)
     assert main(["inspect", ".::q1"]) == 0, "as the page names it"
-    monkeypatch.setattr(index, "MOST_STORED", 2)
-    assert "The first 2 of 4 runs." in write_index(out).read_text("utf-8")
+
+
+def test_the_worst_come_first() -> None:
+    told = [("right", -0.1), ("wrong", -0.5), ("", -2.0), ("wrong", -0.01), ("right", -3.0)]
+    columns = [{"n": n, "verdict": verdict, "logprob": logprob} for n, (verdict, logprob) in enumerate(told)]
+    assert sorted(range(5), key=lambda n: worst_first(columns[n])) == [3, 1, 4, 2, 0]
+
+
+def test_a_damaged_record_is_listed(tmp_path: Path) -> None:
+    data = data_of(tmp_path / "data", 3)
+    out = tmp_path / "out"
+    worked(out, data, Made(data.parent))
+    part = out / "parts" / "000000.tar"
+    content = part.read_bytes()
+    at = content.index(b"PK\x03\x04")
+    part.write_bytes(content[:at] + bytes(64) + content[at + 64 :])
+    with pytest.warns(UserWarning, match="q2 was skipped: cannot be shown"):
+        page = write_stored_index(out).read_text("utf-8")
+    assert "2 of 3\u00a0items" in page
+    assert "<b>q2</b> was skipped" in page
 
 
 def test_heads_are_found_in_a_store(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from llava_doors.door import METHODS
-from llava_viewer.cli.console import UsageError, json_escaped, json_text, one_line, print_path, printable, say
+from llava_viewer.cli.console import Told, UsageError, json_escaped, json_text, one_line, print_path, printable, say
 from llava_viewer.cli.files import check_question, read_record, with_pictures_of
 from llava_viewer.cli.outputs import Outputs
 from llava_viewer.cli.reaching import Destination, destination
@@ -25,6 +25,7 @@ from llava_viewer.client.checking import usual_checks
 from llava_viewer.files import CACHE, INDEX, RECORD, REPLY, REPORT
 from llava_viewer.judging import DEFAULT_RULE, annotated
 from llava_viewer.look.wording import verdict
+from llava_viewer.store.about import is_store
 from llava_viewer.store.named import name_of, page_of, read_named
 from llava_wire import encode
 from llava_wire.container import read_file
@@ -277,12 +278,17 @@ def index(arguments: argparse.Namespace) -> None:
     """Lists a folder's runs in one page."""
     from llava_viewer.pages.index import INDEX_NAME, records_of, write_index
     from llava_viewer.pages.index_cache import CACHE_NAME
+    from llava_viewer.pages.stored import write_stored_index
 
     if not arguments.folder.is_dir():
         code = errno.ENOTDIR if arguments.folder.exists() else errno.ENOENT
         raise OSError(code, os.strerror(code), str(arguments.folder))
-    outputs = Outputs(records_of(arguments.folder), force=arguments.force)
+    stored = is_store(arguments.folder)
+    outputs = Outputs(() if stored else records_of(arguments.folder), force=arguments.force)
     outputs.claim("FOLDER", arguments.folder / INDEX_NAME, INDEX, own=True)
+    if stored:
+        print_path(write_stored_index(arguments.folder, title=arguments.title, told=Told("part")))
+        return
     outputs.claim("FOLDER", arguments.folder / CACHE_NAME, CACHE, own=True)
     print_path(write_index(arguments.folder, title=arguments.title, fresh=arguments.fresh))
 

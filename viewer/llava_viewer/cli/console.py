@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+import time
 import unicodedata
 from pathlib import Path
 
@@ -16,6 +17,8 @@ _JSON_ESCAPED = re.compile(
 )
 """What JSON leaves as it is and a terminal does not show; line breaks and tabs between values are JSON's own."""
 
+_EVERY_S = 10.0
+
 
 class UsageError(ValueError):
     """Arguments that are fine one by one and do not go together."""
@@ -24,6 +27,24 @@ class UsageError(ValueError):
 def say(line: str) -> None:
     """One line of progress on stderr."""
     print(line, file=sys.stderr, flush=True)
+
+
+class Told:
+    """Tells now and then how far something is.
+
+    Args:
+        what: "part", of which there are some.
+    """
+
+    def __init__(self, what: str) -> None:
+        self._what, self._told_s = what, time.monotonic()
+
+    def __call__(self, done: int, all: int) -> None:
+        """So many are done, of so many."""
+        now = time.monotonic()
+        if now - self._told_s >= _EVERY_S:
+            self._told_s = now
+            say(f"{self._what} {done:,} of {all:,}")
 
 
 def print_path(path: Path) -> None:

@@ -1,8 +1,8 @@
 """One page over many runs: a folder of records and reports -> index.html with thumbnails, sortable and filterable.
 
-Flow: `*.npz` in the folder and one level below, or the records of a store -> `Entry`s, those of unchanged ones from the
-cache beside the page (damaged ones become notes) -> index.html. Without JavaScript the runs stand in the order of their
-names.
+Flow: `*.npz` in the folder and one level below -> `Entry`s, those of unchanged ones from the cache beside the page
+(damaged ones become notes) -> index.html. Without JavaScript the runs stand in the order of their names. The records of
+a store have a page of another kind (`stored`).
 """
 
 from __future__ import annotations
@@ -12,9 +12,8 @@ import io
 import os
 import shlex
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -26,7 +25,7 @@ from PIL import Image as PillowImage
 from llava_viewer.files import written
 from llava_viewer.look import colormap, wording
 from llava_viewer.look.heatmap import data_uri, overlay
-from llava_viewer.look.photo import ground
+from llava_viewer.look.photo import ground, shrink
 from llava_viewer.look.rows import answer_rows, first_row
 from llava_viewer.look.text import visible
 from llava_viewer.look.units import unit_of
@@ -34,9 +33,6 @@ from llava_viewer.one_grid import OneGrid, on_one_grid
 from llava_viewer.pages.index_cache import THUMB_KIND, Entry, read_cache, write_cache
 from llava_viewer.pages.report import page
 from llava_viewer.pages.styles import static_text
-from llava_viewer.store import Store, StoreError
-from llava_viewer.store.about import is_store
-from llava_viewer.store.named import MARK
 from llava_wire.choose import mean_image_share, ordinary_tokens
 from llava_wire.container import decode, read_file
 from llava_wire.errors import RecordError
@@ -47,8 +43,6 @@ THUMB_SIDE_PX = 320
 _TEXT_CHARS = 4000
 """The most of a text that a page of many runs shows and searches."""
 INDEX_NAME = "index.html"
-MOST_STORED = 500
-"""Records of a store that one page lists: thumbnails are in it."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +50,7 @@ class Listed:
     """One run as the page lists it: its entry and what depends on the files beside it.
 
     Args:
-        record, report: links, "" when there is no such file.
+        record: a link; report: another one, "" when there is no such file.
         argument: the record's path for a command line, or "" when its name cannot be shown as it is.
     """
 
@@ -76,65 +70,45 @@ class Skipped:
     reason: str
 
 
-@dataclass(frozen=True)
-class _Source:
-    """A record that an index may list.
-
-    Args:
-        name: the file's path from the folder, or the id of one in a store.
-        stamp: what changes when it is written anew.
-        read: gives the record.
-        file: its own file; None for one in a store.
-    """
-
-    name: str
-    stamp: Callable[[], str]
-    read: Callable[[], Record]
-    file: Path | None
-
-
 def write_index(folder: Path, *, title: str = "Runs", fresh: bool = False) -> Path:
     """Writes index.html into the folder and returns its path.
 
     Args:
         folder: is searched for `*.npz` records, also in its direct subfolders; a report is the `.html` file of the
-            same name beside its record. Of the store of a run the first `MOST_STORED` records are listed. Records
-            whose size and time have not changed since the last index are not read again: what was found in them is
-            kept in `index.cache.json`.
+            same name beside its record. Records whose size and time have not changed since the last index are not
+            read again: what was found in them is kept in `index.cache.json`.
         title: the page's heading.
         fresh: read every record again.
 
     Warns:
         UserWarning: for each file that is no record, or a damaged one: it was left out.
     """
-    sources, skipped = (_stored if is_store(folder) else _files)(folder)
-    known = {} if fresh else read_cache(folder, len(sources))
+    paths, skipped = list(records_of(folder)), list[Skipped]()
+    known = {} if fresh else read_cache(folder, len(paths))
     kept: dict[str, Entry] = {}
-    files: dict[str, Path | None] = {}
-    for source in sources[: MOST_STORED if is_store(folder) else None]:
-        name = source.name
+    for path in paths:
+        name = path.relative_to(folder).as_posix()
         try:
-            stamp = source.stamp()
+            stamp = _stamp(path)
             entry = known.get(name)
             if entry is None or entry.stamp != stamp:
                 with _named(name):
-                    entry = _entry(stamp, source.read())
-            kept[name], files[name] = entry, source.file
-        except (RecordError, StoreError, OSError) as error:
+                    entry = entry_of(stamp, decode(read_file(path)))
+            kept[name] = entry
+        except (RecordError, OSError) as error:
             skipped.append(Skipped(name, str(error)))
         except MemoryError:
             skipped.append(Skipped(name, "takes more memory than there is"))
         except Exception as error:  # one stranger's file must not cost the list of all others
             skipped.append(Skipped(name, f"cannot be shown ({type(error).__name__} {error!s:.200})"))
     write_cache(folder, kept)
-    listed = [_listed(folder, name, entry, files[name]) for name, entry in kept.items()]
-    more = f" of {len(sources):,}" if is_store(folder) and len(sources) > MOST_STORED else ""
+    listed = [_listed(folder, name, entry) for name, entry in kept.items()]
     html = page(
         "index.html.j2",
         css=(static_text("base.css") + static_text("index.css"),),
         scripts=(static_text("index.js"),),
         title=title,
-        count=wording.count(len(listed), "run") if not more else f"The first {len(listed):,}{more} runs",
+        count=wording.count(len(listed), "run"),
         runs=listed,
         models=_choices(one.entry.model for one in listed),
         views=_choices(one.entry.view for one in listed),
@@ -150,30 +124,6 @@ def write_index(folder: Path, *, title: str = "Runs", fresh: bool = False) -> Pa
     for one in skipped:
         warnings.warn(f"{one.name} was skipped: {one.reason}", stacklevel=2)
     return target
-
-
-def _files(folder: Path) -> tuple[list[_Source], list[Skipped]]:
-    """The files of a folder, and nothing that is left out beforehand."""
-    return [
-        _Source(path.relative_to(folder).as_posix(), partial(_stamp, path), partial(_read, path), path)
-        for path in records_of(folder)
-    ], []
-
-
-def _stored(folder: Path) -> tuple[list[_Source], list[Skipped]]:
-    """The records of a store, and its items that have an error instead."""
-    store, sources, skipped = Store(folder), [], []
-    for row in store.rows():
-        if row["error"] is not None:
-            skipped.append(Skipped(row["id"], f"{row['error']['field']}: {row['error']['message']}"))
-            continue
-        stamp = f"{row['part']}.{row['offset']}.{row['size']}"
-        sources.append(_Source(row["id"], partial(str, stamp), partial(store.record, row["id"]), None))
-    return sources, skipped
-
-
-def _read(path: Path) -> Record:
-    return decode(read_file(path))
 
 
 @contextlib.contextmanager
@@ -204,17 +154,16 @@ def _choices(values: Iterator[str] | Sequence[str]) -> list[str]:
     return found if len(found) > 1 else []
 
 
-def _listed(folder: Path, name: str, entry: Entry, file: Path | None) -> Listed:
-    """A run as the page lists it; a stored one is named as commands take it inside its store's folder."""
+def _listed(folder: Path, name: str, entry: Entry) -> Listed:
     path = folder / name
     report = path.with_suffix(".html")
-    stem = Path(name).with_suffix("").as_posix() if file else name
-    named = f".{MARK}{name}" if file is None else f"./{name}" if name.startswith("-") else name
+    stem = Path(name).with_suffix("").as_posix()
+    named = f"./{name}" if name.startswith("-") else name
     return Listed(
         entry=entry,
         name=stem,
-        record=_link(path.relative_to(folder)) if file else "",
-        report=_link(report.relative_to(folder)) if file and report.is_file() else "",
+        record=_link(path.relative_to(folder)),
+        report=_link(report.relative_to(folder)) if report.is_file() else "",
         argument=shlex.quote(named) if visible(name) == name else "",
         search=" ".join(
             (stem, entry.prompt, entry.answer, entry.others, entry.model, entry.view, entry.verdict, entry.tags)
@@ -222,14 +171,22 @@ def _listed(folder: Path, name: str, entry: Entry, file: Path | None) -> Listed:
     )
 
 
-def _entry(stamp: str, record: Record) -> Entry:
+def entry_of(stamp: str, record: Record, side_px: int = THUMB_SIDE_PX, photo: PillowImage.Image | None = None) -> Entry:
+    """What an index shows of one record.
+
+    Args:
+        stamp: changes when the record is written anew.
+        record: with its image, where it has one.
+        photo: its image, upright RGB, where it is at hand and not in the record.
+        side_px: of the thumbnail, its longer side.
+    """
     view = next(iter(record.views.values()))
     share = mean_image_share(record.facts, view)
     written, said = len(ordinary_tokens(record.tokens)), record.facts.annotations
     needing = wording.needing_image(record.facts.checks)
     # Of several grids the card shows the one with the most attention, and says which one.
     drawn = on_one_grid(record, _brightest(record))
-    thumb, label = _thumb(drawn)
+    thumb, label = _thumb(drawn, ground(drawn, side_px) if photo is None else shrink(photo, side_px))
     geometry = drawn.geometry
     return Entry(
         stamp=stamp,
@@ -297,14 +254,13 @@ def _heat(view: View, query: int) -> npt.NDArray[np.float32] | None:
     return np.asarray(maps.reshape(-1, *maps.shape[-2:]).mean(axis=0), np.float32)
 
 
-def _thumb(record: Record) -> tuple[str, str]:
+def _thumb(record: Record, drawn: PillowImage.Image) -> tuple[str, str]:
     """A small picture with one token's heat, as a data URI, and what it shows."""
     view = next(iter(record.views.values()))
     rows = answer_rows(record)
     key = first_row(record, rows)
     chosen = next((row for row in rows if row.key == key and "query" in view.axes), None)
     heat = _heat(view, chosen.query if chosen else 0)
-    drawn = ground(record, THUMB_SIDE_PX)
     if heat is not None:
         drawn = overlay(drawn, heat, record.geometry, unit_of(view).palette(colormap.DEFAULT_PALETTE), None)
     buffer = io.BytesIO()

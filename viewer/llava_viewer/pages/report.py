@@ -164,13 +164,16 @@ def report_size_note(html: str) -> str | None:
     )
 
 
-def page(template: str, *, css: tuple[str, ...], scripts: tuple[str, ...], **context: object) -> str:
+def page(
+    template: str, *, css: tuple[str, ...], scripts: tuple[str, ...], beside: bool = False, **context: object
+) -> str:
     """One page from a template, with the policy that allows these style sheets and scripts only.
 
+    `beside` allows scripts in files beside the page as well, for pages that load data of theirs as they need it.
     `css` and `scripts` go into the page as they are: they must be the package's own.
     """
     styles = " ".join(f"'{_digest(sheet)}'" for sheet in css)
-    code = " ".join(f"'{_digest(script)}'" for script in scripts)
+    code = " ".join([f"'{_digest(script)}'" for script in scripts] + (["'self'"] if beside else []))
     policy = (
         f"default-src 'none'; img-src data:; style-src {styles}; script-src {code}; base-uri 'none'; form-action 'none'"
     )

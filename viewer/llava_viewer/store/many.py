@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
 Result = TypeVar("Result")
-_FEW_BYTES = 8 << 20
+_FEW_BYTES = 2 << 20
 """What one process reads faster than others start."""
 _own: list[Callable[[Path], Any]] = []
 """What a process of the pool does with a part, given to it once."""
@@ -36,7 +37,9 @@ def over_parts(
     if workers is None:
         small = sum(path.stat().st_size for path in parts) <= _FEW_BYTES
         workers = 1 if small else len(os.sched_getaffinity(0))
-    workers = min(workers, len(parts))
+    # Processes begin with the main module; a program that is read from a pipe has no file to begin with.
+    main = getattr(sys.modules["__main__"], "__file__", None)
+    workers = min(workers, len(parts)) if main is None or Path(main).is_file() else 1
     if workers <= 1:
         for done, path in enumerate(parts, 1):
             yield work(path)

@@ -6,6 +6,7 @@ else from the parts' rows) -> `read(id)`: one `pread`.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 from collections.abc import Iterator
@@ -14,7 +15,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
 
-from llava_viewer.look.picture import PictureError, check_picture, prepare_picture
+from PIL import Image as PillowImage
+
+from llava_viewer.look.picture import PictureError, check_picture, open_picture, prepare_picture
 from llava_viewer.store.about import About, read_about
 from llava_viewer.store.part import Row, StoreError, read_rows, record_at
 from llava_viewer.store.rows import annotations_of
@@ -133,6 +136,16 @@ class Store:
             record = record.with_facts(replace(record.facts, annotations=said))
         return record if record.pictures or not picture else self._with_picture(record, row)
 
+    def photo(self, row: Row, record: Record) -> PillowImage.Image | None:
+        """The image of a row's record, upright RGB, where the record lacks it and its file is still that one.
+
+        It costs less than a record with the image, which holds it encoded anew.
+        """
+        data = None if record.pictures else self._file(row, record)
+        with contextlib.suppress(PictureError):
+            return None if data is None else open_picture(data)
+        return None
+
     def _path(self, part: int) -> Path:
         return part_path(self.path, part)
 
@@ -155,13 +168,18 @@ class Store:
         return self._places
 
     def _with_picture(self, record: Record, row: Row) -> Record:
+        data = self._file(row, record)
+        with contextlib.suppress(PictureError):
+            return record if data is None else record.with_pictures([prepare_picture(data)])
+        return record
+
+    def _file(self, row: Row, record: Record) -> bytes | None:
+        """The image's file; None where it went its way, or is another one: the record says which one it was."""
         try:
             data = read_file(self.about.images / row["image"])
-            if len(record.facts.images) == 1 and not check_picture(record, data):
-                return record.with_pictures([prepare_picture(data)])
+            return data if len(record.facts.images) == 1 and not check_picture(record, data) else None
         except (OSError, ValueError, PictureError):
-            pass  # the file went its way; the record says which one it was
-        return record
+            return None
 
     def close(self) -> None:
         """Closes the parts."""

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import argparse
 import re
-import time
 from pathlib import Path
 
 from llava_eval.answers import RULES
 from llava_eval.metric import METRICS
-from llava_viewer.cli.console import UsageError, one_line, print_path, printable, say
+from llava_viewer.cli.console import Told, UsageError, one_line, print_path, printable
 from llava_viewer.cli.outputs import Outputs, add_force
 from llava_viewer.evaluation.page import evaluation_page
 from llava_viewer.evaluation.result import Result, as_csv, as_json, evaluated
@@ -37,7 +36,6 @@ figure stands its 95 % interval of a bootstrap over images. OUT/evaluation gets 
 evaluation.json and reports of the worst cases.
 """
 FOLDER, PAGE, TABLE, JSON = "evaluation", "index.html", "figures.csv", "evaluation.json"
-_EVERY_S = 10.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -70,7 +68,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
     outputs = Outputs((arguments.truth,), force=arguments.force)
     for name, kind in ((PAGE, EVALUATION_PAGE), (TABLE, FIGURES), (JSON, EVALUATION)):
         outputs.claim("--output", folder / name, kind, own=True)
-    result = evaluated(Wanted(arguments.store, truth, metrics, arguments.blur), arguments.rule or "", _Told())
+    result = evaluated(Wanted(arguments.store, truth, metrics, arguments.blur), arguments.rule or "", Told("part"))
     links = _write_reports(arguments, result, folder, outputs)
     outputs.write(folder / JSON, as_json(result))
     outputs.write(folder / TABLE, as_csv(result))
@@ -91,19 +89,6 @@ def _write_reports(arguments: argparse.Namespace, result: Result, folder: Path, 
             outputs.write(folder / name, render_report(store.record(case.id)).encode("utf-8"))
             links[case.id] = f"./{name}"
     return links
-
-
-class _Told:
-    """Tells now and then how far it is."""
-
-    def __init__(self) -> None:
-        self._told_s = time.monotonic()
-
-    def __call__(self, done: int, all: int) -> None:
-        now = time.monotonic()
-        if now - self._told_s >= _EVERY_S:
-            self._told_s = now
-            say(f"part {done} of {all}")
 
 
 def _lines(result: Result) -> list[str]:
