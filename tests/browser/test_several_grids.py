@@ -318,5 +318,5 @@ def test_only_one_view_of_one_picture_has_an_even_simpler_chooser(show: Show, tm
 
 def test_the_page_of_several_grids_is_as_wide_as_a_phone(show: Show, report: Path) -> None:
     page = show(report, viewport={"width": 390, "height": 844})
-    assert len(page.locator(".tools fieldset[data-g]").first.locator("label").all()) > 3
+    assert len(page.locator(".grids fieldset[data-g]").first.locator("label").all()) > 3
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")

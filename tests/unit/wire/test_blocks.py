@@ -272,3 +272,25 @@ def test_what_is_stored_is_what_view_of_takes():
     again = View.of(replace(view.facts, error_bound=0.0), stored, view.shares, view.grids)
     assert again.facts == view.facts
     np.testing.assert_array_equal(again.maps_float(), view.maps_float())
+
+
+@pytest.mark.parametrize("power", [1.0, 4.0, 12.0])
+def test_an_image_of_7371_tokens_is_pooled_and_its_error_is_stated(power):
+    """LLaVA-OneVision's 27 x 27 patches, and 81 x 81 with a newline behind each row: a twelfth of the bytes."""
+    shapes = ((27, 27), (81, 81))
+    assert 27 * 27 + 81 * (81 + 1) == 7371
+    maps = spread(shapes, power, 5, 12)
+    found, whole = store(maps, BLOCKS, shapes), store(maps, "uint8", shapes)
+    assert found.kept is not None
+    assert found.codes.shape == (12, 7 * 7 + 21 * 21)
+    held = sum(array.nbytes for array in (found.codes, found.scales, found.kept.places, found.kept.values)) / len(maps)
+    assert held == 590 < (whole.codes.nbytes + whole.scales.nbytes) / len(maps) / 12
+    shown = restored(found, shapes)
+    off = np.abs(block_sums(shown, shapes) - block_sums(maps, shapes)).max()
+    assert off <= found.block_error_bound <= BLOCK_ERROR
+    worst = np.abs(shown - maps).max()
+    assert worst <= found.error_bound <= 1.01 * worst + 1e-7
+    for plot in plots_of(shapes):
+        own, theirs = shown[:, plot.patches], maps[:, plot.patches]
+        np.testing.assert_allclose(own.sum(1), theirs.sum(1), atol=1e-3)
+        np.testing.assert_array_equal(own.max(1), theirs.max(1))

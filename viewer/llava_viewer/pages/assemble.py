@@ -43,11 +43,14 @@ def build_report(
     notes: Sequence[str] = (),
 ) -> Report:
     """Everything the templates show. `picture` goes before the record's own."""
-    found = [*(note.text for note in record.facts.notes), *notes]
+    # What is true of the model at every answer comes behind what is true of this one: of several the first is in sight.
+    of_model = [note.text for note in record.facts.notes if note.field == "model"]
+    found = [*(note.text for note in record.facts.notes if note.field != "model"), *notes]
     stages = _stages(record, _photos(record, picture, embed_image, found))
     if record.facts.prompt.separators and not _tells_separators(record):
         record = replace(record, views={n: replace(view, separators=None) for n, view in record.views.items()})
         found.append(_SEPARATORS)
+    found += of_model
     whole = unfolded(record)
     panels = _panels(record, whole, stages)
     rows, asked = answer_rows(whole), question_rows(whole)

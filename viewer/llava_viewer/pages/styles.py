@@ -26,10 +26,15 @@ where a view shows something else than shares, `one_grid` and `on_grid` come fir
 grids, and `onto` behind that, `blocks` before these where an atlas has maps in blocks."""
 _OF_SEVERAL = (
     ".g{display:none}.card .o{--c:#a9744f;fill:#a9744f}"
-    ".tools fieldset[data-g]{flex:none;max-width:100%}.tools [data-g] legend{min-width:11rem}"
+    ".grids{position:relative;display:flex;gap:1.2rem;overflow-x:auto;padding:3px 3px .5rem;scrollbar-width:thin}"
+    ".grids .seg{display:flex;flex:none;flex-wrap:nowrap}.grids legend{float:left;width:auto;white-space:nowrap}"
+    ".pickers:not(:has(>:not([hidden]))){display:none}"
+    "@media (min-width:56.01rem){.stage,.js .mat>template:first-of-type{max-height:min(50vh,46rem)}}"
+    "@media (max-width:56rem){.grids{order:1;padding-bottom:0}}@media print{.grids{display:none}}"
     ".onto li{tab-size:8rem}.chips dt{flex:none}"
 )
-"""What reports of several grids have beside the static sheet: what belongs to a grid is shown with its views."""
+"""What reports of several grids have beside the static sheet: what belongs to a grid is shown with its views;
+the switch of grids is one line, which scrolls sideways where they are many."""
 _OF_TEXT = (
     ".reads{display:flex;flex-wrap:wrap;gap:.3rem;align-items:baseline;margin:.35rem 0}"
     ".reads mark{color:inherit;padding:.05rem .35rem;border-radius:.25rem;border:1px solid var(--track);"

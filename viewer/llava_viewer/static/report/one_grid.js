@@ -9,6 +9,8 @@ const viewNamed = (hash) => {
 const firstView = viewNamed(location.hash) ?? viewInputs.find((input) => input.checked) ?? viewInputs[0];
 const shownGrid = gridOf(firstView);
 firstView.checked = true;
+const gridsStrip = firstView.closest(".grids");
+gridsStrip.scrollLeft = firstView.closest("fieldset").offsetLeft - 3;
 const ownStage = document.querySelector(`template[data-g="${shownGrid}"]`);
 const isComposite = "composite" in ownStage.dataset;
 for (const template of document.querySelectorAll("template[data-g]")) if (template !== ownStage) template.remove();
