@@ -57,6 +57,7 @@ def test_every_command_has_an_example() -> None:
         "run",
         "table",
         "evaluate",
+        "slurm",
     }
     assert {example.split()[1] for example in examples()} == commands
     assert len(examples()) >= 15
@@ -75,6 +76,7 @@ def test_the_example_runs(example: str, tmp_path: Path, monkeypatch: pytest.Monk
         "heads",
         "check",
         "run",
+        "slurm",
     ):  # these need a server: the documents' own run against one
         build_parser().parse_args(arguments)
         return
