@@ -63,7 +63,9 @@ def test_it_loads_with_no_missing_and_no_unexpected_keys_and_answers_exactly(pub
     facts = records[0].facts.prompt
     assert facts.rendered == "USER: <image>\nWhat is in the image? ASSISTANT:"
     [(start, count)] = records[0].grids[0].positions
-    assert (facts.ids[0], facts.ids[start], count) == (1, 32000, 576)
+    assert (start, count, {*facts.ids[start : start + count]}) == (5, 576, {32000})
+    assert facts.ids[:start] == (1, 3148, 1001, 29901, 29871)  # as the published tokenizer writes "USER: "
+    assert facts.ids[-5:] == (319, 1799, 9047, 13566, 29901)
 
 
 def test_typed_special_tokens_stay_text_with_a_llama_tokenizer_too(published):

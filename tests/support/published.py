@@ -25,7 +25,9 @@ CHAT_TEMPLATE = (
 )
 """What the model's chat template renders: `USER: <image>` + newline + text + ` ASSISTANT:`."""
 
-_WORDS = ("▁the", "▁image", "▁What", "▁is", "▁in", "▁a", "▁red", "▁circle", "▁US", "▁ASS", "IST", "ANT", "ER")
+_PUBLISHED = {"▁US": 3148, "ER": 1001, ":": 29901, "▁": 29871, "▁A": 319, "SS": 1799, "IST": 9047, "ANT": 13566}
+"""The template's own words as the published tokenizer has them: `USER: <image>` is 1 3148 1001 29901 29871 32000."""
+_WORDS = ("▁the", "▁image", "▁What", "▁is", "▁in", "▁a", "▁red", "▁circle", "▁US", "ER", "▁A", "SS", "IST", "ANT")
 
 
 def hub_key(key: str) -> str:
@@ -54,19 +56,21 @@ def small_config() -> LlavaConfig:
 
 def write_tokenizer(folder: Path) -> None:
     """A Llama-2-like tokenizer.json: bos 1, eos 2, `<image>` 32000, pad 32001, byte fallback, 32,002 entries."""
-    vocab = {"<unk>": 0, "<s>": 1, "</s>": 2}
+    vocab = {"<unk>": 0, "<s>": 1, "</s>": 2, **_PUBLISHED}
+    free = iter(sorted({*range(32000)} - {*vocab.values()}))
     for byte in range(256):
-        vocab[f"<0x{byte:02X}>"] = len(vocab)
-    for char in "▁abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.,:;?!'-":
-        vocab.setdefault(char, len(vocab))
+        vocab[f"<0x{byte:02X}>"] = next(free)
+    for char in "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.,;?!'-":
+        vocab[char] = next(free)
     merges = []
     for word in _WORDS:
         for end in range(2, len(word) + 1):
-            if word[:end] not in vocab:
-                vocab[word[:end]] = len(vocab)
-                merges.append((word[: end - 1], word[end - 1]))
-    while len(vocab) < 32000:
-        vocab[f"▁unused{len(vocab)}"] = len(vocab)
+            if (merge := (word[: end - 1], word[end - 1])) not in merges:
+                merges.append(merge)
+                if word[:end] not in vocab:
+                    vocab[word[:end]] = next(free)
+    for left in free:
+        vocab[f"▁unused{left}"] = left
     tokenizer = Tokenizer(models.BPE(vocab, merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True))
     tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
     tokenizer.decoder = decoders.Sequence(
