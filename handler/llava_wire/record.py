@@ -129,19 +129,27 @@ class Record:
         maps, _ = choose_maps(chosen, layer, head, grid)
         return maps[rows_of(self.facts, chosen, token, kind)].mean(axis=0, dtype=np.float32)
 
-    def phrase(self, tokens: Sequence[int], **where: Any) -> npt.NDArray[np.float32]:
-        """The mean of the maps of several tokens, such as " red" and " star" or the pieces of a word.
+    def phrase(
+        self, tokens: Sequence[int], *, how: Literal["mean", "max"] = "mean", **where: Any
+    ) -> npt.NDArray[np.float32]:
+        """One map of several tokens, such as " red" and " star" or the pieces of a word.
 
         Args:
             tokens: their numbers from 0.
+            how: the mean of their maps, or "max": at each patch the value of the largest size.
             where: view, layer, head, kind and grid, as in `map`.
 
         Raises:
-            ValueError: no tokens, or as in `map`.
+            ValueError: no tokens, another way than these, or as in `map`.
         """
         if not tokens:
             raise ValueError("tokens: got none, expected one or more; name the phrase's")
-        return np.mean([self.map(token, **where) for token in tokens], axis=0, dtype=np.float32)
+        if how not in ("mean", "max"):
+            raise ValueError(f"how: got {how!r:.60}, expected mean or max; name one of them")
+        maps = np.stack([self.map(token, **where) for token in tokens])
+        if how == "mean":
+            return np.asarray(maps.mean(axis=0, dtype=np.float32))
+        return np.asarray(np.take_along_axis(maps, np.abs(maps).argmax(axis=0)[None], axis=0)[0])
 
     def words_at(
         self,

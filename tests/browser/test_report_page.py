@@ -41,8 +41,12 @@ def written(record: Record, path: Path) -> Path:
 
 def choose(page: Any, name: str) -> None:
     """Chooses a token, a view or a look, and waits until the stage shows it."""
-    page.click(f"label.tok[for={name}]" if re.fullmatch(r"[tq]\d+", name) else f"label[for={name}]")
+    label = f"label.tok[for={name}]" if re.fullmatch(r"[tq]\d+", name) else f"label[for={name}]"
+    page.click(label)
     settle(page)
+    if ".tok" in label and page.locator("#phrase h2").count():
+        page.click(label)  # the first click takes the whole word
+        settle(page)
 
 
 def choose_cell(page: Any, view: int, cell: int, layer: int | None, head: int | None, pair: bool = False) -> None:

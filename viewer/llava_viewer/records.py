@@ -71,6 +71,7 @@ def render(
     embed_image: bool = True,
     title: str | None = None,
     notes: Sequence[str] = (),
+    opening: str = "",
 ) -> str:
     """One HTML page that shows a record; the same record gives the same text.
 
@@ -81,18 +82,20 @@ def render(
         embed_image: False leaves the picture out and says so.
         title: the heading, the question when absent.
         notes: warnings that the page shows at its top.
+        opening: the state that the page opens in, as its address has it: "t=4&v=mean".
 
     Returns:
         the page's text.
 
     Raises:
         ReportTooLargeError: it would be over 25 MB.
+        OpeningError: the page has no such state.
         PictureError, OSError: as `with_picture`; or the file cannot be written.
     """
     from llava_viewer.pages.report import render_report
 
     whole = record if picture is None else with_picture(record, picture)
-    html = render_report(whole, embed_image=embed_image, title=title, notes=notes)
+    html = render_report(whole, embed_image=embed_image, title=title, notes=notes, opening=opening)
     if path is not None:
         _write(Path(path), html.encode("utf-8"))
     return html

@@ -71,11 +71,16 @@ def reduced_views(views: Sequence[ViewPlan], seen: SeenRows, mean_rows: torch.Te
                 found[i] = maps if isinstance(maps, Maps) else Maps(maps)
         finished = [finished_maps(view, found[i], layout, mean_rows) for i, view in enumerate(views)]
     notes = [
-        Note("method", "options.views", f"View “{view.name}”, {view.method}: {text:.{_NOTE_CHARS}}")
+        Note("method", "options.views", f"{_titled(view)}: {text:.{_NOTE_CHARS}}")
         for view, maps in zip(views, finished, strict=True)
         for text in maps.notes[:_NOTES]
     ]
     return Reduced(finished, seen.sights, tuple(notes))
+
+
+def _titled(view: ViewPlan) -> str:
+    """A view and its method, once where they have one name."""
+    return f"View “{view.name}”" + (f", {view.method}" if view.method != view.name else "")
 
 
 def _folded(views: Sequence[ViewPlan], methods: Sequence[Method], seen: SeenRows) -> list[tuple[int, Maps]]:

@@ -7,6 +7,7 @@ import hashlib
 import html
 import html.parser
 import io
+import json
 import math
 import re
 import zlib
@@ -18,7 +19,7 @@ import pytest
 from PIL import Image as PillowImage
 
 from llava_viewer.look.view_model import LEVELS
-from llava_viewer.look.wording import NBSP
+from llava_viewer.look.wording import BLIND, CAUTION, NBSP
 from llava_viewer.pages import report as render
 from llava_viewer.pages.report import ReportTooLargeError, render_report, report_size_note
 from llava_wire import decode
@@ -95,8 +96,9 @@ def test_the_policy_allows_exactly_the_own_style_and_script(page: str) -> None:
     assert scripts.count(HOLD) == reader.held > 5, "each held part begins with the script that holds it"
     scripts = [*dict.fromkeys(scripts)]
     scripts.append(zlib.decompress(base64.b64decode(code)).decode())
-    for kind, texts in (("style", reader.raw["style"]), ("script", scripts)):
-        assert len(texts) == {"style": 2, "script": 4}[kind]
+    brought = json.loads(re.findall(r"^const SHEET = (.*);$", scripts[-1], re.MULTILINE)[0])
+    for kind, texts in (("style", [*reader.raw["style"], brought]), ("script", scripts)):
+        assert len(texts) == {"style": 3, "script": 4}[kind]
         digests = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in texts]
         assert f"{kind}-src " + " ".join(f"'sha256-{digest}'" for digest in digests) + ";" in policy
 
@@ -220,15 +222,16 @@ def test_a_report_tells_what_was_tested_of_each_word():
     checks = {"image": {"result": "measured", "needing": 2, "of": 2, "nats": 1.0}}
     html = render_report(replace(plain, facts=replace(plain.facts, tokens=tokens, checks=checks)))
     assert "No causal test was run" not in html
-    assert "without the image <b>14" in html
-    assert "<dt>needs the image</dt><dd>2 of 2\xa0tokens</dd>" in html
+    assert "without the image (its patches’ mean) <b>14" in html
+    tested = "against its patches’ mean"
+    assert f"<dt>needs the image</dt><dd>1 of 1\xa0content word, {tested}</dd>" in html, "an article is not counted"
 
 
 def test_bars_show_what_is_lost_without_the_image_and_the_page_opens_on_a_word_that_needs_it():
     plain = make_record(words=("A", " red", " cup"), reductions=("layers_heads",))
     bright = render_report(plain).split('id="b-share" checked')
     assert len(bright) == 2, "without a test the bars are shares"
-    for needing in (0, 1, 2):
+    for needing in (1, 2):
         tokens = tuple(
             replace(token, without_image=token.logprob + (math.log(0.1) if number == needing else math.log(0.9)))
             for number, token in enumerate(plain.tokens)
@@ -239,7 +242,8 @@ def test_bars_show_what_is_lost_without_the_image_and_the_page_opens_on_a_word_t
         [lost] = set(re.findall(rf' n(\d+)[^"]*" for="t{needing}"', html))
         assert int(lost) == round(0.9 * LEVELS)
         assert html.count(">needs the image</p>") == 1
-        assert html.count(">would be written without the image</p>") == 2, "the end of the answer is no word"
+        blind = f'>{BLIND.replace(chr(39), "&#39;")}</p>\n<p class="hint">{CAUTION}'
+        assert html.count(blind) == 2, "the end of the answer is no word"
         assert 'id="b-need" checked' in html
 
 

@@ -110,7 +110,10 @@ def test_the_first_strong_letter_decides_the_direction() -> None:
     [
         (
             {"result": "measured", "needing": 5, "of": 11, "nats": 1.0},
-            "5 of 11 tokens need the image: without it their log probability falls by more than 1.0 nats",
+            (
+                "5 of 11 tokens need the image: their log probability falls by more than 1.0 nats where all of its "
+                "patches are replaced by their mean"
+            ),
         ),
         ({"result": "not tested", "reason": "the answer is empty"}, "not tested; reason the answer is empty"),
         ({"result": "measured", "needing": "5", "of": [], "nats": None}, "measured; needing 5; of []; nats None"),

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from llava_wire.schema import Query
+from support.several import make_signed
 from support.synthetic import make_record
 
 RECORD = make_record(words=("A", " red"), layers=2, heads=3, pairs=((1, 2), (0, 1), (1, 0)))
@@ -28,6 +29,14 @@ def test_what_is_not_named_is_averaged() -> None:
     assert np.allclose(RECORD.phrase([1, 2], view="none", head=0), none[1:3, :, 0].mean((0, 1)), atol=1e-7)
     with pytest.raises(ValueError, match=r"tokens: got none, expected one or more"):
         RECORD.phrase([])
+    with pytest.raises(ValueError, match=r"how: got 'sum', expected mean or max"):
+        RECORD.phrase([1], how="sum")  # type: ignore[arg-type]
+    signed = make_signed()
+    values = np.stack([signed.map(token, view="signed") for token in (1, 2, 4)])
+    largest = signed.phrase([1, 2, 4], how="max", view="signed")
+    assert np.array_equal(np.abs(largest), np.abs(values).max(0))
+    assert ((largest == values).any(0)).all(), "with its sign"
+    assert (largest < 0).any()
     assert np.allclose(RECORD.map(1, view="none", layer=1), none[1, 1].mean(0), atol=1e-7)
     assert np.allclose(RECORD.map(1, view="none", head=0), none[1, :, 0].mean(0), atol=1e-7)
     assert np.allclose(RECORD.map(view="none"), none[:2].mean((0, 1, 2)), atol=1e-7), "without the end token"

@@ -270,7 +270,8 @@ def render(arguments: argparse.Namespace) -> None:
     outputs.claim("--output", output, REPORT, own=arguments.output is None)
     record, notes = with_pictures_of(record, arguments.image)
     notes = (*notes, *_others(whole, arguments.sequence))
-    outputs.write(output, _report(record, embed_image=not arguments.no_image, notes=notes))
+    html = _report(record, embed_image=not arguments.no_image, notes=notes, opening=arguments.open)
+    outputs.write(output, html)
     outputs.name(output)
 
 
@@ -303,10 +304,14 @@ def inspect(arguments: argparse.Namespace) -> None:
     print(json_text(found) if arguments.json else summary_text(found))
 
 
-def _report(record: Record, *, embed_image: bool, notes: tuple[str, ...]) -> bytes:
+def _report(record: Record, *, embed_image: bool, notes: tuple[str, ...], opening: str = "") -> bytes:
+    from llava_viewer.pages.opening import OpeningError
     from llava_viewer.pages.report import render_report, report_size_note
 
-    html = render_report(record, embed_image=embed_image, notes=notes)
+    try:
+        html = render_report(record, embed_image=embed_image, notes=notes, opening=opening)
+    except OpeningError as error:
+        raise UsageError(f"--open: {error}") from None
     note = report_size_note(html)
     if note:
         say(f"warning: {note}")

@@ -12,7 +12,7 @@ from typing import Any
 from llava_viewer.cli.console import one_line, quoted, size
 from llava_viewer.look.rows import MOST, row_splits, token_texts
 from llava_viewer.look.units import Unit, method_text
-from llava_viewer.look.wording import NBSP, check_name, check_text, verdict
+from llava_viewer.look.wording import NBSP, check_name, check_text, judged_by, verdict
 from llava_viewer.one_grid import on_one_grid
 from llava_wire.choose import mean_image_share, mean_share
 from llava_wire.findings.patches import NAME as PATCHES
@@ -277,10 +277,9 @@ def _annotation_lines(annotations: dict[str, Any] | None) -> list[tuple[str, str
     if annotations is None:
         return []
     judged = verdict(annotations["right"])
-    rule = f" by the rule “{annotations['rule']}”" if annotations["rule"] else ""
     expected = f", expected “{annotations['expected']}”" if annotations["expected"] else ""
     tags = f"; tags {', '.join(annotations['tags'])}" if annotations["tags"] else ""
-    return [("annotated", f"{judged}{rule}{expected}{tags}")]
+    return [("annotated", f"{judged}{judged_by(annotations['rule'])}{expected}{tags}")]
 
 
 def _picture_facts(record: Record) -> list[dict[str, Any]]:

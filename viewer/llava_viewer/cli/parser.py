@@ -49,6 +49,10 @@ Without an address the server is one of this machine: --name, else LLAVA_GAZE_SE
 The token is --token, else --key-file (read afresh for every request), else the environment's LLAVA_GAZE_TOKEN, else the
 key file of the server of this machine.
 """
+_RENDER_EXAMPLES = """examples:
+  llava-viewer render run.npz -o run.html
+  llava-viewer render run.npz --open "t=4&view=mean&box=83,20,140,77" -o run.html
+"""
 _CHECKS = """examples:
   llava-viewer check run.npz -o checked.npz
   llava-viewer check run.npz --view contributions --steps 3,5 --report checked.html
@@ -231,13 +235,14 @@ def _output(parser: argparse.ArgumentParser, *, images: bool = True) -> argparse
 
 
 def _render(group: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = _add(
-        group, "render", "turn a record into one HTML file", "example:\n  llava-viewer render run.npz -o run.html"
-    )
+    parser = _add(group, "render", "turn a record into one HTML file", _RENDER_EXAMPLES)
     parser.set_defaults(run=commands.render)
     parser.add_argument("record", type=Path, metavar="RUN.npz")
     _sequence(parser)
     parser.add_argument("-o", "--output", type=Path, metavar="RUN.html", help="default: the record's name with .html")
+    parser.add_argument(
+        "--open", default="", metavar="STATE", help="what the report shows first, as its address has it after the #"
+    )
     picture = parser.add_mutually_exclusive_group()
     add_pictures(picture)
     picture.add_argument("--no-image", action="store_true", help="leave the image out")

@@ -162,6 +162,7 @@ def caption(shown: Shown, item: Item, room: float) -> list[str]:
         f"Asked: {record.facts.prompt.text}",
         f"Answered: {record.answer}",
         f"{record.facts.model.name}, {shown.selection}{where}. {creed(shown)}",
+        f"In the report: {shown.state(item)}",
     )
     return [line for text in texts for line in wrap(text, SMALL_PT, room, _MOST_LINES, shown.look.fonts)]
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from urllib.parse import urlencode
 
 import numpy as np
 import numpy.typing as npt
@@ -154,6 +155,13 @@ class Shown:
             keys = [item.row.key[1:] for item in self.items if item.row and item.row.key.startswith("t")]
             raise ValueError(f"token: got {token}, expected {', '.join(keys) or 'none'}")
         return found
+
+    def state(self, item: Item) -> str:
+        """What `llava-viewer render --open` takes to show the same: "t=4&v=mean&l=2"."""
+        grid = f" on {self.record.grid_name}" if isinstance(self.record, OneGrid) else ""
+        token = item.row.key.removeprefix("t") if item.row else None
+        parts = {"t": token, "v": self.view.name + grid, "l": self.layer, "h": self.head}
+        return urlencode({name: value for name, value in parts.items() if value is not None})
 
     def ordinary(self) -> tuple[Item, ...]:
         """The items that a mean over the answer takes, in reading order (`llava_wire.choose.ordinary_rows`)."""

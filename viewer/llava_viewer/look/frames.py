@@ -119,6 +119,7 @@ def build_panel(
         key = f"s{index}-{number}"
         splits = _splits(view, slot, unit)
         slots.append(_slot(key, name, mean, slot_maps, slot_shares, splits, row_keys, grid, unit, words, sinks))
+    prompt, place = len(record.facts.prompt.ids), IMAGE if grid.alone else "this grid"
     facts, several = view.facts, len(names) > 1
     return ViewPanel(
         key=f"v{index}",
@@ -139,6 +140,7 @@ def build_panel(
         measured=method_text(facts.method, view.quantity),
         unit=view.quantity.unit,
         per_patch=unit.per_patch,
+        tokens="" if stage.composite else f"{view.patches:,} of the prompt's {prompt:,} tokens are {place}",
         share=unit.is_share,
         split=len(SHARE_PARTS) if shares is None else shares.shape[-1],
         signed=unit.signed,

@@ -14,6 +14,15 @@ from collections.abc import Callable, Iterable, Sequence
 
 from llava_wire.record import Record
 
+FUNCTION_WORDS = frozenset((
+    "a", "an", "the", "this", "that", "these", "those", "there", "here", "of", "in", "on", "at", "to", "for",
+    "from", "with", "by", "as", "into", "onto", "and", "or", "but", "nor", "so", "if", "than", "then", "that", "it",
+    "its", "he", "she", "they", "them", "his", "her", "their", "we", "you", "i", "my", "your", "our", "us", "me",
+    "is", "are", "was", "were", "be", "been", "being", "am", "do", "does", "did", "has", "have", "had", "can",
+    "could", "will", "would", "shall", "should", "may", "might", "must", "not", "no", "which", "who", "whose",
+    "what", "when", "where", "how", "also", "very", "some", "any", "each", "both", "all", "such", "s",
+))  # fmt: skip
+"""English words that stand for nothing that an image shows by themselves."""
 _FALLBACK = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 _PRINTED = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
 _REST = [byte for byte in range(256) if byte not in _PRINTED]
@@ -40,6 +49,18 @@ def word_groups(texts: Sequence[str]) -> list[list[int]]:
         else:
             joined.append([number])
     return joined
+
+
+def content_words(texts: Sequence[str]) -> list[list[int]]:
+    """The numbers of the pieces of each word that may stand for something: no signs, no articles, prepositions and
+    the like. All words where no other is left."""
+    spoken = [group for group in word_groups(texts) if any(char.isalnum() for n in group for char in texts[n])]
+    return [group for group in spoken if not is_function_word("".join(texts[n] for n in group))] or spoken
+
+
+def is_function_word(word: str) -> bool:
+    """Whether a word is one of `FUNCTION_WORDS`."""
+    return "".join(char for char in word.casefold() if char.isalnum()) in FUNCTION_WORDS
 
 
 def _bytes_for(pieces: Iterable[str]) -> Callable[[str], bytes | None]:

@@ -13,7 +13,7 @@ from llava_wire.findings.patches import NAME as PATCH_CHECK
 from llava_wire.grids import Grid, Run, Step, image_runs
 from llava_wire.quantity import ATTENTION
 from llava_wire.record import Record
-from llava_wire.schema import Annotations, Image, MethodFacts, ViewFacts
+from llava_wire.schema import IMAGE_CHECK, Annotations, Image, MethodFacts, ViewFacts
 
 _FINISH = {
     "stop": "stop: the model wrote its end token",
@@ -102,7 +102,7 @@ def _answer(record: Record) -> FactGroup:
 def causal_text(record: Record) -> str:
     """What a causal test of this answer found, in words; "not tested" where the record holds none."""
     checks = record.facts.checks
-    name = CAUSAL if CAUSAL in checks else PATCH_CHECK
+    name = next((one for one in (CAUSAL, PATCH_CHECK, IMAGE_CHECK) if one in checks), CAUSAL)
     return wording.check_text(checks.get(name, {}), name)
 
 
@@ -110,9 +110,7 @@ def _annotations(annotations: Annotations | None) -> list[Fact]:
     """What a client said of the answer."""
     if annotations is None:
         return []
-    judged = wording.verdict(annotations.right)
-    rule = f", by the rule “{annotations.rule}”" if annotations.rule else ""
-    facts = [Fact("Judged", f"{judged}{rule}")]
+    facts = [Fact("Judged", f"{wording.verdict(annotations.right)}{wording.judged_by(annotations.rule)}")]
     if annotations.expected:
         facts.append(Fact("Expected", annotations.expected, "block"))
     return [*facts, *([Fact("Tags", ", ".join(annotations.tags))] if annotations.tags else [])]

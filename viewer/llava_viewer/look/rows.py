@@ -8,12 +8,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from llava_viewer.look import wording
-from llava_viewer.look.pieces import prompt_texts, word_groups
+from llava_viewer.look.pieces import content_words, is_function_word, prompt_texts, word_groups
 from llava_viewer.look.selection import selection_text
 from llava_viewer.look.text import token_label
 from llava_viewer.look.units import Unit, unit_of
 from llava_viewer.look.view_model import LEVELS, Candidate, Reads, Row, Took, WordRead
-from llava_wire.choose import choose_parts, ordinary_rows, split_view
+from llava_wire.choose import choose_parts, ordinary_rows, ordinary_tokens, split_view
 from llava_wire.findings.patches import PatchCheck
 from llava_wire.record import Record
 from llava_wire.schema import Token
@@ -51,7 +51,8 @@ def answer_rows(record: Record) -> tuple[Row, ...]:
                 key="" if query is None else f"t{number}",
                 query=-1 if query is None else query,
                 text=shown,
-                word=words[number],
+                word=words[number][0],
+                group=words[number][1] and f"t{words[number][1]}",
                 spaced=spaced,
                 breaks=breaks,
                 special=token.special,
@@ -98,6 +99,23 @@ def _need(token: Token, nats: float | None) -> str:
     return wording.NEEDS if token.logprob - token.without_image > nats else wording.BLIND
 
 
+def needing_text(record: Record) -> str:
+    """How many content words of the answer need the image (a piece of them does), and of how many; "" untested.
+
+    Of tokens where the record has only the check's own count.
+    """
+    nats, found = wording.nats_of_need(record.facts.checks), wording.needing_image(record.facts.checks)
+    if found is None:
+        return ""
+    ordinary = [record.tokens[number] for number in ordinary_tokens(record.tokens)]
+    tested = [token for token in ordinary if token.without_image is not None]
+    words = content_words([token.text for token in tested])
+    if not words:
+        return f"{found[0]} of {wording.count(found[1], 'token')}"
+    needing = sum(any(_need(tested[number], nats) == wording.NEEDS for number in word) for word in words)
+    return f"{needing} of {wording.count(len(words), 'content word')}"
+
+
 def question_rows(record: Record) -> tuple[Row, ...]:
     """The question's tokens whose attention was recorded, when there are any."""
     if not any(query.kind == "prompt" for query in record.queries):
@@ -111,18 +129,19 @@ def question_rows(record: Record) -> tuple[Row, ...]:
         piece = pieces[query.token] if 0 <= query.token < len(pieces) else "?"
         shown, spaced, breaks = token_label(texts[query.token] if 0 <= query.token < len(texts) else "?")
         ids = record.facts.prompt.ids
+        word, first = words[query.token] if 0 <= query.token < len(words) else ("", "")
         token_id = str(ids[query.token]) if 0 <= query.token < len(ids) else "?"
         where = f"question token at position {query.position}, step {query.step}"
         rows.append(
-            Row(f"q{query.token}", index, shown, words[query.token], spaced, breaks, False,
-                levels[index], 0, piece, token_id, where, "", (), reads=reads[index])
+            Row(f"q{query.token}", index, shown, word, spaced, breaks, False, levels[index], 0, piece, token_id, where,
+                "", (), reads=reads[index], group=first and f"q{first}")
         )  # fmt: skip
     return tuple(rows)
 
 
 def first_row(record: Record, rows: Sequence[Row]) -> str:
     """The row a report opens on: of the words that need the image the one with the brightest patch in the first view
-    that has rows; of all words where that was not tested, or none does.
+    that has rows; of all words where that was not tested, or none does. Articles, prepositions and the like come last.
 
     The largest image share would do worse: function words often spread much attention evenly over the image.
     """
@@ -136,6 +155,7 @@ def first_row(record: Record, rows: Sequence[Row]) -> str:
     words = [row for row in ordinary if any(c.isalnum() for c in row.text)] or ordinary or [r for r in rows if r.key]
     if not words:
         return ""
+    words = [row for row in words if not is_function_word(row.word or row.text)] or words
     needing = [row for row in words if row.need == wording.NEEDS]
     return max(needing or words, key=lambda row: peaks[row.query]).key
 
@@ -176,20 +196,28 @@ def row_splits(record: Record, view: View) -> list[tuple[int | None, str, list[f
     return [(token, text, numbers) for (token, text), numbers in zip(rows, parts.tolist(), strict=True)]
 
 
-def _words(texts: Sequence[str]) -> list[str]:
-    """The whole word of each piece, or "" when the piece is a word of its own."""
-    words = [""] * len(texts)
+def _words(texts: Sequence[str]) -> list[tuple[str, str]]:
+    """The whole word of each piece and the number of its first one, or two times "" for a word of its own."""
+    words = [("", "")] * len(texts)
     for group in word_groups(texts):
         whole = " ".join("".join(texts[number] for number in group).split())
         for number in group if len(group) > 1 and len(whole) <= _LONGEST_WORD else ():
-            words[number] = whole
+            words[number] = whole, str(group[0])
     return words
 
 
 def _levels(record: Record) -> list[tuple[int, ...]]:
-    """The image share of each query, one level per view; the last entry is for a token without one."""
+    """The image share of each query, one level per view; the last entry is for a token without one.
+
+    Views of other quantities have the levels of the first view of shares on their grid.
+    """
     none = [0] * len(record.queries)
-    columns = [_shares(view) if "query" in view.axes else none for view in record.views.values()]
+    views = [*record.views.values()]
+    shares = [view for view in views if view.shares is not None and "query" in view.axes]
+    columns = []
+    for view in views:
+        shown = view if view.shares is not None else next((one for one in shares if one.grids == view.grids), view)
+        columns.append(_shares(shown) if "query" in shown.axes else none)
     return [*zip(*columns, strict=True), (0,) * len(record.views)]
 
 

@@ -55,6 +55,7 @@ class Row:
         key: the id of its radio button, or "" when the record holds no attention for it.
         text: what is shown, never empty; spaced: a space goes before it; breaks: a new line starts after it.
         word: the whole word when this is a piece of one, else "".
+        group: the same for all pieces of one word, "" for a word of its own.
         levels: the image share under it, one level per view (0 for a view without rows).
         probability_level: the same for its probability; for a question's token both are 0.
         where: "token 7 of 12, step 7".
@@ -84,6 +85,7 @@ class Row:
     need: str = ""
     took: Took | None = None
     reads: tuple[Reads, ...] = ()
+    group: str = ""
 
 
 @dataclass(frozen=True)
@@ -167,7 +169,7 @@ class ViewPanel:
         error: the largest error of a value that the page's script reads, the record's own included.
         notes: what was averaged or left out.
         measured: method and quantity in words; unit, per_patch: of the values, empty for shares of attention.
-        split: into how many shares a row splits.
+        tokens: how many of the prompt's its patches are; split: into how many shares a row splits.
         share, signed: whether values are shares, or may be below 0; sinks: row and column of patches that all read.
     """
 
@@ -189,6 +191,7 @@ class ViewPanel:
     measured: str
     unit: str
     per_patch: str
+    tokens: str
     share: bool
     signed: bool
     sinks: tuple[tuple[int, int], ...] = ()

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from llava_viewer.judging import BY_HAND
 from llava_wire.findings.patches import NAME as PATCH_CHECK
 from llava_wire.findings.patches import PatchCheck, WordPatches
 from llava_wire.schema import IMAGE_CHECK
@@ -129,6 +130,11 @@ def verdict(right: bool | None) -> str:
     return "not judged" if right is None else "right" if right else "wrong"
 
 
+def judged_by(rule: str) -> str:
+    """By what a verdict came about, to stand behind it; a person is no rule."""
+    return f", {rule}" if rule == BY_HAND else f", by the rule “{rule}”" if rule else ""
+
+
 SIGNS = {"weak": "○", "even": "≈", "sink": "×", "usual": "=", "particular": "◆"}
 
 
@@ -147,7 +153,9 @@ def map_verdict(name: str, number: float, held: float | None, place: str) -> str
 
 
 NEEDS = "needs the image"
-BLIND = "would be written without the image"
+BLIND = "as likely with the image's patches replaced by their mean"
+CAUTION = "That mean may keep a colour that most of the image has."
+"""What must stand beside a word that is as likely without the image: the mean is one of this image's own patches."""
 
 
 def nats_of_need(checks: Mapping[str, Mapping[str, Any]]) -> float | None:
@@ -212,8 +220,8 @@ def check_text(check: Mapping[str, Any], name: str = "") -> str:
     """A check in words: its result, then what it measured under the names that it gave."""
     if (found := needing_image({name: check})) is not None:
         return (
-            f"{found[0]} of {count(found[1], 'token')} need the image: without it their log probability falls by more "
-            f"than {check.get('nats')} nats"
+            f"{found[0]} of {count(found[1], 'token')} need the image: their log probability falls by more than "
+            f"{check.get('nats')} nats where all of its patches are replaced by their mean"
         )
     if (patches := PatchCheck.of_checks({name: check})) is not None:
         return _patches_text(patches)

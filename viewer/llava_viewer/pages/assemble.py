@@ -13,12 +13,12 @@ from llava_viewer.look import text, wording
 from llava_viewer.look.frames import Grid, build_panel, share_parts
 from llava_viewer.look.photo import Photo, page_photo
 from llava_viewer.look.provenance import causal_text, fact_groups
-from llava_viewer.look.rows import answer_rows, first_row, question_rows, row_keys
+from llava_viewer.look.rows import answer_rows, first_row, needing_text, question_rows, row_keys
 from llava_viewer.look.stage import build_stage
 from llava_viewer.look.view_model import Fact, Report, Stage, ViewPanel
 from llava_viewer.one_grid import shown_grids, unfolded
 from llava_viewer.pages.onto import with_lines
-from llava_viewer.usual import sinks_of
+from llava_viewer.usual import ordinary_answer_rows, sinks_of
 from llava_wire.choose import mean_image_share, ordinary_tokens
 from llava_wire.findings.patches import PatchCheck
 from llava_wire.geometry import Geometry
@@ -127,9 +127,17 @@ def _summary(record: Record) -> tuple[Fact, ...]:
         f"{grid.name}: {grid.rows} × {grid.cols}" if len(grids) > 1 else f"{grid.rows} × {grid.cols}" for grid in grids
     )
     where = "attention on the image" if len(images) == 1 else "attention on the images"
+    of = f"view “{first.name}”"
+    answered = len(ordinary_answer_rows(record.facts))
+    if "query" in first.axes and answered < written:
+        of += (
+            f"; mean of the {answered} of {wording.count(written, 'token')} that were recorded"
+            if answered
+            else ("; mean of the question's rows")
+        )
     return (
         Fact("answer", wording.count(written, "token")),
-        *([] if share is None else [Fact(where, f"{wording.percent(share)} (view “{first.name}”)")]),
+        *([] if share is None else [Fact(where, f"{wording.percent(share)} ({of})")]),
         Fact("image" if len(images) == 1 else "images", sizes),
         Fact("patches", patches),
         _tested(record),
@@ -148,9 +156,8 @@ def _verdict(record: Record) -> list[Fact]:
 
 def _tested(record: Record) -> Fact:
     """What was tested of the answer, in a few words."""
-    found = wording.needing_image(record.facts.checks)
-    if found is not None:
-        return Fact("needs the image", f"{found[0]} of {wording.count(found[1], 'token')}")
+    if told := needing_text(record):
+        return Fact("needs the image", f"{told}, against its patches’ mean")
     if (patches := PatchCheck.of_checks(record.facts.checks)) is not None:
         return Fact("patches tested", f"of {len(patches.words)} of {wording.count(patches.of, 'token')}")
     return Fact("causal effect", causal_text(record))

@@ -24,12 +24,13 @@ from PIL import Image as PillowImage
 
 from llava_viewer.files import written
 from llava_viewer.look import colormap, wording
+from llava_viewer.look.frames import LOW_IMAGE_SHARE
 from llava_viewer.look.heatmap import data_uri, overlay
 from llava_viewer.look.photo import ground, shrink
-from llava_viewer.look.rows import answer_rows, first_row
+from llava_viewer.look.rows import answer_rows, first_row, needing_text
 from llava_viewer.look.text import visible
 from llava_viewer.look.units import unit_of
-from llava_viewer.one_grid import OneGrid, on_one_grid
+from llava_viewer.one_grid import IMAGE, OneGrid, on_one_grid
 from llava_viewer.pages.index_cache import THUMB_KIND, Entry, read_cache, write_cache
 from llava_viewer.pages.report import page
 from llava_viewer.pages.styles import static_text
@@ -52,6 +53,7 @@ class Listed:
     Args:
         record: a link; report: another one, "" when there is no such file.
         argument: the record's path for a command line, or "" when its name cannot be shown as it is.
+        weak: the verdict on a run that hardly looked.
     """
 
     entry: Entry
@@ -60,6 +62,7 @@ class Listed:
     report: str
     argument: str
     search: str
+    weak: str
 
 
 @dataclass(frozen=True)
@@ -157,6 +160,7 @@ def _choices(values: Iterator[str] | Sequence[str]) -> list[str]:
 def _listed(folder: Path, name: str, entry: Entry) -> Listed:
     path = folder / name
     report = path.with_suffix(".html")
+    share, told = float(entry.share), entry.share_text != "–"
     stem = Path(name).with_suffix("").as_posix()
     named = f"./{name}" if name.startswith("-") else name
     return Listed(
@@ -168,6 +172,7 @@ def _listed(folder: Path, name: str, entry: Entry) -> Listed:
         search=" ".join(
             (stem, entry.prompt, entry.answer, entry.others, entry.model, entry.view, entry.verdict, entry.tags)
         ).lower(),  # as the page's script lowers what is typed
+        weak=wording.map_verdict("weak", share, None, IMAGE) if told and share < LOW_IMAGE_SHARE else "",
     )
 
 
@@ -183,7 +188,7 @@ def entry_of(stamp: str, record: Record, side_px: int = THUMB_SIDE_PX, photo: Pi
     view = next(iter(record.views.values()))
     share = mean_image_share(record.facts, view)
     written, said = len(ordinary_tokens(record.tokens)), record.facts.annotations
-    needing = wording.needing_image(record.facts.checks)
+    needing, words = wording.needing_image(record.facts.checks), needing_text(record)
     # Of several grids the card shows the one with the most attention, and says which one.
     drawn = on_one_grid(record, _brightest(record))
     thumb, label = _thumb(drawn, ground(drawn, side_px) if photo is None else shrink(photo, side_px))
@@ -206,7 +211,7 @@ def entry_of(stamp: str, record: Record, side_px: int = THUMB_SIDE_PX, photo: Pi
         share_text="–" if share is None else wording.percent(share),
         verdict="" if said is None or said.right is None else wording.verdict(said.right),
         expected=_cut(said.expected) if said and said.right is False else "",
-        needs=f"{needing[0]} of {wording.count(needing[1], 'token')} need the image" if needing else "",
+        needs=f"{words} need the image" if words else "",
         needing=str(needing[0]) if needing else "",
         tags="\n".join(_cut(visible(tag)) for tag in said.tags) if said else "",
     )

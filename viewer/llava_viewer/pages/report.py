@@ -20,11 +20,12 @@ from llava_viewer.look.frames import LIMITS, MAX_STATIC_FRAMES
 from llava_viewer.look.heatmap import packed
 from llava_viewer.look.text import visible
 from llava_viewer.look.view_model import Report
-from llava_viewer.look.wording import size
+from llava_viewer.look.wording import BLIND, CAUTION, size
 from llava_viewer.one_grid import unfolded
 from llava_viewer.pages.assemble import Pictures, build_report
 from llava_viewer.pages.onto import told
-from llava_viewer.pages.styles import plain_css, report_css, report_script, script_text
+from llava_viewer.pages.opening import opening_of, usual
+from llava_viewer.pages.styles import plain_css, report_css, report_script, script_text, scripted_css
 from llava_viewer.version import package_version
 from llava_wire.record import Record
 
@@ -46,6 +47,7 @@ KEYS = (
     (("←", "→"), "on a word: the word before, the next"),
     (("p", "n"), "the same from anywhere"),
     (("g",), "play and stop"),
+    (("w", "W"), "the next word too; without the last"),
     (("v", "V"), "next view, view before"),
     (("[", "]"), "layer before, next layer (or pair, or head)"),
     (("{", "}"), "head before, next head"),
@@ -56,7 +58,7 @@ KEYS = (
     (("a", "b", "x"), "keep as A, keep as B, clear both"),
     (("arrows",), "on the image: from patch to patch; with Shift a box"),
     (("Enter",), "on the image: which words looked at this patch"),
-    (("Esc",), "let the box go"),
+    (("Esc",), "let the box go; one token alone"),
     (("?",), "this list"),
 )
 """What the report's keys do, as `static/report/keys.js` has them."""
@@ -73,6 +75,7 @@ def render_report(
     embed_image: bool = True,
     title: str | None = None,
     notes: Sequence[str] = (),
+    opening: str = "",
 ) -> str:
     """The complete HTML text of a report; the same record gives the same text.
 
@@ -82,33 +85,38 @@ def render_report(
         embed_image: False leaves the picture out and says so.
         title: the heading, the question when absent.
         notes: warnings that the page shows at its top.
+        opening: the state that the page opens in, as its address has it: "t=4&v=mean".
 
     Raises:
         ReportTooLargeError: the text would be over 25 MB.
+        OpeningError: the report has no such state.
     """
     _check_size(unfolded(record))
     report = build_report(record, picture=picture, embed_image=embed_image, title=title, notes=notes)
-    script = report_script(
-        quantities=not all(view.share for view in report.views), grids=report.several, blocks=report.in_blocks
-    )
+    apart = any(view.atlas or len(view.slots) > 1 for view in report.views)
+    quantities = not all(view.share for view in report.views)
+    script = report_script(quantities=quantities, grids=report.several, blocks=report.in_blocks, heads=apart)
     hold = script_text("hold").strip()
     chooseable = [row for row in (*report.question_rows, *report.rows) if row.key]
     html = page(
         "report.html.j2",
-        css=(report_css(report), plain_css(report)),
+        css=(report_css(report), plain_css(report), scripted_css()),
         scripts=(script_text("early"), hold, script_text("start"), script),
         hold=Markup(f"<script>{hold}</script>"),
         packed_script=packed(script.encode("utf-8")),
         report=report,
         chooseable=chooseable,
         by_key={row.key: row for row in chooseable},
+        opening=opening_of(report, opening) if opening else usual(report),
         onto=told(record.grids),
         images=len(record.facts.images),
+        apart=apart,
         splits=any(frame.split for view in report.views for slot in view.slots for frame in slot.frames),
         keys=KEYS,
         limits=LIMITS,
         judged=any(frame.verdict for view in report.views for slot in view.slots for frame in slot.frames),
         tested=any(row.without_image for row in report.rows),
+        blind=(BLIND, CAUTION),
         took=any(row.took for row in report.rows),
         palettes=[_palette(name) for name in colormap.PALETTES],
         difference=_palette(colormap.DIFFERENCE),

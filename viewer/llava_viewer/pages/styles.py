@@ -8,6 +8,7 @@ The static file and `_state_rules` know the page's state as attributes of `.desk
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable
 from importlib.resources import files
@@ -18,12 +19,13 @@ from llava_viewer.look.view_model import LEVELS, Report, ViewPanel
 from llava_viewer.pages.compare_model import Comparison
 
 SCRIPTS = (
-    "wording", "data", "png", "palette", "facts", "choice", "stage", "readout", "inside", "gallery", "layers",
-    "compare", "box", "worth", "figure", "save", "keys", "main",
+    "wording", "joined", "data", "png", "palette", "facts", "choice", "phrase", "stage", "readout", "inside", "gallery",
+    "layers", "compare", "box", "worth", "figure", "save", "copy", "keys", "main",
 )  # fmt: skip
 """The parts of the report's script, in the order in which they need each other; `quantities` comes before the last
-where a view shows something else than shares, `one_grid` and `on_grid` come first and before it where there are several
-grids, and `onto` behind that, `blocks` before these where an atlas has maps in blocks."""
+where a view shows something else than shares, `one_grid` comes after `origin` and `on_grid` before it where there are
+several grids, and `onto` behind that, `blocks` before these where an atlas has maps in blocks, `headlist` and `bars`
+where a view keeps layers or heads apart."""
 _OF_SEVERAL = (
     ".g{display:none}.card .o{--c:#a9744f;fill:#a9744f}"
     ".grids{position:relative;display:flex;gap:1.2rem;overflow-x:auto;padding:3px 3px .5rem;scrollbar-width:thin}"
@@ -31,7 +33,7 @@ _OF_SEVERAL = (
     ".pickers:not(:has(>:not([hidden]))){display:none}"
     "@media (min-width:56.01rem){.stage,.js .mat>template:first-of-type{max-height:min(50vh,46rem)}}"
     "@media (max-width:56rem){.grids{order:1;padding-bottom:0}}@media print{.grids{display:none}}"
-    ".onto li{tab-size:8rem}.chips dt{flex:none}"
+    ".onto li{tab-size:8rem}"
 )
 """What reports of several grids have beside the static sheet: what belongs to a grid is shown with its views;
 the switch of grids is one line, which scrolls sideways where they are many."""
@@ -56,19 +58,27 @@ def script_text(name: str) -> str:
     return "".join(f"{line.strip()}\n" for line in lines if line.strip() and not line.lstrip().startswith("//"))
 
 
-def report_script(*, quantities: bool = False, grids: bool = False, blocks: bool = False) -> str:
+def report_script(*, quantities: bool = False, grids: bool = False, blocks: bool = False, heads: bool = False) -> str:
     """The report's script: its parts in one block, so that their names stay their own; comments stay in the files.
 
     Args:
         quantities: a view shows something else than shares.
         grids: the record has several grids.
         blocks: an atlas has maps in blocks.
+        heads: a view keeps layers or heads apart.
     """
-    wanted = {"blocks": blocks, "on_grid": grids, "onto": grids, "quantities": quantities}
-    before, after = ["one_grid"] if grids else [], [name for name, is_wanted in wanted.items() if is_wanted]
+    wanted = {"alike": heads, "headlist": heads, "bars": heads, "blocks": blocks, "on_grid": grids, "onto": grids}
+    wanted["quantities"] = quantities
+    before = ["origin", *(["one_grid"] if grids else [])]
+    after = [name for name, is_wanted in wanted.items() if is_wanted]
     parts = (*before, *SCRIPTS[:-1], *after, SCRIPTS[-1])
     code = "".join(script_text(name) for name in parts)
-    return f'"use strict";\n{{\n{code}}}\n'
+    return f'"use strict";\n{{\nconst SHEET = {json.dumps(scripted_css(), ensure_ascii=False)};\n{code}}}\n'
+
+
+def scripted_css() -> str:
+    """The style sheet that the script brings with it: of what only it makes."""
+    return compact(static_text("scripted.css"))
 
 
 def report_css(report: Report) -> str:
@@ -109,19 +119,26 @@ def plain_css(report: Report) -> str:
 
 def compact(sheet: str) -> str:
     """A sheet of this package without comments and needless spaces."""
-    lines = "\n".join(line.strip() for line in sheet.splitlines() if not line.startswith("/*"))
+    lines = "\n".join(line.strip() for line in sheet.splitlines() if not line.lstrip().startswith("/*"))
     return re.sub(r"\s*([{}])\s*|([;:,])\s+", lambda match: match[1] or match[2], lines).replace(";}", "}") + "\n"
 
 
 def _levels(report: Report) -> list[str]:
-    """How far the bars under tokens and candidates reach."""
-    rules = [f".b{level}{{--p:{_width(level)}}}" for level in range(1, LEVELS + 1)]
-    if report.tested:
-        rules += [f".n{level}{{--n:{_width(level)}}}" for level in range(1, LEVELS + 1)]
-    for view in report.views:
+    """How far the bars under tokens and candidates reach; levels that nothing has need no rule."""
+    rows = (*report.question_rows, *report.rows)
+    words = [word for row in rows for reads in row.reads for word in (*reads.prompt, *reads.answer)]
+    chances = {row.probability_level for row in rows} | {one.level for row in rows for one in row.top}
+    rules = [f".b{level}{{--p:{_width(level)}}}" for level in _drawn(chances | {level for _, _, level in words})]
+    rules += [f".n{level}{{--n:{_width(level)}}}" for level in _drawn({row.lost_level for row in rows})]
+    for number, view in enumerate(report.views):
         index = view.key.removeprefix("v")
-        rules += [f".u{index}_{level}{{--u{index}:{_width(level)}}}" for level in range(1, LEVELS + 1)]
+        used = _drawn({row.levels[number] for row in rows})
+        rules += [f".u{index}_{level}{{--u{index}:{_width(level)}}}" for level in used]
     return rules
+
+
+def _drawn(levels: set[int]) -> list[int]:
+    return sorted(levels - {0})
 
 
 def _state_rules(report: Report, *, scripted: bool = True) -> list[str]:
@@ -143,7 +160,7 @@ def _state_rules(report: Report, *, scripted: bool = True) -> list[str]:
         if palette == DEFAULT_PALETTE and not scripted:
             continue  # in both sheets already
         chosen = ".desk" if palette == DEFAULT_PALETTE else f'.desk[data-p="{palette}"]'
-        rules.append(f"{chosen}{{--heat-colours:url(#h-{palette});--map-colours:url(#o-{palette})}}")
+        rules.append(f"{chosen}{{--heat-colours:url(#f-heat) url(#o-{palette});--map-colours:url(#o-{palette})}}")
     for view in report.views:
         rules += _quantity_rules(view)
     for stage in report.stages[1:]:
@@ -165,13 +182,14 @@ def _quantity_rules(view: ViewPanel) -> list[str]:
     if view.signed:
         # Nothing is dark where nothing was read: in the spotlight signed maps stay in their colours.
         dark = f'{chosen}[data-m="spotlight"]'
-        over, alone = f"{{filter:url(#h-{DIFFERENCE})}}", f"{{filter:url(#o-{DIFFERENCE})}}"
+        over, alone = f"{{filter:url(#f-apart) url(#o-{DIFFERENCE})}}", f"{{filter:url(#o-{DIFFERENCE})}}"
         rules += [
             f"{chosen} :is(.stage .heat,.gallery use.plate){over}",
             f'{chosen}[data-m="map"] .stage .heat{alone}',
             f"{dark} .stage .heat.heat{over}",
             f"{chosen} :is(.ramp>svg,.strip svg){alone}",
             f"{chosen} .heat rect{{fill:#808080}}",
+            f"{chosen} .colours{{display:none}}",  # they have one palette
             f"{chosen} .least{{visibility:hidden}}",
             f"{dark} .ramp{{background:none}}",
             f"{dark} .ramp>svg{{display:inline}}",

@@ -103,7 +103,7 @@ async function drawBox({ heads = true } = {}) {
   list.dataset.of = key;
   listed(list, found.slice(0, TOP_INSIDE).map((one) => ({
     name: `${slotName(view, one.layer, one.head)} “${wordOf(one.token).trim()}”`, view, one,
-    on: take.view === view && take.layer === one.layer && take.head === one.head && take.token === one.token,
+    on: take.view === view && take.layer === one.layer && take.head === one.head && String(take.tokens) === one.token,
     act: () => lookThrough(view, one),
   })));
 }
@@ -131,7 +131,7 @@ function tellWords(take, words, cover) {
   byId("inside-words-part").hidden = !words.length;
   byId("inside-of").textContent = `${measureOf(take.view)} · of its map`;
   listed(byId("inside-words"), words.slice(0, TOP_INSIDE).map((one) => ({
-    name: wordOf(one.token), view: take.view, one, on: take.token === one.token, act: () => choose(byId(one.token)),
+    name: wordOf(one.token), view: take.view, one, on: take.tokens.includes(one.token), act: () => alone(one.token),
   })));
 }
 
@@ -158,6 +158,7 @@ function listed(list, entries) {
 function lookThrough(view, { token, layer, head }) {
   byId(view.key).checked = true;
   byId(token).checked = true;
+  choice.phrase = [];
   pick(layer, head);
 }
 
@@ -193,14 +194,18 @@ stage.addEventListener("keydown", (event) => {
   event.preventDefault();
   if (patch) togglePatch(patch);
 });
-addEventListener("keydown", (event) => { if (event.key === "Escape" && choice.box) setBox(null); });
+addEventListener("keydown", (event) => {
+  if (event.key !== "Escape" || !choice.box) return;
+  event.preventDefault();
+  setBox(null);
+});
 byId("unbox").addEventListener("click", () => { setBox(null); stage.focus({ preventScroll: true }); });
 drawers.push(() => drawBox());
 
 // What figures and tables say of the box.
 function boxLines() {
   if (!choice.box || !answered) return [];
-  const own = answered.words.find((one) => one.token === shown.take.token);
-  const spent = own ? `: ${spentText(answered.view, own.inside)} inside, ${percent(own.ofImage)} of its map` : "";
+  const own = insideOf(shown.map.values, answered.cover);
+  const spent = answered.words.length ? `: ${spentText(answered.view, own.inside)} inside, ${percent(own.ofImage)} of its map` : "";
   return [`Box ${choice.box.join(", ")} px${spent}`];
 }

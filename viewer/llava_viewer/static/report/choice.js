@@ -2,9 +2,10 @@
 const desk = document.querySelector(".desk");
 const picked = (name) => document.querySelector(`input[name="${name}"]:checked`);
 const value = (name) => picked(name).id.slice(name.length + 1);
-const STATES = { m: "heat", p: "cividis", s: "token", b: byId("b-need") ? "need" : "share" };
+const STATES = { m: "heat", p: "cividis", s: "token", b: all('input[name="b"]')[0].id.slice(2) };
 
-const choice = { layer: null, head: null, pins: { a: null, b: null } };
+// `phrase`: several tokens that are chosen together, the first of them by its radio button; `how` their maps become one.
+const choice = { layer: null, head: null, pins: { a: null, b: null }, phrase: [], how: "mean" };
 // Further state of the address, each by the part that keeps it: {write(state), read(state)}.
 const stateParts = [];
 const currentView = () => views.find((view) => view.key === picked("v").id);
@@ -12,7 +13,9 @@ const currentToken = () => picked("t")?.id ?? "";
 
 // What the stage shows, as plain values: enough to find the map again.
 function currentTake() {
-  return { view: currentView(), layer: choice.layer, head: choice.head, token: currentToken() };
+  const token = currentToken();
+  const tokens = choice.phrase.includes(token) ? choice.phrase : [token];
+  return { view: currentView(), layer: choice.layer, head: choice.head, token, tokens, how: choice.how };
 }
 
 function choose(input) {
@@ -33,7 +36,7 @@ function fitted(view, layer, head) {
 
 let chosenLabels = [];
 function light() {
-  chosenLabels = all(`[for="${currentToken()}"]`, desk);
+  chosenLabels = currentTake().tokens.flatMap((key) => all(`[for="${key}"]`, desk));
   for (const label of chosenLabels) label.classList.add("on");
 }
 
@@ -51,24 +54,33 @@ function mark() {
 // A whole number of an address or a picker, null for none.
 const number = (digits) => (/^\d+$/.test(digits) ? +digits : null);
 const tokenName = (key) => key.replace(/^t/, "");
+const tokensText = ({ tokens, how }) =>
+  [...tokens.map(tokenName), ...(tokens.length > 1 && how === "max" ? ["max"] : [])].join(",");
+// {token, tokens, how} of such a text; null where a token has no map here.
+function tokensFrom(text) {
+  const names = (text ?? "").split(",");
+  const how = names.length > 2 && names.at(-1) === "max" ? names.pop() : "mean";
+  const tokens = tokenKeys.filter((key) => names.includes(key) || names.includes(tokenName(key)));
+  return tokens.length && tokens.length === names.length ? { token: tokens[0], tokens, how } : null;
+}
 function takeText(take) {
-  return [tokenName(take.token), take.view.name, take.layer ?? "", take.head ?? ""].join("~");
+  return [tokensText(take), take.view.name, take.layer ?? "", take.head ?? ""].join("~");
 }
 function takeFrom(text) {
   if (!text) return null;
   const parts = text.split("~");
   const [head, layer] = [parts.pop(), parts.pop()];
-  const [token, ...name] = parts;
+  const [tokens, ...name] = parts;
   const view = views.find((one) => one.name === name.join("~"));
-  const key = tokenKeys.find((one) => one === token || one === `t${token}`);
-  if (!view || (!key && !view.whole)) return null;
+  const found = tokensFrom(tokens);
+  if (!view || (!found && !view.whole)) return null;
   const [fittedLayer, fittedHead] = fitted(view, number(layer), number(head));
-  return { view, token: key ?? "", layer: fittedLayer, head: fittedHead };
+  return { view, ...(found ?? { token: "", tokens: [""], how: "mean" }), layer: fittedLayer, head: fittedHead };
 }
 
 function address() {
   const state = new URLSearchParams();
-  if (currentToken()) state.set("t", tokenName(currentToken()));
+  if (currentToken()) state.set("t", tokensText(currentTake()));
   state.set("v", currentView().name);
   if (choice.layer !== null) state.set("l", choice.layer);
   if (choice.head !== null) state.set("h", choice.head);
@@ -90,11 +102,15 @@ function remember() {
 
 // What an address leaves out is as usual, so that it shows the same in a page that is open as in a fresh one.
 function recall() {
-  if (!location.hash.includes("=")) return;
-  const state = new URLSearchParams(location.hash.slice(1));
+  if (!opens()) {
+    choice.phrase = wordKeys(currentToken());
+    return;
+  }
+  const state = new URLSearchParams(opens().slice(1));
   const check = (input) => { if (input) input.checked = true; };
-  const token = state.get("t");
-  if (token !== null) check(byId(tokenKeys.find((key) => key === token || key === `t${token}`) ?? ""));
+  const found = tokensFrom(state.get("t"));
+  if (found) check(byId(found.token));
+  [choice.phrase, choice.how] = [found?.tokens ?? [], found?.how ?? "mean"];
   const view = views.find((one) => one.name === state.get("v"));
   if (view) check(byId(view.key));
   for (const name of Object.keys(STATES)) {

@@ -6,7 +6,9 @@ const wordOf = (token) => (token ? desk.querySelector(`.tok[for="${token}"]`)?.t
 function takeName(take) {
   if (take.mean) return `the mean of all words in “${take.view.name}”`;
   const slot = slotName(take.view, take.layer, take.head);
-  const word = take.view.whole ? "the whole answer" : `“${wordOf(take.token)}” (token ${tokenName(take.token)})`;
+  const many = take.tokens.length > 1 ? `s, ${take.how === "max" ? "maximum" : "mean"} of` : "";
+  const word = take.view.whole ? "the whole answer"
+    : `“${phraseText(take.tokens)}” (token${many} ${take.tokens.map(tokenName).join(", ")})`;
   return `${word} in “${take.view.name}”${slot ? `, ${slot}` : ""}`;
 }
 
@@ -17,7 +19,7 @@ async function pinned() {
   const maps = [];
   for (const take of [a, second]) {
     if (!take) maps.push(null);
-    else if (!take.mean || take.view.whole) maps.push(await mapOf(take.view, take.layer, take.head, take.token));
+    else if (!take.mean || take.view.whole) maps.push(await mapOfTake(take));
     else maps.push(meanMap(await Promise.all(words().map((key) => mapOf(take.view, take.layer, take.head, key)))));
   }
   return [a && { take: a, map: maps[0] }, second && { take: second, map: maps[1] }];

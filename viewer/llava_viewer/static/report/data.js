@@ -171,13 +171,30 @@ async function mapOf(view, layer, head, token) {
 }
 
 function meanMap(maps) {
-  const values = new Float32Array(rows * cols);
+  const values = meanOf(maps.map((map) => map.values));
   const shares = maps[0].shares.map(() => 0);
-  for (const map of maps) {
-    for (let i = 0; i < values.length; i++) values[i] += map.values[i] / maps.length;
-    for (let i = 0; i < shares.length; i++) shares[i] += map.shares[i] / maps.length;
-  }
+  for (const map of maps) for (let i = 0; i < shares.length; i++) shares[i] += map.shares[i] / maps.length;
   return { values, max: values.reduce((a, b) => Math.max(a, b), 0), shares, view: maps[0].view };
+}
+
+// At every patch the value of the largest size; shares are those of the mean.
+function largestMap(maps) {
+  const values = largestOf(maps.map((map) => map.values));
+  return { ...meanMap(maps), values, max: values.reduce((most, own) => Math.max(most, Math.abs(own)), 0) };
+}
+
+// What one or several tokens have together: `one` gives the map of a token.
+async function together({ view, tokens, how }, one) {
+  if (view.whole || tokens.length === 1) return one(tokens[0]);
+  const maps = await Promise.all(tokens.map(one));
+  return how === "max" ? largestMap(maps) : meanMap(maps);
+}
+const mapOfTake = (take) => together(take, (token) => mapOf(take.view, take.layer, take.head, token));
+const cellOfTake = (take, cell) => together(take, (token) => cellMap(take.view, cell, token));
+async function numbersOfTake(take, cell) {
+  if (take.view.whole || take.tokens.length === 1) return cellNumbers(take.view, cell, take.token);
+  const map = await cellOfTake(take, cell);
+  return [map.max, ...map.shares];
 }
 
 // The largest value of a choice over all tokens: the end of the shared scale.

@@ -7,10 +7,12 @@ if ("DecompressionStream" in window) {
   document.write("");
   window.hold = () => document.write("<noscript>");
   document.documentElement.classList.add("js");
+  // The state that the page opens in: the address's, or its own.
+  window.opens = () => (location.hash.includes("=") ? location.hash : document.documentElement.dataset.open ?? "");
   // Room for the answer to a box, before the script can give it.
-  if (location.hash.includes("box=")) document.documentElement.classList.add("asks");
-  // An address may name another view than the first: what moves by that is shown when it is known.
-  if (location.hash.includes("v=")) document.documentElement.classList.add("elsewhere");
+  if (opens().includes("box=")) document.documentElement.classList.add("asks");
+  // A state may name another view than the first: what moves by that is shown when it is known.
+  if (opens().includes("v=")) document.documentElement.classList.add("elsewhere");
   // The rules that work without the script are many and slow: the script marks what is chosen itself.
   document.getElementById("plain").disabled = true;
 }

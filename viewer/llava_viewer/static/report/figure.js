@@ -9,8 +9,8 @@ function inksOf(levels, mode, name) {
   const colours = palette(name);
   return Array.from(levels, (level) => {
     if (mode === "photo") return ["#000000", 0];
-    if (mode === "spotlight") return ["#000000", opacityAt("f-spot", level)];
-    return [hex(colours[level]), mode === "map" ? 1 : opacityAt(`h-${name}`, level)];
+    if (mode === "spotlight") return ["#000000", tableAt("f-spot", "A", level)];
+    return [hex(colours[level]), mode === "map" ? 1 : opacityAt(name, level)];
   });
 }
 

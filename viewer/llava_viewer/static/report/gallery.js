@@ -20,7 +20,7 @@ async function colourGallery(key) {
   const turn = ++colouring;
   const name = paletteOf(key);
   const colours = palette(name);
-  const opacity = colours.map((_, level) => Math.round(255 * opacityAt(`h-${name}`, level)));
+  const opacity = colours.map((_, level) => Math.round(255 * opacityAt(name, level)));
   for (const [at, plate] of filled.get(key).entries()) {
     if (plate.dataset.palette === name) continue;
     const id = plate.dataset.id ?? plate.getAttribute("href").slice(1);

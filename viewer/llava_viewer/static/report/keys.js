@@ -15,15 +15,16 @@ function stopPlaying() {
 }
 function togglePlaying() {
   if (timer) return stopPlaying();
-  const keys = walk();
-  let at = keys.indexOf(currentToken());
-  if (at === keys.length - 1) at = -1;
+  const last = walk().at(-1);
+  const atEnd = () => currentTake().tokens.includes(last);
+  let again = atEnd();
   play.textContent = "Stop";
   play.setAttribute("aria-pressed", "true");
   timer = setInterval(() => {
-    at += 1;
-    choose(byId(keys[at]));
-    if (at >= keys.length - 1) stopPlaying();
+    if (again) choose(byId(walk()[0]));
+    else nextToken(1);
+    again = false;
+    if (atEnd()) stopPlaying();
   }, 700);
 }
 play.addEventListener("click", togglePlaying);
@@ -43,7 +44,8 @@ const nextInput = (name, by) => {
 };
 function nextToken(by) {
   const keys = walk();
-  choose(byId(keys[Math.min(keys.length - 1, Math.max(0, keys.indexOf(currentToken()) + by))]));
+  const from = currentTake().tokens.at(by > 0 ? -1 : 0);
+  choose(byId(keys[Math.min(keys.length - 1, Math.max(0, keys.indexOf(from) + by))]));
 }
 // From map to map of a view: [ and ] over layers (or pairs, or heads where there is one layer at most), { and } over heads.
 function nextCell(axis, by) {
@@ -60,7 +62,7 @@ function nextCell(axis, by) {
 }
 
 const KEYS = {
-  n: () => nextToken(1), p: () => nextToken(-1), g: togglePlaying,
+  n: () => nextToken(1), p: () => nextToken(-1), g: togglePlaying, w: addWord, W: dropWord,
   v: () => nextInput("v", 1), V: () => nextInput("v", -1),
   m: () => nextInput("m", 1), c: () => nextInput("p", 1), s: () => nextInput("s", 1), u: () => nextInput("b", 1),
   "[": () => nextCell("layer", -1), "]": () => nextCell("layer", 1),

@@ -57,18 +57,18 @@ pickers.pair.addEventListener("change", (event) => pick(...event.target.value.sp
 let inShares = () => value("k") === "shares";
 
 async function drawBoard({ take }) {
-  const { view, token } = take;
+  const { view } = take;
   fillPickers(view);
   if (view.cells === 1) return;
-  const isOld = () => shown.take.view !== view || shown.take.token !== token || shares !== inShares(view);
+  const isOld = () => takeText(shown.take) !== takeText(take) || shares !== inShares(view);
   const shares = inShares(view);
   // A large board takes as long as many stages: the chosen map is on the screen first.
   if (view.cells > BOARD_AT_ONCE) await afterFrame();
   if (isOld()) return;
   const plan = layout(view);
   const cells = [...Array(view.cells).keys()];
-  const numbers = await Promise.all(cells.map((cell) => cellNumbers(view, cell, token)));
-  const maps = shares ? [] : await Promise.all(cells.map((cell) => cellMap(view, cell, token)));
+  const numbers = await Promise.all(cells.map((cell) => numbersOfTake(take, cell)));
+  const maps = shares ? [] : await Promise.all(cells.map((cell) => cellOfTake(take, cell)));
   const colours = palette(paletteOf(view.key));
   if (isOld()) return;
   const [most, , mostShare] = numbers.reduce((so, one) => so.map((own, i) => Math.max(own, one[i])));
@@ -154,7 +154,7 @@ board.addEventListener("pointermove", async (event) => {
   if (!found || !shown) return;
   const view = currentView();
   const cells = cellsOf(view, ...found);
-  const numbers = await Promise.all(cells.map((cell) => cellNumbers(view, cell, shown.take.token)));
+  const numbers = await Promise.all(cells.map((cell) => numbersOfTake(shown.take, cell)));
   byId("pointed").textContent = `${slotName(view, ...found)}: ${pointed(numbers, view)}`;
 });
 board.addEventListener("pointerleave", () => { byId("pointed").textContent = ""; });

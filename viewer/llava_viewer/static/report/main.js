@@ -4,6 +4,7 @@ document.addEventListener("change", (event) => {
   if (name === "theme" || name === "sp") return mark();
   if (name === "k") return drawBoard(shown);
   if (!["t", "v", "m", "p", "s", "b"].includes(name)) return;
+  if (name === "t") takeWord(event.target.id);
   remember();
   show();
   if (name === "m" || name === "p") return;

@@ -7,7 +7,11 @@ const gridNumbers = [...new Set(ontoLines.flatMap(([, own]) => own))].sort((a, b
 const patchesOf = (number) => ontoLines.find(([, own]) => own.length === 1 && own[0] === number)[2];
 
 // The share on a grid of what is chosen, from the numbers of the same view there.
-async function shareOn(number, { view, layer, head, token }) {
+async function shareOn(number, take) {
+  const found = await Promise.all(take.tokens.map((token) => tokenShareOn(number, take, token)));
+  return found.reduce((sum, own) => sum + own, 0) / found.length;
+}
+async function tokenShareOn(number, { view, layer, head }, token) {
   const there = views[number * perGrid + (view.index % perGrid)];
   const cells = cellsOf(there, layer, head);
   if (there.cells === 1 || cells.length === there.cells) {

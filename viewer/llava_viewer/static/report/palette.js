@@ -13,7 +13,7 @@ function tableAt(filter, channel, level) {
 const palette = remembered(8, (name) => Array.from({ length: 256 }, (_, level) =>
   ["R", "G", "B"].map((channel) => Math.round(255 * tableAt(`o-${name}`, channel, level)))));
 
-// A filter's opacity at a level 0..255.
-const opacityAt = (filter, level) => tableAt(filter, "A", level);
+// How opaque a palette's heat is at a level 0..255.
+const opacityAt = (name, level) => tableAt(name === "difference" ? "f-apart" : "f-heat", "A", level);
 
 const hex = (colour) => "#" + colour.map((channel) => channel.toString(16).padStart(2, "0")).join("");

@@ -59,11 +59,11 @@ drawLegend = (map, most) => {
 const splits = remembered(Infinity, (key) => new Map(Array.from(
   heldText(mapBlocks.get(key)).matchAll(/<image id="([\w-]+)"[^>]* data-split="([^"]+)"/g), ([, id, text]) => [id, text],
 )));
-function drawSplit({ view, layer, head, token }) {
+function drawSplit({ view, layer, head, token, tokens }) {
   if (!byId("split")) return;
   const cells = cellsOf(view, layer, head);
   const slot = cells.length === view.cells ? 0 : cells.length === 1 ? cells[0] + 1 : -1;
-  const text = splits(view.key).get(`s${view.index}-${slot}-${rowKey(view, token)}`) ?? "";
+  const text = tokens.length > 1 ? "" : splits(view.key).get(`s${view.index}-${slot}-${rowKey(view, token)}`) ?? "";
   byId("split").innerHTML = text;
   byId("split").hidden = !text;
 }
@@ -132,7 +132,7 @@ stageTable = () => {
   const { take, map } = shown;
   if (map.view.share) return plain.stageTable();
   return table([
-    `llava-gaze; ${model}`, `question: ${question}`, `shown: ${takeName(take)}; ${take.view.about}`,
+    `llava-gaze; ${model}`, `question: ${question}`, `shown: ${takeName(take)}; ${take.view.about}`, `state: ${stateText()}`,
     `value = ${map.view.quantity}`, "values are those of the page: 8 bits per patch", ...boxLines(),
   ], ["value", ...boxColumn.name()], (i) => [single(map.values[i]), ...boxColumn.cell(i)]);
 };

@@ -14,9 +14,12 @@ function download(name, kind, data) {
 const fileName = (...parts) => ["llava-gaze", ...parts].map((part) => String(part).replace(/[^A-Za-z0-9]+/g, "-")
   .replace(/^-+|-+$/g, "").slice(0, 40)).filter(Boolean).join("_");
 const takeParts = (take) => [
-  take.mean ? "mean" : take.view.whole ? "answer" : take.token, take.view.name,
+  take.mean ? "mean" : take.view.whole ? "answer" : tokensText(take).replace(/^(?=\d)/, "t"), take.view.name,
   take.layer === null ? "" : `L${take.layer}`, take.head === null ? "" : `H${take.head}`,
 ];
+
+// What `llava-viewer render --open` takes to show the same.
+const stateText = () => address().slice(1);
 
 function stageFigure() {
   const { take, map, most } = shown;
@@ -26,12 +29,14 @@ function stageFigure() {
     levels: levelsOf(map, most), mode: value("m"), palette: paletteOf(take.view.key), opacity: byId("opacity").value / 100,
     peak: [top.row, top.col], ramp: [[0, "0"], [100, percent(most)]], mark: most > 0 ? Math.min(100, (100 * even) / most) : 0,
     unit: `share of attention per patch; mark: even spread ${percent(even)}`,
-    box: choice.box, title: take.view.whole ? "The whole answer" : `“${wordOf(take.token)}”`,
+    box: choice.box, title: take.view.whole ? "The whole answer" : `“${phraseText(take.tokens)}”`,
     lines: [
+      ...phraseLines(take),
       `${percent(map.shares[1])} of the attention is on the image; brightest patch ${percent(map.max)}. ` +
         `View ${take.view.name}: ${take.view.about}${slotName(take.view, take.layer, take.head) && `; ${slotName(take.view, take.layer, take.head)}`}.`,
       ...boxLines(),
       `${model} · Question: ${question}`,
+      `Shown: ${stateText()}`,
       "Where the model read from, not why it answered. Made by llava-gaze.",
     ],
   };
@@ -44,7 +49,7 @@ function differenceFigure() {
     mode: value("m") === "map" ? "map" : "heat", palette: "difference", opacity: byId("opacity").value / 100, peak: null,
     ramp: [[0, points(-extent)], [50, "0"], [100, points(extent)]], mark: null, unit: "A minus B, points of attention per patch",
     box: choice.box, title: "A − B",
-    lines: [`A: ${takeName(a.take)}. B: ${takeName(b.take)}.`, `${model} · Question: ${question}`,
+    lines: [`A: ${takeName(a.take)}. B: ${takeName(b.take)}.`, `${model} · Question: ${question}`, `Shown: ${stateText()}`,
       "Where the model read from, not why it answered. Made by llava-gaze."],
   };
 }
@@ -79,15 +84,17 @@ function single(own) {
 function stageTable() {
   const { take, map } = shown;
   return table([
-    `llava-gaze; ${model}`, `question: ${question}`, `shown: ${takeName(take)}; ${take.view.about}`,
-    `share = this patch's part of the attention; the shares add up to the image share, ${single(map.shares[1])}`,
+    `llava-gaze; ${model}`, `question: ${question}`, `shown: ${takeName(take)}; ${take.view.about}`, `state: ${stateText()}`,
+    ...phraseLines(take),
+    `share = this patch's part of the attention${isMaximum(take) ? "" : `; the shares add up to the image share, ${single(map.shares[1])}`}`,
     "values are those of the page: 8 bits per patch, sums kept to 0.1 points", ...boxLines(),
   ], ["share", ...boxColumn.name()], (i) => [single(map.values[i]), ...boxColumn.cell(i)]);
 }
 
 function differenceTable() {
   const { a, b, values } = difference;
-  return table([`llava-gaze; ${model}`, `question: ${question}`, `A: ${takeName(a.take)}`, `B: ${takeName(b.take)}`],
+  return table([`llava-gaze; ${model}`, `question: ${question}`, `A: ${takeName(a.take)}`, `B: ${takeName(b.take)}`,
+    `state: ${stateText()}`],
     ["a", "b", "a_minus_b"], (i) => [single(a.map.values[i]), single(b.map.values[i]), single(values[i])]);
 }
 

@@ -29,8 +29,8 @@ async function show() {
   const take = currentTake();
   stage.setAttribute("aria-busy", "true");
   if (!take.token && !take.view.whole) return;
-  const { view, layer, head, token } = take;
-  const map = await mapOf(view, layer, head, token);
+  const { view, layer, head } = take;
+  const map = await mapOfTake(take);
   const most = value("s") === "shared" ? await largest(`${view.key}~${layer}~${head}`, view, layer, head) : map.max;
   if (turn !== asked) return;
   shown = { take, map, most };
@@ -48,8 +48,8 @@ async function show() {
 }
 
 // The neighbours are decoded while the reader looks.
-function ahead({ view, layer, head, token }) {
-  const at = tokenKeys.indexOf(token);
+function ahead({ view, layer, head, tokens }) {
+  const at = tokenKeys.indexOf(tokens.at(-1));
   if (view.whole || cellsOf(view, layer, head).length > 1 && view.cells > 1 && (layer !== null || head !== null)) return;
   for (const next of [tokenKeys[at + 1], tokenKeys[at - 1]]) if (next) mapOf(view, layer, head, next);
 }
@@ -73,6 +73,7 @@ function drawCard(take, map) {
     // The text was escaped when the page was made: parsing it here gives what a page without the script shows.
     byId("head").innerHTML = heads.get(take.token) ?? "";
   }
+  drawPhrase(take);
   setText("whole", take.view.whole && `This view is one map for the whole answer: ${take.view.whole}.`);
   setText("slotname", slotName(take.view, take.layer, take.head));
   byId("warnings").replaceChildren(...warningsOf(map).map((textContent) => element("p", { className: "warn", textContent })));

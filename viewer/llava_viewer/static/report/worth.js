@@ -2,6 +2,10 @@
 const worth = byId("worth");
 const [LOW_SHARE, FLAT, OWN, LEAST_WORDS] = (worth?.dataset.limits ?? "").split(" ").map(Number);
 
+// The patches of a view that nearly every word reads.
+const sinkPatches = (view) => (byId(view.key).dataset.sinks ?? "").split(" ").filter(Boolean)
+  .map((one) => one.split(".").map(Number)).map(([row, col]) => row * cols + col);
+
 // How many times what the answer's other words have there, as part of their maps, a map has at its brightest patch.
 function othersTimes(own, others) {
   const values = (maps) => maps.reduce((sum, map) => sum + map.values.reduce((a, b) => a + b, 0), 0);
@@ -31,17 +35,17 @@ function verdictOf(map, sinks, timesOthers) {
 }
 
 async function drawWorth({ take, map }) {
-  const { view, layer, head, token } = take;
-  worth.hidden = view.share === false;
+  const { view, layer, head, tokens, how } = take;
+  // A map of maxima is no part of anyone's attention.
+  worth.hidden = view.share === false || (tokens.length > 1 && how === "max");
   if (worth.hidden) return;
   const keys = ordinaryKeys();
   let compared = null;
   if (!view.whole && keys.length >= LEAST_WORDS) {
     const maps = await wordMaps([view.key, layer, head].join("~"), view, layer, head);
     if (shown.map !== map) return;
-    compared = othersTimes(map, maps.filter((_, at) => keys[at] !== token));
+    compared = othersTimes(map, maps.filter((_, at) => !tokens.includes(keys[at])));
   }
-  const sinks = (byId(view.key).dataset.sinks ?? "").split(" ").filter(Boolean).map((one) => one.split(".").map(Number));
-  worth.textContent = verdictOf(map, sinks.map(([row, col]) => row * cols + col), compared);
+  worth.textContent = verdictOf(map, sinkPatches(view), compared);
 }
 if (worth) drawers.push(drawWorth);

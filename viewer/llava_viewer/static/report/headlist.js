@@ -1,0 +1,41 @@
+// Heads in order: those whose maps are like the one that is shown, or by what they read and how scattered it is.
+const TOP_HEADS = 10;
+const listBy = byId("list-by");
+const partOn = (values, patches) => {
+  const whole = values.reduce((sum, own) => sum + Math.abs(own), 0);
+  return whole > 0 ? patches.reduce((sum, at) => sum + Math.abs(values[at]), 0) / whole : 0;
+};
+// By name: [the number of a map, its text, whether the least come first].
+const MEASURES = {
+  like: [(map) => likeness(map.values, shown.map.values), (own) => own.toFixed(2), false],
+  share: [(map) => (map.view.share === false ? map.values.reduce((sum, own) => sum + own, 0) : map.shares[1]),
+    (own, view) => spentText(view, own), false],
+  entropy: [(map) => spatialEntropy(map.values, rows, cols), (own) => (own < Infinity ? own.toFixed(2) : "flat"), true],
+  sinks: [(map) => partOn(map.values, sinkPatches(map.view)), percent, true],
+};
+
+async function drawHeadList({ take }) {
+  const { view } = take;
+  if (view.cells === 1) return;
+  const isOld = () => shown.take !== take;
+  listBy.querySelector('[value="sinks"]').disabled = !sinkPatches(view).length;
+  if (listBy.selectedOptions[0].disabled) listBy.value = "like";
+  if (view.cells > BOARD_AT_ONCE) await afterFrame();
+  if (isOld()) return;
+  const [measure, text, least] = MEASURES[listBy.value];
+  const maps = await Promise.all([...Array(view.cells).keys()].map((cell) => cellOfTake(take, cell)));
+  if (isOld()) return;
+  const found = maps.map((map, cell) => ({ cell, own: measure(map) }));
+  found.sort((a, b) => (least ? a.own - b.own : b.own - a.own) || a.cell - b.cell);
+  byId("headlist").replaceChildren(...found.slice(0, TOP_HEADS).map(({ cell, own }) => {
+    const [layer, head] = cellName(view, cell);
+    const button = element("button", { type: "button", onclick: () => pick(layer, head) });
+    button.setAttribute("aria-pressed", layer === choice.layer && head === choice.head);
+    button.append(element("bdi", { textContent: slotName(view, layer, head) }), element("b", { textContent: text(own, view) }));
+    const item = document.createElement("li");
+    item.append(button);
+    return item;
+  }));
+}
+listBy.addEventListener("change", () => drawHeadList(shown));
+drawers.push(drawHeadList);
