@@ -146,7 +146,7 @@ class Declaration:
             if name not in known:
                 expected = f"one of {sorted(known)}" if known else "none; leave it out"
                 raise DoorError(
-                    f"{path}.{name}: got a parameter that {self.name!r} does not have, expected {expected}"
+                    f"{path}.{name!s:.80}: got a parameter that {self.name!r} does not have, expected {expected}"
                     f"{nearest(str(name), list(known))}"
                 )
         return {
@@ -263,7 +263,7 @@ class Door:
         known = self.known()
         if name not in known:
             raise DoorError(
-                f"{path or self.what}: got {name!r}, expected one of {sorted(known)}{nearest(name, list(known))}"
+                f"{path or self.what}: got {name!r:.80}, expected one of {sorted(known)}{nearest(name, list(known))}"
             )
         return known[name]
 

@@ -23,8 +23,8 @@ from support.examples import DOCUMENTS, Example, examples_of, shown, shown_pytho
 pytestmark = pytest.mark.serve
 
 _STARTS = ("demo-out", "run.npz", "layers.npz", 'Store("stored")')
-_ELSEWHERE = ("https://", "grpcurl", "--headless", "error:")
-"""Examples that need another server, another program or a browser, or that show a message."""
+_ELSEWHERE = ("https://", "grpcurl", "--headless", "error:", "--ray")
+"""Examples that need another server, a cluster, another program or a browser, or that show a message."""
 _VIEWER = """#!{python}
 import sys
 from llava_viewer.cli import main

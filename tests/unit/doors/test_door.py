@@ -117,3 +117,14 @@ def test_texts_fit_a_record_and_numbers_a_tensor() -> None:
             BLUR.parse({"sigma": number}, "p")
     found = BLUR.parse({"sigma": 10**120}, "p")["sigma"]
     assert (found, type(found)) == (1e120, float)
+
+
+def test_names_of_any_length_leave_room_for_what_is_expected() -> None:
+    with pytest.raises(DoorError, match=r"^method: got 'x{79}, expected one of \['attention'") as refused:
+        METHODS.find("x" * 12_000)
+    assert len(str(refused.value)) < 600
+    with pytest.raises(
+        DoorError, match=r"^parameters\.y{80}: got a parameter that 'occlusion' does not have"
+    ) as refused:
+        METHODS.known()["occlusion"].parse({"y" * 12_000: 1})
+    assert len(str(refused.value)) < 300
