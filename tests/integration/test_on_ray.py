@@ -56,6 +56,7 @@ def wait_for_parts(out: Path, count: int, driver: subprocess.Popen[str]) -> None
         time.sleep(0.005)
 
 
+@pytest.mark.long
 def test_an_actor_and_then_the_driver_are_killed_and_nothing_is_lost(tmp_path: Path) -> None:
     data, out, calm = data_of(tmp_path, ITEMS), tmp_path / "out", tmp_path / "calm"
     assert main([*asked(data, calm), "--max-new-tokens", "4"]) == 0

@@ -131,8 +131,9 @@ def test_estimates_follow_the_sizes(toy: Engine) -> None:
     sizes = [toy.estimate(GenerateRequest.build(image, "What?", OPTIONS)) for image in (SQUARE, WIDE, [WIDE, TALL])]
     assert sizes[0].maps_bytes < sizes[1].maps_bytes
     rows, maps = 4 + 2, 3 * 4  # "What?" is two tokens
-    assert sizes[1].maps_bytes == rows * maps * (16 + 18 + 4) * 4
-    assert sizes[2].maps_bytes == rows * maps * (2 * (16 + 18) + 4) * 4
+    # Beside its patches a row has four shares and what lies on separators.
+    assert sizes[1].maps_bytes == rows * maps * (16 + 18 + 5) * 4
+    assert sizes[2].maps_bytes == rows * maps * (2 * (16 + 18) + 5) * 4
     assert sizes[2].cache_bytes > 1.4 * sizes[1].cache_bytes
 
 

@@ -24,6 +24,8 @@ def exact(answer: str, expected: str) -> bool:
 def contains(answer: str, expected: str) -> bool:
     """Whether the expected text stands in the answer as whole words, in either case."""
     words = r"\s+".join(map(re.escape, _plain(expected).casefold().split()))
+    if not words:
+        return False
     # As whole words: "red" is not in "covered". An expected text may end in a sign, which has no word's edge.
     return re.search(rf"(?<!\w){words}(?!\w)", _plain(answer).casefold()) is not None
 

@@ -107,8 +107,12 @@ def _view_of(asked: AskedCheck) -> AskedView:
         found = next((view for view in views if view.name == name), None)
         if found is None:
             raise DoorError(
-                f"parameters.view: got {name!r:.80}, expected a view with maps for every word"
-                + (f", one of {[view.name for view in views]}" if views else "; ask for reduction layers_heads")
+                f"parameters.view: got {name!r:.80}, expected "
+                + (
+                    f"one of {[view.name for view in views]}, which have maps for every word"
+                    if views
+                    else "a view with maps for every word; ask for reduction layers_heads"
+                )
             )
         return found
     found = next((view for view in views if view.maps == 1), None)

@@ -253,7 +253,9 @@ def _heat(title: str, chosen: Mapping[tuple[int, int], Figure]) -> Heat:
 
 
 def _worst(case: Case, reports: Mapping[str, str], rule: str) -> Worst:
-    told = [f"pointing {case.pointing:.2f}, energy in the box {case.energy:.2f}"] if case.pointing is not None else []
+    figures = (("pointing", case.pointing), ("energy in the box", case.energy))
+    told = [", ".join(f"{name} {value:.2f}" for name, value in figures if value is not None)]
+    told = [one for one in told if one]
     told.append(f"mean log p {wording.amount(case.logprob)}")
     # Inside the store's folder, as the index names records; a name that cannot be shown is in no command.
     plain = visible(case.id) == case.id

@@ -105,8 +105,9 @@ def evaluated(wanted: Wanted, rule: str = "", told: Callable[[int, int], None] =
     for one in over_parts(parts, partial(part_scores, wanted), told):
         found.join(one)
     if not found.cases:
-        raise StoreError(f"{wanted.store}: got no answered item that can be read, expected some; run it first")
-    if not found.known:
+        first = f" ({found.bad[0][0]}: {found.bad[0][1]})" if found.bad else ""
+        raise StoreError(f"{wanted.store}: got no answered item that can be scored{first}, expected some; run it first")
+    if not found.known or (wanted.truth.by_name and not found.named):
         what = "the file names none of its items by id or image" if wanted.truth.by_name else "its data has none"
         raise StoreError(
             f"{wanted.store}: got neither boxes nor expected answers of its items ({what}), expected some; name a file "
@@ -138,7 +139,7 @@ def as_json(result: Result) -> bytes:
         "asked": {"metrics": list(result.wanted.metrics), "blur": result.wanted.blur, "rule": result.rule},
         "items": {
             "in_the_run": about.items, "answered": len(found.cases), "with_an_error": found.errors,
-            "known": found.known, "not_scored": len(found.bad),
+            "known": found.known, "named_by_the_file": found.named, "not_scored": len(found.bad),
         },
         "phrases": {
             "with_boxes": found.phrases, "not_in_the_answer": found.missing, "without_rows": found.without_rows,
@@ -215,4 +216,4 @@ def _wrong(cases: Sequence[Case], rule: str) -> list[Case]:
 def _astray(cases: Sequence[Case]) -> list[Case]:
     """The items whose first view points beside its boxes, the least energy in them first."""
     boxed = [case for case in cases if case.pointing is not None and case.pointing < 1]
-    return sorted(boxed, key=lambda case: (case.pointing, case.energy))[:_WORST]
+    return sorted(boxed, key=lambda case: (case.pointing, case.energy or 0.0))[:_WORST]

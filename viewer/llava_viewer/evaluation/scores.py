@@ -115,7 +115,7 @@ class Found:
         tally: scores by what they are of.
         cases: the answered items.
         errors: items with an error; bad: ids of records that cannot be read, with the reason.
-        known: items that the truth says something of.
+        known: items that the truth says something of; named: those that a file of truth names.
         phrases, missing: phrases with boxes, and those of them that their answer does not hold.
         without_rows: phrases in the answer whose rows the record does not hold.
     """
@@ -125,6 +125,7 @@ class Found:
     errors: int = 0
     bad: list[tuple[str, str]] = field(default_factory=list)
     known: int = 0
+    named: int = 0
     phrases: int = 0
     missing: int = 0
     without_rows: int = 0
@@ -134,7 +135,7 @@ class Found:
         self.tally.join(other.tally)
         self.cases += other.cases
         self.bad += other.bad
-        for name in ("errors", "known", "phrases", "missing", "without_rows"):
+        for name in ("errors", "known", "named", "phrases", "missing", "without_rows"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
 
 
@@ -168,8 +169,9 @@ class _Metrics:
 
 
 def _item(row: Row, store: Store, truth: Truth, metrics: _Metrics, found: Found) -> None:
-    known, tags = truth.of(row), ("", *(row["tags"] or ()))
+    known, tags = truth.of(row), ("", *dict.fromkeys(row["tags"] or ()))
     found.known += bool(known.boxes or known.expected)
+    found.named += truth.found(row) is not None
     scores = _boxed(row, store.record_of(row, picture=False), known.boxes, metrics, found) if known.boxes else {}
     right = {rule: score(rule, row["answer"], known.expected) for rule in RULES} if known.expected else {}
     shares = row["shares"] or {}
@@ -205,6 +207,7 @@ def _boxed(row: Row, record: Record, boxes: Boxes, metrics: _Metrics, found: Fou
     spots = _spots(record, boxes, found)
     if len(record.facts.images) > 1:
         raise ValueError(f"image: got {len(record.facts.images)} of them, expected one, whose boxes are known")
+    _check_inside(boxes, record.facts.images[0].width_px, record.facts.images[0].height_px)
     if len(record.grids) > 1:
         record = on_one_grid(record, COMPOSITE)
     rects = record.geometry.patch_rects()
@@ -220,6 +223,21 @@ def _boxed(row: Row, record: Record, boxes: Boxes, metrics: _Metrics, found: Fou
                     for cell, value in zip(cells, values, strict=True):
                         _keep(scores, Key(name, view.name, view.facts.method.name, *cell, spot.kinds[0]), value)
     return scores
+
+
+def _check_inside(boxes: Boxes, width_px: int, height_px: int) -> None:
+    """Refuses boxes that no patch can point at: of another image, or as parts of its size instead of px.
+
+    Raises:
+        ValueError: naming the phrase.
+    """
+    for phrase, listed in boxes.items():
+        for x0, y0, x1, y1 in listed:
+            if x1 <= 0 or y1 <= 0 or x0 >= width_px or y0 >= height_px or max(x1, y1) <= 1:
+                raise ValueError(
+                    f"boxes.{phrase:.80}: got {[x0, y0, x1, y1]}, expected px inside the image of {width_px} x "
+                    f"{height_px} px; correct the truth"
+                )
 
 
 def _keep(scores: dict[Key, list[float]], key: Key, value: float) -> None:
@@ -239,7 +257,7 @@ def _spots(record: Record, boxes: Boxes, found: Found) -> list[Spot]:
     found.without_rows += sum(spot.kinds == (PHRASE,) for spot in boxed) - sum(
         spot.kinds == (PHRASE,) for spot in spots
     )
-    if len(boxes) == 1:
+    if len(boxes) == 1 and held:
         spots.append(Spot("", (ANSWER,), (), next(iter(as_tuples.values()))))  # type: ignore[arg-type]
     return spots
 
@@ -253,7 +271,8 @@ def _maps(record: Record, view: View, spot: Spot) -> tuple[list[tuple[int | None
     if "query" in view.axes:
         queries = record.queries
         rows = [place for place, one in enumerate(queries) if one.kind == "answer" and one.token in spot.rows]
-        maps = maps[ordinary_rows(queries, record.tokens) if spot.kinds == (ANSWER,) else rows]
+        ordinary = [place for place in ordinary_rows(queries, record.tokens) if queries[place].kind == "answer"]
+        maps = maps[ordinary if spot.kinds == (ANSWER,) else rows]
     slots = maps.mean(0, dtype=np.float64)  # [slot, row, col]
     own = kept_cells(view)
     if not len(slots):

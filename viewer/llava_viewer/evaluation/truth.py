@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +27,12 @@ class Known:
     Args:
         boxes: phrase -> boxes [x0, y0, x1, y1] in px of the upright image.
         expected: right answers; of VQA's rule, what people answered.
+        image: the path or name of its image, where that is told beside an id.
     """
 
     boxes: Boxes = field(default_factory=dict)
     expected: tuple[str, ...] = ()
+    image: str = ""
 
 
 @dataclass(frozen=True)
@@ -51,8 +53,13 @@ class Truth:
 
     def found(self, row: Row) -> Known | None:
         """What the file alone knows of it."""
-        names = (row["id"], row["image"], Path(row["image"]).name)
-        return next((self.by_name[name] for name in names if name in self.by_name), None)
+        name = Path(row["image"]).name
+        for key in (row["id"], row["image"], name):
+            found = self.by_name.get(key)
+            # Another file's ids may be numbers that mean other images.
+            if found is not None and Path(found.image or name).name == name:
+                return found
+        return None
 
 
 def read_truth(path: Path) -> Truth:
@@ -69,8 +76,9 @@ def read_truth(path: Path) -> Truth:
     known: dict[str, Known] = {}
     by_image: dict[str, list[Known]] = {}
     for entry in _entries(path):
-        found = Known(checked_boxes(entry.where, entry.boxes) or {}, _expected(entry))
-        if found == Known():
+        image = entry.image if isinstance(entry.image, str) else ""
+        found = Known(checked_boxes(entry.where, entry.boxes) or {}, _expected(entry), image)
+        if not found.boxes and not found.expected:
             continue
         name = entry.image if entry.id is None else entry.id
         if not isinstance(name, str | int):
@@ -78,8 +86,8 @@ def read_truth(path: Path) -> Truth:
         if str(name) in known:
             raise DataError(f"{entry.where}, id: got {name!r} again, expected each item once; leave one out")
         known[str(name)] = found
-        if isinstance(entry.image, str):
-            by_image.setdefault(entry.image, []).append(found)
+        if image:
+            by_image.setdefault(image, []).append(found)
     # What is known of an image as a whole serves every question about it; of several entries none is meant.
     known = {image: found[0] for image, found in by_image.items() if len(found) == 1} | known
     if not known:
@@ -90,12 +98,28 @@ def read_truth(path: Path) -> Truth:
 def _entries(path: Path) -> Iterator[Entry]:
     if path.suffix.lower() == ".json":
         try:
-            plain = json.loads(path.read_text("utf-8-sig"))
+            plain = json.loads(path.read_text("utf-8-sig"), object_pairs_hook=_once)
         except (ValueError, RecursionError) as error:
             raise DataError(f"{path.name}: got no JSON ({error}), expected boxes or a COCO file") from None
         if isinstance(plain, dict) and not isinstance(plain.get("images"), list):
             return (Entry(f"{path.name}, {name:.80}", None, name, boxes=boxes) for name, boxes in plain.items())
+        # COCO's ids are its own numbers; what its boxes are of is told by the file's name.
+        return (replace(entry, id=None) for entry in read_data(path, {}, needs_images=False).entries)
     return read_data(path, {}, needs_images=False).entries
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose names come once each; JSON itself would take the last one.
+
+    Raises:
+        ValueError: naming the one that comes again.
+    """
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(f"{name!r:.80} comes twice in one object")
+        found[name] = value
+    return found
 
 
 def _expected(entry: Entry) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ The names are those of the page's own address (docs/report-controls.md), or in f
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, quote_plus
 
@@ -185,7 +186,7 @@ def _check_box(stage: Stage, text: str) -> None:
     x0, y0, x1, y1 = (float(end) for end in stage.grid_numbers.split())
     seen = max(0.0, x0), max(0.0, y0), min(stage.width_px, x1), min(stage.height_px, y1)
     try:
-        box = [float(end) for end in text.split(",")]
+        box = [float(end) for end in text.split(",")] if re.fullmatch(r"[-+.,eE0-9]+", text) else []
     except ValueError:
         box = []
     fits = len(box) == 4 and all(map(math.isfinite, box)) and box[0] < box[2] and box[1] < box[3]

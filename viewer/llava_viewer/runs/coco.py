@@ -35,7 +35,10 @@ def coco_entries(path: Path) -> tuple[Iterator[Entry], Path, int]:
     if not isinstance(plain, dict):
         raise DataError(f"{path.name}: got {beginning(plain)}, expected a COCO file, an object with images")
     images = _listed(path, plain, "images")
-    names = {one.get("id"): str(one.get("name")) for one in _listed(path, plain, "categories", may_lack=True)}
+    names = {
+        _id(path, "categories", one, "id"): str(one.get("name"))
+        for one in _listed(path, plain, "categories", may_lack=True)
+    }
     boxes: dict[Any, dict[str, list[Any]]] = defaultdict(dict)
     flat = 0
     for number, one in enumerate(_listed(path, plain, "annotations", may_lack=True)):
@@ -44,11 +47,12 @@ def coco_entries(path: Path) -> tuple[Iterator[Entry], Path, int]:
             if corners is None:
                 flat += 1
                 continue
-            name = names.get(one.get("category_id"), str(one.get("category_id")))
-            boxes[one.get("image_id")].setdefault(name, []).append(corners)
+            category = _id(path, "annotations", one, "category_id")
+            name = names.get(category, str(category))
+            boxes[_id(path, "annotations", one, "image_id")].setdefault(name, []).append(corners)
     entries = (
-        Entry(f"{path.name} image {number}", one.get("file_name"), one.get("id"), boxes=boxes.get(one.get("id")))
-        for number, one in enumerate(images)
+        Entry(f"{path.name} image {number}", one.get("file_name"), own, boxes=boxes.get(own))
+        for number, one, own in [(n, one, _id(path, "images", one, "id")) for n, one in enumerate(images)]
     )
     return entries, _folder(path, images), flat
 
@@ -57,6 +61,18 @@ def _listed(path: Path, plain: Mapping[str, Any], name: str, *, may_lack: bool =
     found = plain.get(name, [] if may_lack else None)
     if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
         raise DataError(f"{path.name}, {name}: got {beginning(found)}, expected a list of objects, as COCO files have")
+    return found
+
+
+def _id(path: Path, where: str, one: Mapping[str, Any], name: str) -> Any:
+    """A number or text that tells images, or categories, apart; None where there is none.
+
+    Raises:
+        DataError: it is a list or an object.
+    """
+    found = one.get(name)
+    if isinstance(found, list | dict):
+        raise DataError(f"{path.name}, {where}, {name}: got {beginning(found)}, expected a number or a text")
     return found
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -199,6 +198,8 @@ def _expected(entry: Entry) -> str:
         return ""
     if isinstance(entry.expected, bool) or not isinstance(entry.expected, str | int | float):
         raise DataError(f"{entry.where}, expected: got {beginning(entry.expected)}, expected a text")
+    if str(entry.expected) and not str(entry.expected).strip():
+        raise DataError(f"{entry.where}, expected: got white space alone, expected a text; leave it out")
     return str(entry.expected)
 
 
@@ -208,12 +209,16 @@ def _tags(entry: Entry) -> tuple[str, ...] | None:
         return None
     if not isinstance(given, list | tuple) or not all(isinstance(one, str) for one in given):
         raise DataError(f"{entry.where}, tags: got {beginning(given)}, expected a list of words")
-    return tuple(given)
+    return tuple(dict.fromkeys(given))
+
+
+_FARTHEST_PX = 1e9
+"""Where a box's corner may lie at most; not a number is no place either."""
 
 
 def _is_box(box: object) -> bool:
     if not isinstance(box, list | tuple) or len(box) != 4:
         return False
-    if not all(isinstance(one, int | float) and not isinstance(one, bool) and math.isfinite(one) for one in box):
+    if not all(isinstance(one, int | float) and not isinstance(one, bool) and abs(one) <= _FARTHEST_PX for one in box):
         return False
     return bool(box[0] < box[2] and box[1] < box[3])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -77,7 +77,7 @@ def read_data(path: Path, columns: Mapping[str, str], images: Path | None = None
     elif ending in (".csv", ".tsv"):
         names, rows = _csv(path, "\t" if ending == ".tsv" else ",")
     elif ending in (".jsonl", ".ndjson"):
-        names, rows = _first_names(path), _lines(path)
+        names, rows = _all_names(path), _lines(path)
     else:
         raise DataError(
             f"{path}: got a name that ends in {ending!r}, expected .jsonl, .csv, .tsv, .parquet, .json (COCO), or a "
@@ -122,7 +122,7 @@ def _entries(rows: Iterator[tuple[str, Mapping[str, Any]]], meant: Mapping[str, 
 
 def _lines(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     with path.open(encoding="utf-8-sig", newline="\n") as stream:
-        for number, line in enumerate(stream, 1):
+        for number, line in enumerate(_of_utf8(path, stream), 1):
             if not line.strip():
                 continue
             where = f"{path.name} line {number}"
@@ -135,23 +135,35 @@ def _lines(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
             yield where, row
 
 
-def _first_names(path: Path) -> list[str]:
-    """The names in the first lines: a field may be missing in some."""
+def _of_utf8(path: Path, lines: Iterable[str]) -> Iterator[str]:
+    """The lines of a file.
+
+    Raises:
+        DataError: it is of another encoding.
+    """
+    try:
+        yield from lines
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path.name}: got bytes that are no UTF-8 ({error.reason}), expected UTF-8; convert it"
+        ) from None
+
+
+def _all_names(path: Path) -> list[str]:
+    """The names of all lines, since a field may be missing in any."""
     names: dict[str, None] = {}
-    for number, (_, row) in enumerate(_lines(path)):
+    for _, row in _lines(path):
         names |= dict.fromkeys(row)
-        if number == 100:
-            break
     return list(names)
 
 
 def _csv(path: Path, separator: str) -> tuple[list[str], Iterator[tuple[str, Mapping[str, Any]]]]:
     with path.open(encoding="utf-8-sig", newline="") as stream:
-        names = next(csv.reader(stream, delimiter=separator), [])
+        names = next(csv.reader(_of_utf8(path, stream), delimiter=separator), [])
 
     def rows() -> Iterator[tuple[str, Mapping[str, Any]]]:
         with path.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.DictReader(stream, delimiter=separator)
+            reader = csv.DictReader(_of_utf8(path, stream), delimiter=separator)
             for row in reader:
                 where = f"{path.name} line {reader.line_num}"
                 yield where, {name: _value(where, name, value) for name, value in row.items() if name is not None}
@@ -174,7 +186,10 @@ def _value(where: str, name: str, text: str | None) -> Any:
 def _parquet(path: Path) -> tuple[list[str], Iterator[tuple[str, Mapping[str, Any]]]]:
     from llava_viewer.store.table import arrow_parquet
 
-    file = arrow_parquet().ParquetFile(path)
+    try:
+        file = arrow_parquet().ParquetFile(path)
+    except ValueError as error:
+        raise DataError(f"{path.name}: got {error!s:.200}, expected a Parquet file") from None
 
     def rows() -> Iterator[tuple[str, Mapping[str, Any]]]:
         number = 0

@@ -56,8 +56,15 @@ def slurm(arguments: argparse.Namespace) -> None:
         raise UsageError("slurm: got neither --engine nor --url, expected what answers on a node; name one")
     if not asked.data.exists():
         raise UsageError(f"slurm: got {asked.data}, which is not there, expected the data; name it as from this folder")
+    for name, given, why in (
+        ("--dry-run", asked.dry_run, "each task would ask a few items and keep nothing"),
+        ("--token", asked.token is not None, "a key would stand in the script; name a file or the environment"),
+        ("--ray", asked.ray is not None, "Ray starts workers of its own; take one of both"),
+    ):
+        if given:
+            raise UsageError(f"slurm: got {name} for the tasks, expected none: {why}; leave it out")
     for option in arguments.sbatch:
-        if not re.fullmatch(r"--?[a-z][^\n]*", option):
+        if not re.fullmatch(r"--?[a-z][^\n\r]*", option):
             raise UsageError(f"--sbatch: got {option!r:.80}, expected an option such as --sbatch=--gpus=1")
     out = asked.output.resolve()
     # Two runs whose folders have one name are two jobs.
