@@ -227,3 +227,48 @@ def test_right_answers_that_read_more_of_the_image_are_noticed(tmp_path: Path) -
     assert found.auroc.value == 1
     assert sum(part.accuracy.n for part in found.bins) == 40
     assert found.bins[0].accuracy.value < found.bins[-1].accuracy.value == 1
+
+
+def test_truth_of_other_images_is_no_truth(store: Path, tmp_path: Path) -> None:
+    """A COCO file's ids are its own numbers, and an id that comes with another image is another item's."""
+    lines = [
+        {"id": f"q{n}", "image": f"images/{COUNT - 1 - n}.png", "boxes": {"red circle": BOX}} for n in range(COUNT)
+    ]
+    path = tmp_path / "shifted.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
+    truth = read_truth(path)
+    for n in range(COUNT):
+        row = {"id": f"q{n}", "image": f"images/{n}.png"}
+        assert truth.found(row) is truth.by_name[f"images/{n}.png"]
+    images = [{"id": n, "file_name": f"{COUNT - 1 - n}.png"} for n in range(COUNT)]
+    annotations = [{"image_id": 0, "category_id": 1, "bbox": [0, 0, 8, 8]}]
+    plain = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "cat"}]}
+    (tmp_path / "coco.json").write_text(json.dumps(plain), "utf-8")
+    truth = read_truth(tmp_path / "coco.json")
+    assert truth.found({"id": "0", "image": "0.png"}) is None
+    assert truth.found({"id": "5", "image": f"{COUNT - 1}.png"}) is not None
+    (tmp_path / "nobody.json").write_text(json.dumps({"zzz": {"a": BOX}}), "utf-8")
+    with pytest.raises(StoreError, match="the file names none of its items by id or image"):
+        evaluated(Wanted(store, truth=read_truth(tmp_path / "nobody.json")))
+
+
+@pytest.mark.parametrize("box", [[9000, 9000, 9999, 9999], [0.1, 0.1, 0.6, 0.9]])
+def test_boxes_that_no_patch_can_point_at_are_told(box: list[float], store: Path, tmp_path: Path) -> None:
+    (tmp_path / "far.json").write_text(json.dumps({"q0": {"red circle": box}}), "utf-8")
+    found = evaluated(Wanted(store, truth=read_truth(tmp_path / "far.json"))).found
+    [(item, reason)] = found.bad
+    assert item == "q0"
+    assert "expected px inside the image of 64 x 48 px; correct the truth" in reason
+
+
+def test_a_map_without_an_energy_is_no_reason_to_end(store: Path, tmp_path: Path) -> None:
+    out = tmp_path / "scores"
+    assert main(["evaluate", str(store), "--metric", "pointing_game", "-o", str(out), "--reports", "0"]) == 0
+    assert "pointing 0.00" in (out / "index.html").read_text("utf-8")
+
+
+def test_a_name_that_comes_twice_in_one_object_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "twice.json"
+    path.write_text('{"q0": {"a": [0, 0, 2, 2]}, "q0": {"b": [0, 0, 2, 2]}}', "utf-8")
+    with pytest.raises(DataError, match="'q0' comes twice in one object"):
+        read_truth(path)

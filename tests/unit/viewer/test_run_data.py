@@ -129,3 +129,39 @@ def test_what_is_wrong_is_told_with_its_line(tmp_path: Path, line: str, message:
     path.write_text(line + "\n", encoding="utf-8")
     with pytest.raises(DataError, match=message):
         items(path)
+
+
+def test_a_column_that_comes_late_is_found(tmp_path: Path) -> None:
+    lines = [{"image": f"{n}.png", "prompt": "What?"} for n in range(300)]
+    lines[-1]["expected"] = "a cat"
+    path = tmp_path / "late.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
+    data = read_data(path, {}, None)
+    assert items_of(data.entries, [])[-1].expected == "a cat"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("a.jsonl", '{"image": "a"}'.encode("utf-16"), "a.jsonl: got bytes that are no UTF-8"),
+        ("a.csv", "image,prompt\n\xff,x\n".encode("latin-1"), "a.csv: got bytes that are no UTF-8"),
+        (
+            "a.json",
+            b'{"images": [{"id": [1], "file_name": "a.png"}]}',
+            "a.json, images, id: got [1], expected a number",
+        ),
+        ("b.jsonl", b'{"image": "a", "prompt": "b", "expected": " "}', "expected: got white space alone"),
+        ("c.jsonl", b'{"image": "a", "prompt": "b", "boxes": {"c": [0, 0, 1' + b"0" * 400 + b", 3]}}", "boxes.c: got"),
+    ],
+)
+def test_files_that_cannot_be_are_named(name: str, content: bytes, says: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError) as refused:
+        items_of(read_data(tmp_path / name, {}, None).entries, [])
+    assert says in str(refused.value)
+
+
+def test_a_tag_counts_once(tmp_path: Path) -> None:
+    path = tmp_path / "tags.jsonl"
+    path.write_text('{"image": "a", "prompt": "b", "tags": ["t", "t", "u"]}', "utf-8")
+    assert items_of(read_data(path, {}, None).entries, [])[0].tags == ("t", "u")
