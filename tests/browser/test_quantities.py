@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from PIL import Image
 from llava_viewer.look import colormap
 from llava_viewer.look.units import Unit
 from llava_viewer.pages.report import render_report
+from llava_wire.findings.patches import PatchCheck, WordPatches
 from llava_wire.record import Record
 from support.several import CONTRIBUTION, make_signed
 
@@ -97,6 +99,26 @@ def test_the_script_says_the_same_as_the_page_without_it(show: Show, file: Path)
                 [page.locator(".tops:visible").inner_text(), page.locator(".ramp b:visible").first.inner_text()]
             )
     assert texts[:2] == texts[2:]
+
+
+@pytest.mark.parametrize("js", [True, False])
+def test_the_cards_own_headings_stay_in_every_view(show: Show, record: Record, tmp_path: Path, js: bool) -> None:
+    words = (WordPatches(0, (3,), 0.5, 0.25, 0.125, 0.001, 0.75, 1.0, 1.0, 1.0),)
+    check = {"result": "measured", **PatchCheck("signed", 1, 16, 0, 3, words).to_plain()}
+    path = tmp_path / "run.html"
+    checked = replace(record, facts=replace(record.facts, checks={"patches": check}))
+    path.write_text(render_report(checked), encoding="utf-8")
+    page = show(path, js=js)
+    for view, shares in (("v0", True), ("v1", False)):
+        page.locator(f'label[for="{view}"]').click()
+        page.locator('.words label[for="t0"]').click()
+        if js:
+            settled(page)
+        card = page.locator(".card").inner_text()
+        assert "What it took the 1 brightest patch of “signed”" in card
+        assert "row, column" in card
+        assert ("times an even spread" in card) is shares
+        assert ("Where its attention went" in card) is shares
 
 
 def test_readout_compare_and_saved_files_have_the_unit(show: Show, file: Path, tmp_path: Path) -> None:

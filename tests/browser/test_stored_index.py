@@ -51,6 +51,7 @@ def test_little_is_opened_first_and_the_rest_as_it_is_scrolled_to(show: Show, in
 def test_wrong_answers_come_first_and_pages_are_turned(show: Show, index: Path) -> None:
     page = opened(show, index)
     assert all(int(one[1:]) % 3 == 0 for one in ids(page))
+    assert "wrong; expected “a red circle”" in page.locator(".run .foot").first.inner_text()
     page.click("#next")
     assert page.inner_text("#where") == "page 2 of 3"
     assert not all(int(one[1:]) % 3 == 0 for one in ids(page))
@@ -96,6 +97,7 @@ def test_the_first_page_is_there_without_a_script(show: Show, index: Path) -> No
     page = show(index, js=False)
     assert page.locator(".run").count() == PAGE
     assert page.locator(".run h2").first.inner_text().startswith("What is there?")
+    assert page.locator(".run .foot").first.inner_text().splitlines()[0].endswith("wrong · expected “a red circle”")
     assert page.locator(".pages").is_hidden()
     assert "the others and all images need the page" in page.inner_text("main")
 

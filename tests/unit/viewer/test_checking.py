@@ -17,7 +17,7 @@ from llava_wire import Record, decode, encode
 from llava_wire.choose import choose_patches
 from llava_wire.findings.patches import PatchCheck, WordPatches, brightest
 from support.replies import GrpcServer, HttpServer, Reply
-from support.synthetic import make_record
+from support.synthetic import make_picture, make_record
 
 Server = HttpServer | GrpcServer
 Connect = Callable[..., Client]
@@ -150,3 +150,18 @@ def test_the_command_needs_what_it_is_given(tmp_path: Path, capsys: pytest.Captu
     ):
         assert main(["check", str(path), "--url", "http://127.0.0.1:9", *arguments]) in (1, 2)
         assert says in capsys.readouterr().err
+
+
+def test_predict_tells_what_its_checks_found(
+    http_server: HttpServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture = tmp_path / "x.png"
+    make_picture(256, 192).save(picture)
+    checks = {"image": {"result": "measured", "needing": 1, "of": 2, "nats": 1.0}}
+    http_server.reply = Reply(encode(replace(RECORD, facts=replace(RECORD.facts, checks=checks))))
+    ask = ["predict", str(picture), "what?", "--url", http_server.address, "--model", "synthetic", "--token", "key"]
+    for asked, told in (([], False), (["--check", "image"], True), (["--check", '{"name":"image"}'], True)):
+        assert main([*ask, *asked]) == 0
+        out, err = capsys.readouterr()
+        assert out == f"{RECORD.answer}\n"
+        assert ("Needs the image: 1 of 2 tokens need the image" in err) is told

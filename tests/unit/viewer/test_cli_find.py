@@ -39,7 +39,9 @@ def test_words_and_heads(run_file, capsys):
     assert len(found) == 6
     assert {(one["layer"], one["head"]) for one in found} == {(layer, head) for layer in range(2) for head in range(3)}
     assert main(["find", run_file, "--box", BOX, "--heads"]) == 0
-    assert capsys.readouterr().out.split()[0] == "head"
+    out = capsys.readouterr().out
+    assert out.split()[0] == "head"
+    assert out.splitlines()[-1] == "Heads are ranked by inside x of image."
 
 
 def test_signed_maps_name_what_their_share_is_of(tmp_path, capsys):

@@ -194,7 +194,9 @@ def test_the_command_writes_figures_a_page_and_reports(store: Path, tmp_path: Pa
     wrong = [case["id"] for case in plain["wrong"]]
     assert sorted(wrong) == ["q11", "q2", "q5", "q8"]
     assert page.count('href="./worst-') >= 2
-    assert (out / "worst-01.html").read_text("utf-8").startswith("<!doctype html>")
+    report = (out / "worst-01.html").read_text("utf-8")
+    assert report.startswith("<!doctype html>")
+    assert "<dd>wrong; expected “a red circle”</dd>" in report
     assert "llava-viewer render .::q" in page
     assert "layer 1, head 2" in page
     # Written again, and never over something else.

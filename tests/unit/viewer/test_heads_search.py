@@ -315,4 +315,6 @@ def test_a_set_of_a_file_as_heads_of_a_request(
     code, _, err = run(capsys, *ask, "--heads", f"{sets}#rolle-1")
     assert (code, "did you mean 'role-1'?" in err) == (2, True)
     code, _, err = run(capsys, *ask, "--heads", "nothing.json#a")
-    assert (code, "argument --heads: nothing.json: No such file or directory" in err) == (2, True)
+    assert (code, err) == (2, "error: --heads: nothing.json: No such file or directory\n")
+    code, _, err = run(capsys, *ask, "--view", "name=a,heads=nothing.json#a")
+    assert (code, err) == (2, "error: --view: nothing.json: No such file or directory\n")

@@ -17,6 +17,7 @@ from typing import Any
 from llava_doors.door import METHODS
 from llava_viewer.cli.console import Told, UsageError, json_escaped, json_text, one_line, print_path, printable, say
 from llava_viewer.cli.files import check_question, read_record, with_pictures_of
+from llava_viewer.cli.inspect import found_lines
 from llava_viewer.cli.outputs import Outputs
 from llava_viewer.cli.reaching import Destination, destination
 from llava_viewer.cli.selection import chosen_heads, parameters
@@ -160,8 +161,6 @@ def replay(arguments: argparse.Namespace) -> None:
 
 def check(arguments: argparse.Namespace) -> None:
     """Asks a server to test a record's answer, prints what it found, and writes the record with it and its report."""
-    from llava_viewer.cli.inspect import found_lines
-
     whole = read_record(arguments.record)
     record = whole.sequence(arguments.sequence)
     image = [read_file(path) for path in arguments.image] if arguments.image else None
@@ -171,8 +170,7 @@ def check(arguments: argparse.Namespace) -> None:
     say(one_line(f"checking with {where}"))
     with where.client(arguments) as client:
         checked = client.check(record, named, image=image)
-    names = [one if isinstance(one, str) else str(one.get("name")) for one in named]
-    print(printable("\n".join(found_lines(checked, names))))
+    print(printable("\n".join(found_lines(checked, named))))
     if not arguments.output and not arguments.report:
         say("what was found is not kept; add -o checked.npz or --report run.html")
     if arguments.output:
@@ -242,6 +240,8 @@ def _keep(record: Record, arguments: argparse.Namespace, outputs: Outputs) -> No
         for note in other.facts.notes:
             if note not in record.facts.notes:
                 say(f"note on answer {number}: {one_line(note.text)}")
+    for line in found_lines(record, arguments.check or []):
+        say(printable(line))
     if not arguments.output and not arguments.report:
         say("the maps are not kept; add -o run.npz or --report run.html")
     if arguments.output:

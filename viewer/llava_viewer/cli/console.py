@@ -24,6 +24,10 @@ class UsageError(ValueError):
     """Arguments that are fine one by one and do not go together."""
 
 
+class NamedFileError(Exception):
+    """A file within an argument that cannot be used: no `ValueError`, of which argparse would print the usage."""
+
+
 def say(line: str) -> None:
     """One line of progress on stderr."""
     print(line, file=sys.stderr, flush=True)

@@ -59,6 +59,8 @@ def find(arguments: argparse.Namespace) -> None:
         print(one_line(line))
     if len(shown) < len(found):
         print(f"... {len(found) - len(shown)} more; --top 0 shows all")
+    if arguments.heads and shown:
+        print(f"Heads are ranked by inside x {_whole(unit_of(view))}.")
 
 
 def _ranked(record: Record, arguments: argparse.Namespace) -> list[Inside]:
@@ -75,10 +77,13 @@ def _ranked(record: Record, arguments: argparse.Namespace) -> list[Inside]:
     return record.words_at(arguments.box, **where)
 
 
-def _table(unit: Unit, found: Sequence[Inside]) -> list[str]:
+def _whole(unit: Unit) -> str:
     # Of a signed map the parts above 0 alone are told as a share: rises and falls together make up no whole.
-    whole = "of what is above 0" if unit.signed else "of image"
-    rows = [("head", "token", "word", "inside", whole, "x even")]
+    return "of what is above 0" if unit.signed else "of image"
+
+
+def _table(unit: Unit, found: Sequence[Inside]) -> list[str]:
+    rows = [("head", "token", "word", "inside", _whole(unit), "x even")]
     rows += [
         (
             "" if one.head is None else f"L{one.layer}H{one.head}",

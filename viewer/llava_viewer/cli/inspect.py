@@ -180,8 +180,9 @@ def _tested_patches(record: Record) -> dict[int, dict[str, Any]]:
     return {} if check is None else {word.token: to_plain(word) for word in check.words}
 
 
-def found_lines(record: Record, names: Sequence[str]) -> list[str]:
-    """What some checks of an answer found: a line for each, and the table of words with patches."""
+def found_lines(record: Record, named: Sequence[Any]) -> list[str]:
+    """What checks, as a request names them, found of an answer: a line each, and the table of words with patches."""
+    names = [one if isinstance(one, str) else str(one.get("name")) for one in named]
     told = [(name, check_text(record.facts.checks.get(name, {}), name).replace(NBSP, " ")) for name in names]
     lines = [one_line(f"{check_name(name)}: {text}") for name, text in told]
     return [*lines, *(_patch_lines(summary(record, "", 0)["tokens"]) if PATCHES in names else [])]

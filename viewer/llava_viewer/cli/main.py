@@ -10,7 +10,7 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 
-from llava_viewer.cli.console import UsageError, one_line, say
+from llava_viewer.cli.console import NamedFileError, UsageError, one_line, say
 from llava_viewer.cli.parser import build_parser
 from llava_wire.errors import RecordError, RequestError
 
@@ -20,12 +20,12 @@ TRACEBACK = "LLAVA_GAZE_TRACEBACK"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line and gives its exit code."""
-    arguments = build_parser().parse_args(_joined(sys.argv[1:] if argv is None else argv))
     for stream in (sys.stdout, sys.stderr):
         # A terminal that cannot show a character gets an escape instead of a traceback.
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     try:
+        arguments = build_parser().parse_args(_joined(sys.argv[1:] if argv is None else argv))
         with warnings.catch_warnings():
             warnings.showwarning = _warn_once()
             arguments.run(arguments)
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         say("interrupted")
         return 130
-    except UsageError as error:
+    except (UsageError, NamedFileError) as error:
         return _failed(error, 2)
     except OSError as error:
         return _failed(error if isinstance(error, RequestError) else _file_message(error), 1)

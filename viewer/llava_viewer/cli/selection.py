@@ -9,11 +9,12 @@ from __future__ import annotations
 import argparse
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from llava_doors.door import Door
+from llava_viewer.cli.console import NamedFileError
 from llava_viewer.heads.sets import HeadSet, SetsError, read_set
 
 VIEW_KEYS = ("name", "layers", "heads", "reduction", "method", "parameters")
@@ -97,8 +98,16 @@ def indices(text: str) -> Any:
     return _numbers(text)
 
 
-def heads(text: str) -> Any:
-    """ "all", a list of heads, a list of [layer, head] from `2.4,0.5`, JSON or FILE.json#NAME, or a head set's name."""
+def heads(text: str, option: str = "--heads") -> Any:
+    """ "all", a list of heads, a list of [layer, head] from `2.4,0.5`, JSON or FILE.json#NAME, or a head set's name.
+
+    Args:
+        text: the argument's.
+        option: what an error calls it.
+
+    Raises:
+        NamedFileError: a file's set that cannot be used.
+    """
     if text.startswith("["):
         return _json(text)
     if _PAIRS.fullmatch(text):
@@ -111,13 +120,17 @@ def heads(text: str) -> Any:
             return ChosenHeads(read_set(Path(file), name))
         except (SetsError, OSError) as error:
             said = f"{file}: {error.strerror}" if isinstance(error, OSError) else error
-            raise argparse.ArgumentTypeError(f"{said}") from error
+            raise NamedFileError(f"{option}: {said}") from error
     if _NAME.fullmatch(text):
         return text
     raise argparse.ArgumentTypeError(
         f"got {text!r}, expected all, heads (0,1 or 0-3), LAYER.HEAD pairs (2.4,0.5), a head set's name, or that of a "
         "file (heads.json#NAME)"
     )
+
+
+def _view_heads(text: str) -> Any:
+    return heads(text, "--view")
 
 
 def view(text: str) -> dict[str, Any]:
@@ -135,7 +148,8 @@ def view(text: str) -> dict[str, Any]:
             raise argparse.ArgumentTypeError(
                 f"got {part!r}, expected each of {', '.join(VIEW_KEYS)} once as KEY=VALUE, or one JSON object"
             )
-        found[key] = {"layers": indices, "heads": heads, "parameters": _json}.get(key, str)(value)
+        readers: dict[str, Callable[[str], Any]] = {"layers": indices, "heads": _view_heads, "parameters": _json}
+        found[key] = readers.get(key, str)(value)
     if "name" not in found:
         raise argparse.ArgumentTypeError(f"got {text!r}, expected views with a name; add name=NAME")
     return found

@@ -31,6 +31,8 @@ _BINS, _LEAST_IN_BIN = 5, 5
 _LEAST_OF_EACH = 5
 """So many right answers, and wrong ones, before it is asked whether the share tells them apart."""
 _WORST, _BAD = 20, 100
+RIGHT = 0.5
+"""An answer that scores less by the rule is called wrong."""
 
 
 @dataclass(frozen=True)
@@ -209,7 +211,7 @@ def _auroc(cases: Sequence[Case], shares: np.ndarray, right: np.ndarray) -> Figu
 
 def _wrong(cases: Sequence[Case], rule: str) -> list[Case]:
     """Wrong answers, the surest first: those are the ones to look at."""
-    wrong = [case for case in cases if case.right and case.right[rule] < 0.5]
+    wrong = [case for case in cases if case.right and case.right[rule] < RIGHT]
     return sorted(wrong, key=lambda case: -case.logprob)[:_WORST]
 
 

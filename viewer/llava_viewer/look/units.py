@@ -49,10 +49,10 @@ class Unit:
         return f"{sign}{wording.amount(value)}{wording.NBSP}{self.quantity.unit}".rstrip(wording.NBSP)
 
     def split(self, names: Sequence[str], parts: Sequence[float]) -> str:
-        """A row's total and what it splits into: "17.6 logit: image 14.6, prompt 0.5, answer 1.5, itself 1.0"."""
+        """A row's total and what it splits into: "Adds up to 17.6 logit: image 14.6, prompt 0.5, itself 2.5"."""
         total, *told = wording.amounts([math.fsum(parts), *parts])
         whole = f"{total}{wording.NBSP}{self.quantity.unit}".rstrip(wording.NBSP)
-        return f"{whole}: " + ", ".join(f"{name} {part}" for name, part in zip(names, told, strict=True))
+        return f"Adds up to {whole}: " + ", ".join(f"{name} {part}" for name, part in zip(names, told, strict=True))
 
     def ends(self, maximum: float) -> tuple[str, str]:
         """The texts at both ends of the scale of a maximum."""

@@ -31,7 +31,7 @@ class Entry:
         stamp: size and time of the file that it was read from.
         thumb: a data URI; thumb_label: what it shows.
         picture: the same for records on one picture and grid, which can be compared.
-        verdict: "right", "wrong" or "", as a client judged the answer; expected: the answer that was expected instead.
+        verdict: "right", "wrong" or "", as a client judged the answer; expected: what was, "" of right ones.
         needs: how many tokens need the image, or "".
         tags: the client's, one a line.
         share, tokens, needing: numbers for sorting, `needing` "" where it was not tested; the rest is text as shown.

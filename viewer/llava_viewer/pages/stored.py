@@ -52,6 +52,7 @@ class Card:
     prompt: str
     answer: str
     verdict: str
+    expected: str
     facts: str
 
 
@@ -174,6 +175,7 @@ def _shown(row: Row, store: Store) -> tuple[dict[str, Any], dict[str, Any]]:
         "needing": int(entry.needing) if entry.needing else -1,
         "logprob": round(sum(logprobs) / len(logprobs), 4),
         "verdict": entry.verdict,
+        "expected": entry.expected[:_FIRST_CHARS],
         "tags": card["tags"],
     }
     return card, column
@@ -237,4 +239,4 @@ def _first(
         id, prompt, answer = texts[place]
         one = columns[place]
         facts = f"{wording.percent(one['share'])} on the image · {wording.count(one['tokens'], 'token')}"
-        yield Card(visible(id), prompt[:_FIRST_CHARS], answer[:_FIRST_CHARS], one["verdict"], facts)
+        yield Card(visible(id), prompt[:_FIRST_CHARS], answer[:_FIRST_CHARS], one["verdict"], one["expected"], facts)

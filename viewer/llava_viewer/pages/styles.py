@@ -177,7 +177,10 @@ def _quantity_rules(view: ViewPanel) -> list[str]:
     chosen = f'.desk[data-v="{view.key}"]'
     rules = []
     if not view.share:
-        of_shares = ".card h3:first-of-type,.card h3 .hint,.card dl.parts,.card svg.share,.unit:not(.v),.layers .extras"
+        of_shares = (
+            ".card>h3:first-of-type,.onto h3,.card>h3 .hint span,.card dl.parts,.card svg.share,.unit:not(.v),"
+            ".layers .extras"
+        )
         rules.append(f"{chosen} :is({of_shares}){{display:none}}")
     if view.signed:
         # Nothing is dark where nothing was read: in the spotlight signed maps stay in their colours.

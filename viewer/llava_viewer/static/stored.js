@@ -78,11 +78,11 @@
     add(card, "p", it.answer, "said").dir = "auto";
     const foot = add(card, "div", "", "foot");
     add(foot, "p", it.facts, "facts");
-    if (it.verdict) {
+    if (it.verdict || it.expected) {
       const told = add(foot, "p", "", "facts");
-      add(told, "b", it.verdict, it.verdict);
+      if (it.verdict) add(told, "b", it.verdict, it.verdict);
       if (it.expected) {
-        told.append("; expected “");
+        told.append(it.verdict ? "; expected “" : "expected “");
         add(told, "bdi", it.expected);
         told.append("”");
       }

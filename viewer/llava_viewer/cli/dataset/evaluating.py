@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from llava_eval.answers import RULES
@@ -14,13 +15,16 @@ from llava_eval.metric import METRICS
 from llava_viewer.cli.console import Told, UsageError, one_line, print_path, printable
 from llava_viewer.cli.outputs import Outputs, add_force
 from llava_viewer.evaluation.page import evaluation_page
-from llava_viewer.evaluation.result import Result, as_csv, as_json, evaluated
+from llava_viewer.evaluation.result import RIGHT, Result, as_csv, as_json, evaluated
 from llava_viewer.evaluation.scores import METRICS as USUAL
-from llava_viewer.evaluation.scores import Wanted
+from llava_viewer.evaluation.scores import Case, Wanted
 from llava_viewer.evaluation.truth import Truth, read_truth
 from llava_viewer.files import EVALUATION, EVALUATION_PAGE, FIGURES, REPORT
+from llava_viewer.judging import BY_HAND
 from llava_viewer.pages.report import render_report
 from llava_viewer.store.store import Store
+from llava_wire.record import Record
+from llava_wire.schema import Annotations
 
 EXAMPLES = """examples:
   llava-viewer evaluate out/
@@ -86,9 +90,19 @@ def _write_reports(arguments: argparse.Namespace, result: Result, folder: Path, 
             # Numbered, for an id may be no file's name.
             name = f"worst-{len(links) + 1:02}.html"
             outputs.claim("--output", folder / name, REPORT, own=True)
-            outputs.write(folder / name, render_report(store.record(case.id)).encode("utf-8"))
+            judged = _judged(store.record(case.id), case, result.rule)
+            outputs.write(folder / name, render_report(judged).encode("utf-8"))
             links[case.id] = f"./{name}"
     return links
+
+
+def _judged(record: Record, case: Case, rule: str) -> Record:
+    """The record with what the evaluation found of its answer; a person's verdict stays."""
+    said = record.facts.annotations or Annotations()
+    if rule not in case.right or said.rule == BY_HAND:
+        return record
+    said = replace(said, expected=case.expected, rule=rule, right=case.right[rule] >= RIGHT)
+    return record.with_facts(replace(record.facts, annotations=said))
 
 
 def _lines(result: Result) -> list[str]:
