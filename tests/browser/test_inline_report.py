@@ -20,6 +20,6 @@ def test_the_report_works_inside_another_page(show: Callable[..., Any], tmp_path
     frame.click("label[for=m-map]")
     frame.click("nav a[href='#gallery']")
     # A click has been made before the frame has gone where it leads.
-    frame.wait_for_function("location.hash === '#gallery'")
+    frame.wait_for_function("() => location.hash === '#gallery'")
     assert page.url == path.as_uri(), "the page around it stays"
     assert page.inner_text("h1") == "Notebook"

@@ -29,7 +29,7 @@ def opened(show: Show, index: Path, fragment: str = "") -> Any:
 
 def ids(page: Any) -> list[str]:
     """What the cards in sight are of."""
-    page.wait_for_function("[...document.querySelectorAll('.run')].slice(0, 12).every(one => one.dataset.full)")
+    page.wait_for_function("() => [...document.querySelectorAll('.run')].slice(0, 12).every(one => one.dataset.full)")
     found: list[str] = page.locator(".run[data-full] bdi:last-child").all_text_contents()
     return [one for one in found if one.startswith("q")]
 
@@ -43,7 +43,7 @@ def test_little_is_opened_first_and_the_rest_as_it_is_scrolled_to(show: Show, in
     shown = page.locator(".run img").count()
     assert 0 < shown < 200
     page.locator(".run").nth(PAGE - 1).scroll_into_view_if_needed()
-    page.wait_for_function("document.querySelector('#runs').lastElementChild.dataset.full")
+    page.wait_for_function("() => document.querySelector('#runs').lastElementChild.dataset.full")
     assert page.locator(".run img").count() > shown
     assert page.evaluate("document.querySelector('#runs').lastElementChild.querySelector('img').naturalWidth") > 0
 
@@ -66,25 +66,25 @@ def test_columns_and_texts_filter_and_sort(show: Show, index: Path) -> None:
     page = opened(show, index)
     page.select_option("#verdict", "1")
     page.select_option("#tag", "1")  # "odd", behind "even"
-    page.wait_for_function("document.querySelector('#shown').textContent.startsWith('400 ')")
+    page.wait_for_function("() => document.querySelector('#shown').textContent.startsWith('400 ')")
     assert all(int(one[1:]) % 2 == 1 and int(one[1:]) % 3 for one in ids(page))
     page.select_option("#column", "share")
     page.fill("#least", "0.8")
-    page.wait_for_function("document.querySelector('#shown').textContent.startsWith('40 ')")
+    page.wait_for_function("() => document.querySelector('#shown').textContent.startsWith('40 ')")
     assert all(int(one[1:]) % 20 == 19 for one in ids(page))
     page.click("#reset")
-    page.wait_for_function(f"document.querySelector('#shown').textContent.startsWith('{COUNT} ')")
+    page.wait_for_function(f"() => document.querySelector('#shown').textContent.startsWith('{COUNT} ')")
     page.fill("#q", "Q77 circle")
-    page.wait_for_function("document.querySelector('#shown').textContent.startsWith('11 ')")
+    page.wait_for_function("() => document.querySelector('#shown').textContent.startsWith('11 ')")
     assert sorted(ids(page)) == ["q77", *(f"q{number}" for number in range(770, 780))]
     page.fill("#q", "nothing like it")
     page.wait_for_selector("#none")
     page.click("#reset")
     page.select_option("#sort", "n")
-    page.wait_for_function("document.querySelector('.run')?.dataset.n === '0'")
+    page.wait_for_function("() => document.querySelector('.run')?.dataset.n === '0'")
     assert ids(page)[:3] == ["q0", "q1", "q2"]
     page.click("#order")
-    page.wait_for_function(f"document.querySelector('.run')?.dataset.n === '{COUNT - 1}'")
+    page.wait_for_function(f"() => document.querySelector('.run')?.dataset.n === '{COUNT - 1}'")
 
 
 def test_an_address_opens_the_same_list(show: Show, index: Path) -> None:
