@@ -31,7 +31,7 @@ NBSP = "\u00a0"
     ],
 )  # fmt: skip
 def test_a_split_is_one_line_with_equal_decimals(numbers: tuple[float, ...], text: str) -> None:
-    assert Unit(CONTRIBUTION).split(PARTS, numbers) == text
+    assert Unit(CONTRIBUTION).split(PARTS, numbers) == f"Adds up to {text}"
 
 
 def test_a_report_has_a_line_for_each_row_of_such_a_view_alone() -> None:

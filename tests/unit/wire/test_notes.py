@@ -51,7 +51,7 @@ def test_the_texts_of_a_prompt_come_back_and_are_absent_in_earlier_records() -> 
 def test_every_reader_shows_them(noted: Record, capsys: pytest.CaptureFixture[str]) -> None:
     text = summary_text(summary(noted, "run.npz", 1))
     report = render_report(noted)
-    _give(noted, argparse.Namespace(output=None, report=None, parameter=None, view=None), outputs=None)  # type: ignore[arg-type]
+    _give(noted, argparse.Namespace(output=None, report=None, parameter=None, view=None, check=None), outputs=None)  # type: ignore[arg-type]
     assert f"note: {NOTE.text}" in capsys.readouterr().err
     for shown in (text, report):
         assert NOTE.text in shown
