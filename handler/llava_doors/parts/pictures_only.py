@@ -28,7 +28,10 @@ class PicturesOnly:
     @classmethod
     def read(cls, folder: Path) -> PicturesOnly:
         """The parts in a checkpoint's folder; no network."""
-        from transformers import AutoImageProcessor, AutoTokenizer, ProcessorMixin
+        from transformers import AutoTokenizer, ProcessorMixin
+
+        # By its own module: under its short name some versions refuse it where torchvision is missing.
+        from transformers.models.auto.image_processing_auto import AutoImageProcessor
 
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         images = AutoImageProcessor.from_pretrained(folder, local_files_only=True, backend="pil")

@@ -1,4 +1,4 @@
-"""The GPU schedule: what to do with twelve minutes of one GPU, in four runs, the most important first.
+"""The GPU schedule: what to do with fifteen minutes of one GPU, in five runs, the most important first.
 
 Flow: a run's number -> its parts, one process each with its own time limit -> findings.jsonl, a line per finding as
 soon as there is one, and every part's output in a file of its own.
@@ -92,6 +92,13 @@ RUNS = {
         ),
     ),
     4: Run(130, (Part("full-size", 124, (*_PYTEST, "tests/gpu/test_full_size.py")),)),
+    5: Run(
+        200,
+        (
+            Part("families", 64, (*_PYTEST, "tests/gpu/test_families.py")),
+            Part("full-size-families", 130, (*_PYTEST, "tests/gpu/test_full_size_families.py")),
+        ),
+    ),
 }  # fmt: skip
 EXTRA = Run(
     400,

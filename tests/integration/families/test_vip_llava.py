@@ -24,14 +24,15 @@ def checkpoint(folder: Path) -> Path:
     """A tiny one of the published layout."""
     config = tf.VipLlavaConfig(
         text_config=tiny.text(tf.LlamaConfig), vision_config=tiny.clip(layers=5),
-        image_token_index=tiny.IMAGE_ID, vision_feature_layer=VISION_LAYERS,
+        image_token_index=tiny.IMAGE_ID, vision_feature_layers=VISION_LAYERS,
     )  # fmt: skip
     processor = tiny.clip_processor(tiny.template("###Human: ", "###Assistant:"))
     tiny.write(folder, config, processor)
     path = folder / "config.json"
     stated = json.loads(path.read_text())
+    stated.pop("vision_feature_layer", None)
     # As published: the key's earlier name.
-    path.write_text(json.dumps(stated | {"vision_feature_layers": stated.pop("vision_feature_layer")}))
+    path.write_text(json.dumps(stated | {"vision_feature_layers": VISION_LAYERS}))
     return folder
 
 
