@@ -309,5 +309,9 @@ def test_inspect_and_render_tell_of_the_other_answers(tmp_path: Path, capsys: Ca
     assert json.loads(out)["alternatives"] == [other.answer]
     run(capsys, "render", path)
     page = (tmp_path / "run.html").read_text("utf-8")
-    assert "answer 1 of 2 to one request" in page
-    assert f"1: “{other.answer}”" in page
+    assert 'aria-label="Answer 2 of 2' in page
+    assert f"{other.answer}</bdi>" in page
+    run(capsys, "render", path, "--sequence", "1")
+    alone = (tmp_path / "run.html").read_text("utf-8")
+    assert "answer 2 of 2 to one request" in alone
+    assert RECORD.answer not in alone

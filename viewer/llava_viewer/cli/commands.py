@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import errno
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from llava_doors.door import METHODS
-from llava_viewer.cli.console import Told, UsageError, json_escaped, json_text, one_line, print_path, printable, say
+from llava_viewer.cli.console import UsageError, json_escaped, json_text, one_line, printable, say
 from llava_viewer.cli.files import check_question, read_record, with_pictures_of
 from llava_viewer.cli.inspect import found_lines
 from llava_viewer.cli.outputs import Outputs
@@ -23,10 +21,10 @@ from llava_viewer.cli.reaching import Destination, destination
 from llava_viewer.cli.selection import chosen_heads, parameters
 from llava_viewer.client.base import Client
 from llava_viewer.client.checking import usual_checks
-from llava_viewer.files import CACHE, INDEX, RECORD, REPLY, REPORT
+from llava_viewer.files import RECORD, REPLY, REPORT
 from llava_viewer.judging import DEFAULT_RULE, annotated
 from llava_viewer.look.wording import verdict
-from llava_viewer.store.about import is_store
+from llava_viewer.pages.answers import together
 from llava_viewer.store.named import name_of, page_of, read_named
 from llava_wire import encode
 from llava_wire.container import read_file
@@ -127,8 +125,8 @@ def annotate(arguments: argparse.Namespace) -> None:
     if arguments.output:
         outputs.write(arguments.output, encode(judged))
     if arguments.report:
-        shown, notes = with_pictures_of(one, None)
-        html = _report(shown, embed_image=True, notes=(*notes, *_others(judged, arguments.sequence)))
+        shown, notes = with_pictures_of(judged, None)
+        html = _report(shown, embed_image=True, notes=notes, opening=_opens_on(judged, arguments.sequence))
         outputs.write(arguments.report, html)
 
 
@@ -173,11 +171,12 @@ def check(arguments: argparse.Namespace) -> None:
     print(printable("\n".join(found_lines(checked, named))))
     if not arguments.output and not arguments.report:
         say("what was found is not kept; add -o checked.npz or --report run.html")
+    whole = whole.with_facts(checked.facts, arguments.sequence)
     if arguments.output:
-        outputs.write(arguments.output, encode(whole.with_facts(checked.facts, arguments.sequence)))
+        outputs.write(arguments.output, encode(whole))
     if arguments.report:
-        shown, notes = with_pictures_of(checked, arguments.image)
-        html = _report(shown, embed_image=True, notes=(*notes, *_others(whole, arguments.sequence)))
+        shown, notes = with_pictures_of(whole, arguments.image)
+        html = _report(shown, embed_image=True, notes=notes, opening=_opens_on(whole, arguments.sequence))
         outputs.write(arguments.report, html)
 
 
@@ -247,51 +246,43 @@ def _keep(record: Record, arguments: argparse.Namespace, outputs: Outputs) -> No
     if arguments.output:
         outputs.write(arguments.output, encode(record))
     if arguments.report:
-        html = _report(record, embed_image=not arguments.no_image, notes=_others(record))
+        html = _report(record, embed_image=not arguments.no_image, notes=())
         outputs.write(arguments.report, html)
 
 
-def _others(record: Record, sequence: int = 0) -> tuple[str, ...]:
+def _opens_on(record: Record, sequence: int) -> str:
+    """The state of a report that opens on one of its answers."""
+    return f"n={sequence}" if record.alternatives else ""
+
+
+def _other_answers(record: Record, sequence: int) -> tuple[str, ...]:
     """A note when the record holds more answers than the one that is shown."""
     if not record.alternatives:
         return ()
-    answers = [record.answer, *(other.answer for other in record.alternatives)]
-    others = "; ".join(f"{i}: “{answer}”" for i, answer in enumerate(answers) if i != sequence)
-    place = f"This is answer {sequence + 1} of {len(answers)} to one request."
-    return (f"{place} The others, by the number that `llava-viewer render RUN.npz --sequence` takes: {others}",)
+    place = f"This is answer {sequence + 1} of {1 + len(record.alternatives)} to one request."
+    return (f"{place} Without --sequence, `llava-viewer render` shows all of them in one page.",)
 
 
 def render(arguments: argparse.Namespace) -> None:
-    """Renders a record file."""
-    whole = read_record(arguments.record)
-    record = whole.sequence(arguments.sequence)
-    output = arguments.output or page_of(arguments.record)
-    outputs = Outputs((arguments.record, *(arguments.image or ())), force=arguments.force)
+    """Renders a record file, or several of one question as one page."""
+    paths: list[Path] = arguments.record
+    outputs = Outputs((*paths, *(arguments.image or ())), force=arguments.force)
+    output = arguments.output or page_of(paths[0])
     outputs.claim("--output", output, REPORT, own=arguments.output is None)
+    record, others = read_record(paths[0]), tuple[str, ...]()
+    if len(paths) > 1:
+        if arguments.sequence is not None:
+            raise UsageError(
+                f"--sequence: got it with {len(paths)} records, expected one; name the answer by --open n=N"
+            )
+        record = together([record, *map(read_record, paths[1:])], [name_of(path) for path in paths])
+    elif arguments.sequence is not None:
+        others = _other_answers(record, arguments.sequence)
+        record = record.sequence(arguments.sequence)
     record, notes = with_pictures_of(record, arguments.image)
-    notes = (*notes, *_others(whole, arguments.sequence))
-    html = _report(record, embed_image=not arguments.no_image, notes=notes, opening=arguments.open)
+    html = _report(record, embed_image=not arguments.no_image, notes=(*notes, *others), opening=arguments.open)
     outputs.write(output, html)
     outputs.name(output)
-
-
-def index(arguments: argparse.Namespace) -> None:
-    """Lists a folder's runs in one page."""
-    from llava_viewer.pages.index import INDEX_NAME, records_of, write_index
-    from llava_viewer.pages.index_cache import CACHE_NAME
-    from llava_viewer.pages.stored import write_stored_index
-
-    if not arguments.folder.is_dir():
-        code = errno.ENOTDIR if arguments.folder.exists() else errno.ENOENT
-        raise OSError(code, os.strerror(code), str(arguments.folder))
-    stored = is_store(arguments.folder)
-    outputs = Outputs(() if stored else records_of(arguments.folder), force=arguments.force)
-    outputs.claim("FOLDER", arguments.folder / INDEX_NAME, INDEX, own=True)
-    if stored:
-        print_path(write_stored_index(arguments.folder, title=arguments.title, told=Told("part")))
-        return
-    outputs.claim("FOLDER", arguments.folder / CACHE_NAME, CACHE, own=True)
-    print_path(write_index(arguments.folder, title=arguments.title, fresh=arguments.fresh))
 
 
 def inspect(arguments: argparse.Namespace) -> None:

@@ -1,4 +1,4 @@
-"""What is behind a door, listed by `llava-viewer methods`, `checks`, `families`, `metrics` and `criteria`.
+"""What lists something: `llava-viewer index`, and what is behind a door, `methods`, `checks`, `families` and the like.
 
 Flow: door -> declarations of this house and of installed packages -> text, or JSON for programs. Nothing that they
 declare is loaded, so no torch is needed.
@@ -7,6 +7,8 @@ declare is loaded, so no torch is needed.
 from __future__ import annotations
 
 import argparse
+import errno
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -14,7 +16,10 @@ from typing import Any
 from llava_doors.door import CHECKS, FAMILIES, METHODS, Declaration, Door
 from llava_eval.criterion import CRITERIA
 from llava_eval.metric import METRICS
-from llava_viewer.cli.console import json_text, one_line, printable
+from llava_viewer.cli.console import Told, json_text, one_line, print_path, printable
+from llava_viewer.cli.outputs import Outputs
+from llava_viewer.files import CACHE, INDEX
+from llava_viewer.store.about import is_store
 from llava_wire.plain import to_plain
 from llava_wire.quantity import Quantity
 
@@ -89,3 +94,22 @@ def _value(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return ", ".join(map(str, value)) if isinstance(value, list | tuple | set | frozenset) else str(value)
+
+
+def index(arguments: argparse.Namespace) -> None:
+    """Lists a folder's runs in one page."""
+    from llava_viewer.pages.index import INDEX_NAME, records_of, write_index
+    from llava_viewer.pages.index_cache import CACHE_NAME
+    from llava_viewer.pages.stored import write_stored_index
+
+    if not arguments.folder.is_dir():
+        code = errno.ENOTDIR if arguments.folder.exists() else errno.ENOENT
+        raise OSError(code, os.strerror(code), str(arguments.folder))
+    stored = is_store(arguments.folder)
+    outputs = Outputs(() if stored else records_of(arguments.folder), force=arguments.force)
+    outputs.claim("FOLDER", arguments.folder / INDEX_NAME, INDEX, own=True)
+    if stored:
+        print_path(write_stored_index(arguments.folder, title=arguments.title, told=Told("part")))
+        return
+    outputs.claim("FOLDER", arguments.folder / CACHE_NAME, CACHE, own=True)
+    print_path(write_index(arguments.folder, title=arguments.title, fresh=arguments.fresh))

@@ -52,6 +52,7 @@ key file of the server of this machine.
 _RENDER_EXAMPLES = """examples:
   llava-viewer render run.npz -o run.html
   llava-viewer render run.npz --open "t=4&view=mean&box=83,20,140,77" -o run.html
+  llava-viewer render seed-1.npz seed-2.npz seed-3.npz --open n=2 -o answers.html
 """
 _CHECKS = """examples:
   llava-viewer check run.npz -o checked.npz
@@ -237,8 +238,12 @@ def _output(parser: argparse.ArgumentParser, *, images: bool = True) -> argparse
 def _render(group: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = _add(group, "render", "turn a record into one HTML file", _RENDER_EXAMPLES)
     parser.set_defaults(run=commands.render)
-    parser.add_argument("record", type=Path, metavar="RUN.npz")
-    _sequence(parser)
+    parser.add_argument(
+        "record", type=Path, nargs="+", metavar="RUN.npz", help="one, or several of one question: a switch between them"
+    )
+    parser.add_argument(
+        "--sequence", type=int, metavar="N", help="one of a record's answers alone, counted from 0 (default: all)"
+    )
     parser.add_argument("-o", "--output", type=Path, metavar="RUN.html", help="default: the record's name with .html")
     parser.add_argument(
         "--open", default="", metavar="STATE", help="what the report shows first, as its address has it after the #"
@@ -253,7 +258,7 @@ def _index(group: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = _add(
         group, "index", "write a page that lists a folder's records and reports", "example:\n  llava-viewer index runs/"
     )
-    parser.set_defaults(run=commands.index)
+    parser.set_defaults(run=listing.index)
     parser.add_argument("folder", type=Path, metavar="FOLDER")
     parser.add_argument("--title", default="Runs", help="the heading (default: %(default)s)")
     parser.add_argument("--fresh", action="store_true", help="read every record again, also unchanged ones")

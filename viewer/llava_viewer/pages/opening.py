@@ -15,9 +15,9 @@ from llava_viewer.look.view_model import Report, Stage, ViewPanel
 
 FULL_NAMES = {
     "token": "t", "view": "v", "layer": "l", "head": "h", "mode": "m", "palette": "p", "scale": "s", "bar": "b",
-    "opacity": "o",
+    "opacity": "o", "answer": "n",
 }  # fmt: skip
-_NAMES = ("t", "v", "l", "h", "m", "p", "s", "b", "o", "pa", "pb", "box")
+_NAMES = ("t", "v", "l", "h", "m", "p", "s", "b", "o", "pa", "pb", "box", "n")
 _MODES, _SCALES = ("heat", "spotlight", "map", "photo"), ("token", "shared")
 LARGEST = "max"
 """What stands after the tokens of a phrase where the largest of their values are shown, and not their mean."""
@@ -48,8 +48,21 @@ def usual(report: Report) -> Opening:
     return Opening(frozenset(filter(None, chosen.values())), "", chosen["t"])
 
 
+def answer_of(text: str, answers: int) -> int:
+    """The number of the answer that a text names, as `Record.sequence` counts; the first where it names none.
+
+    Raises:
+        OpeningError: there is no such answer.
+    """
+    given = _parts(text).get("n", "0") if text else "0"
+    if not (given.isascii() and given.isdigit() and int(given[:4]) < answers and len(given) <= 4):
+        most = f"0 to {answers - 1}" if answers > 1 else "0, the only one"
+        raise _refusal("n", given, f"the number of an answer, {most}", "leave it out for the first")
+    return int(given)
+
+
 def opening_of(report: Report, text: str) -> Opening:
-    """The state that a text names; what it leaves out is as usual.
+    """The state that a text names; what it leaves out is as usual. Which of several answers `answer_of` says.
 
     Raises:
         OpeningError: a part that the page does not have, or a value that this report does not.

@@ -10,7 +10,9 @@ import base64
 import hashlib
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -22,9 +24,10 @@ from llava_viewer.look.text import visible
 from llava_viewer.look.view_model import Report
 from llava_viewer.look.wording import BLIND, CAUTION, size
 from llava_viewer.one_grid import unfolded
+from llava_viewer.pages.answers import choices_of, prefixed
 from llava_viewer.pages.assemble import Pictures, build_report
 from llava_viewer.pages.onto import told
-from llava_viewer.pages.opening import opening_of, usual
+from llava_viewer.pages.opening import answer_of, opening_of, usual
 from llava_viewer.pages.styles import plain_css, report_css, report_script, script_text, scripted_css
 from llava_viewer.version import package_version
 from llava_wire.record import Record
@@ -87,59 +90,89 @@ def render_report(
         notes: warnings that the page shows at its top.
         opening: the state that the page opens in, as its address has it: "t=4&v=mean".
 
+    A record with alternatives has a switch between its answers.
+
     Raises:
         ReportTooLargeError: the text would be over 25 MB.
         OpeningError: the report has no such state.
     """
-    _check_size(unfolded(record))
-    report = build_report(record, picture=picture, embed_image=embed_image, title=title, notes=notes)
-    apart = any(view.atlas or len(view.slots) > 1 for view in report.views)
-    quantities = not all(view.share for view in report.views)
-    script = report_script(quantities=quantities, grids=report.several, blocks=report.in_blocks, heads=apart)
+    answers = [record.sequence(number) for number in range(1 + len(record.alternatives))]
+    _check_size([unfolded(one) for one in answers])
+    chosen, choices = answer_of(opening, len(answers)), choices_of(record)
+    reports = [build_report(one, picture=picture, embed_image=embed_image, title=title, notes=notes) for one in answers]
+    of_each = [_context(one, own) for one, own in zip(answers, reports, strict=True)]
+    script = report_script(
+        quantities=any(not view.share for report in reports for view in report.views),
+        grids=any(report.several for report in reports),
+        blocks=any(report.in_blocks for report in reports),
+        heads=any(context["apart"] for context in of_each),
+        answers=bool(choices),
+    )
+    states = [usual(report) for report in reports]
+    if opening:
+        states[chosen] = opening_of(reports[chosen], opening)
     hold = script_text("hold").strip()
-    chooseable = [row for row in (*report.question_rows, *report.rows) if row.key]
+    same = {"hold": Markup(f"<script>{hold}</script>"), "palettes": [_palette(name) for name in colormap.PALETTES]}
+    parts = []
+    for choice, context, state in zip(choices, of_each, states, strict=False):
+        own = {**same, **context, "opening": state, "choices": choices, "own_answer": choice.key}
+        body = prefixed(_environment().get_template("one_answer.html.j2").render(**own), choice.key)
+        parts.append(replace(choice, opens=choice.number == chosen, body=body))
     html = page(
         "report.html.j2",
-        css=(report_css(report), plain_css(report), scripted_css()),
+        css=(report_css(*reports, opens=chosen), plain_css(*reports), scripted_css()),
         scripts=(script_text("early"), hold, script_text("start"), script),
-        hold=Markup(f"<script>{hold}</script>"),
         packed_script=packed(script.encode("utf-8")),
-        report=report,
-        chooseable=chooseable,
-        by_key={row.key: row for row in chooseable},
-        opening=opening_of(report, opening) if opening else usual(report),
-        onto=told(record.grids),
-        images=len(record.facts.images),
-        apart=apart,
-        splits=any(frame.split for view in report.views for slot in view.slots for frame in slot.frames),
+        opening=states[chosen],
+        answers=parts,
+        choices=choices,
         keys=KEYS,
-        limits=LIMITS,
-        judged=any(frame.verdict for view in report.views for slot in view.slots for frame in slot.frames),
-        tested=any(row.without_image for row in report.rows),
-        blind=(BLIND, CAUTION),
-        took=any(row.took for row in report.rows),
-        palettes=[_palette(name) for name in colormap.PALETTES],
         difference=_palette(colormap.DIFFERENCE),
         spot_table=colormap.alpha_table(inverse=True),
+        sinks=any(view.sinks for report in reports for view in report.views),
+        **{**same, **of_each[0], **{name: any(one[name] for one in of_each) for name in ("judged", "tested", "took")}},
     )
     number_bytes = len(html.encode("utf-8"))
     if number_bytes > MAX_BYTES:
-        raise ReportTooLargeError(f"report: got {size(number_bytes)}, expected {size(MAX_BYTES)}; {_advice(report)}")
+        advice = f"{_advice(reports)}{'; or render one answer (--sequence)' if choices else ''}"
+        raise ReportTooLargeError(f"report: got {size(number_bytes)}, expected {size(MAX_BYTES)}; {advice}")
     return html
 
 
-def _check_size(record: Record) -> None:
+def _context(record: Record, report: Report) -> dict[str, Any]:
+    """What the templates show of one answer."""
+    chooseable = [row for row in (*report.question_rows, *report.rows) if row.key]
+    frames = [frame for view in report.views for slot in view.slots for frame in slot.frames]
+    return {
+        "report": report,
+        "chooseable": chooseable,
+        "by_key": {row.key: row for row in chooseable},
+        "onto": told(record.grids),
+        "images": len(record.facts.images),
+        "apart": any(view.atlas or len(view.slots) > 1 for view in report.views),
+        "splits": any(frame.split for frame in frames),
+        "limits": LIMITS,
+        "judged": any(frame.verdict for frame in frames),
+        "tested": any(row.without_image for row in report.rows),
+        "blind": (BLIND, CAUTION),
+        "took": any(row.took for row in report.rows),
+    }
+
+
+def _check_size(answers: Sequence[Record]) -> None:
     """Refuses what could only become a page that is too large, before it is made."""
-    rows, values, maps, frames = len(record.tokens), 0, 0, 0
-    for view in record.views.values():
-        held = math.prod(view.lead)
-        queries = len(record.queries) if "query" in view.axes else 1
-        # Blocks weigh less than a byte for each of their values, but all of these are computed.
-        values += view.stored.size if view.kept is None else held * view.patches // _VALUES_OF_BLOCKS
-        maps += held
-        frames += held + queries if held <= MAX_STATIC_FRAMES else queries
-    least = rows * _ROW_BYTES + frames * _FRAME_BYTES + len(record.views) * _PANEL_BYTES
-    least += len(record.queries) * len(record.texts) * _READ_BYTES
+    least = values = maps = 0
+    for record in answers:
+        frames = 0
+        for view in record.views.values():
+            held = math.prod(view.lead)
+            queries = len(record.queries) if "query" in view.axes else 1
+            # Blocks weigh less than a byte for each of their values, but all of these are computed.
+            values += view.stored.size if view.kept is None else held * view.patches // _VALUES_OF_BLOCKS
+            maps += held
+            frames += held + queries if held <= MAX_STATIC_FRAMES else queries
+        least += len(record.tokens) * _ROW_BYTES + frames * _FRAME_BYTES + len(record.views) * _PANEL_BYTES
+        least += len(record.queries) * len(record.texts) * _READ_BYTES
     got = f"{size(least)} or more" if least > MAX_BYTES else f"{values} values in {maps} maps"
     if least > MAX_BYTES or values > MAX_VALUES or maps > MAX_MAPS:
         allowed = size(MAX_BYTES) if least > MAX_BYTES else f"{MAX_VALUES} in {MAX_MAPS}"
@@ -149,11 +182,12 @@ def _check_size(record: Record) -> None:
         )
 
 
-def _advice(report: Report) -> str:
+def _advice(reports: Sequence[Report]) -> str:
     """What makes a report smaller, the part that weighs most first."""
-    atlases = sum(len(block.text) for view in report.views if view.atlas for block in view.atlas.blocks)
-    photo = sum(len(stage.photo_uri) for stage in report.stages if stage.holds_picture)
-    frames = sum(len(frame.uri) for view in report.views for slot in view.slots for frame in slot.frames)
+    views = [view for report in reports for view in report.views]
+    atlases = sum(len(block.text) for view in views if view.atlas for block in view.atlas.blocks)
+    photo = sum(len(stage.photo_uri) for stage in reports[0].stages if stage.holds_picture)
+    frames = sum(len(frame.uri) for view in views for slot in view.slots for frame in slot.frames)
     parts = (
         (atlases, _SMALLER_MAPS),
         (frames, "ask for fewer views (--view) or fewer steps (--steps)"),

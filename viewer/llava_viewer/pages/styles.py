@@ -16,6 +16,7 @@ from importlib.resources import files
 from llava_viewer.look.colormap import DEFAULT_PALETTE, DIFFERENCE, PALETTES
 from llava_viewer.look.frames import SHARE_PARTS
 from llava_viewer.look.view_model import LEVELS, Report, ViewPanel
+from llava_viewer.pages.answers import prefixed_css
 from llava_viewer.pages.compare_model import Comparison
 
 SCRIPTS = (
@@ -24,8 +25,8 @@ SCRIPTS = (
 )  # fmt: skip
 """The parts of the report's script, in the order in which they need each other; `quantities` comes before the last
 where a view shows something else than shares, `one_grid` comes after `origin` and `on_grid` before it where there are
-several grids, and `onto` behind that, `blocks` before these where an atlas has maps in blocks, `headlist` and `bars`
-where a view keeps layers or heads apart."""
+several grids, as do `answers` and `on_answer` where there are several answers, `onto` behind `on_grid`, `blocks` before
+these where an atlas has maps in blocks, `headlist` and `bars` where a view keeps layers or heads apart."""
 _OF_SEVERAL = (
     ".g{display:none}.card .o{--c:#a9744f;fill:#a9744f}"
     ".grids{position:relative;display:flex;gap:1.2rem;overflow-x:auto;padding:3px 3px .5rem;scrollbar-width:thin}"
@@ -44,6 +45,18 @@ _OF_TEXT = (
     ".reads bdi{font:1.05rem var(--serif)}.reads b{font-weight:500;font-size:.8rem}"
 )
 """What reports of views of text have: the words that were read, the fuller their colour the more."""
+_OF_ANSWERS = (
+    ".several>input{position:fixed;top:0;left:0;width:1px;height:1px;margin:0;opacity:0;pointer-events:none}"
+    ".choices{margin-bottom:.6rem;max-height:8.6rem;overflow:auto;border:1px solid var(--line);border-radius:6px;"
+    "background:var(--panel);font-size:.88rem}"
+    ".choices label{display:flex;gap:.6rem;align-items:baseline;padding:.25rem .6rem;cursor:pointer}"
+    ".choices label+label{border-top:1px solid var(--line)}.choices label:hover{background:var(--soft)}"
+    ".choices bdi{flex:1;min-width:0;overflow:hidden;text-overflow:ellipsis;white-space:nowrap}"
+    ".choices span{color:var(--dim);font-size:.8rem;white-space:nowrap}"
+    ".choices .own{background:var(--pick)}.choices .own span{color:inherit}.choices .own bdi{font-weight:600}"
+    ".several>input:focus-visible~[data-answer] .choices{outline:3px solid var(--accent);outline-offset:2px}"
+)
+"""What pages of several answers have: the switch, a line for each answer."""
 _STATE = re.compile(r'\[data-(\w+)="([\w-]+)"\]')
 
 
@@ -58,7 +71,9 @@ def script_text(name: str) -> str:
     return "".join(f"{line.strip()}\n" for line in lines if line.strip() and not line.lstrip().startswith("//"))
 
 
-def report_script(*, quantities: bool = False, grids: bool = False, blocks: bool = False, heads: bool = False) -> str:
+def report_script(
+    *, quantities: bool = False, grids: bool = False, blocks: bool = False, heads: bool = False, answers: bool = False
+) -> str:
     """The report's script: its parts in one block, so that their names stay their own; comments stay in the files.
 
     Args:
@@ -66,10 +81,11 @@ def report_script(*, quantities: bool = False, grids: bool = False, blocks: bool
         grids: the record has several grids.
         blocks: an atlas has maps in blocks.
         heads: a view keeps layers or heads apart.
+        answers: the page has several answers.
     """
     wanted = {"alike": heads, "headlist": heads, "bars": heads, "blocks": blocks, "on_grid": grids, "onto": grids}
-    wanted["quantities"] = quantities
-    before = ["origin", *(["one_grid"] if grids else [])]
+    wanted |= {"quantities": quantities, "on_answer": answers}
+    before = ["origin", *["answers"] * answers, *["one_grid"] * grids]
     after = [name for name, is_wanted in wanted.items() if is_wanted]
     parts = (*before, *SCRIPTS[:-1], *after, SCRIPTS[-1])
     code = "".join(script_text(name) for name in parts)
@@ -81,23 +97,43 @@ def scripted_css() -> str:
     return compact(static_text("scripted.css"))
 
 
-def report_css(report: Report) -> str:
-    """The style sheet of one report, but for `plain_css`."""
-    sheet = static_text("base.css") + static_text("report.css") + (f"{_OF_SEVERAL}\n" if report.several else "")
-    sheet += f"{_OF_TEXT}\n" if any(row.reads for row in (*report.question_rows, *report.rows)) else ""
-    if (parts := len(report.share_parts)) > len(SHARE_PARTS):
-        sheet += f".card .e{{--c:#9a5b9f;fill:#9a5b9f}}.parts dd{{grid-row:1/span {parts}}}\n"
+def report_css(*reports: Report, opens: int = 0) -> str:
+    """The style sheet of a page, but for `plain_css`: of one report, or of several answers' and which it opens with."""
+    several = any(report.several for report in reports)
+    sheet = static_text("base.css") + static_text("report.css") + (f"{_OF_SEVERAL}\n" if several else "")
+    rows = [row for report in reports for row in (*report.question_rows, *report.rows)]
+    sheet += f"{_OF_TEXT}\n" if any(row.reads for row in rows) else ""
+    if len(reports) == 1:
+        return compact(sheet) + _own_css(reports[0])
+    sheet += _OF_ANSWERS + f".js [data-answer]:not([data-answer=n{opens}],[data-own]){{display:none}}\n"
+    return compact(sheet) + "\n".join(prefixed_css(_own_css(one), f"n{i}") for i, one in enumerate(reports)) + "\n"
+
+
+def _own_css(report: Report) -> str:
+    """What depends on what a report shows: its levels, views and image."""
+    parts = len(report.share_parts)
+    more = f".card .e{{--c:#9a5b9f;fill:#9a5b9f}}.parts dd{{grid-row:1/span {parts}}}"
     width, height = report.stage.view_box.split()[2:]
     first = f".js .desk:not([data-v]) .{report.views[0].key}{{display:block}}"
     room = f".mat>template{{aspect-ratio:{width}/{height}}}{first}"
-    return compact(sheet) + "\n".join((*_levels(report), *_state_rules(report), room)) + "\n"
+    rules = (*[more] * (parts > len(SHARE_PARTS)), *_levels(report), *_state_rules(report), room)
+    return "\n".join(rules) + "\n"
 
 
-def plain_css(report: Report) -> str:
+def plain_css(*reports: Report) -> str:
     """The rules that show what is chosen without the script, which switches this sheet off.
 
     A browser matches them again for the whole page at each choice: half a second with 512 tokens.
     """
+    if len(reports) == 1:
+        return _own_plain(reports[0])
+    keys = [f"n{i}" for i in range(len(reports))]
+    shown = _join((f"#{key}:checked~[data-answer={key}]" for key in keys), "display:block")
+    own = (prefixed_css(_own_plain(one), key) for key, one in zip(keys, reports, strict=True))
+    return "\n".join((".several>[data-answer]{display:none}", shown, *own)) + "\n"
+
+
+def _own_plain(report: Report) -> str:
     keys = [row.key for row in (*report.question_rows, *report.rows) if row.key]
     special = [row.key for row in report.rows if row.key and row.special]
     slots = [slot.key for view in report.views if len(view.slots) > 1 for slot in view.slots]
