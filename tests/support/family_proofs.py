@@ -90,15 +90,24 @@ class Expected:
 
 
 @torch.no_grad()
-def expected(proof: Proof, asked: Asked, steps: int = STEPS) -> Expected:
-    """`generate(output_attentions=True)` on what the processor makes of pictures and question."""
+def expected(proof: Proof, asked: Asked, steps: int = STEPS, **choosing: Any) -> Expected:
+    """`generate(output_attentions=True)` on what the processor makes of pictures and question.
+
+    Args:
+        choosing: further arguments of `generate`; rows after an end of sequence are zero.
+    """
     pictures, question = asked
     content = [*({"type": "image"} for _ in pictures), {"type": "text", "text": question}]
     rendered = proof.processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
     images = [Image.open(io.BytesIO(one)).convert("RGB") for one in pictures]
     inputs = proof.processor(text=[rendered], images=[images], return_tensors="pt")
     output = proof.eager.generate(
-        **inputs, max_new_tokens=steps, do_sample=False, output_attentions=True, return_dict_in_generate=True
+        **inputs,
+        max_new_tokens=steps,
+        do_sample=False,
+        output_attentions=True,
+        return_dict_in_generate=True,
+        **choosing,
     )
     length = inputs["input_ids"].shape[1]
     rows = np.zeros(

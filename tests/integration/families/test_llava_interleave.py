@@ -10,14 +10,16 @@ import pytest
 import transformers as tf
 
 from llava_doors.family import Layout, PatchGrid
+from llava_server.ask.request import GenerateRequest
 from llava_server.ask.settings import SettingsError
 from llava_server.check.selftest import self_test
+from llava_server.engine import Engine
 from llava_server.run.static import Bucket, StaticDecoder
 from llava_wire.geometry import Geometry
 from llava_wire.grids import Step
 from support import tiny_checkpoints as tiny
 from support.family_places import ODD_SIZES, Size, check_counts, check_pixels, counted, painted, sizes
-from support.family_proofs import Proof, check_methods, check_rows, check_static
+from support.family_proofs import Proof, check_methods, check_rows, check_static, expected, records
 from support.pictures import scene, scene_bytes
 
 WIDE, TALL = scene_bytes(500, 330, seed=1), scene_bytes(260, 410, seed=2)
@@ -51,6 +53,25 @@ def test_rows_and_tokens_are_those_of_eager_attention(proof: Proof) -> None:
     assert [grid.name for grid in one.grids] == ["base"]
     assert [grid.name for grid in two.grids] == ["image 1, base", "image 2, base"]
     assert {(grid.rows, grid.cols) for grid in two.grids} == {(27, 27)}
+
+
+@pytest.mark.parametrize("least", [0, 6], ids=["none-held-back", "held-back"])
+def test_an_end_of_sequence_within_a_batch_is_eagers(proof: Proof, least: int) -> None:
+    """One answer of a batch comes to the id that ends it, before the least number of tokens or where there is none."""
+    questions, steps = [([WIDE], "What?"), ([TALL], "And a longer question?")], 6
+    one, two = (expected(proof, asked, steps).answer for asked in questions)
+    place = next(i for i in range(1, steps - 1) if two[i] not in [*one, *two[:i]])
+    end = two[place]
+    ends = {"eos_token_id": end, **({"min_new_tokens": least} if least else {})}
+    eager = [expected(proof, asked, steps, **ends).answer for asked in questions]
+    assert [len(answer) for answer in eager] == [steps, steps if least else place + 1]
+    assert (end in eager[1]) is not bool(least)
+    choosing = tf.GenerationConfig(min_new_tokens=least) if least else None
+    loaded = replace(proof.engine.loaded, eos_ids=(end,), choosing=choosing)
+    requests = [GenerateRequest.build([*p], q, {"max_new_tokens": steps}) for p, q in questions]
+    ours = records(Engine(loaded, proof.engine.settings).run(requests))
+    assert {record.run["batch_size"] for record in ours} == {2}
+    assert [[token.id for token in record.tokens] for record in ours] == eager
 
 
 def test_counts_and_pixels_are_the_processors(proof: Proof) -> None:
