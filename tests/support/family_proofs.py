@@ -18,6 +18,7 @@ import transformers as tf
 from PIL import Image
 
 from llava_doors.door import METHODS, Declaration
+from llava_doors.proved import proved_for
 from llava_server.ask.request import GenerateRequest
 from llava_server.engine import Engine
 from llava_server.run.static import StaticDecoder
@@ -200,6 +201,8 @@ def check_methods(proof: Proof, asked: Asked) -> None:
     """All methods of the house make maps of the model's own answer, the same ones alone and in a replay."""
     pictures, question = asked
     known = METHODS.known()
+    family = type(proof.engine.loaded.family).__module__.rpartition(".")[2]
+    assert [name for name, one in known.items() if family not in proved_for(one)["replayed"]] == []
     view = {"layers": "all", "heads": "all", "reduction": "layers_heads"}
     views = [{**view, "name": name, "method": name, "parameters": _few(known[name])} for name in sorted(known)]
     options = {"views": views, "precision": "float32"}

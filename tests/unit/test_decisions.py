@@ -73,6 +73,9 @@ TELL_TALES = {
     "which palette and scale the maps of a quantity have": TellTale(
         r"DIFFERENCE if ", "palette = DIFFERENCE if view.quantity.signed else palette"
     ),
+    "which families each method of this house was shown on": TellTale(
+        r"(computed|replayed)\": ?[\[({\w]", 'return {"computed": ("llava",)}', ("handler/**/*.py", "viewer/**/*.py")
+    ),
     "which patches are sinks": TellTale(
         r"\.mean\((axis=)?0\) >=? ", "sinks = (rows >= 2 * even).mean(0) >= 0.9", EVERYWHERE
     ),

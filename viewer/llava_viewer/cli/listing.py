@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from llava_doors.door import CHECKS, FAMILIES, METHODS, Declaration, Door
+from llava_doors.proved import proved_for
 from llava_eval.criterion import CRITERIA
 from llava_eval.metric import METRICS
 from llava_viewer.cli.console import Told, json_text, one_line, print_path, printable
@@ -35,6 +36,8 @@ _OWN_CHECKPOINT = """\
 A checkpoint of one of these in the layout of llava-hf is served from its folder: make serve MODEL=FOLDER, or
 llava_server.Engine.load(FOLDER). LoRA adapters, LLaVA's own layout, pickled and quantised weights are refused before
 anything starts, with the way to convert them: docs/operations.md, Other layouts."""
+_PROVED = {"computed": "equal to a second computation for", "replayed": "the same in a replay for"}
+"""How a method was shown on families."""
 _BELOW = {FAMILIES.group: [_OWN_CHECKPOINT]}
 """What is said below a list, by the door's group."""
 
@@ -59,13 +62,17 @@ def _command(door: Door) -> Callable[[argparse.Namespace], None]:
 
 
 def plain(declaration: Declaration) -> dict[str, Any]:
-    """A declaration for programs."""
+    """A declaration for programs; of a method of this house also the families that it was shown on."""
     found = to_plain(replace(declaration, traits=dict(declaration.traits)))
-    return {name: found[name] for name in ("name", "summary", "parameters", "quantity", "variants", "traits")}
+    told = {name: found[name] for name in ("name", "summary", "parameters", "quantity", "variants", "traits")}
+    families = {how: [*names] for how, names in proved_for(declaration).items()}
+    return {**told, "families": families} if families else told
 
 
 def text(declaration: Declaration) -> str:
-    """A declaration for people: name and summary, then what its maps are, its traits, and a line for each parameter."""
+    """A declaration for people: name and summary, then what its maps are, its traits, the families that it was shown
+    on, and a line for each parameter.
+    """
     lines = [f"{one_line(declaration.name)}: {one_line(declaration.summary)}"]
     if declaration.quantity is not None:
         what, over = ("words", "words") if declaration.is_of_text else ("maps", "patches")
@@ -75,6 +82,7 @@ def text(declaration: Declaration) -> str:
         lines.append(one_line(f"  maps with {variant.parameter} {variant.value}: {numbers}"))
     for trait, value in declaration.traits.items():
         lines.append(one_line(f"  {trait.replace('_', ' ')}: {_value(value)}"))
+    lines += [f"  {_PROVED[how]}: {_value(names)}" for how, names in proved_for(declaration).items()]
     for one in declaration.parameters:
         kind = " or ".join(one.choices) or one.kind
         lines.append(one_line(f"  {one.name} ({kind}, default {one.default!r}): {one.summary}"))
