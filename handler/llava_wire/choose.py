@@ -175,3 +175,15 @@ def mean_share(facts: Facts, view: View, name: str) -> float | None:
     if "query" in view.axes:
         part = part[ordinary_rows(facts.queries, facts.tokens)]
     return float(part.mean(dtype=np.float64)) if part.size else 0.0
+
+
+def joined_maps(maps: npt.NDArray[np.float32], how: Literal["mean", "max"] = "mean") -> npt.NDArray[np.float32]:
+    """Several tokens' maps as the map of their phrase.
+
+    Args:
+        maps: [token, ...] float32, one or more.
+        how: their mean, or "max": at each patch the value of the largest size, the first of equal ones.
+    """
+    if how == "mean":
+        return np.asarray(maps.mean(axis=0, dtype=np.float32))
+    return np.asarray(np.take_along_axis(maps, np.abs(maps).argmax(axis=0)[None], axis=0)[0])

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from llava_wire import find
-from llava_wire.choose import choose_maps, rows_of
+from llava_wire.choose import choose_maps, joined_maps, rows_of
 from llava_wire.geometry import Geometry
 from llava_wire.grids import Grid, pick
 from llava_wire.schema import VERSION, Facts, Query, Token
@@ -146,10 +146,7 @@ class Record:
             raise ValueError("tokens: got none, expected one or more; name the phrase's")
         if how not in ("mean", "max"):
             raise ValueError(f"how: got {how!r:.60}, expected mean or max; name one of them")
-        maps = np.stack([self.map(token, **where) for token in tokens])
-        if how == "mean":
-            return np.asarray(maps.mean(axis=0, dtype=np.float32))
-        return np.asarray(np.take_along_axis(maps, np.abs(maps).argmax(axis=0)[None], axis=0)[0])
+        return joined_maps(np.stack([self.map(token, **where) for token in tokens]), how)
 
     def words_at(
         self,

@@ -28,10 +28,11 @@ PNG, GIF, SVG, CSV, LOG = (
     "an exported PNG image", "an exported GIF image", "an exported SVG image", "an exported table",
     "an exported log",
 )  # fmt: skip
+PDF = "an exported PDF"
 EMPTY = ""
 MARK = "llava-gaze"
-"""What exported pictures carry (a PNG's Software text, a GIF's comment, an SVG's first comment), so that they are told
-from anybody else's pictures and replaced without being asked for."""
+"""What exported pictures carry (a PNG's Software text, a GIF's comment, an SVG's first comment, a PDF's
+creator), so that they are told from anybody else's pictures and replaced without being asked for."""
 PNG_LEVEL = 3
 """How hard exported PNGs are compressed: a third of the usual time, for files that are a tenth larger."""
 SVG_MARK = f"<!-- generator: {MARK} -->"
@@ -106,8 +107,17 @@ def kind_of(path: Path) -> str:
         return PNG
     if head.startswith(b"GIF8") and b"\x21\xfe" + bytes([len(MARK)]) + MARK.encode() in head:
         return GIF
+    if head.startswith(b"%PDF") and _is_own_pdf(path):
+        return PDF
     found = next((kind for magic, kind in _MAGIC if head.startswith(magic)), None)
     return found or _text_kind(head)
+
+
+def _is_own_pdf(path: Path) -> bool:
+    """Whether a PDF's facts, which stand at its end, name this program as its creator."""
+    with path.open("rb") as stream:
+        stream.seek(max(0, path.stat().st_size - _HEAD_BYTES))
+        return b"/Creator (\xfe\xff%b)" % MARK.encode("utf-16-be") in stream.read(_HEAD_BYTES)
 
 
 def png_mark() -> PngInfo:

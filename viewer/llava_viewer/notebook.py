@@ -11,7 +11,7 @@ from typing import Any
 from PIL import Image as PillowImage
 
 from llava_viewer.export.drawing import MARGIN, Drawing
-from llava_viewer.export.figure import Frame, figure, stage_marks
+from llava_viewer.export.figure import Frame, figure, shown_box, stage_marks
 from llava_viewer.export.raster import paint
 from llava_viewer.export.shown import Look, show
 from llava_viewer.look.heatmap import data_uri
@@ -39,7 +39,7 @@ def overlay(
         view, layer, head, grid: as in `Record.map`.
         legend: False for the bare picture in its own size, pixel for pixel where the original's are; True for a figure
             with token, legend and caption.
-        look: the fields of `Look`: mode, palette, scale, width_mm, dpi, caption, fonts.
+        look: the fields of `Look`: mode, palette, scale, width_mm, dpi, caption, fonts, crop.
 
     Raises:
         ValueError: the record holds no such map, or the look is none that there is.
@@ -52,9 +52,11 @@ def overlay(
     item = shown.item(token)
     if legend:
         return paint(figure(shown, item), shown.look.dpi)
-    width, height = shown.record.geometry.width_px, shown.record.geometry.height_px
-    frame = Frame(0.0, 0.0, 1.0, (0.0, 0.0, float(width), float(height)))
-    marks = stage_marks(shown, item, frame, shown.backdrop(max(width, height)), peak=False)
+    geometry = shown.record.geometry
+    box = shown_box(shown) if shown.look.crop else (0.0, 0.0, float(geometry.width_px), float(geometry.height_px))
+    width, height = round(box[2] - box[0]), round(box[3] - box[1])
+    frame = Frame(0.0, 0.0, 1.0, box)
+    marks = stage_marks(shown, item, frame, shown.backdrop(max(geometry.width_px, geometry.height_px)), peak=False)
     edge = round(MARGIN)
     sheet = paint(Drawing(width, height, tuple(marks), item.text, item.text), 72)  # one point is one px
     return sheet.crop((edge, edge, edge + width, edge + height))

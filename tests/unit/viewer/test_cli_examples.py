@@ -23,6 +23,7 @@ LAYERS = make_record(reductions=("heads",), layers=4, heads=4, words=WORDS[:2])
 FILES: dict[str, Record] = {
     **dict.fromkeys(("run.npz", "red.npz", "blue.npz", "base.npz", "tuned.npz", "runs/one.npz"), DEFAULT),
     "layers.npz": LAYERS,
+    **{f"seed-{number}.npz": make_record(words=WORDS[:number]) for number in (1, 2, 3)},
     "cells.npz": make_record(reductions=("none",), layers=4, heads=4, words=WORDS[:2]),
 }
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from llava_viewer import files as kinds
 from llava_viewer.cli.console import UsageError, print_path, say
@@ -24,22 +24,24 @@ from llava_wire.record import Record
 
 if TYPE_CHECKING:
     from llava_viewer.export.drawing import Drawing
-    from llava_viewer.export.shown import Item
+    from llava_viewer.export.shown import Item, Shown
 
 EXAMPLES = """examples:
   llava-viewer export run.npz -o overlays/                          one overlay per map of the view, and a log
   llava-viewer export run.npz -o paper/ --as png,svg --tokens 5     one figure at 300 dpi, and as vectors
+  llava-viewer export run.npz -o paper/ --as pdf --phrase 4-6 --crop      three words, of what was seen
   llava-viewer export layers.npz -o all/ --as sheet,gif,csv,npz --layer 2    layers.npz: a replay with --reduction heads
 
 kinds:
   toolkit    step_5.png, step_5_layer_2_head_7.png, ... for every map, and log.txt
   png, svg   figure_step_5.png: token, image, legend with units, caption; one per token
+  pdf        figure_step_5.pdf: the picture of png on a page of its size
   sheet      sheet.png, sheet-svg: sheet.svg: every token of the answer on one page
   gif, apng  answer.gif, answer.png: the answer unfolding word by word
   csv, npz   numbers.csv, numbers.npz: the numbers that the figures show
 """
-KINDS = ("toolkit", "png", "svg", "sheet", "sheet-svg", "gif", "apng", "csv", "npz")
-_WIDTH_MM = {"png": 84.0, "svg": 84.0, "sheet": 180.0, "sheet-svg": 180.0, "gif": 100.0, "apng": 100.0}
+KINDS = ("toolkit", "png", "svg", "pdf", "sheet", "sheet-svg", "gif", "apng", "csv", "npz")
+_WIDTH_MM = {"png": 84.0, "svg": 84.0, "pdf": 84.0, "sheet": 180.0, "sheet-svg": 180.0, "gif": 100.0, "apng": 100.0}
 _DPI = {"gif": 150, "apng": 150}
 _MOST_FIGURES, _MANY_FIGURES = 2000, 64
 """The most figures, and the most that are drawn without --many."""
@@ -47,7 +49,7 @@ _MANY_VECTORS = 1_000_000
 """The most patches that are written as vectors without --many; each is a path's part."""
 _NOT_TOOLKIT: dict[str, object] = {
     "layer": None, "head": None, "tokens": None, "mode": "heat", "scale": "token", "width_mm": None, "dpi": None,
-    "no_caption": False, "font": [], "frame_ms": 700,
+    "no_caption": False, "font": [], "frame_ms": 700, "phrase": [], "crop": False,
 }  # fmt: skip
 """Options that the kind toolkit does not know, with their defaults: it draws every map of the view, one way."""
 
@@ -77,6 +79,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--grid", metavar="NAME", help="one of several grids, by name or number, or composite; inspect lists them"
     )
     what.add_argument("--tokens", type=indices, metavar="TOKENS", help="of the answer: all (default), 5 or 0,3-7")
+    what.add_argument(
+        "--phrase",
+        type=_phrase,
+        action="append",
+        default=[],
+        metavar="TOKENS",
+        help="several words as one: the mean of their maps, 4,5 or 4-6, or at each patch the largest, 4-6,max; "
+        "repeatable, and alone unless --tokens names others",
+    )
     add_pictures(what)
     how = parser.add_argument_group("how to draw it")
     how.add_argument("--mode", choices=("heat", "spotlight", "map"), default="heat", help="default: %(default)s")
@@ -86,6 +97,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     how.add_argument("--width-mm", type=float, metavar="MM", help="84 (a column) for figures, 180 sheets, 100 moving")
     how.add_argument("--dpi", type=int, metavar="N", help="of PNG files: 300, moving ones 150")
+    how.add_argument("--crop", action="store_true", help="leave out what the model did not see of the image")
     how.add_argument("--no-caption", action="store_true", help="figures without the lines under the legend")
     how.add_argument("--font", action="append", default=[], metavar="FILE", help="a font to draw letters with first")
     how.add_argument("--frame-ms", type=int, default=700, metavar="MS", help="time per word (default: %(default)s)")
@@ -153,17 +165,17 @@ def _drawn(record: Record, arguments: argparse.Namespace, kind: str) -> list[Job
         dpi=arguments.dpi if arguments.dpi is not None else _DPI.get(kind, 300),
         caption=not arguments.no_caption,
         fonts=tuple(arguments.font),
+        crop=arguments.crop,
     )
     shown = files.show(record, view=arguments.view, layer=arguments.layer, head=arguments.head, look=look)
-    every = arguments.tokens in (None, "all")
-    items = None if every else tuple(shown.item(token) for token in arguments.tokens)
+    items = _items(shown, arguments, kind)
     folder, frame_ms, many = arguments.output, arguments.frame_ms, arguments.many
     vectors = len(items or shown.items) * shown.items[0].heat.size
     if kind in ("svg", "sheet-svg") and vectors > _MANY_VECTORS and not many:
         raise ValueError(
             f"--as {kind}: got {vectors} patches, expected {_MANY_VECTORS}; name fewer --tokens, or add --many"
         )
-    if kind in ("png", "svg"):
+    if kind in ("png", "svg", "pdf"):
         chosen = items or shown.items
         most = _MOST_FIGURES if many else _MANY_FIGURES
         if len(chosen) > most:
@@ -175,10 +187,13 @@ def _drawn(record: Record, arguments: argparse.Namespace, kind: str) -> list[Job
 
         def draw(item: Item, path: Path) -> None:
             drawing = files.figure(shown, item)
-            files.write_png(drawing, path, look.dpi) if kind == "png" else files.write_svg(drawing, path)
+            if kind == "svg":
+                files.write_svg(drawing, path)
+            else:
+                (files.write_png if kind == "png" else files.write_pdf)(drawing, path, look.dpi)
 
         paths = [folder / f"figure_{item.name}{place}.{kind}" for item in chosen]
-        holds = kinds.PNG if kind == "png" else kinds.SVG
+        holds = {"png": kinds.PNG, "svg": kinds.SVG, "pdf": kinds.PDF}[kind]
         return [Job((path,), holds, partial(draw, item, path)) for item, path in zip(chosen, paths, strict=True)]
 
     def sheet() -> Drawing:
@@ -197,6 +212,34 @@ def _drawn(record: Record, arguments: argparse.Namespace, kind: str) -> list[Job
     }
     name, holds, write = writers[kind]
     return [Job((folder / name,), holds, partial(write, folder / name))]
+
+
+def _items(shown: Shown, arguments: argparse.Namespace, kind: str) -> tuple[Item, ...] | None:
+    """The items that the arguments name: phrases, and tokens beside them; None for what the kind shows by itself."""
+    from llava_viewer.export import phrase
+
+    phrases = arguments.phrase
+    if phrases and kind in ("gif", "apng"):
+        raise UsageError(
+            f"--phrase: got it for {kind}, which shows word by word, expected png, svg, pdf, a sheet or numbers"
+        )
+    joined = tuple(phrase(shown, tokens, how) for tokens, how in phrases)
+    if arguments.tokens is None:
+        return joined or None
+    tokens = arguments.tokens
+    if tokens == "all":
+        return (*shown.items, *joined) if joined else None
+    return (*(shown.item(token) for token in tokens), *joined)
+
+
+def _phrase(text: str) -> tuple[list[int], Literal["mean", "max"]]:
+    """Tokens that are one phrase, and how: "4-6", "4,5,max"."""
+    named, comma, last = text.rpartition(",")
+    how: Literal["mean", "max"] = "max" if comma and last == "max" else "mean"
+    tokens = indices(named if how == "max" else text)
+    if isinstance(tokens, str):
+        raise argparse.ArgumentTypeError(f"got {text!r:.80}, expected tokens of the answer, such as 4,5 or 4-6,max")
+    return tokens, how
 
 
 def _say_undrawable(record: Record, fonts: tuple[str, ...]) -> None:

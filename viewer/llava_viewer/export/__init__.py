@@ -1,13 +1,14 @@
 """Files made from a record: figures as PNG and SVG, a contact sheet, an animation, numbers, the older toolkit's files.
 
-Flow: `Record` -> `Shown` (one map per row, with its scale) -> `Drawing` (placed marks) -> PNG, SVG, GIF or APNG; or
-`Shown` -> CSV and npz.
+Flow: `Record` -> `Shown` (one map per row, with its scale) -> `Drawing` (placed marks) -> PNG, PDF, SVG, GIF, APNG;
+or `Shown` -> CSV and npz.
 """
 
 from llava_viewer.export.animate import write_animation
 from llava_viewer.export.figure import figure
 from llava_viewer.export.numbers import write_csv, write_npz
-from llava_viewer.export.raster import paint, write_png
+from llava_viewer.export.phrase import phrase
+from llava_viewer.export.raster import paint, write_pdf, write_png
 from llava_viewer.export.sheet import contact_sheet
 from llava_viewer.export.shown import Look, Shown, show
 from llava_viewer.export.svg import write_svg
@@ -22,10 +23,12 @@ __all__ = [
     "figure",
     "file_names",
     "paint",
+    "phrase",
     "show",
     "write_animation",
     "write_csv",
     "write_npz",
+    "write_pdf",
     "write_png",
     "write_svg",
     "write_text_log",

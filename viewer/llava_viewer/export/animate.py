@@ -106,7 +106,7 @@ def _frame(
     for line in wrap(shown.record.facts.prompt.text, 8.5, inner, 2, look.fonts):
         top += 10.5
         marks.append(Text(margin, top - 2, line, 8.5, colour=DIM))
-    frame = fit(shown.record.geometry, margin, top + 3, inner, 1.2 * inner)
+    frame = fit(shown, margin, top + 3, inner, 1.2 * inner)
     marks += stage_marks(shown, item, frame, picture)
     top = frame.top + frame.size[1] + 6
     marks += legend(shown, item, margin, top, inner)

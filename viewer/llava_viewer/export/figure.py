@@ -71,7 +71,7 @@ def figure(shown: Shown, item: Item) -> Drawing:
         Text(0, NAME_PT, name, NAME_PT, 600),
         Text(room, NAME_PT, facts, NOTE_PT, colour=DIM, anchor="end"),
     ]
-    frame = fit(shown.record.geometry, 0, NAME_PT + 4, room, _TALLEST * room)
+    frame = fit(shown, 0, NAME_PT + 4, room, _TALLEST * room)
     # As many px as a picture of this height can show.
     side_px = max(MAX_SIDE_PX, round(_TALLEST * look.width_mm / 25.4 * look.dpi))
     marks += stage_marks(shown, item, frame, shown.backdrop(side_px))
@@ -89,9 +89,15 @@ def figure(shown: Shown, item: Item) -> Drawing:
     return Drawing(room, top + 3, tuple(marks), title, f"{shown.record.facts.prompt.text} {creed(shown)}", look.fonts)
 
 
-def fit(geometry: Geometry, left: float, top: float, room: float, tallest: float) -> Frame:
-    """The picture (and its padding) as large as a width and a height in points allow, centred in the width."""
-    box = picture_boxes(geometry).box
+def shown_box(shown: Shown) -> Rect:
+    """What a figure shows of the picture, original px: all of it and its padding, or what the model saw."""
+    boxes = picture_boxes(shown.record.geometry)
+    return boxes.grid if shown.look.crop else boxes.box
+
+
+def fit(shown: Shown, left: float, top: float, room: float, tallest: float) -> Frame:
+    """What is shown of the picture as large as a width and a height in points allow, centred in the width."""
+    box = shown_box(shown)
     scale = min(room / (box[2] - box[0]), tallest / (box[3] - box[1]))
     return Frame(left + (room - (box[2] - box[0]) * scale) / 2, top, scale, box)
 
@@ -104,16 +110,26 @@ def stage_marks(
     boxes = picture_boxes(geometry)
     mode, levels = shown.look.mode, item.levels()
     marks: list[Mark] = [Box(*frame.place(frame.box), fill="#e9e6df")]
-    if mode != "map":
+    if mode != "map" and shown.look.crop:
+        marks.append(Photo(*frame.place(boxes.seen), _seen(picture, boxes.seen, geometry)))
+    elif mode != "map":
         marks.append(Photo(*frame.place((0, 0, geometry.width_px, geometry.height_px)), picture))
     marks.append(Cells(*frame.place(grid_rect(geometry)), _colours(shown, item, levels)))
-    marks += [Hatch(*frame.place(rect)) for rect in boxes.unseen]
+    marks += [Hatch(*frame.place(rect)) for rect in boxes.unseen if not shown.look.crop]
     if peak and item.peak > 0:
         row, col = item.unit.brightest(item.heat)
         x0, y0, x1, y1 = geometry.patch_rects()[row, col].tolist()
         place = frame.place((x0, y0, x1, y1))
         marks += [Box(*place, stroke="#000000", stroke_width=1.6), Box(*place, stroke="#ffffff", stroke_width=0.8)]
     return marks
+
+
+def _seen(picture: PillowImage.Image, seen: Rect, geometry: Geometry) -> PillowImage.Image:
+    """The seen part of a picture of any size."""
+    x, y = picture.width / geometry.width_px, picture.height / geometry.height_px
+    box = (seen[0] * x, seen[1] * y, seen[2] * x, seen[3] * y)
+    size = max(1, round(box[2] - box[0])), max(1, round(box[3] - box[1]))
+    return picture.resize(size, PillowImage.Resampling.BICUBIC, box=box)
 
 
 def legend(shown: Shown, item: Item, left: float, top: float, room: float) -> list[Mark]:
@@ -158,6 +174,9 @@ def caption(shown: Shown, item: Item, room: float) -> list[str]:
     """Question, answer, model, selection, step and the creed, as lines that fit."""
     record = shown.record
     where = f"; {item.row.where}" if item.row else ""
+    if item.tokens:
+        joined = "at each patch the largest value" if item.how == "max" else "the mean of their maps"
+        where = f"; tokens {wording.ranges(item.tokens)}, {joined}"
     texts = (
         f"Asked: {record.facts.prompt.text}",
         f"Answered: {record.answer}",

@@ -105,7 +105,9 @@ def _lines(
 
 
 def _facts(shown: Shown, item: Item) -> tuple[str, int, int, int]:
-    """(kind, token, step, position) of an item; a map of the whole answer has kind "answer mean" and no numbers."""
+    """(kind, token, step, position) of an item; maps of the whole answer and of phrases have no numbers."""
+    if item.tokens:
+        return f"phrase {item.how} {','.join(map(str, item.tokens))}", -1, -1, -1
     if item.row is None:
         return "answer mean", -1, -1, -1
     query = shown.record.queries[item.query]
@@ -114,6 +116,8 @@ def _facts(shown: Shown, item: Item) -> tuple[str, int, int, int]:
 
 def _text(shown: Shown, item: Item, texts: Sequence[str]) -> str:
     """The token's text as the record has it, spaces and all; a special token's piece."""
+    if item.tokens:
+        return item.text
     if item.row is None:
         return shown.record.answer
     query = shown.record.queries[item.query]

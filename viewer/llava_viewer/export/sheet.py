@@ -48,12 +48,12 @@ def contact_sheet(shown: Shown, items: tuple[Item, ...] | None = None, *, many: 
             marks.append(Text(0, top, line, size, colour=colour))
     top += 9
     picture = shown.backdrop(_THUMB_SIDE_PX)
-    frame = fit(record.geometry, 0, 0, cell, 1.4 * cell)
+    frame = fit(shown, 0, 0, cell, 1.4 * cell)
     tall = frame.size[1] + _NAME_PT + SMALL_PT + 8
     for number, item in enumerate(chosen):
         row, column = divmod(number, columns)
         left, upper = column * (cell + GAP_PT), top + row * (tall + GAP_PT)
-        placed = fit(record.geometry, left, upper, cell, 1.4 * cell)
+        placed = fit(shown, left, upper, cell, 1.4 * cell)
         marks += stage_marks(shown, item, placed, picture, peak=False)
         below = upper + frame.size[1] + _NAME_PT + 1
         marks.append(Text(left, below, cut(item.text, _NAME_PT, cell, 600, look.fonts), _NAME_PT, 600))

@@ -40,6 +40,7 @@ class Look:
         scale: "token" (each map against its own maximum) or "shared" (all against the largest).
         width_mm: the width of a figure on paper; dpi: pixels per inch of a PNG.
         caption: question, answer and selection under the legend.
+        crop: without the parts of the picture that the model did not see.
         fonts: font files that go before the built-in one.
     """
 
@@ -50,6 +51,7 @@ class Look:
     dpi: int = 300
     caption: bool = True
     fonts: tuple[str, ...] = ()
+    crop: bool = False
 
     def __post_init__(self) -> None:
         for name, got, allowed in (
@@ -76,6 +78,7 @@ class Item:
         maximum: the value at the top of the scale; of signed quantities the scale begins at its negative.
         unit: how values are shown.
         place: what the attention on its patches is said to lie on.
+        tokens: of a phrase its tokens' numbers, whose maps became one by `how`; a phrase has no row.
     """
 
     name: str
@@ -88,6 +91,8 @@ class Item:
     maximum: float
     unit: Unit
     place: str = IMAGE
+    tokens: tuple[int, ...] = ()
+    how: str = ""
 
     @property
     def image_share(self) -> float:
@@ -160,8 +165,10 @@ class Shown:
         """What `llava-viewer render --open` takes to show the same: "t=4&v=mean&l=2"."""
         grid = f" on {self.record.grid_name}" if isinstance(self.record, OneGrid) else ""
         token = item.row.key.removeprefix("t") if item.row else None
+        if item.tokens:
+            token = ",".join([*map(str, item.tokens), *["max"] * (item.how == "max")])
         parts = {"t": token, "v": self.view.name + grid, "l": self.layer, "h": self.head}
-        return urlencode({name: value for name, value in parts.items() if value is not None})
+        return urlencode({name: value for name, value in parts.items() if value is not None}, safe=",")
 
     def ordinary(self) -> tuple[Item, ...]:
         """The items that a mean over the answer takes, in reading order (`llava_wire.choose.ordinary_rows`)."""
