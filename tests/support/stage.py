@@ -57,3 +57,15 @@ def check_map(page: Any, geometry: Geometry, expected: np.ndarray) -> None:
     x, y = (float(mark.get_attribute(name)) for name in "xy")
     peak = rects[np.unravel_index(expected.argmax(), expected.shape)]
     assert max(abs(x - peak[0]), abs(y - peak[1])) < 0.06
+
+
+def settle(page: Any, name: str) -> None:
+    """Waits until a report has this view on this grid, whose page may start anew for it."""
+    page.wait_for_selector(f'input[data-name="{name}"]:checked', state="attached")
+    if page.locator("html.js").count():
+        page.wait_for_function(
+            """name => document.readyState === "complete" && document.querySelector("#stage[aria-busy=false]")
+                && document.querySelector(".desk").dataset.v === document.querySelector(`input[data-name="${name}"]`).id
+                && location.hash.includes("v=") | document.querySelector(`input[data-name="${name}"]`).id === "v0" """,
+            arg=name,
+        )
