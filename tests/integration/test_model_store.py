@@ -18,7 +18,8 @@ from llava_server.load.weights import weight_bytes
 STORE = Path(__file__).resolve().parents[2] / "model_store"
 PAGE = (STORE.parent / "docs" / "families.md").read_text("utf-8")
 NAMES = sorted(path.stem for path in STORE.glob("*.yaml"))
-HUB = [name for name in NAMES if name != "llava-shapes"]
+HUB = [name for name in NAMES if not (STORE / name).is_dir()]
+"""Those whose weights do not come with the project."""
 HEADS = {"llava-1.5-7b": ((14, 24), (14, 13)), "llava-1.5-13b": ((15, 39), (16, 30), (7, 2))}
 """The localization heads of Kang et al."""
 
