@@ -166,4 +166,24 @@ def test_nothing_overflows_a_phone(show: Show, page_file: Path, js: bool) -> Non
     if js:
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     boxes = [page.locator(f"#stage-{letter}").bounding_box() for letter in "ab"]
-    assert boxes[1]["y"] > boxes[0]["y"] + boxes[0]["height"]
+    assert boxes[1]["x"] > boxes[0]["x"] + boxes[0]["width"], "beside each other"
+
+
+@pytest.mark.parametrize(("width", "height", "count"), [(1280, 720, 2), (1280, 720, 4), (390, 844, 2), (390, 844, 4)])
+@BOTH
+def test_all_images_are_in_sight_on_opening(
+    show: Show, tmp_path: Path, js: bool, width: int, height: int, count: int
+) -> None:
+    words = ["A", *(f" word{number}" for number in range(130))]
+    run = make_record(words=words, width_px=300, height_px=200, reductions=("layers_heads",))
+    path = tmp_path / "compare.html"
+    path.write_text(render_compare([Pick(run, f"{n}.npz") for n in range(count)]), encoding="utf-8")
+    page = show(path, js=js, viewport={"width": width, "height": height})
+    bottoms = [box["y"] + box["height"] for box in map(box_of, page.locator("#runs .stage").all())]
+    seen = bottoms if width > height else bottoms[:2]
+    assert len(bottoms) == count
+    assert max(seen) <= height, bottoms
+
+
+def box_of(stage: Any) -> dict[str, float]:
+    return dict(stage.bounding_box())
