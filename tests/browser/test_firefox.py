@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -101,3 +102,27 @@ def test_an_index_is_painted(paint: Paint, tmp_path: Path) -> None:
     on, off, blocked = (paint(html, "", scripts=scripts) for scripts in ("on", "off", "blocked"))
     assert same(blocked, off)
     assert not same(on, off), "the filter needs the script"
+
+
+def test_words_are_taken_by_shift_by_selecting_and_by_the_button(
+    paint: Paint, browsers: dict[bool, Firefox], tmp_path: Path
+) -> None:
+    paint(render_report(make_record()), "#t=1")
+    page = browsers[True]
+
+    def chosen() -> list[str]:
+        time.sleep(0.5)  # a selection is taken when it has rested
+        return list(page.script("return [...document.querySelectorAll('.answer .tok.on')].map((one) => one.htmlFor)"))
+
+    page.click("label.tok[for=t2]", shift=True)
+    assert chosen() == ["t1", "t2"]
+    page.click("#more")
+    assert chosen() == ["t1", "t2", "t3"]
+    page.click("label.tok[for=t7]")
+    assert chosen() == ["t7"]
+    page.click("label.tok[for=t9]")
+    assert chosen() == ["t8", "t9"], "a word of two pieces"
+    select = "getSelection().setBaseAndExtent(find('t4'), 1, find('t6'), 1)"
+    page.script(f"const find = (id) => document.querySelector(`.tok[for=${{id}}]`).firstChild; {select}")
+    assert chosen() == ["t4", "t5", "t6"]
+    assert page.script("return location.hash").startswith("#t=4,5,6&")

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from browser.test_report_page import settle, shown_maps
+from PIL import Image as PillowImage
 
 from llava_viewer.pages.report import render_report
 from llava_viewer.pages.styles import script_text
@@ -189,3 +190,51 @@ def test_axe_finds_nothing_in_a_phrase(show: Show, report: Path, inspect_access:
         page = show(report, "#t=1,2,max", **options)
         settle(page)
         assert not inspect_access(page)
+
+
+def test_fingers_take_several_words(show: Show, report: Path) -> None:
+    page = show(report, "#t=1", viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    settle(page)
+    page.tap("label.tok[for=t4]")
+    assert chosen(page) == ["t4"]
+    page.tap("#more")
+    page.tap("#more")
+    assert chosen(page) == ["t4", "t5", "t6"]
+    # What a long press and the handles of a selection leave behind.
+    page.evaluate(
+        """() => { const text = (id) => document.querySelector(`.tok[for=${id}]`).firstChild;
+            getSelection().setBaseAndExtent(text("t1"), 0, text("t2"), 3); }"""
+    )
+    expect(page.locator("#phrase h2")).to_have_text("red circle")
+    assert chosen(page) == ["t1", "t2"]
+    page.evaluate("getSelection().removeAllRanges()")
+    page.tap("label.tok[for=t7]")
+    assert chosen(page) == ["t7"]
+
+
+def test_a_long_answer_opens_at_its_word_and_its_reading_is_told(show: Show, tmp_path: Path) -> None:
+    words = ("A", *(f" word{number}" for number in range(300)), ".")
+    path = written(make_record(words=words, reductions=("layers_heads",)), tmp_path / "run.html")
+    page = show(path, "#t=280", viewport={"width": 1280, "height": 720})
+    settle(page)
+    word, box = (page.locator(one).bounding_box() for one in (".tok[for=t280]", ".answer .words"))
+    assert box["y"] <= word["y"]
+    assert word["y"] + word["height"] <= box["y"] + box["height"]
+    assert page.evaluate("scrollY") == 0
+    told = page.locator("#worth[role=status]")
+    expect(told).to_contain_text("its brightest patch")
+    before = told.inner_text()
+    page.keyboard.press("n")
+    expect(told).not_to_have_text(before)
+
+
+def test_kept_maps_keep_the_hatch_and_saved_images_their_resolution(show: Show, report: Path) -> None:
+    page = show(report, "#t=1&pa=1~none~0~1&pb=mean")
+    expect(page.locator(".trio figure")).to_have_count(3)
+    assert page.locator(".trio .hatched").count() == 3 * page.locator("#stage .hatched").count() > 0
+    with page.expect_download() as download:
+        page.click(".looks [data-save=png]")
+    with PillowImage.open(download.value.path()) as saved:
+        saved.load()
+        assert saved.width == 2100
+        assert [round(one) for one in saved.info["dpi"]] == [300, 300]

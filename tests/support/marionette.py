@@ -91,6 +91,24 @@ class Firefox:
             before = shot
         return np.asarray(PillowImage.open(io.BytesIO(base64.b64decode(shot))).convert("RGB")).astype(int)
 
+    def script(self, text: str) -> Any:
+        """What a script's `return` gives in the open page."""
+        return self._ask("WebDriver:ExecuteScript", {"script": text, "args": []})["value"]
+
+    def click(self, selector: str, *, shift: bool = False) -> None:
+        """A click of the mouse in the middle of an element, with Shift held or not."""
+        element = self._ask("WebDriver:FindElement", {"using": "css selector", "value": selector})["value"]
+        pointer = [
+            {"type": "pointerMove", "x": 0, "y": 0, "origin": element}, {"type": "pointerDown", "button": 0},
+            {"type": "pointerUp", "button": 0},
+        ]  # fmt: skip
+        still: list[dict[str, Any]] = [{"type": "pause"}, {"type": "pause"}, {"type": "pause"}]
+        key = [{"type": "keyDown", "value": "\ue008"}, *still, {"type": "keyUp", "value": "\ue008"}]
+        mouse = {"type": "pointer", "id": "mouse", "actions": [*([{"type": "pause"}] * shift), *pointer]}
+        keys = [{"type": "key", "id": "keys", "actions": key}] if shift else []
+        self._ask("WebDriver:PerformActions", {"actions": [mouse, *keys]})
+        self._ask("WebDriver:ReleaseActions", {})
+
     def _connect(self, named: Path) -> socket.socket:
         ends = time.monotonic() + _START_S
         while True:

@@ -38,7 +38,7 @@ function plate(letter, name, caption, levels, kind) {
   svg.append(svgElement("use", { class: "photo", href: "#photo" }));
   const heat = svgElement("g", { class: kind, transform: byId("heat").getAttribute("transform") });
   heat.append(svgElement("image", { width: cols, height: rows, href: pngUri(levels) }));
-  svg.append(heat);
+  svg.append(heat, ...all(".hatched", stage).map((one) => one.cloneNode()));
   figure.append(svg, element("b", { textContent: `${letter}: ${name}` }), element("figcaption", { textContent: caption }));
   return figure;
 }

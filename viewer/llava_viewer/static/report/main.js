@@ -24,6 +24,9 @@ function restore() {
   desk.style.setProperty("--heat", byId("opacity").value / 100);
   show();
   drawCompare();
+  // A long answer scrolls by itself: to the chosen word.
+  const [label] = chosenLabels.filter((one) => one.closest(".long"));
+  if (label) label.parentNode.scrollTop += label.getBoundingClientRect().top - label.parentNode.getBoundingClientRect().top - 40;
 }
 addEventListener("hashchange", () => {
   clearTimeout(pending);
