@@ -26,7 +26,7 @@ SCRIPTS = (
 """The parts of the report's script, in the order in which they need each other; `quantities` comes before the last
 where a view shows something else than shares, `one_grid` comes after `origin` and `on_grid` before it where there are
 several grids, as do `answers` and `on_answer` where there are several answers, `onto` behind `on_grid`, `blocks` before
-these where an atlas has maps in blocks, `headlist` and `bars` where a view keeps layers or heads apart."""
+these where an atlas has maps in blocks, `alike`, `headlist`, `scatter` and `bars` where a view keeps heads apart."""
 _OF_SEVERAL = (
     ".g{display:none}.card .o{--c:#a9744f;fill:#a9744f}"
     ".grids{position:relative;display:flex;gap:1.2rem;overflow-x:auto;padding:3px 3px .5rem;scrollbar-width:thin}"
@@ -83,7 +83,15 @@ def report_script(
         heads: a view keeps layers or heads apart.
         answers: the page has several answers.
     """
-    wanted = {"alike": heads, "headlist": heads, "bars": heads, "blocks": blocks, "on_grid": grids, "onto": grids}
+    wanted = {
+        "alike": heads,
+        "headlist": heads,
+        "scatter": heads,
+        "bars": heads,
+        "blocks": blocks,
+        "on_grid": grids,
+        "onto": grids,
+    }
     wanted |= {"quantities": quantities, "on_answer": answers}
     before = ["origin", *["answers"] * answers, *["one_grid"] * grids]
     after = [name for name, is_wanted in wanted.items() if is_wanted]

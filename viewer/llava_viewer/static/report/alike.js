@@ -35,3 +35,19 @@ function likeness(one, other) {
   });
   return first > 0 && second > 0 ? both / Math.sqrt(first * second) : 0;
 }
+
+// Of one word's heads [{share, entropy}] the `most` of least entropy among those that read as much of the image as the mean
+// head (of few the half): 1 for each, and where several tie for the last places an equal part of these.
+function firstAmong(heads, most) {
+  const mean = heads.reduce((sum, one) => sum + one.share, 0) / heads.length;
+  const kept = heads.map((one) => one.share >= mean - 1e-12);
+  const order = heads.filter((_, at) => kept[at]).map((one) => one.entropy).sort((a, b) => a - b);
+  const count = Math.min(most, Math.ceil(order.length / 2));
+  const last = order[count - 1];
+  const before = order.filter((own) => own < last - 1e-9).length;
+  const tied = order.filter((own) => own >= last - 1e-9 && own <= last + 1e-9).length;
+  return heads.map(({ entropy }, at) => {
+    if (!kept[at] || entropy > last + 1e-9) return 0;
+    return entropy < last - 1e-9 ? 1 : (count - before) / tied;
+  });
+}

@@ -11,8 +11,22 @@ const MEASURES = {
   share: [(map) => (map.view.share === false ? map.values.reduce((sum, own) => sum + own, 0) : map.shares[1]),
     (own, view) => spentText(view, own), false],
   entropy: [(map) => spatialEntropy(map.values, rows, cols), (own) => (own < Infinity ? own.toFixed(2) : "flat"), true],
+  often: [(map) => map.often, percent, false],
   sinks: [(map) => partOn(map.values, sinkPatches(map.view)), percent, true],
 };
+
+const criteria = (map) => ({ share: MEASURES.share[0](map), entropy: MEASURES.entropy[0](map) });
+// How often each map of a view is among the first, over the answer's words; word by word, so that the page stays awake.
+const oftenFirst = remembered(Infinity, async (key, view) => {
+  const keys = view.whole ? [""] : ordinaryKeys();
+  const found = new Array(view.cells).fill(0);
+  for (const token of keys) {
+    await afterFrame();
+    const maps = await Promise.all(found.map((_, cell) => cellMap(view, cell, token)));
+    firstAmong(maps.map(criteria), TOP_HEADS).forEach((own, cell) => { found[cell] += own / keys.length; });
+  }
+  return found;
+});
 
 async function drawHeadList({ take }) {
   const { view } = take;
@@ -25,7 +39,9 @@ async function drawHeadList({ take }) {
   const [measure, text, least] = MEASURES[listBy.value];
   const maps = await Promise.all([...Array(view.cells).keys()].map((cell) => cellOfTake(take, cell)));
   if (isOld()) return;
-  const found = maps.map((map, cell) => ({ cell, own: measure(map) }));
+  const often = listBy.value === "often" ? await oftenFirst(view.key, view) : [];
+  if (isOld() || measure !== MEASURES[listBy.value][0]) return;
+  const found = maps.map((map, cell) => ({ cell, own: measure({ ...map, often: often[cell] }) }));
   found.sort((a, b) => (least ? a.own - b.own : b.own - a.own) || a.cell - b.cell);
   byId("headlist").replaceChildren(...found.slice(0, TOP_HEADS).map(({ cell, own }) => {
     const [layer, head] = cellName(view, cell);
