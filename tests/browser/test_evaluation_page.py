@@ -1,0 +1,64 @@
+"""The page of an evaluation in a browser: what is wider than a phone scrolls inside its place, and shows that it does."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image as PillowImage
+
+from llava_viewer.cli.main import main
+from support.runs import Made, data_of, worked
+
+Show = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("store")
+    data = data_of(folder / "data", 4)
+    worked(folder / "out", data, Made(data.parent))
+    boxes = {f"q{number}": {"red circle": [0, 0, 32, 24]} for number in range(4)}
+    (folder / "boxes.json").write_text(str(boxes).replace("'", '"'), encoding="utf-8")
+    assert main(["evaluate", str(folder / "out"), "--truth", str(folder / "boxes.json")]) == 0
+    return folder / "out" / "evaluation" / "index.html"
+
+
+def edges(page: Any, place: Any) -> tuple[float, float]:
+    """How much darker than the page the left and the right edge of a place are at their darkest, 0 to 255."""
+    frame = place.bounding_box()
+    low = frame["y"] + frame["height"] - 3
+    found = []
+    for x in (frame["x"], frame["x"] + frame["width"] - 2):
+        shot = page.screenshot(clip={"x": x, "y": low - 8, "width": 2, "height": 2})
+        found.append(250 - float(np.asarray(PillowImage.open(io.BytesIO(shot)).convert("L")).mean()))
+    return found[0], found[1]
+
+
+def test_a_table_that_is_wider_than_a_phone_is_marked_at_the_edge_behind_which_more_stands(
+    show: Show, page_file: Path
+) -> None:
+    page = show(page_file, viewport={"width": 390, "height": 844})
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    place = page.locator(".wide", has=page.locator("#maps-table"))
+    place.scroll_into_view_if_needed()
+    assert place.evaluate("one => one.scrollWidth > one.clientWidth")
+    left, right = edges(page, place)
+    assert right > 20 > 5 > left
+    place.evaluate("one => { one.scrollLeft = one.scrollWidth; }")
+    left, right = edges(page, place)
+    assert left > 20 > 5 > right
+    wide = show(page_file, viewport={"width": 1900, "height": 900})
+    place = wide.locator(".wide", has=wide.locator("#answers-table"))
+    place.scroll_into_view_if_needed()
+    assert max(edges(wide, place)) < 5, "nothing is hidden"
+
+
+def test_axe_finds_nothing(show: Show, page_file: Path, inspect_access: Callable[[Any], list[str]]) -> None:
+    for options in ({}, {"color_scheme": "dark"}):
+        page = show(page_file, viewport={"width": 390, "height": 844}, **options)
+        assert not inspect_access(page)
