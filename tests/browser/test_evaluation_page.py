@@ -1,4 +1,4 @@
-"""The page of an evaluation in a browser: what is wider than a phone scrolls inside its place, and shows that it does."""
+"""The page of an evaluation in a browser: what is wider than a phone scrolls in its place, and shows that it does."""
 
 from __future__ import annotations
 
