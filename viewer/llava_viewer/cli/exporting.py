@@ -24,7 +24,7 @@ from llava_wire.record import Record
 
 if TYPE_CHECKING:
     from llava_viewer.export.drawing import Drawing
-    from llava_viewer.export.shown import Item, Shown
+    from llava_viewer.export.shown import Item, Look, Shown
 
 EXAMPLES = """examples:
   llava-viewer export run.npz -o overlays/                          one overlay per map of the view, and a log
@@ -37,11 +37,22 @@ kinds:
   png, svg   figure_step_5.png: token, image, legend with units, caption; one per token
   pdf        figure_step_5.pdf: the picture of png on a page of its size
   sheet      sheet.png, sheet-svg: sheet.svg: every token of the answer on one page
+  heads      heads.png, heads-svg: heads.svg: a row a token, a column for every layer or head of the view
   gif, apng  answer.gif, answer.png: the answer unfolding word by word
   csv, npz   numbers.csv, numbers.npz: the numbers that the figures show
 """
-KINDS = ("toolkit", "png", "svg", "pdf", "sheet", "sheet-svg", "gif", "apng", "csv", "npz")
-_WIDTH_MM = {"png": 84.0, "svg": 84.0, "pdf": 84.0, "sheet": 180.0, "sheet-svg": 180.0, "gif": 100.0, "apng": 100.0}
+KINDS = ("toolkit", "png", "svg", "pdf", "sheet", "sheet-svg", "heads", "heads-svg", "gif", "apng", "csv", "npz")
+_WIDTH_MM = {
+    "png": 84.0,
+    "svg": 84.0,
+    "pdf": 84.0,
+    "sheet": 180.0,
+    "sheet-svg": 180.0,
+    "heads": 180.0,
+    "heads-svg": 180.0,
+    "gif": 100.0,
+    "apng": 100.0,
+}
 _DPI = {"gif": 150, "apng": 150}
 _MOST_FIGURES, _MANY_FIGURES = 2000, 64
 """The most figures, and the most that are drawn without --many."""
@@ -168,6 +179,8 @@ def _drawn(record: Record, arguments: argparse.Namespace, kind: str) -> list[Job
         crop=arguments.crop,
     )
     shown = files.show(record, view=arguments.view, layer=arguments.layer, head=arguments.head, look=look)
+    if kind in ("heads", "heads-svg"):
+        return _word_heads(record, arguments, look, kind)
     items = _items(shown, arguments, kind)
     folder, frame_ms, many = arguments.output, arguments.frame_ms, arguments.many
     vectors = len(items or shown.items) * shown.items[0].heat.size
@@ -212,6 +225,21 @@ def _drawn(record: Record, arguments: argparse.Namespace, kind: str) -> list[Job
     }
     name, holds, write = writers[kind]
     return [Job((folder / name,), holds, partial(write, folder / name))]
+
+
+def _word_heads(record: Record, arguments: argparse.Namespace, look: Look, kind: str) -> list[Job]:
+    from llava_viewer import export as files
+
+    def rows(shown: Shown) -> tuple[Item, ...]:
+        return _items(shown, arguments, kind) or shown.ordinary()
+
+    where = {"view": arguments.view, "layer": arguments.layer, "head": arguments.head}
+    drawing = files.word_heads(record, **where, look=look, choose=rows, many=arguments.many)
+    if kind == "heads":
+        path = arguments.output / "heads.png"
+        return [Job((path,), kinds.PNG, partial(files.write_png, drawing, path, look.dpi))]
+    path = arguments.output / "heads.svg"
+    return [Job((path,), kinds.SVG, partial(files.write_svg, drawing, path))]
 
 
 def _items(shown: Shown, arguments: argparse.Namespace, kind: str) -> tuple[Item, ...] | None:

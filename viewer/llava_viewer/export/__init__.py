@@ -13,6 +13,7 @@ from llava_viewer.export.sheet import contact_sheet
 from llava_viewer.export.shown import Look, Shown, show
 from llava_viewer.export.svg import write_svg
 from llava_viewer.export.toolkit import check_files, export_overlays, file_names, write_text_log
+from llava_viewer.export.word_heads import word_heads
 
 __all__ = [
     "Look",
@@ -25,6 +26,7 @@ __all__ = [
     "paint",
     "phrase",
     "show",
+    "word_heads",
     "write_animation",
     "write_csv",
     "write_npz",

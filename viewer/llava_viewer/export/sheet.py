@@ -72,10 +72,10 @@ def contact_sheet(shown: Shown, items: tuple[Item, ...] | None = None, *, many: 
     for line in wrap(note, SMALL_PT, room, 4, look.fonts):
         top += SMALL_PT * 1.3
         marks.append(Text(0, top, line, SMALL_PT, colour=DIM))
-    return Drawing(room, top + 3, tuple(_one_photo(marks)), record.answer, note, look.fonts)
+    return Drawing(room, top + 3, tuple(one_photo(marks)), record.answer, note, look.fonts)
 
 
-def _one_photo(marks: list[Mark]) -> list[Mark]:
+def one_photo(marks: list[Mark]) -> list[Mark]:
     """The same marks, with one picture object for all cells, so that a file holds it once."""
     photos = [mark for mark in marks if isinstance(mark, Photo)]
     first = photos[0].pixels if photos else None
