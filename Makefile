@@ -1,7 +1,7 @@
 # llava-gaze: `make` alone lists what there is. Every target works from a fresh clone; the environment is made first.
 
 PYTHON ?= python3
-MODEL ?= llava-shapes
+MODEL ?= llava-things
 NAME ?= default
 PORT ?=
 FROM ?=

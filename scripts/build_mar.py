@@ -178,7 +178,7 @@ def _stamp_of(path: Path) -> dict[str, str] | None:
 
 
 def _arguments() -> argparse.Namespace:
-    arguments = parser("Build the TorchServe archive of a model.", "python scripts/build_mar.py llava-shapes")
+    arguments = parser("Build the TorchServe archive of a model.", "python scripts/build_mar.py llava-things")
     arguments.add_argument("model", help="name of a YAML in model_store, or a folder")
     arguments.add_argument("--force", action="store_true", help="build even when nothing changed")
     return arguments.parse_args()

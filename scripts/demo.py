@@ -1,7 +1,8 @@
 """The whole way once: a real server, real questions over HTTP and gRPC, a report for each and an index of all.
 
 Flow: archive -> TorchServe on free ports -> held-out scenes and questions -> `Client` -> *.png, *.npz, *.html and
-questions.jsonl in demo-out -> index.html -> stop -> the index as a file:// link on stdout.
+questions.jsonl in demo-out, photographs in a folder of their own -> index.html of each -> stop -> the index as a file://
+link on stdout.
 """
 
 from __future__ import annotations
@@ -19,22 +20,27 @@ from llava_wire import Record, encode
 from servekit.cli import parser, run, say
 from servekit.paths import ROOT, SetupError, shown
 from servekit.server import start_server
-from shapes.demo_tasks import KINDS, MODEL, picture, questions_file, tasks
+from things.demo_tasks import MODEL, Task, questions_file, tasks
 
 VIEWS = [
     {"name": "mean", "layers": "all", "heads": "all"},
-    {"name": "next-object", "heads": "next-object"},
-    {"name": "named-object", "heads": "named-object"},
+    {"name": "named-thing", "heads": "named-thing"},
+    {"name": "named-colour", "heads": "named-colour"},
     {"name": "contributions", "method": "contributions"},
 ]
 """What each report shows: the model's own default views, and what each patch gave to a word."""
 CHECKS = ["image", "patches"]
 """What is tested of every answer: which words need the image, and whether the first view's patches are enough."""
+PHOTOGRAPHS = "photographs"
+PHOTOGRAPH_NOTE = (
+    f"This is a photograph, and {MODEL} knows drawn things alone: what it says here means nothing. The page shows how "
+    "maps lie on a real image, and what looked into a box that was drawn by hand."
+)
 
 
-def ask_all(folder: Path) -> int:
-    """Runs every task against a server of its own; the number of right answers."""
-    right = 0
+def ask_all(folder: Path) -> tuple[int, int]:
+    """Runs every task against a server of its own; how many answers about scenes are right, and of how many."""
+    right, asked = 0, 0
     with start_server([MODEL], name="demo", ports="auto", timeout_s=600, progress=say) as server:
         state = server.state
         key_file = Path(state.key_file)
@@ -43,26 +49,34 @@ def ask_all(folder: Path) -> int:
             "grpc": Client.grpc(state.grpc, model=MODEL, token=key_file),
         }
         for task in tasks():
-            begin = time.monotonic()
-            drawn = picture(task.scene)
-            record = clients[task.transport].predict(drawn, task.question.text, {"views": VIEWS, "check": CHECKS})
+            begin, truth = time.monotonic(), task.question
+            record = clients[task.transport].predict(task.picture, truth.text, {"views": VIEWS, "check": CHECKS})
             asked_s = time.monotonic() - begin
-            record = annotated(record, task.question.answer)
+            record = annotated(record, truth.answer, tags=task.tags)
             is_right = record.facts.annotations.right is True
-            (folder / f"{task.name}.png").write_bytes(drawn)
-            write(record, folder / task.name)
-            mark = "right" if is_right else f"wrong, it is {task.question.answer!r}"
-            right += is_right
-            say(f"{task.name} ({task.transport}, {asked_s:.1f} s): {task.question.text} -> {record.answer} ({mark})")
+            write(record, task, folder if task.scene else folder / PHOTOGRAPHS)
+            mark = "right" if is_right else f"wrong, it is {truth.answer!r}"
+            if task.scene:
+                right, asked = right + is_right, asked + 1
+            else:
+                mark += "; this model knows no photographs"
+            say(f"{task.name} ({task.transport}, {asked_s:.1f} s): {truth.text} -> {record.answer} ({mark})")
         for client in clients.values():
             client.close()
-    return right
+    return right, asked
 
 
-def write(record: Record, stem: Path) -> None:
-    """The record and its report, side by side."""
+def write(record: Record, task: Task, folder: Path) -> None:
+    """The picture, the record and its report, side by side; a photograph's report opens with its box."""
+    folder.mkdir(exist_ok=True)
+    stem = folder / task.name
+    stem.with_suffix(task.suffix).write_bytes(task.picture)
     stem.with_suffix(".npz").write_bytes(encode(record))
-    stem.with_suffix(".html").write_text(render_report(record), encoding="utf-8")
+    notes, opening = (), ""
+    if not task.scene:
+        [[box]] = task.boxes.values()
+        notes, opening = (PHOTOGRAPH_NOTE,), "box=" + ",".join(f"{edge:g}" for edge in box)
+    stem.with_suffix(".html").write_text(render_report(record, notes=notes, opening=opening), encoding="utf-8")
 
 
 def main() -> int:
@@ -74,10 +88,12 @@ def main() -> int:
     folder.mkdir(parents=True, exist_ok=True)
     archive, built = build(MODEL)
     say(f"{shown(archive)}: {'built' if built else 'unchanged'}")
-    right = ask_all(folder)
+    right, asked = ask_all(folder)
     (folder / "questions.jsonl").write_text(questions_file(), encoding="utf-8")
-    index = write_index(folder)
-    say(f"{right} of {len(KINDS)} right; {time.monotonic() - begin:.0f} s; open:")
+    photographs = write_index(folder / PHOTOGRAPHS, title=f"Photographs, which {MODEL} does not know")
+    index = write_index(folder, title=f"Questions to {MODEL}")
+    say(f"photographs: {photographs.resolve().as_uri()}")
+    say(f"{right} of {asked} right; {time.monotonic() - begin:.0f} s; open:")
     if not index.is_file():
         raise SetupError(f"index: got none at {shown(index)}, expected a written page; run it again")
     print(index.resolve().as_uri())

@@ -73,7 +73,7 @@ def serve(arguments: argparse.Namespace) -> int:
 
 
 def _serve(arguments: argparse.Namespace, let_go: LetGo | None) -> int:
-    models = [adopted(model, say) for model in arguments.models or ["llava-shapes"]]
+    models = [adopted(model, say) for model in arguments.models or ["llava-things"]]
     for model in models if not arguments.no_build else []:
         path, built = build(model)
         if built:
@@ -198,11 +198,11 @@ def _name_option(name: str) -> str:
 def _arguments() -> argparse.Namespace:
     arguments = parser(
         "Start (or stop) TorchServe with an explicit list of models.",
-        "python scripts/serve.py llava-shapes\n  python scripts/serve.py /data/my-llava\n"
+        "python scripts/serve.py llava-things\n  python scripts/serve.py /data/my-llava\n"
         "  python scripts/serve.py --background --ports auto --name second\n"
         "  python scripts/serve.py --stop --name second",
     )
-    arguments.add_argument("models", nargs="*", help="models to serve, or folders (default: llava-shapes)")
+    arguments.add_argument("models", nargs="*", help="models to serve, or folders (default: llava-things)")
     arguments.add_argument("--name", default=DEFAULT_NAME, help="run folder .run/NAME (default: %(default)s)")
     arguments.add_argument("--ports", help="'auto' for free ones, or the first of five (default: config.properties)")
     arguments.add_argument("--timeout", type=float, default=1200, help="seconds until ready (default: %(default)s)")

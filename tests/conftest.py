@@ -24,6 +24,9 @@ with contextlib.suppress(ImportError):
     settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
     settings.load_profile("any machine")
 
+os.environ["LLAVA_GAZE_MODEL"] = "llava-shapes"
+"""What the tests' servers serve: it answers in milliseconds."""
+
 _FIRST = ("serve", "integration", "browser")
 """Folders whose modules take long; the short ones at the end even the halves out."""
 

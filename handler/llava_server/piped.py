@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m llava_server.piped",
         description="Answer questions that come over stdin, for llava-viewer run --engine.",
-        epilog="example:\n  llava-viewer run images/ --prompt 'Describe the image.' --engine llava-shapes -o out/",
+        epilog="example:\n  llava-viewer run images/ --prompt 'Describe the image.' --engine llava-things -o out/",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("model", help="model_store/<model>, its YAML, or a checkpoint folder")

@@ -35,7 +35,7 @@ def check(
 ) -> Plan:
     """Runs every check; raises `SetupError` at the first that fails."""
     if not models:
-        raise SetupError("models: got none, expected at least one; run: make serve MODEL=llava-shapes")
+        raise SetupError("models: got none, expected at least one; run: make serve MODEL=llava-things")
     found = importlib.util.find_spec("ts")
     if found is None:
         raise SetupError("torchserve: got no such package, expected torchserve 0.12.0; run: make setup")

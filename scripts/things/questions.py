@@ -58,12 +58,16 @@ def ask_some(rng: random.Random, layout: Layout, count: int) -> list[Question]:
     return turns
 
 
+def called(unit: Unit) -> str:
+    """The words for a unit inside a description: "dog", "red umbrella", "birds"."""
+    if unit.count == 1:
+        return unit.name
+    return f"{unit.colour} {PLURALS[unit.kind]}" if unit.colour else PLURALS[unit.kind]
+
+
 def named(unit: Unit) -> str:
     """A unit as a description names it: "a dog", "a red umbrella", "two birds"."""
-    if unit.count == 1:
-        return f"{article(unit.name)} {unit.name}"
-    colour = f"{unit.colour} " if unit.colour else ""
-    return f"{COUNTS[unit.count]} {colour}{PLURALS[unit.kind]}"
+    return f"{article(unit.name) if unit.count == 1 else COUNTS[unit.count]} {called(unit)}"
 
 
 def _the(unit: Unit) -> str:

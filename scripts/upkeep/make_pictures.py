@@ -22,6 +22,7 @@ from PIL import Image
 from llava_server.ask.request import GenerateRequest
 from llava_server.engine import Engine
 from llava_viewer import export
+from llava_viewer.judging import annotated
 from llava_viewer.look.picture import prepare_picture
 from llava_viewer.pages.compare import Pick, render_compare
 from llava_viewer.pages.index import write_index
@@ -29,10 +30,10 @@ from llava_viewer.pages.report import render_report
 from llava_wire import Record, encode
 from servekit.cli import parser, run, say
 from servekit.paths import ROOT, SetupError, shown
-from shapes.demo_tasks import MODEL, Task, picture, tasks
+from things.demo_tasks import MODEL, Task, tasks
 
 IMAGES = ROOT / "docs" / "images"
-VIEW = "next-object"
+VIEW = "named-thing"
 
 
 @dataclass(frozen=True)
@@ -48,14 +49,14 @@ class Shot:
 
 
 SHOTS = {
-    "heat": Shot("report.html", f"#t=5&v={VIEW}&m=heat"),
-    "spotlight": Shot("report.html", f"#t=8&v={VIEW}&m=spotlight"),
+    "heat": Shot("report.html", f"#t=1&v={VIEW}&m=heat"),
+    "spotlight": Shot("report.html", f"#t=7&v={VIEW}&m=spotlight"),
     "map": Shot("report.html", f"#t=11&v={VIEW}&m=map&p=viridis"),
-    "dark": Shot("report.html", f"#t=5&v={VIEW}&m=heat", dark=True),
-    "print": Shot("report.html", f"#t=5&v={VIEW}&m=heat", width_px=794, height_px=1123, paper=True),
-    "phone": Shot("report.html", f"#t=5&v={VIEW}&m=heat", width_px=390, height_px=844),
+    "dark": Shot("report.html", f"#t=1&v={VIEW}&m=heat", dark=True),
+    "print": Shot("report.html", f"#t=1&v={VIEW}&m=heat", width_px=794, height_px=1123, paper=True),
+    "phone": Shot("report.html", f"#t=1&v={VIEW}&m=heat", width_px=390, height_px=844),
     "index": Shot("index.html", "#sort=share", height_px=1060),
-    "compare": Shot("compare.html", "#a=8&b=8&c=8&s=shared&m=heat", height_px=1310),
+    "compare": Shot("compare.html", "#a=7&b=7&c=7&s=shared&m=heat", height_px=1310),
 }
 
 
@@ -72,15 +73,17 @@ def write_pages(folder: Path) -> Record:
     engine = Engine.load(str(ROOT / "model_store" / MODEL))
     chosen: list[tuple[Task, Record]] = []
     for task in tasks():
-        record = answer(engine, picture(task.scene), task.question.text)
+        if task.scene is None:
+            continue
+        record = annotated(answer(engine, task.picture, task.question.text), task.question.answer, tags=task.tags)
         (folder / f"{task.name}.npz").write_bytes(encode(record))
         (folder / f"{task.name}.html").write_text(render_report(record), encoding="utf-8")
         chosen.append((task, record))
         say(f"{task.name}: {record.answer}")
-    write_index(folder, title="Nine questions to llava-shapes")
+    write_index(folder, title=f"Questions to {MODEL}")
     task, record = chosen[0]
     (folder / "report.html").write_text(render_report(record), encoding="utf-8")
-    picks = [Pick(record, f"{task.name}.npz", view) for view in (VIEW, "named-object", "mean")]
+    picks = [Pick(record, f"{task.name}.npz", view) for view in (VIEW, "named-colour", "mean")]
     (folder / "compare.html").write_text(render_compare(picks), encoding="utf-8")
     return record
 
@@ -115,7 +118,7 @@ def write_figure(record: Record, path: Path) -> None:
     """A figure as `llava-viewer export --as png` writes it, at 200 dpi."""
     look = export.Look(dpi=200)
     shown_maps = export.show(record, view=VIEW, look=look)
-    export.write_png(export.figure(shown_maps, shown_maps.item(5)), path, look.dpi)
+    export.write_png(export.figure(shown_maps, shown_maps.item(1)), path, look.dpi)
 
 
 def write_sheet(record: Record, path: Path) -> None:

@@ -10,9 +10,10 @@ import pytest
 from llava_server.ask.request import GenerateRequest
 from llava_server.engine import Engine
 from llava_wire import Record
-from shapes import demo_tasks
-from shapes.questions import ask
+from servekit.paths import MODEL_STORE as STORE
 from support.examples import DOCUMENTS, questions_of
+from things import demo_tasks
+from things.questions import ask
 
 TEXTS = {path.name: path.read_text("utf-8") for path in DOCUMENTS}
 TASKS = {task.name: task for task in demo_tasks.tasks()}
@@ -22,6 +23,7 @@ ASKED = sorted({(name, *pair) for name, text in TEXTS.items() for pair in questi
 def right_answer(picture: str, question: str) -> str:
     """What is right by the scene: for the demo's own question about this picture, and for a description."""
     task = TASKS[picture]
+    assert task.scene is not None
     described = ask(random.Random(0), task.scene.layout, "describe")
     assert described is not None
     known = {one.text: one.answer for one in (task.question, described)}
@@ -29,10 +31,14 @@ def right_answer(picture: str, question: str) -> str:
     return known[question]
 
 
+@pytest.fixture(scope="module")
+def engine() -> Engine:
+    return Engine.load(STORE / demo_tasks.MODEL, device="cpu", dtype="float32")
+
+
 @pytest.mark.parametrize(("document", "picture", "question"), ASKED)
 def test_the_question_fits_its_picture(engine: Engine, document: str, picture: str, question: str) -> None:
-    request = GenerateRequest.build(demo_tasks.picture(TASKS[picture].scene), question, {})
-    [record] = engine.run([request])
+    [record] = engine.run([GenerateRequest.build(TASKS[picture].picture, question, {})])
     assert isinstance(record, Record)
     assert record.answer == right_answer(picture, question), document
 

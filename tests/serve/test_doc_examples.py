@@ -9,16 +9,18 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from build_mar import build
 
 from servekit.paths import MODEL_STORE
 from servekit.state import current_token
-from shapes import demo_tasks
-from support.asking import Asker
+from support.asking import Asker, running_server
 from support.examples import DOCUMENTS, Example, examples_of, shown, shown_python
+from things import demo_tasks
 
 pytestmark = pytest.mark.serve
 
@@ -43,12 +45,20 @@ print(value)
 
 
 @pytest.fixture(scope="module")
+def asker() -> Iterator[Asker]:
+    """A server of the demo's model."""
+    build(demo_tasks.MODEL)
+    with running_server("documents", model=demo_tasks.MODEL) as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
 def folder(asker: Asker, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A reader's folder after `make demo` and `make serve`."""
     root = tmp_path_factory.mktemp("reader")
     (root / "demo-out").mkdir()
     for task in demo_tasks.tasks():
-        (root / "demo-out" / f"{task.name}.png").write_bytes(demo_tasks.picture(task.scene))
+        (root / "demo-out" / f"{task.name}{task.suffix}").write_bytes(task.picture)
     (root / "demo-out" / "questions.jsonl").write_text(demo_tasks.questions_file(), encoding="utf-8")
     (root / "model_store").symlink_to(MODEL_STORE)
     (root / ".run" / "default").mkdir(parents=True)
@@ -89,6 +99,7 @@ def test_examples_give_what_is_shown(
     monkeypatch.chdir(folder)
     monkeypatch.setenv("LLAVA_GAZE_TOKEN", current_token(asker.state))
     monkeypatch.setenv("LLAVA_GAZE_SERVER", asker.state.name)
+    monkeypatch.delenv("LLAVA_GAZE_MODEL")
     monkeypatch.setenv("PATH", f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}")
     scope: dict[str, object] = {}
     for example in CHOSEN[name]:

@@ -123,7 +123,9 @@ class Asker:
 
 
 @contextmanager
-def running_server(name: str, *, store: Path = MODEL_STORE, timeout_s: float = 300) -> Iterator[Asker]:
+def running_server(
+    name: str, *, model: str = MODEL, store: Path = MODEL_STORE, timeout_s: float = 300
+) -> Iterator[Asker]:
     """A server of its own with the small model's archive, on free ports; nothing of it is left behind.
 
     Args:
@@ -131,7 +133,7 @@ def running_server(name: str, *, store: Path = MODEL_STORE, timeout_s: float = 3
         store: the folder with the archive.
         timeout_s: for the start.
     """
-    with start_server([MODEL], name=f"{name}-{os.getpid()}", ports="auto", store=store, timeout_s=timeout_s) as server:
+    with start_server([model], name=f"{name}-{os.getpid()}", ports="auto", store=store, timeout_s=timeout_s) as server:
         asker = Asker(server.state)
         try:
             yield asker

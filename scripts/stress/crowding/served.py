@@ -96,8 +96,11 @@ class Served:
 
 
 def _answers(state: ServerState) -> bool:
-    key_file = Path(state.key_file)
-    with Client.http(state.http, token=key_file) as http, Client.grpc(state.grpc, token=key_file) as grpc:
+    key_file, [model] = Path(state.key_file), state.models
+    with (
+        Client.http(state.http, model=model, token=key_file) as http,
+        Client.grpc(state.grpc, model=model, token=key_file) as grpc,
+    ):
         try:
             return http.ready() and grpc.ready()
         except RequestError:

@@ -58,7 +58,7 @@ def worker_killed_in_a_stream(state: ServerState, case: Case) -> Row:
     """SIGKILL to the worker while it writes a streamed answer."""
 
     def act() -> str:
-        with Client.http(state.http, token=Path(state.key_file), retry_s=0) as client:
+        with Client.http(state.http, model=MODEL, token=Path(state.key_file), retry_s=0) as client:
             parts = client.stream(case.fields["image"], "Hello?", _LONG)
             while not isinstance(next(parts), StreamedToken):
                 pass
@@ -185,7 +185,7 @@ def memory_short(state: ServerState, case: Case) -> Row:
         worker.rlimit(psutil.RLIMIT_AS, (worker.memory_info().vms + (64 << 20), before[1]))
         large = {"layers": "all", "heads": "all", "reduction": "none", "precision": "float32", **_LONG}
         seen = {}
-        with Client.http(state.http, token=Path(state.key_file), retry_s=0) as client:
+        with Client.http(state.http, model=MODEL, token=Path(state.key_file), retry_s=0) as client:
             for words, options in (("large", {**large, "num_return_sequences": 8}), ("small", case.options)):
                 try:
                     client.predict(case.fields["image"], "Hello?", options, keep_picture=False)

@@ -146,9 +146,9 @@ def _recovered(seen: Sequence[tuple[float, float, str]], begin: float) -> float:
 
 @contextlib.contextmanager
 def _clients(state: ServerState, retry_s: float) -> Iterator[dict[str, Client]]:
-    key_file, timeout_s = Path(state.key_file), max(retry_s, _CALL_S)
+    key_file, timeout_s, [model] = Path(state.key_file), max(retry_s, _CALL_S), state.models
     with (
-        Client.http(state.http, token=key_file, timeout_s=timeout_s, retry_s=retry_s) as http,
-        Client.grpc(state.grpc, token=key_file, timeout_s=timeout_s, retry_s=retry_s) as grpc,
+        Client.http(state.http, model=model, token=key_file, timeout_s=timeout_s, retry_s=retry_s) as http,
+        Client.grpc(state.grpc, model=model, token=key_file, timeout_s=timeout_s, retry_s=retry_s) as grpc,
     ):
         yield {"HTTP": http, "gRPC": grpc}

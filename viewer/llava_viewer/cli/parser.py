@@ -36,7 +36,7 @@ _PREDICT_EXAMPLES = """examples:
   llava-viewer predict cat.jpg "What is on the sofa?"
   llava-viewer predict cat.jpg "Where is it?" --name mine -o run.npz --report run.html
   llava-viewer predict before.jpg after.jpg "What differs?" -o run.npz
-  llava-viewer predict cat.jpg "Where is it?" --url http://127.0.0.1:8080/predictions/llava-shapes
+  llava-viewer predict cat.jpg "Where is it?" --url http://127.0.0.1:8080/predictions/llava-things
   llava-viewer predict cat.jpg "Where is it?" --layers 0-3 --heads all --reduction none --precision float32 -o run.npz
   llava-viewer predict cat.jpg "What is it?" --expected cat --rule contains --tag pets -o run.npz
   llava-viewer predict cat.jpg "Where is it?" -o run.npz \\
@@ -46,6 +46,7 @@ LAYERS, STEPS  all, or numbers counted from 0: 0,1,2 or 0-3
 HEADS          the same, LAYER.HEAD pairs (2.4,0.5), the name of one of the model's head sets, or FILE.json#NAME, a set
                that `llava-viewer heads` wrote
 Without an address the server is one of this machine: --name, else LLAVA_GAZE_SERVER, else the one that runs.
+The model is --model, else that of the address or the only one of that server, else LLAVA_GAZE_MODEL, else llava-things.
 The token is --token, else --key-file (read afresh for every request), else the environment's LLAVA_GAZE_TOKEN, else the
 key file of the server of this machine.
 """

@@ -5,16 +5,23 @@ Flow: text -> checked host, or (inference address, model), or (host, port) to co
 
 from __future__ import annotations
 
+import os
 import re
 from urllib.parse import unquote, urlsplit
 
 DEFAULT_URL = "http://127.0.0.1:8080"
 DEFAULT_TARGET = "127.0.0.1:7070"
-DEFAULT_MODEL = "llava-shapes"
+DEFAULT_MODEL = "llava-things"
+MODEL_VARIABLE = "LLAVA_GAZE_MODEL"
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 """Hosts that are reached without the environment's proxy."""
 _PREDICTIONS = re.compile(r"(?P<address>.+?)/predictions(?:/(?P<model>[^/]+))?/?")
 _PORTS = {"http": 80, "https": 443}
+
+
+def default_model() -> str:
+    """What is asked when nobody names a model: the environment's LLAVA_GAZE_MODEL, else what `make serve` serves."""
+    return os.environ.get(MODEL_VARIABLE) or DEFAULT_MODEL
 
 
 def shown(address: str) -> str:

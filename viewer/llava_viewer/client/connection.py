@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from llava_viewer.client.address import DEFAULT_MODEL, DEFAULT_TARGET, DEFAULT_URL, shown, split_url
+from llava_viewer.client.address import DEFAULT_TARGET, DEFAULT_URL, default_model, shown, split_url
 from llava_viewer.client.auth import Token, or_key_file
 from llava_viewer.client.errors import (
     NOT_READY_CODES,
@@ -37,14 +37,14 @@ class Connection:
         self,
         transport: Transport,
         *,
-        model: str = DEFAULT_MODEL,
+        model: str | None = None,
         served: Sequence[str] = (),
         timeout_s: float = DEFAULT_TIMEOUT_S,
         retry_s: float = DEFAULT_RETRY_S,
         max_reply_bytes: int = DEFAULT_REPLY_BYTES,
     ) -> None:
         self._transport = transport
-        self._model = model
+        self._model = model or default_model()
         self._served = tuple(served)
         self._timeout_s = timeout_s
         self._retry_s = retry_s
@@ -69,7 +69,8 @@ class Connection:
         Args:
             url: the server's inference address, or that of a model's predictions, as the server prints it; https:// for
                 TLS.
-            model: the served model's name; None for the one that the url names, else llava-shapes.
+            model: the served model's name; None for the one that the url names, else LLAVA_GAZE_MODEL, else
+                llava-things.
             token: the key itself, or the path of TorchServe's key_file.json, which is read afresh for every request,
                 or None for the environment's LLAVA_GAZE_TOKEN (none at all where that is not set).
             timeout_s: seconds until a request is given up: name lookup, connecting, TLS, sending and the whole reply,
@@ -90,7 +91,7 @@ class Connection:
         address, named = split_url(url)
         if model and named and model != named:
             raise ValueError(f"model: got {model!r} beside {shown(url)}, expected one of the two; leave one out")
-        model = model or named or DEFAULT_MODEL
+        model = model or named or default_model()
         transport = HttpTransport(address, model, token, ca_file)
         return cls(
             transport, model=model, served=served, timeout_s=timeout_s, retry_s=retry_s, max_reply_bytes=max_reply_bytes
@@ -114,7 +115,7 @@ class Connection:
 
         Args:
             target: HOST:PORT of the server's gRPC inference address.
-            model: the served model's name; None for llava-shapes.
+            model: the served model's name; None for LLAVA_GAZE_MODEL, else llava-things.
             token, timeout_s, retry_s, max_reply_bytes, served: as for `Client.http`.
             tls: encrypt, with the system's certificates unless `ca_file` is given.
             ca_file: PEM certificates to trust; implies `tls`.
@@ -125,7 +126,7 @@ class Connection:
         """
         from llava_viewer.client.transport.grpc import GrpcTransport
 
-        model = model or DEFAULT_MODEL
+        model = model or default_model()
         transport = GrpcTransport(target, model, token, tls, ca_file)
         return cls(
             transport, model=model, served=served, timeout_s=timeout_s, retry_s=retry_s, max_reply_bytes=max_reply_bytes

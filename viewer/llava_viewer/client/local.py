@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llava_viewer.client.address import DEFAULT_MODEL, place
+from llava_viewer.client.address import default_model, place
 from llava_viewer.client.state_files import read_json
 from llava_wire.errors import RequestError
 from llava_wire.system.machine import Machine, whereabouts
@@ -111,7 +111,7 @@ def choose_model(served: Sequence[str], preferred: str | None = None) -> str:
         return preferred
     if len(served) > 1:
         raise RequestError("invalid", "model", f"got none, expected {', '.join(served)}; name one (--model)")
-    return served[0] if served else DEFAULT_MODEL
+    return served[0] if served else default_model()
 
 
 def _require(server: LocalServer | None, field: str, name: str, running: Sequence[LocalServer]) -> LocalServer:

@@ -38,7 +38,7 @@ from llava_wire.errors import RequestError
 EXAMPLES = """examples:
   llava-viewer run images/ --prompt "Describe the image." -o out/
   llava-viewer run questions.jsonl --column prompt=question --column expected=answer --rule contains -o out/
-  llava-viewer run instances.json --images val2017/ --prompt "What is in the image?" --engine llava-shapes -o out/
+  llava-viewer run instances.json --images val2017/ --prompt "What is in the image?" --engine llava-things -o out/
   llava-viewer run questions.csv -o out/ --dry-run
 
 DATA  JSON lines, CSV, TSV or Parquet with a column of images' paths (from the file's own folder, or --images); a COCO
