@@ -228,6 +228,9 @@ def test_only_one_view_of_one_picture_has_an_even_simpler_chooser(show: Show, tm
 
 
 def test_the_page_of_several_grids_is_as_wide_as_a_phone(show: Show, report: Path) -> None:
+    names = ".grids legend"
+    assert "×" in show(report).locator(names).first.inner_text()
     page = show(report, viewport={"width": 390, "height": 844})
+    assert page.locator(names).all_inner_texts()[:3] == NAMES, "their sizes stand above"
     assert len(page.locator(".grids fieldset[data-g]").first.locator("label").all()) > 3
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")

@@ -121,3 +121,8 @@ def test_the_first_strong_letter_decides_the_direction() -> None:
 )
 def test_the_check_without_the_image_is_a_sentence(check, words):
     assert wording.check_text(check, "image").replace(wording.NBSP, " ") == words
+
+
+def test_a_revision_is_named_where_there_is_one() -> None:
+    assert wording.at_revision("mine", "0123abc") == "mine @ 0123abc"
+    assert wording.at_revision("mine", "") == "mine"

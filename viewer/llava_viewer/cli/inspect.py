@@ -12,7 +12,7 @@ from typing import Any
 from llava_viewer.cli.console import one_line, quoted, size
 from llava_viewer.look.rows import MOST, row_splits, token_texts
 from llava_viewer.look.units import Unit, method_text
-from llava_viewer.look.wording import NBSP, check_name, check_text, judged_by, verdict
+from llava_viewer.look.wording import NBSP, at_revision, check_name, check_text, judged_by, verdict
 from llava_viewer.one_grid import on_one_grid
 from llava_wire.choose import mean_image_share, mean_share
 from llava_wire.findings.patches import NAME as PATCHES
@@ -91,7 +91,7 @@ def summary_text(found: dict[str, Any]) -> str:
         *((f"answer {i}", one_line(text)) for i, text in enumerate(found["alternatives"], start=1)),
         ("ended by", found["finish_reason"]),
         ("prompt", f"{found['prompt_tokens']} tokens, {_image_text(found)}; {found['template']}"),
-        ("model", f"{model['name']} @ {model['revision']}, {model['dtype']} on {model['device']}"),
+        ("model", f"{at_revision(model['name'], model['revision'])}, {model['dtype']} on {model['device']}"),
         ("", f"{model['layers']} layers x {model['heads']} heads, attention: {model['attention']}"),
         *(("checked", f"{check_name(name)}: {check_text(check, name)}") for name, check in found["checks"].items()),
         *(("note", note["text"]) for note in found["notes"]),

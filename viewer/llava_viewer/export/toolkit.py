@@ -132,7 +132,7 @@ def write_text_log(record: Record, path: Path) -> None:
     lines += [f"  {step}: {token.id} {token.piece!r}" for step, token in enumerate(facts.tokens)]
     lines += [
         "",
-        f"model: {facts.model.name} ({facts.model.source} @ {facts.model.revision})",
+        f"model: {facts.model.name} ({wording.at_revision(facts.model.source, facts.model.revision)})",
         f"run with: {facts.model.dtype}, {facts.model.attention}, {facts.model.device}",
         f"input ids: {list(facts.prompt.ids)}",
         f"image tokens: {', '.join(f'{start} to {start + count - 1}' for start, count in image_runs(record.grids))}",

@@ -11,6 +11,7 @@ from llava_eval.criterion import CRITERIA
 from llava_eval.ranking import Head, Ranking
 from llava_viewer.heads.findings import Findings, Table, counted
 from llava_viewer.heads.sets import set_name
+from llava_viewer.look.wording import at_revision
 
 _SHOWN = 5
 _NO_INTERVAL = "one image has none"
@@ -20,8 +21,9 @@ def lines(findings: Findings) -> list[str]:
     """The whole of it; what comes from models and files may hold anything, and is made safe by whoever prints it."""
     model = findings.model
     rows = "the words" if findings.rows == "answer" else "the question"
+    asked = at_revision(model.name, model.revision)
     head = [
-        f"{model.name} @ {model.revision}: {model.layers} layers x {model.heads} heads, counted from 0; rows: {rows}",
+        f"{asked}: {model.layers} layers x {model.heads} heads, counted from 0; rows: {rows}",
         f"{counted(findings.questions, 'question')} about {counted(findings.images, 'image')}; {_words(findings)}",
     ]
     criteria = dict.fromkeys(table.criterion for table in findings.tables)

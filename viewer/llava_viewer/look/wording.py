@@ -102,6 +102,11 @@ def count(number: int, noun: str) -> str:
     return f"{number:,}{NBSP}{noun}{'' if number == 1 else 's'}"
 
 
+def at_revision(name: str, revision: str) -> str:
+    """A model's name with its revision, where one is known: of a folder of one's own there is none."""
+    return f"{name} @ {revision}" if revision else name
+
+
 def size(number_bytes: int) -> str:
     """A size in bytes, kB or MB (thousands)."""
     if number_bytes < 1000:

@@ -200,7 +200,7 @@ def _run(
         name=name,
         heading=heading or "(no question)",
         direction=direction(record.answer),
-        model=f"{record.facts.model.name} @ {record.facts.model.revision}",
+        model=wording.at_revision(record.facts.model.name, record.facts.model.revision),
         selection=shown.selection,
         choices=tuple(choices),
     )

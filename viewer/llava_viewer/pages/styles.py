@@ -29,15 +29,20 @@ several grids, as do `answers` and `on_answer` where there are several answers, 
 these where an atlas has maps in blocks, `alike`, `headlist`, `scatter` and `bars` where a view keeps heads apart."""
 _OF_SEVERAL = (
     ".g{display:none}.card .o{--c:#a9744f;fill:#a9744f}"
-    ".grids{position:relative;display:flex;gap:1.2rem;overflow-x:auto;padding:3px 3px .5rem;scrollbar-width:thin}"
+    ".grids{position:relative;display:flex;gap:1.2rem;overflow-x:auto;padding:3px 3px .5rem;scrollbar-width:thin;"
+    "background:linear-gradient(90deg,var(--bg) 30%,transparent) left/2.5rem 100% no-repeat local,"
+    "linear-gradient(-90deg,var(--bg) 30%,transparent) right/2.5rem 100% no-repeat local,"
+    "linear-gradient(90deg,#8886,transparent) left/1rem 80% no-repeat,"
+    "linear-gradient(-90deg,#8886,transparent) right/1rem 80% no-repeat}"
     ".grids .seg{display:flex;flex:none;flex-wrap:nowrap}.grids legend{float:left;width:auto;white-space:nowrap}"
     ".pickers:not(:has(>:not([hidden]))){display:none}"
     "@media (min-width:56.01rem){.stage,.js .mat>template:first-of-type{max-height:min(50vh,46rem)}}"
-    "@media (max-width:56rem){.grids{order:1;padding-bottom:0}}@media print{.grids{display:none}}"
+    "@media (max-width:56rem){.grids{order:1;padding-bottom:0;gap:.5rem}.grids legend span{display:none}}"
+    "@media print{.grids{display:none}}"
     ".onto li{tab-size:8rem}"
 )
 """What reports of several grids have beside the static sheet: what belongs to a grid is shown with its views;
-the switch of grids is one line, which scrolls sideways where they are many."""
+the switch of grids is one line, which scrolls sideways where they are many and has a shadow where it goes on."""
 _OF_TEXT = (
     ".reads{display:flex;flex-wrap:wrap;gap:.3rem;align-items:baseline;margin:.35rem 0}"
     ".reads mark{color:inherit;padding:.05rem .35rem;border-radius:.25rem;border:1px solid var(--track);"

@@ -20,6 +20,7 @@ from typing import Any
 
 from PIL import Image as PillowImage
 
+from llava_viewer.look.wording import at_revision
 from llava_viewer.runs.asking import Answered, Chunk, image_of
 from llava_viewer.runs.items import Item
 from llava_wire.errors import RecordError, RequestError
@@ -125,7 +126,7 @@ class PipedEngine:
         if frame is None or "ready" not in frame[0]:
             said = frame[0].get("failed") if frame else f"exit code {popen.wait()}; what it printed stands above"
             raise RequestError("unavailable", "engine", f"got {said}, expected a model that loads; name another")
-        self._say(f"the engine has loaded {frame[0]['ready']} @ {frame[0]['revision']}")
+        self._say(f"the engine has loaded {at_revision(frame[0]['ready'], frame[0]['revision'])}")
         return process
 
     def _send(self, item: Item, image: bytes, *, alone: bool = False) -> None:

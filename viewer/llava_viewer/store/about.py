@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from llava_viewer.look.wording import at_revision
 from llava_viewer.store.part import StoreError
 from llava_wire.errors import beginning
 from llava_wire.schema import Model
@@ -125,7 +126,7 @@ def model_of(folder: Path) -> str:
     """The name and revision of a run's model, or "" before its first record."""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         plain = json.loads((folder / MODEL).read_text("utf-8"))
-        return f"{plain['name']} @ {plain['revision']}, {plain['dtype']}"
+        return f"{at_revision(plain['name'], plain['revision'])}, {plain['dtype']}"
     return ""
 
 
