@@ -31,6 +31,8 @@ VIEWS = [
 """What each report shows: the model's own default views, and what each patch gave to a word."""
 CHECKS = ["image", "patches"]
 """What is tested of every answer: which words need the image, and whether the first view's patches are enough."""
+OPTIONS = {"views": VIEWS, "check": CHECKS, "precision": "float16"}
+"""In uint8 the patches of a contribution would not add up to the sum beside them."""
 PHOTOGRAPHS = "photographs"
 PHOTOGRAPH_NOTE = (
     f"This is a photograph, and {MODEL} knows drawn things alone: what it says here means nothing. The page shows how "
@@ -50,7 +52,7 @@ def ask_all(folder: Path) -> tuple[int, int]:
         }
         for task in tasks():
             begin, truth = time.monotonic(), task.question
-            record = clients[task.transport].predict(task.picture, truth.text, {"views": VIEWS, "check": CHECKS})
+            record = clients[task.transport].predict(task.picture, truth.text, OPTIONS)
             asked_s = time.monotonic() - begin
             record = annotated(record, truth.answer, tags=task.tags)
             is_right = record.facts.annotations.right is True
