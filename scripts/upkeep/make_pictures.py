@@ -102,6 +102,7 @@ def browser() -> Iterator[Callable[[Path, Shot], bytes]]:
         def take(path: Path, shot: Shot) -> bytes:
             size: Any = {"width": shot.width_px, "height": shot.height_px}
             page = chromium.new_page(viewport=size, color_scheme="dark" if shot.dark else "light")
+            page.add_init_script("localStorage.setItem('llava-gaze tour', 'seen')")
             page.goto(path.as_uri() + shot.fragment)
             if shot.paper:
                 page.emulate_media(media="print")

@@ -15,6 +15,8 @@ playwright = pytest.importorskip("playwright.sync_api", reason="playwright is no
 
 PATIENCE_MS = 120_000
 """For a page on a busy machine."""
+TOUR_SEEN = "try { localStorage.setItem('llava-gaze tour', 'seen'); } catch {}"
+"""A reader who has seen the tour."""
 ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -109,7 +111,9 @@ def show(chromium: Any) -> Iterator[Callable[..., Any]]:
 
     def open_file(path: Path, fragment: str = "", *, js: bool = True, refusals: bool = False, **options: Any) -> Any:
         options = {"viewport": {"width": 1200, "height": 1700}, **options}
-        page = chromium.new_context(java_script_enabled=js, **options).new_page()
+        context = chromium.new_context(java_script_enabled=js, **options)
+        context.add_init_script(TOUR_SEEN)
+        page = context.new_page()
         page.set_default_timeout(PATIENCE_MS)
         address = path.as_uri()
         errors: list[str] = []

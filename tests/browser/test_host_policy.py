@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from browser.conftest import TOUR_SEEN
 from browser.test_report_page import choose, shown_maps
 from PIL import Image as PillowImage
 
@@ -61,6 +62,7 @@ def host(folder: Path, chromium: Any) -> Iterator[Callable[..., Any]]:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         context = chromium.new_context(java_script_enabled=js, viewport={"width": 1200, "height": 1700})
         context.set_default_timeout(120_000)
+        context.add_init_script(TOUR_SEEN)
         opened.append((server, context))
         page = context.new_page()
         page.goto(f"http://127.0.0.1:{server.server_address[1]}/{name}")

@@ -46,27 +46,6 @@ _ROW_BYTES, _FRAME_BYTES, _PANEL_BYTES, _READ_BYTES = 600, 800, 2000, 80
 """What a token, a map with elements of its own, a view of a grid and a row's words take in a page, at least."""
 
 
-KEYS = (
-    (("←", "→"), "on a word: the word before, the next"),
-    (("p", "n"), "the same from anywhere"),
-    (("g",), "play and stop"),
-    (("w", "W"), "the next word too; without the last"),
-    (("v", "V"), "next view, view before"),
-    (("[", "]"), "layer before, next layer (or pair, or head)"),
-    (("{", "}"), "head before, next head"),
-    (("m",), "heat, spotlight, map, photo"),
-    (("c",), "next palette"),
-    (("s",), "scale of this token or of all"),
-    (("u",), "bar under a word: share or probability"),
-    (("a", "b", "x"), "keep as A, keep as B, clear both"),
-    (("arrows",), "on the image: from patch to patch; with Shift a box"),
-    (("Enter",), "on the image: which words looked at this patch"),
-    (("Esc",), "let the box go; one token alone"),
-    (("?",), "this list"),
-)
-"""What the report's keys do, as `static/report/keys.js` has them."""
-
-
 class ReportTooLargeError(ValueError):
     """A report over `MAX_BYTES`; the message names what makes it smaller."""
 
@@ -126,7 +105,6 @@ def render_report(
         opening=states[chosen],
         answers=parts,
         choices=choices,
-        keys=KEYS,
         difference=_palette(colormap.DIFFERENCE),
         spot_table=colormap.alpha_table(inverse=True),
         sinks=any(view.sinks for report in reports for view in report.views),

@@ -21,12 +21,31 @@ from llava_viewer.pages.compare_model import Comparison
 
 SCRIPTS = (
     "wording", "joined", "data", "png", "palette", "facts", "choice", "phrase", "stage", "readout", "inside", "gallery",
-    "layers", "compare", "box", "worth", "figure", "save", "copy", "keys", "main",
+    "layers", "compare", "box", "worth", "figure", "save", "copy", "keys", "tour", "main",
 )  # fmt: skip
 """The parts of the report's script, in the order in which they need each other; `quantities` comes before the last
 where a view shows something else than shares, `one_grid` comes after `origin` and `on_grid` before it where there are
 several grids, as do `answers` and `on_answer` where there are several answers, `onto` behind `on_grid`, `blocks` before
 these where an atlas has maps in blocks, `alike`, `headlist`, `scatter` and `bars` where a view keeps heads apart."""
+KEYS = (
+    (("←", "→"), "on a word: the word before, the next"),
+    (("p", "n"), "the same from anywhere"),
+    (("g",), "play and stop"),
+    (("w", "W"), "the next word too; without the last"),
+    (("v", "V"), "next view, view before"),
+    (("[", "]"), "layer before, next layer (or pair, or head)"),
+    (("{", "}"), "head before, next head"),
+    (("m",), "heat, spotlight, map, photo"),
+    (("c",), "next palette"),
+    (("s",), "scale of this token or of all"),
+    (("u",), "bar under a word: share or probability"),
+    (("a", "b", "x"), "keep as A, keep as B, clear both"),
+    (("arrows",), "on the image: from patch to patch; with Shift a box"),
+    (("Enter",), "on the image: which words looked at this patch"),
+    (("Esc",), "let the box go; one token alone"),
+    (("?",), "this list"),
+)
+"""What the report's keys do, as `static/report/keys.js` has them."""
 _OF_SEVERAL = (
     ".g{display:none}.card .o{--c:#a9744f;fill:#a9744f}"
     ".grids{position:relative;display:flex;gap:1.2rem;overflow-x:auto;padding:3px 3px .5rem;scrollbar-width:thin;"
@@ -102,7 +121,9 @@ def report_script(
     after = [name for name, is_wanted in wanted.items() if is_wanted]
     parts = (*before, *SCRIPTS[:-1], *after, SCRIPTS[-1])
     code = "".join(script_text(name) for name in parts)
-    return f'"use strict";\n{{\nconst SHEET = {json.dumps(scripted_css(), ensure_ascii=False)};\n{code}}}\n'
+    told = {"SHEET": scripted_css(), "ACTS": KEYS}
+    given = "".join(f"const {name} = {json.dumps(value, ensure_ascii=False)};\n" for name, value in told.items())
+    return f'"use strict";\n{{\n{given}{code}}}\n'
 
 
 def scripted_css() -> str:

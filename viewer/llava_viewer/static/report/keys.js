@@ -61,6 +61,14 @@ function nextCell(axis, by) {
   else pick(choice.layer, turn(list, list.indexOf(choice.head), by));
 }
 
+// The list at the page's end: which keys, and what they do.
+byId("keys").querySelector("dl").append(...ACTS.map(([names, does]) => {
+  const line = document.createElement("div");
+  line.append(document.createElement("dt"), element("dd", { textContent: does }));
+  for (const textContent of names) line.firstChild.append(element("kbd", { textContent }), " ");
+  return line;
+}));
+
 const KEYS = {
   n: () => nextToken(1), p: () => nextToken(-1), g: togglePlaying, w: addWord, W: dropWord,
   v: () => nextInput("v", 1), V: () => nextInput("v", -1),
