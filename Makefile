@@ -12,6 +12,7 @@ TORCH_INDEX ?=
 KEYS ?=
 REQUESTS ?= 20000
 MINUTES ?= 60
+WORLD ?= things
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -40,6 +41,7 @@ help: ## This list
 		RUN 'report: the .npz file of a run; gpu: which run of the schedule' \
 		MINUTES 'soak: how long (now $(MINUTES)); figures of another length go to out/benchmarks' \
 		REQUESTS 'fuzz: how many (now $(REQUESTS)); figures of another number go to out/benchmarks' \
+		WORLD 'demo-model: things, or shapes, whose model the tests use (now $(WORLD))' \
 		QUICK 'bench: anything makes it quick and less exact' \
 		ARGS 'further arguments for the program behind the target' \
 		PYTHON 'the Python (3.11 or later) that makes .venv (now $(PYTHON))' \
@@ -94,8 +96,8 @@ report: $(READY) ## Render the run file RUN=run.npz as HTML
 	@test -n '$(RUN)' || { echo 'error: RUN: got nothing, expected the .npz file of a run; run: make report RUN=run.npz' >&2; exit 2; }
 	$(BIN)/llava-viewer render '$(RUN)' $(ARGS)
 
-demo-model: $(READY) ## Train the small model again into out/llava-shapes (one to two hours on a CPU core)
-	$(PY) -m shapes.train --out out/llava-shapes $(ARGS)
+demo-model: $(READY) ## Train the model of WORLD again into out (things: minutes on a GPU; shapes: hours on a CPU)
+	$(PY) -m '$(WORLD).train' --out 'out/llava-$(WORLD)' $(ARGS)
 
 ##@ Check
 test: $(TOOLS) ## Run the tests that this machine can run, but for the long ones (ARGS=-n0: in one process)

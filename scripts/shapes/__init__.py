@@ -1,5 +1,5 @@
-"""The shapes world: generated scenes, questions about them, and the small LLaVA that is trained on both.
+"""The shapes world: scenes of coloured shapes, questions about them, and the small LLaVA that is trained on both.
 
-scenes -> questions -> tokenizer, model -> dataset -> packing -> training; pointing judges where attention lands.
-scenes, questions and pointing import no torch, so that the demo and the tests can use them anywhere.
+scenes -> questions -> world; `teach` trains a model on it. pointing says which word is about which object. scenes,
+questions, pointing and world import no torch, so that the demo and the tests can use them anywhere.
 """

@@ -6,71 +6,41 @@ Example:
     python -m shapes.evaluate model_store/llava-shapes --out model_store/llava-shapes/evaluation.json
 """
 
-import argparse
-import json
-import os
+from __future__ import annotations
+
 import sys
-from pathlib import Path
 
-os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers: nothing is ever fetched
+from shapes.pointing import naming_tokens
+from shapes.questions import KINDS
+from shapes.sightings import held_out
+from teach.evaluation import Subject, main
+from teach.figures import ALL, Figures
+from teach.sightings import Truth
 
-import torch
-import transformers
+FIGURES = Figures(
+    KINDS,
+    {
+        "describe, colour words": lambda seen: seen.kind == "describe" and seen.naming.role == "colour",
+        "describe, shape words": lambda seen: seen.kind == "describe" and seen.naming.role == "shape",
+        ALL: lambda seen: True,
+        "words not in the question": lambda seen: not seen.naming.asked,
+        "words in the question": lambda seen: seen.naming.asked,
+        "colour-of, the colour": lambda seen: seen.kind == "colour-of" and not seen.naming.asked,
+        "shape-of, the shape": lambda seen: seen.kind == "shape-of" and not seen.naming.asked,
+        "exists-yes": lambda seen: seen.kind == "exists-yes",
+        "where": lambda seen: seen.kind == "where",
+    },
+    {"next-object": "describe, colour words", "named-object": "describe, shape words"},
+)
 
-from shapes.metrics import choose_heads, controls, exact_match, pointing_game
-from shapes.sightings import Witness, held_out
-
-VALIDATION_SEED = 20_777
-TEST_SEED = 20_888
-
-
-def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", type=Path, help="folder of the model")
-    parser.add_argument("--out", type=Path, help="JSON file for the figures; stdout where absent")
-    parser.add_argument("--validation", type=int, default=150, metavar="N", help="scenes for choosing heads")
-    parser.add_argument("--test", type=int, default=300, metavar="N", help="scenes for the figures")
-    parser.add_argument("--threads", type=int, default=1)
-    return parser.parse_args(arguments)
-
-
-def say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
-
-
-def measure(options: argparse.Namespace) -> dict[str, object]:
-    witness = Witness(options.model)
-    say("validation scenes")
-    seen_answers, seen = witness.look(held_out(VALIDATION_SEED, options.validation), say)
-    heads = choose_heads(seen)
-    say(f"heads: {heads}; test scenes")
-    answers, sightings = witness.look(held_out(TEST_SEED, options.test), say)
-    return {
-        "model": options.model.name,
-        "computed in": "float32, CPU, eager attention",
-        "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
-        "scenes": {
-            "validation": {"seed": VALIDATION_SEED, "count": options.validation, "questions": len(seen_answers)},
-            "test": {"seed": TEST_SEED, "count": options.test, "questions": len(answers)},
-        },
-        "heads": {role: {"layer": layer, "head": head} for role, (layer, head) in heads.items()},
-        "exact match": {"validation": exact_match(seen_answers), "test": exact_match(answers)},
-        "pointing game": {"validation": pointing_game(seen, heads), "test": pointing_game(sightings, heads)},
-        "controls, test": controls(sightings, heads),
-    }
-
-
-def main() -> int:
-    options = parse_arguments()
-    torch.set_num_threads(options.threads)
-    text = json.dumps(measure(options), indent=1)
-    if options.out is None:
-        print(text)
-    else:
-        options.out.write_text(text + "\n", encoding="utf-8")
-        print(options.out)
-    return 0
-
+SUBJECT = Subject(
+    held_out,
+    Truth(
+        lambda tokens, scene, question: naming_tokens(tokens, scene.objects, question),
+        lambda scene: [[thing.box] for thing in scene.objects],
+    ),
+    FIGURES,
+)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(SUBJECT, __doc__))

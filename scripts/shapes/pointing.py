@@ -1,18 +1,13 @@
-"""Judges where attention lands: answer tokens + scene -> which token names which object -> is the peak in its box.
+"""Says which words of an answer are about which object of a scene: token texts + objects -> namings, judged words.
 
-numpy only, so that any record can be judged, whoever made it. Row t of attention is the row that *predicted* token t.
-Rectangles are float64 [rows, columns, 4], (x0, y0, x1, y1) per patch in pixels of the original picture, like boxes.
+No torch, so that any record can be judged, whoever made it. Row t of attention is the row that *predicted* token t.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-
-from llava_eval.metrics.pointing_game import peak_share
-from llava_eval.truth import as_truth, centres_inside
-from shapes.scenes import COLOURS, SHAPES, Box, SceneObject
+from shapes.scenes import COLOURS, SHAPES, SceneObject
 
 Role = Literal["colour", "shape"]
 Group = Literal["colour", "shape", "what colour", "what shape", "where", "yes", "again"]
@@ -100,22 +95,3 @@ _GROUPS: dict[tuple[str, Role], Group] = {
 
 def _role(word: str) -> Role:
     return "colour" if word in COLOURS else "shape"
-
-
-def centre_crop_rectangles(width_px: int, height_px: int, grid: int) -> np.ndarray:
-    """Rectangles [grid, grid, 4] of the patches where the central square is what the model sees."""
-    side = min(width_px, height_px)
-    edges = np.arange(grid + 1) * side / grid
-    x, y = edges + (width_px - side) / 2, edges + (height_px - side) / 2
-    left, top = np.meshgrid(x[:-1], y[:-1])
-    right, bottom = np.meshgrid(x[1:], y[1:])
-    return np.stack([left, top, right, bottom], axis=-1)
-
-
-def peaks_inside(maps: np.ndarray, rectangles: np.ndarray, box: Box) -> np.ndarray:
-    """maps [..., rows, columns], any float -> [...] bool: does the strongest patch have its centre in the box. Patches
-    that tie must all have."""
-    if maps.shape[-2:] != rectangles.shape[:2]:
-        raise ValueError(f"maps of {maps.shape[-2:]} patches, rectangles of {rectangles.shape[:2]}")
-    inside = centres_inside(rectangles, as_truth([box]))
-    return peak_share(maps.reshape(*maps.shape[:-2], -1), inside.ravel()) == 1

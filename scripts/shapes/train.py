@@ -1,4 +1,4 @@
-"""Trains the small LLaVA that ships with the project, from nothing: one command, one thread, one to two hours.
+"""Trains the small LLaVA of the tests from nothing: one command, one thread, one to two hours; can be interrupted.
 
 Which heads point differs from training to training: the head sets of model_store/llava-shapes.yaml are those of the
 shipped weights, so a new model goes elsewhere first.
@@ -7,46 +7,21 @@ Example:
     python -m shapes.train --out out/llava-shapes
 """
 
-import argparse
-import os
-import shutil
+from __future__ import annotations
+
 import sys
-from pathlib import Path
 
-os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers: nothing is ever fetched
+from shapes.world import ShapesWorld
+from teach.command import main
+from teach.stages import StageSettings
+from teach.training import Plan
 
-import torch
-
-from shapes.training import train
-
-
-def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("out/llava-shapes"), help="folder of the model")
-    parser.add_argument("--work", type=Path, default=Path("checkpoints/llava-shapes"), help="scenes and checkpoints")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=1, help="the shipped weights were made with 1")
-    parser.add_argument("--scenes", type=int, default=24_000, help="training scenes, made once")
-    parser.add_argument("--scale", type=float, default=1.0, help="share of every stage's steps, for a rehearsal")
-    return parser.parse_args(arguments)
-
-
-def main() -> int:
-    options = parse_arguments()
-    torch.set_num_threads(options.threads)
-    options.work.mkdir(parents=True, exist_ok=True)
-    log = options.work / "training.log"
-
-    def say(line: str) -> None:
-        print(line, file=sys.stderr, flush=True)
-        with log.open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
-
-    train(options.out, options.work, options.seed, options.scenes, say, options.scale)
-    shutil.copy(log, options.out)
-    print(options.out)
-    return 0
-
+STAGES = (
+    StageSettings("stage 0", steps=1200, batch=64, learning_rate=1.5e-3, warm_up=100, ground_weight=0.3),
+    StageSettings("stage 1", 1500, 32, 1e-3, 100, vision_factor=0.3, look_up_weight=3.0, turns=5),
+    StageSettings("stage 2", 1000, 32, 6e-4, 50, vision_factor=0.3, look_up_weight=2.0, turns=5),
+)
+PLAN = Plan(STAGES, scenes=24_000)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(ShapesWorld(), PLAN, threads=1, description=__doc__))

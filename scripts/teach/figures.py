@@ -82,9 +82,11 @@ class Figures:
             row: Json = {reading: _head_share(seen, heads[role], reading).as_json() for reading in READINGS}
             row["a box of another scene"] = share_of([bool(one.elsewhere[heads[role]]) for one in seen]).as_json()
             wide = [one for one in seen if CROP_IGNORED in one.heads]
-            row["images that are not square"] = {
-                reading: _head_share(wide, heads[role], reading).as_json() for reading in ("right row", CROP_IGNORED)
-            }
+            if wide:
+                row["images that are not square"] = {
+                    reading: _head_share(wide, heads[role], reading).as_json()
+                    for reading in ("right row", CROP_IGNORED)
+                }
             result[f"{group}, {role}"] = row
         for group in dict.fromkeys((next(iter(self.roles.values())), ALL)):
             seen = self._of_group(sightings, group)

@@ -47,9 +47,12 @@ def pool(world: World, folder: Path, count: int, seed: int, processes: int) -> P
         for path, shape in ((pixels, (count, side, side, 3)), (patches, (count, grid, grid))):
             np.lib.format.open_memmap(path, "w+", np.uint8, shape)
         firsts = range(0, count, _CHUNK)
-        with ProcessPoolExecutor(processes) as workers:
-            made = workers.map(_make, *map(repeat, (world, pixels, patches, seed)), firsts)
-            every = [layout for chunk in made for layout in chunk]
+        work = (_make, *map(repeat, (world, pixels, patches, seed)), firsts)
+        if processes > 1:
+            with ProcessPoolExecutor(processes) as workers:
+                every = [layout for chunk in workers.map(*work) for layout in chunk]
+        else:
+            every = [layout for chunk in map(*work) for layout in chunk]
         with replacing(layouts) as partial:  # last: what is there is whole
             partial.write_bytes(pickle.dumps(every))
     return Pool(np.load(pixels, "r+"), np.load(patches, "r"), pickle.loads(layouts.read_bytes()))

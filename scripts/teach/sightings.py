@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import random
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
-from llava_eval.metrics.pointing_game import peak_share
 from llava_eval.truth import as_truth, centres_inside
-from teach.witness import Seen, Witness
+from teach.peaks import Box, centre_crop_rectangles, peaks_inside, whole_rectangles
+
+if TYPE_CHECKING:
+    from teach.witness import Seen, Witness  # needs torch, which held-out scenes do not
 
 _BATCH = 48
-Box = tuple[float, float, float, float]
 SceneT = TypeVar("SceneT")
 
 READINGS: dict[str, tuple[int, bool]] = {
@@ -57,6 +59,18 @@ class Item(Generic[SceneT]):
 
     scene: SceneT
     question: Asked
+
+
+def held_out(
+    seed: int,
+    count: int,
+    make_scene: Callable[[random.Random], SceneT],
+    ask_all: Callable[[random.Random, SceneT], Iterable[Asked]],
+) -> list[Item[SceneT]]:
+    """`count` scenes with all that is asked of each; the same for the same seed."""
+    rng = random.Random(seed)
+    scenes = [make_scene(rng) for _ in range(count)]
+    return [Item(scene, question) for scene in scenes for question in ask_all(rng, scene)]
 
 
 @dataclass(frozen=True)
@@ -153,30 +167,3 @@ def sightings_of(item: Item[Any], seen: Seen, stranger: Any, truth: Truth) -> li
             )
         )
     return found
-
-
-def centre_crop_rectangles(width_px: int, height_px: int, grid: int) -> np.ndarray:
-    """Rectangles [grid, grid, 4] of the patches where the central square is what the model sees."""
-    side = min(width_px, height_px)
-    edges = np.arange(grid + 1) * side / grid
-    return _rectangles(edges + (width_px - side) / 2, edges + (height_px - side) / 2)
-
-
-def whole_rectangles(width_px: int, height_px: int, grid: int) -> np.ndarray:
-    """Rectangles [grid, grid, 4] as somebody who forgot the crop would lay them: over the whole picture."""
-    return _rectangles(np.arange(grid + 1) * width_px / grid, np.arange(grid + 1) * height_px / grid)
-
-
-def _rectangles(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    left, top = np.meshgrid(x[:-1], y[:-1])
-    right, bottom = np.meshgrid(x[1:], y[1:])
-    return np.stack([left, top, right, bottom], axis=-1)
-
-
-def peaks_inside(maps: np.ndarray, rectangles: np.ndarray, boxes: Sequence[Box]) -> np.ndarray:
-    """maps [..., rows, columns], any float -> [...] bool: does the strongest patch have its centre in one of the boxes.
-    Patches that tie must all have."""
-    if maps.shape[-2:] != rectangles.shape[:2]:
-        raise ValueError(f"maps of {maps.shape[-2:]} patches, rectangles of {rectangles.shape[:2]}")
-    inside = centres_inside(rectangles, as_truth([*boxes]))
-    return peak_share(maps.reshape(*maps.shape[:-2], -1), inside.ravel()) == 1

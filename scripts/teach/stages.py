@@ -21,12 +21,13 @@ from teach.model import FEATURE_LAYER
 from teach.packing import IGNORED, Packer, Turns, scene_numbers
 from teach.pool import Pool
 from teach.tokens import word_id
-from teach.world import World
+from teach.world import AXES, World
 
 
 @dataclass(frozen=True)
 class StageSettings:
-    """`vision_factor` scales the vision tower's learning rate; `look_up_weight` the loss of `World.looked_up`."""
+    """`vision_factor` scales the vision tower's learning rate, `look_up_weight` the loss of `World.looked_up`, and
+    `ground_weight` that of patches with nothing on them."""
 
     name: str
     steps: int
@@ -36,6 +37,7 @@ class StageSettings:
     vision_factor: float = 1.0
     look_up_weight: float = 1.0
     turns: int = 0
+    ground_weight: float = 0.2
 
 
 class Stage(Protocol):
@@ -75,17 +77,18 @@ class Taught:
     deviation: tuple[float, float, float]
 
     def pictures(self, settings: StageSettings, step: int) -> dict[str, Tensor]:
-        """The scenes of a step: their `numbers` [n] int64, and whether each is `mirrored` [n] bool."""
+        """The scenes of a step: their `numbers` [n] int64, and along which of `AXES` each is `mirrored` [n, 2] bool."""
         name = f"{self.seed} {settings.name}"
         numbers = scene_numbers(len(self.scenes), settings.batch, step, name)
         rng = random.Random(f"{name} mirror {step}")
-        mirrored = [rng.random() < 0.5 for _ in numbers]
+        mirrored = [[axis in self.world.mirrors and rng.random() < 0.5 for axis in AXES] for _ in numbers]
         return {"numbers": torch.tensor(numbers), "mirrored": torch.tensor(mirrored)}
 
     def pixel_values(self, pictures: dict[str, Tensor]) -> Tensor:
         """[n, 3, side, side] float32 of some scenes, by the processor's mean and deviation."""
         seen = self.pixels[pictures["numbers"]]
-        seen = torch.where(pictures["mirrored"].view(-1, 1, 1, 1), seen.flip(2), seen)
+        for columns_or_rows, mirrored in zip((2, 1), pictures["mirrored"].unbind(1), strict=True):
+            seen = torch.where(mirrored.view(-1, 1, 1, 1), seen.flip(columns_or_rows), seen)
         mean, deviation = (
             torch.tensor(part, device=seen.device).view(1, 3, 1, 1) for part in (self.mean, self.deviation)
         )
@@ -93,11 +96,13 @@ class Taught:
 
     def layouts(self, pictures: dict[str, Tensor]) -> list[Any]:
         """What the mirrored pictures show."""
-        pairs = zip(pictures["numbers"].tolist(), pictures["mirrored"].tolist(), strict=True)
-        return [
-            self.world.flipped(self.scenes.layouts[number]) if flip else self.scenes.layouts[number]
-            for number, flip in pairs
-        ]
+        layouts = [self.scenes.layouts[number] for number in pictures["numbers"].tolist()]
+        for axis, mirrored in zip(AXES, pictures["mirrored"].T.tolist(), strict=True):
+            layouts = [
+                self.world.mirrors[axis](layout) if flip else layout
+                for layout, flip in zip(layouts, mirrored, strict=True)
+            ]
+        return layouts
 
 
 class VisionStage:
@@ -121,12 +126,12 @@ class VisionStage:
         pictures = taught.pictures(self.settings, step)
         classes, centres = [], []
         rows = zip(pictures["numbers"].tolist(), pictures["mirrored"].tolist(), strict=True)
-        for number, flip in rows:
+        for number, (across, down) in rows:
             layout, patches = taught.scenes.layouts[number], taught.scenes.patches[number]
-            flat = (patches[:, ::-1] if flip else patches).ravel()
+            flat = patches[:: -1 if down else 1, :: -1 if across else 1].ravel()
             points = np.concatenate([np.full((1, 2), 0.5, np.float32), taught.world.centres(layout)]) * 2 - 1
             classes.append(taught.world.classes(layout)[flat])
-            centres.append((points * ((-1, 1) if flip else (1, 1)))[flat])
+            centres.append((points * np.where((across, down), -1, 1))[flat])
         return pictures | {
             "classes": torch.from_numpy(np.concatenate(classes)),
             "centres": torch.from_numpy(np.concatenate(centres).astype(np.float32)),
@@ -138,16 +143,18 @@ class VisionStage:
         ][:, 1:]
         *guesses, points = self._head(features).float().flatten(0, 1).split([*self._sizes, 2], dim=1)
         classes, thing = batch["classes"], batch["classes"][:, 0] > 0
-        weight = torch.where(thing, 1.0, 0.2)  # most patches are ground
+        weight = torch.where(thing, 1.0, self.settings.ground_weight)  # most patches are ground
         named = sum(
             functional.cross_entropy(guess, classes[:, facet], reduction="none") for facet, guess in enumerate(guesses)
         )
         apart = functional.smooth_l1_loss(points, batch["centres"], beta=0.1, reduction="none").mean(1)
         things = thing.sum().clamp(min=1)
         right = torch.stack([guess.argmax(-1) == classes[:, facet] for facet, guess in enumerate(guesses)]).all(0)
+        error = (points.detach() - batch["centres"]).abs().mean(1) / 2  # targets span -1..1
         metrics = {
             "object patches right": (right & thing).sum() / things,
             "ground right": (right & ~thing).sum() / (~thing).sum().clamp(min=1),
+            "centre error of the side": (error * thing).sum() / things,
         }
         return (named * weight).sum() / weight.sum() + 2 * (apart * thing).sum() / things, metrics
 

@@ -1,7 +1,7 @@
 """Runs stages one after another: settings -> scenes, model -> stages -> a fp16 checkpoint in the out folder.
 
-A step's batch depends only on (seed, stage, step), and a checkpoint is kept every few hundred steps: an interrupted run
-that is started again with the same command goes on where it was.
+A step's batch depends only on (seed, stage, step), and a checkpoint is kept every hundred steps: an interrupted run
+that is started again with the same command goes on where it was, and ends with the same weights on the same CPU.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _LARGEST_GRADIENT = 1.0
 _LAST_LEARNING_RATE = 0.02
 """Of the first: the cosine does not go to zero."""
 _LOG_EVERY = 50
-_KEEP_EVERY = 250
+_KEEP_EVERY = 100
 _SCENES_SEED_OFFSET = 12_345
 """Training scenes: far from the seeds of the held-out ones."""
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from PIL import Image
+
+Axis = Literal["across", "down"]
+AXES: tuple[Axis, ...] = ("across", "down")
+"""How a picture can be mirrored: left to right, and top to bottom."""
 
 
 class Layout(Protocol):
@@ -48,6 +52,7 @@ class World(Protocol):
         names: those of them that name what is seen: reported apart.
         looked_up: words that need several things to be found first; a stage may weigh them more.
         facets: what a patch can be, a name and its number of classes each; class 0 is the ground.
+        mirrors: the axes along which a picture may be mirrored, and what gives the layout of the mirrored picture.
         seen_px: side of the square that the model sees.
         patch_px: side of a patch.
         widths: of the vision tower and of the text model.
@@ -66,6 +71,8 @@ class World(Protocol):
     def looked_up(self) -> Sequence[str]: ...
     @property
     def facets(self) -> Sequence[tuple[str, int]]: ...
+    @property
+    def mirrors(self) -> Mapping[Axis, Callable[[Any], Any]]: ...
     @property
     def seen_px(self) -> int: ...
     @property
@@ -87,9 +94,6 @@ class World(Protocol):
 
     def centres(self, layout: Any) -> np.ndarray:
         """[objects, 2] float32: their centres in the central square, 0..1 from the top left."""
-
-    def flipped(self, layout: Any) -> Any:
-        """The layout of the picture mirrored left to right."""
 
     def ask(self, rng: random.Random, layout: Any, count: int) -> Sequence[Turn]:
         """Some turns about a layout."""

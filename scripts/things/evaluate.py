@@ -8,9 +8,9 @@ Example:
 
 from __future__ import annotations
 
-import random
 import sys
 
+from teach import sightings
 from teach.evaluation import Subject, main
 from teach.figures import ALL, Figures
 from teach.sightings import Item, Truth
@@ -39,9 +39,7 @@ FIGURES = Figures(
 
 def held_out(seed: int, count: int) -> list[Item[Scene]]:
     """`count` scenes with one question of every kind that each allows."""
-    rng = random.Random(seed)
-    scenes = [make_scene(rng) for _ in range(count)]
-    return [Item(scene, question) for scene in scenes for question in ask_all(rng, scene.layout)]
+    return sightings.held_out(seed, count, make_scene, lambda rng, scene: ask_all(rng, scene.layout))
 
 
 SUBJECT = Subject(

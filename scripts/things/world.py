@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
+from teach.world import Axis
 from things.kinds import COLOURS, KINDS, PLURALS
 from things.questions import COUNTS, Question, ask_all, ask_some
 from things.scenes import BASE_SIDE_PX, Layout, Scene, make_scene, plan_layout
@@ -23,6 +24,7 @@ class ThingsWorld:
     looked_up = ("Yes", "No", *_PLACES, *COUNTS)
     words = (*names, *looked_up)
     facets = (("kind", 1 + len(KINDS)), ("colour", 1 + len(COLOURS)))
+    mirrors: Mapping[Axis, Callable[[Layout], Layout]] = {"across": Layout.mirrored}
     seen_px, patch_px = 224, 16
     widths, layers, heads = (192, 192), (6, 6), (6, 6)
     vocabulary = 640
@@ -41,9 +43,6 @@ class ThingsWorld:
 
     def centres(self, layout: Layout) -> np.ndarray:
         return np.array([layout.place(unit) for unit in layout.units], np.float32)
-
-    def flipped(self, layout: Layout) -> Layout:
-        return layout.mirrored()
 
     def ask(self, rng: random.Random, layout: Layout, count: int) -> list[Question]:
         return ask_some(rng, layout, count)

@@ -18,9 +18,10 @@ from llava_eval.statistics import cluster_interval, share_of
 from llava_server.ask.request import GenerateRequest
 from llava_server.engine import Engine
 from llava_wire import Record
-from shapes.pointing import Naming, naming_tokens, peaks_inside
+from shapes.pointing import Naming, naming_tokens
 from shapes.scenes import Scene
 from shapes.sightings import Item, held_out
+from teach.peaks import peaks_inside, whole_rectangles
 
 SCENES = [100, pytest.param(300, marks=[pytest.mark.long, pytest.mark.timeout(3600)])]
 """The README's figures are those of 300 scenes."""
@@ -54,16 +55,11 @@ class Seen:
         chosen = self.maps[view][1 + offset]
         chosen = chosen.T if transposed else chosen
         box = self.scene.objects[self.naming.index].box
-        return bool(peaks_inside(chosen, self.rects if rects is None else rects, box))
+        return bool(peaks_inside(chosen, self.rects if rects is None else rects, [box]))
 
     def crop_ignored(self) -> np.ndarray:
         """Rectangles as a viewer would have them that spreads the grid over the whole picture."""
-        rows, cols = self.rects.shape[:2]
-        x = np.arange(cols + 1) * self.scene.layout.width_px / cols
-        y = np.arange(rows + 1) * self.scene.layout.height_px / rows
-        left, top = np.meshgrid(x[:-1], y[:-1])
-        right, bottom = np.meshgrid(x[1:], y[1:])
-        return np.stack([left, top, right, bottom], -1)
+        return whole_rectangles(self.scene.layout.width_px, self.scene.layout.height_px, len(self.rects))
 
 
 @dataclass(frozen=True)

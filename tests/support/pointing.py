@@ -11,9 +11,10 @@ import numpy as np
 from llava_server.ask.request import GenerateRequest
 from llava_server.engine import Engine
 from llava_wire import Record
-from shapes.pointing import naming_tokens, peaks_inside
+from shapes.pointing import naming_tokens
 from shapes.sightings import Item
 from support.methods import png
+from teach.peaks import peaks_inside
 
 BATCH = 16
 
@@ -57,7 +58,7 @@ def hits(
                 roles.append(naming.role)
                 for name, view in record.views.items():
                     own, late = view.maps_float()[naming.step : naming.step + 2]
-                    found[name].append(tuple(bool(peaks_inside(m, rects, box)) for m in (own, late, own.T)))
+                    found[name].append(tuple(bool(peaks_inside(m, rects, [box])) for m in (own, late, own.T)))
     return {
         name: Pointing(*np.array(judged).reshape(-1, 3).T, np.array(roles))  # type: ignore[call-arg]
         for name, judged in found.items()

@@ -111,7 +111,7 @@ def test_scenes_questions_and_pointing_need_no_torch():
     scripts = Path(__file__).parents[3] / "scripts"
     code = (
         f"import sys; sys.path.insert(0, {str(scripts)!r}); sys.modules['torch'] = sys.modules['transformers'] = None;"
-        "import shapes.scenes, shapes.questions, shapes.pointing"
+        "import shapes.scenes, shapes.questions, shapes.pointing, shapes.world, shapes.sightings"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr

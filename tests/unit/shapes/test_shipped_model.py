@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from shapes.metrics import exact_match, pointing_game
-from shapes.sightings import Witness, held_out
+from shapes.evaluate import FIGURES, SUBJECT
+from shapes.sightings import held_out
+from teach.sightings import look
+from teach.witness import Witness
 
 STORE = Path(__file__).parents[3] / "model_store"
 FOLDER = STORE / "llava-shapes"
@@ -51,10 +53,10 @@ def test_the_card_gives_the_published_figures(published):
 
 
 def test_fresh_scenes_bear_the_figures_out(published):
-    answers, sightings = Witness(FOLDER).look(held_out(FRESH_SEED, FRESH_SCENES), print)
+    answers, sightings = look(Witness(FOLDER), held_out(FRESH_SEED, FRESH_SCENES), SUBJECT.truth, print)
     heads = {role: (head["layer"], head["head"]) for role, head in published["heads"].items()}
-    assert exact_match(answers)["all"]["value"] > 0.9
-    figures = pointing_game(sightings, heads)
+    assert FIGURES.exact_match(answers)["all"]["value"] > 0.9
+    figures = FIGURES.pointing_game(sightings, heads)
     assert figures["describe, colour words"]["next-object"]["value"] > 0.65
     assert figures["describe, shape words"]["named-object"]["value"] > 0.65
     assert figures["all naming tokens"]["mean of all heads"]["value"] > 0.65

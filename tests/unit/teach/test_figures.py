@@ -1,15 +1,17 @@
 """Figures: heads are chosen by role on the right rows alone, and every share counts what it says."""
 
+from __future__ import annotations
+
 import random
 
 import numpy as np
 import pytest
 
-from shapes.metrics import GROUPS, choose_heads, controls, exact_match, pointing_game
+from shapes.evaluate import FIGURES
 from shapes.pointing import Naming
 from shapes.questions import ask_all
 from shapes.scenes import make_scene
-from shapes.sightings import READINGS, Answer, Item, Sighting, held_out
+from teach.sightings import CROP_IGNORED, READINGS, Answer, Item, Sighting
 
 LAYERS, HEADS = 2, 3
 
@@ -35,11 +37,11 @@ SEEN = COLOURS_SEEN + SHAPES_SEEN
 
 
 def test_heads_are_chosen_by_role_and_not_by_a_shifted_row():
-    assert choose_heads(SEEN) == {"next-object": (1, 2), "named-object": (0, 1)}
+    assert FIGURES.choose_heads(SEEN) == {"next-object": (1, 2), "named-object": (0, 1)}
 
 
 def test_pointing_counts_the_frozen_heads_in_each_group():
-    figures = pointing_game(SEEN, {"next-object": (1, 2), "named-object": (0, 1)})
+    figures = FIGURES.pointing_game(SEEN, {"next-object": (1, 2), "named-object": (0, 1)})
     colours = figures["describe, colour words"]
     assert (colours["next-object"]["value"], colours["next-object"]["n"]) == (0.75, 4)
     assert colours["named-object"]["value"] == 0
@@ -50,11 +52,11 @@ def test_pointing_counts_the_frozen_heads_in_each_group():
     assert figures["all naming tokens"]["next-object"]["n"] == 6
     assert figures["words in the question"]["next-object"]["n"] == 1
     assert "where" not in figures, "a group that nothing falls in has no figures"
-    assert set(figures) < set(GROUPS)
+    assert set(figures) < set(FIGURES.groups)
 
 
 def test_controls_read_the_wrong_rows_with_the_same_heads():
-    figures = controls(SEEN, {"next-object": (0, 0), "named-object": (0, 1)})
+    figures = FIGURES.controls(SEEN, {"next-object": (0, 0), "named-object": (0, 1)})
     row = figures["describe, colour words, next-object"]
     assert {reading: row[reading]["value"] for reading in READINGS} == {
         "right row": 0.25,
@@ -64,6 +66,18 @@ def test_controls_read_the_wrong_rows_with_the_same_heads():
     }
     assert row["a box of another scene"]["value"] == 1
     assert figures["all naming tokens, mean of all heads"]["one row late"]["value"] == 0
+    assert "images that are not square" not in row, "none of these is"
+
+
+def test_controls_lay_the_patches_over_the_whole_of_images_that_are_not_square():
+    wide = sighting("colour", {(0, 0)})
+    wide.heads[CROP_IGNORED] = np.zeros((LAYERS, HEADS), bool)
+    row = FIGURES.controls([*SEEN, wide], {"next-object": (0, 0), "named-object": (0, 1)})
+    figures = row["describe, colour words, next-object"]["images that are not square"]
+    assert {reading: (one["value"], one["n"]) for reading, one in figures.items()} == {
+        "right row": (1.0, 1),
+        CROP_IGNORED: (0.0, 1),
+    }
 
 
 def test_exact_match_is_letter_for_letter_and_by_kind():
@@ -71,14 +85,7 @@ def test_exact_match_is_letter_for_letter_and_by_kind():
     questions = ask_all(random.Random(1), scene.layout)
     answers = [Answer(Item(scene, question), question.answer) for question in questions]
     spoilt = Answer(answers[0].item, answers[0].text.replace(".", ""))
-    figures = exact_match([*answers, *answers[1:], spoilt])
+    figures = FIGURES.exact_match([*answers, *answers[1:], spoilt])
     assert figures["describe"]["value"] == 0.5
     assert figures["all"]["n"] == 2 * len(answers)
     assert figures["all"]["value"] == pytest.approx(1 - 1 / (2 * len(answers)), abs=1e-4)
-
-
-def test_held_out_scenes_repeat_by_seed_and_differ_between_seeds():
-    one, again, other = held_out(5, 3), held_out(5, 3), held_out(6, 3)
-    assert [item.question for item in one] == [item.question for item in again]
-    assert one[0].scene.layout != other[0].scene.layout
-    assert {item.question.kind for item in one} >= {"describe", "exists-yes", "exists-no", "count"}
