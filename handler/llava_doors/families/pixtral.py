@@ -49,12 +49,12 @@ class Pixtral(Family):
 
     def check_processor(self, processor: Any) -> None:
         """See `Family.check_processor`."""
-        images, patch = processor.image_processor, self._patch_px
-        found = (dict(images.size).get("longest_edge"), dict(images.patch_size), images.do_resize)
-        if not found[0] or found[1:] != ({"height": patch, "width": patch}, True):
+        images = processor.image_processor
+        longest = dict(images.size).get("longest_edge")
+        if not longest or images.do_resize is not True:
             raise FamilyError(
-                f"image processor: got longest_edge, patch_size and do_resize {found}, expected a longest edge, "
-                f"patches of {patch} px and True; preprocessor_config.json belongs to another model"
+                f"image processor: got longest_edge {longest!r} and do_resize {images.do_resize!r}, expected px and "
+                "True; preprocessor_config.json belongs to another model"
             )
         for token in (_BREAK, _END):
             if token not in processor.tokenizer.get_vocab():
@@ -71,9 +71,8 @@ class Pixtral(Family):
         expansions, grids = [], []
         for image, size in enumerate(sizes_px):
             rows, cols = self._shape(processor.image_processor, size)
-            geometry = Geometry(
-                *size, (Step("resize", cols * self._patch_px, rows * self._patch_px),), self._patch_px, rows, cols
-            )
+            side = self._token_px
+            geometry = Geometry(*size, (Step("resize", cols * side, rows * side),), side, rows, cols)
             line = (*(self.image_token_id,) * cols, after)
             expansions.append((*(line * rows)[:-1], last))
             tokens = [row * (cols + 1) + col for row in range(rows) for col in range(cols)]
@@ -84,16 +83,19 @@ class Pixtral(Family):
         """See `Family.picture_bytes`: all images of a prompt go through the tower together, padded to one size."""
         tallest = max((grid.rows for grid in layout.grids), default=0)
         widest = max((grid.cols for grid in layout.grids), default=0)
-        padded = len(layout.grids) * tallest * widest * 3 * self._patch_px**2 * (4 + dtype.itemsize)
+        padded = len(layout.grids) * tallest * widest * 3 * self._token_px**2 * (4 + dtype.itemsize)
+        patches = layout.patches * self._merged**2
         # A patch sees those of its own image alone, which a mask over all of them says.
-        return padded + layout.patches * patch_bytes(self.config, dtype) + layout.patches**2 * 2 * dtype.itemsize
+        return padded + patches * patch_bytes(self.config, dtype) + patches**2 * 2 * dtype.itemsize
 
     def inputs(self, processor: Any, pictures: Sequence[Any]) -> dict[str, Any]:
         """See `Family.inputs`."""
-        made = processor.image_processor(images=list(pictures), return_tensors="pt")
+        side = self._token_px  # said on each call, as transformers' processor does, whatever the image processor states
+        sides = {"height": side, "width": side}
+        made = processor.image_processor(images=list(pictures), patch_size=sides, return_tensors="pt")
         shapes = [self._shape(processor.image_processor, picture.size) for picture in pictures]
         found = made["image_sizes"].tolist()
-        expected = [[rows * self._patch_px, cols * self._patch_px] for rows, cols in shapes]
+        expected = [[rows * side, cols * side] for rows, cols in shapes]
         if found != expected:
             raise RuntimeError(f"geometry: got sizes {found}, expected {expected}")
         # [image, 3, height, width] float32, padded at the end; [image, 2] int64
@@ -120,7 +122,7 @@ class Pixtral(Family):
         return (Note("break-tokens", "model", _BREAKS),)
 
     def _shape(self, image_processor: Any, size_px: tuple[int, int]) -> tuple[int, int]:
-        """Rows and columns of the patches of an image.
+        """Rows and columns of an image's tokens.
 
         Raises:
             RequestError: "invalid", for a needle.
@@ -134,8 +136,14 @@ class Pixtral(Family):
         if not (width and height):
             allowed = f"shapes up to {longest}:1; crop it"
             raise RequestError("invalid", "image", f"got {size_px[0]} x {size_px[1]} px, expected {allowed}")
-        return (height - 1) // self._patch_px + 1, (width - 1) // self._patch_px + 1
+        return (height - 1) // self._token_px + 1, (width - 1) // self._token_px + 1
 
     @property
-    def _patch_px(self) -> int:
-        return int(self.config.vision_config.patch_size)
+    def _merged(self) -> int:
+        """How many of the tower's patches lie along a side of what becomes one token."""
+        return 1
+
+    @property
+    def _token_px(self) -> int:
+        """The side of what becomes one token, px."""
+        return int(self.config.vision_config.patch_size) * self._merged

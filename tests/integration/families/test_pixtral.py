@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import transformers as tf
 
 from llava_doors.families.pixtral import Pixtral
@@ -26,6 +27,7 @@ from support.published import hub_key
 FLAT, TALL, WIDE = scene_bytes(400, 90, seed=1), scene_bytes(150, 410, seed=3), scene_bytes(300, 230, seed=2)
 QUESTIONS = [([FLAT], "What?"), ([TALL], "And a longer question?")]
 HOUSE = "transformers.models.pixtral"
+SQUARE = {"height": 1024, "width": 1024}
 
 
 def processor(**change: Any) -> Any:
@@ -97,8 +99,19 @@ def test_a_needle_is_refused(proof: Proof) -> None:
 
 
 def test_a_processor_of_another_model_is_refused(proof: Proof) -> None:
-    with pytest.raises(FamilyError, match=r"image processor: got .*'height': 14.*expected .*patches of 16"):
-        proof.engine.loaded.family.check_processor(processor(patch_size={"height": 14, "width": 14}))
+    for change, got in (
+        ({"do_resize": False}, "1024 and do_resize False"),
+        ({"size": SQUARE}, "None and do_resize True"),
+    ):
+        with pytest.raises(FamilyError, match=f"image processor: got longest_edge {got}, expected px and True"):
+            proof.engine.loaded.family.check_processor(processor(**change))
+
+
+def test_what_an_image_processor_states_about_patches_is_not_used(proof: Proof) -> None:
+    """Transformers' processor says the side of a patch on each call, too."""
+    loaded, pictures = proof.engine.loaded, [scene(300, 230, 1)]
+    made = loaded.family.inputs(processor(patch_size={"height": 14, "width": 14}), pictures)
+    assert torch.equal(made["pixel_values"], loaded.family.inputs(loaded.processor, pictures)["pixel_values"])
 
 
 def test_another_tower_is_not_taken() -> None:
