@@ -1,0 +1,200 @@
+"""Mistral 3: as Pixtral, with two by two patches of the tower merged to one token."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers as tf
+
+from llava_doors.families.mistral3 import Mistral3
+from llava_doors.family import FamilyError, Layout, PatchGrid
+from llava_server.ask.settings import SettingsError
+from llava_server.run.static import StaticDecoder
+from llava_wire.errors import RequestError
+from support import tiny_checkpoints as tiny
+from support.family_places import ODD_SIZES, Size, check_counts, check_pixels, painted, sizes
+from support.family_proofs import Proof, check_methods, check_passes, check_rows
+from support.pictures import scene, scene_bytes
+from support.published import hub_key
+
+FLAT, TALL, WIDE = scene_bytes(400, 90, seed=1), scene_bytes(150, 410, seed=3), scene_bytes(300, 230, seed=2)
+QUESTIONS = [([FLAT], "What?"), ([TALL], "And a longer question?")]
+HOUSE = "transformers.models.pixtral"
+PATCH = {"height": 14, "width": 14}
+SQUARE = {"height": 1024, "width": 1024}
+
+
+def processor(**change: Any) -> Any:
+    """Transformers' own, whose module asks torchvision for one function that Pillow's module has too."""
+    with pytest.MonkeyPatch.context() as patched:
+        on_pillow = importlib.import_module(f"{HOUSE}.image_processing_pil_pixtral")
+        patched.setitem(sys.modules, f"{HOUSE}.image_processing_pixtral", on_pillow)
+        kind = importlib.import_module(f"{HOUSE}.processing_pixtral").PixtralProcessor
+    return tiny.pictures_only(
+        kind,
+        tf.PixtralImageProcessorPil(**{"size": {"longest_edge": 1540}, "patch_size": PATCH, **change}),
+        tiny.tokenizer("[IMG]", "[IMG_BREAK]", "[IMG_END]", "[INST]", "[/INST]"),
+        patch_size=14,
+        spatial_merge_size=2,
+        chat_template=tiny.template("[INST]", "[/INST]").replace("<image>\n", "[IMG]"),
+    )
+
+
+def config() -> Any:
+    """The configuration of a tiny one."""
+    tower = tf.PixtralVisionConfig(
+        hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2, image_size=1540, patch_size=14
+    )
+    return tf.Mistral3Config(
+        text_config=tiny.text(tf.MistralConfig, sliding_window=None), vision_config=tower,
+        image_token_index=tiny.IMAGE_ID + 1, vision_feature_layer=-1, spatial_merge_size=2, tie_word_embeddings=False,
+    )  # fmt: skip
+
+
+def spelt(key: str) -> str:
+    """A parameter's name as the published shards spell it."""
+    return hub_key(key).replace("vision_tower.vision_model.", "vision_tower.")
+
+
+def checkpoint(folder: Path) -> Path:
+    """A tiny one of the published layout."""
+    return tiny.write(folder, config(), processor(), spelt)
+
+
+@pytest.fixture(scope="module")
+def proof(tmp_path_factory: pytest.TempPathFactory) -> Proof:
+    return Proof.of(checkpoint(tmp_path_factory.mktemp("tiny") / "mistral3"), processor=processor())
+
+
+def test_rows_and_tokens_are_those_of_eager_attention(proof: Proof) -> None:
+    assert isinstance(proof.engine.loaded.family, Mistral3)
+    one, two = check_rows(proof, QUESTIONS)
+    assert [(grid.name, grid.rows, grid.cols) for grid in one.grids] == [("base", 4, 15)]
+    assert [(grid.name, grid.rows, grid.cols) for grid in two.grids] == [("base", 15, 6)]
+    assert [note.code for note in one.facts.notes] == ["break-tokens"]
+
+
+@pytest.mark.long
+def test_two_pictures_in_one_prompt(proof: Proof) -> None:
+    _, two = check_rows(proof, [([WIDE], "What?"), ([TALL, FLAT], "What differs?")], streamed=1)
+    assert [(grid.name, grid.rows) for grid in two.grids] == [("image 1, base", 15), ("image 2, base", 4)]
+
+
+def test_counts_are_the_processors(proof: Proof) -> None:
+    check_counts(proof, [*sizes(300), (1, 1), (28, 29), (4100, 21), (1540, 1541)])
+
+
+def test_pixels_are_the_processors(proof: Proof) -> None:
+    check_pixels(proof, [scene(500, 330, 1), scene(100, 610, 2)])
+
+
+def test_a_needle_is_refused(proof: Proof) -> None:
+    with pytest.raises(RequestError, match=r"got 4100 x 2 px, expected shapes up to 1540:1; crop it"):
+        proof.engine.loaded.layout([(4100, 2)])
+
+
+def test_a_processor_of_another_model_is_refused(proof: Proof) -> None:
+    for change, got in (
+        ({"do_resize": False}, "1540 and do_resize False"),
+        ({"size": SQUARE}, "None and do_resize True"),
+    ):
+        with pytest.raises(FamilyError, match=f"image processor: got longest_edge {got}, expected px and True"):
+            proof.engine.loaded.family.check_processor(processor(**change))
+
+
+def test_what_an_image_processor_states_about_patches_is_not_used(proof: Proof) -> None:
+    """Transformers' processor says the side of a patch on each call, too."""
+    loaded, pictures = proof.engine.loaded, [scene(300, 230, 1)]
+    made = loaded.family.inputs(processor(patch_size={"height": 16, "width": 16}), pictures)
+    assert torch.equal(made["pixel_values"], loaded.family.inputs(loaded.processor, pictures)["pixel_values"])
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"vision_config": tiny.clip()}, r"got a clip_vision_model tower .*expected pixtral and one layer"),
+        ({"vision_feature_layer": [-2, -1]}, r"vision_feature_layer \[-2, -1\], expected pixtral and one layer"),
+        ({"spatial_merge_size": 0}, r"config\.spatial_merge_size: got 0, expected a whole number of patches"),
+    ],
+)
+def test_what_the_merger_does_not_take_is_refused(change: dict[str, Any], expected: str) -> None:
+    other = config()
+    for name, value in change.items():
+        setattr(other, name, value)
+    with pytest.raises(FamilyError, match=expected):
+        Mistral3().check(other)
+
+
+def test_compile_is_refused_by_name(proof: Proof) -> None:
+    with pytest.raises(SettingsError, match=r"handler\.compile: got true for a model whose images take"):
+        StaticDecoder(proof.engine.loaded, (1,), (64,), compiled=False)
+
+
+@pytest.mark.long
+def test_methods_make_their_maps(proof: Proof) -> None:
+    check_methods(proof, QUESTIONS[0])
+
+
+@pytest.mark.long
+def test_checks_and_scorer_hide_patches(proof: Proof) -> None:
+    check_passes(proof, QUESTIONS[1])
+
+
+def test_painted_patches_are_found_where_the_layout_says(proof: Proof) -> None:
+    right, whole = painted(proof, ODD_SIZES[:1], rounds=1)
+    assert right >= 0.98 * whole > 30
+
+
+@pytest.mark.long
+def test_painted_patches_are_found_on_all_sizes(proof: Proof) -> None:
+    right, whole = painted(proof, ODD_SIZES)
+    print(f"painted {right} of {whole}")
+    assert right >= 0.98 * whole > 300
+
+
+def without_breaks(grid: PatchGrid) -> PatchGrid:
+    """No column of break tokens."""
+    return replace(grid, tokens=range(grid.rows * grid.cols))
+
+
+def squeezed(grid: PatchGrid) -> PatchGrid:
+    """On a square of the longest edge."""
+    [step] = grid.geometry.steps
+    steps = (replace(step, width_px=1540, height_px=1540),)
+    return replace(grid, geometry=replace(grid.geometry, steps=steps))
+
+
+def by_columns(grid: PatchGrid) -> PatchGrid:
+    """Rows of tokens taken for columns."""
+    tokens = [col * (grid.rows + 1) + row for row in range(grid.rows) for col in range(grid.cols)]
+    return replace(grid, tokens=tokens)
+
+
+@pytest.mark.parametrize(("wrong", "size"), [(squeezed, (1000, 700)), (by_columns, (900, 900))])
+def test_a_wrong_formula_is_noticed(proof: Proof, wrong: Callable[[PatchGrid], PatchGrid], size: Size) -> None:
+    right, whole = painted(proof, [size], changed(proof, wrong), 1)
+    print(f"{wrong.__name__}: {right} of {whole}")
+    assert right < 0.5 * whole
+
+
+def test_forgotten_breaks_are_noticed(proof: Proof) -> None:
+    """A patch would be a break token, which has no feature."""
+    with pytest.raises(KeyError):
+        painted(proof, [(333, 257)], changed(proof, without_breaks), 1)
+
+
+def changed(proof: Proof, wrong: Callable[[PatchGrid], PatchGrid]) -> Callable[[Size], Layout]:
+    """The family's layout with its grid changed."""
+
+    def layout_of(size: Size) -> Layout:
+        layout = proof.engine.loaded.layout([size])
+        return Layout(layout.expansions, (wrong(layout.grids[0]),))
+
+    return layout_of
