@@ -16,6 +16,8 @@ from urllib.parse import urlsplit
 import pytest
 from build_mar import build
 
+from llava_viewer import Client
+from llava_wire import encode
 from servekit.paths import MODEL_STORE
 from servekit.state import current_token
 from support.asking import Asker, running_server
@@ -57,8 +59,12 @@ def folder(asker: Asker, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A reader's folder after `make demo` and `make serve`."""
     root = tmp_path_factory.mktemp("reader")
     (root / "demo-out").mkdir()
-    for task in demo_tasks.tasks():
-        (root / "demo-out" / f"{task.name}{task.suffix}").write_bytes(task.picture)
+    with Client.http(asker.state.http, model=demo_tasks.MODEL, token=Path(asker.state.key_file)) as client:
+        for task in demo_tasks.tasks():
+            (root / "demo-out" / f"{task.name}{task.suffix}").write_bytes(task.picture)
+            if task.scene:
+                record = client.predict(task.picture, task.question.text)
+                (root / "demo-out" / f"{task.name}.npz").write_bytes(encode(record))
     (root / "demo-out" / "questions.jsonl").write_text(demo_tasks.questions_file(), encoding="utf-8")
     (root / "model_store").symlink_to(MODEL_STORE)
     (root / ".run" / "default").mkdir(parents=True)
