@@ -33,7 +33,12 @@ CHECKS = ["image", "patches"]
 """What is tested of every answer: which words need the image, and whether the first view's patches are enough."""
 OPTIONS = {"views": VIEWS, "check": CHECKS, "precision": "float16"}
 """In uint8 the patches of a contribution would not add up to the sum beside them."""
-PHOTOGRAPHS = "photographs"
+PHOTOGRAPHS = Path("photographs", "records")
+"""Two folders down, so that the index of the scenes leaves them out."""
+DENIED_NOTE = (
+    f"{MODEL} says No to every question that names the very colour of a thing, and then names that colour: it never "
+    "learnt to compare (its card has the figures). The map shows where it read the colour; it cannot show the mistake."
+)
 PHOTOGRAPH_NOTE = (
     f"This is a photograph, and {MODEL} knows drawn things alone: what it says here means nothing. The page shows how "
     "maps lie on a real image, and what looked into a box that was drawn by hand."
@@ -70,11 +75,11 @@ def ask_all(folder: Path) -> tuple[int, int]:
 
 def write(record: Record, task: Task, folder: Path) -> None:
     """The picture, the record and its report, side by side; a photograph's report opens with its box."""
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     stem = folder / task.name
     stem.with_suffix(task.suffix).write_bytes(task.picture)
     stem.with_suffix(".npz").write_bytes(encode(record))
-    notes, opening = (), ""
+    notes, opening = ((DENIED_NOTE,) if task.question.kind == "exists-yes" else ()), ""
     if not task.scene:
         [[box]] = task.boxes.values()
         notes, opening = (PHOTOGRAPH_NOTE,), "box=" + ",".join(f"{edge:g}" for edge in box)
@@ -92,7 +97,7 @@ def main() -> int:
     say(f"{shown(archive)}: {'built' if built else 'unchanged'}")
     right, asked = ask_all(folder)
     (folder / "questions.jsonl").write_text(questions_file(), encoding="utf-8")
-    photographs = write_index(folder / PHOTOGRAPHS, title=f"Photographs, which {MODEL} does not know")
+    photographs = write_index(folder / PHOTOGRAPHS.parent, title=f"Photographs, which {MODEL} does not know")
     index = write_index(folder, title=f"Questions to {MODEL}")
     say(f"photographs: {photographs.resolve().as_uri()}")
     say(f"{right} of {asked} right; {time.monotonic() - begin:.0f} s; open:")

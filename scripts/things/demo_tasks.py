@@ -27,7 +27,7 @@ _SCENES: tuple[tuple[int, Orientation, str, str], ...] = (
     (14, "square", "how-many", "How many balls are there?"),
     (29, "square", "left-of", "What is on the left of the cactus?"),
     (29, "square", "right-of", "What is on the right of the cactus?"),
-    (3, "landscape", "where", "Where is the guitar?"),
+    (3, "landscape", "list", "What is in the image?"),
     (4, "portrait", "another-colour", "Is there a red shoe?"),
     (32, "square", "describe", "Describe the image."),
     (333, "landscape", "exists-yes", "Is there a yellow book?"),
@@ -101,14 +101,14 @@ def _asked(scene: Scene, kind: str, text: str) -> Question:
 
 
 def questions_file() -> str:
-    """The scenes as data for a dataset run: JSON lines with the right answer and the boxes of what is in the image."""
+    """The scenes as data for a dataset run: JSON lines with the right answer and the boxes of what it names."""
     return "".join(
         json.dumps(
             {
                 "image": f"{task.name}.png",
                 "prompt": task.question.text,
                 "expected": task.question.answer,
-                "boxes": task.boxes,
+                "boxes": {words: boxes for words, boxes in task.boxes.items() if words in task.question.answer},
                 "tags": [task.question.kind],
             }
         )

@@ -71,6 +71,11 @@ def test_boxes_are_of_the_upright_image(folder: Path) -> None:
         read_questions([lines(folder, {**tall, "image": "wide.png"})])
 
 
+def test_lines_of_a_dataset_run_are_read(folder: Path) -> None:
+    path = lines(folder, {**WIDE, "id": "a", "expected": "A dog.", "tags": ["describe"]})
+    assert [one.prompt for one in read_questions([path])[0]] == ["What is there?"]
+
+
 def boxed(box: object) -> dict[str, object]:
     """The question with one box."""
     return {**WIDE, "boxes": {"red star": box}}
