@@ -24,6 +24,8 @@ Parts = Sequence[tuple[float, float]]
 
 ODD_SIZES: tuple[Size, ...] = ((1000, 700), (640, 1480), (1536, 512), (2011, 1499), (900, 900), (333, 257))
 """Where patches are painted."""
+TOWERS = ("vision_tower", "visual", "vision_model")
+"""What models call theirs."""
 RESIDUAL = ("out_proj", "fc2", "attn.proj", "mlp.down_proj", "attention.o_proj", "feed_forward.down_proj")
 """What ends the residual branches of the layers of CLIP, SigLIP, Qwen's and Pixtral's tower."""
 
@@ -69,7 +71,7 @@ def check_pixels(proof: Proof, pictures: Sequence[Image.Image]) -> None:
 @contextmanager
 def local_tower(model: Any) -> Iterator[None]:
     """A vision tower in which each token depends on its own pixels alone, because its layers add nothing."""
-    tower = getattr(model.model, "vision_tower", None) or model.model.visual
+    [tower] = [tower for name, tower in model.model.named_children() if name in TOWERS]
     ends = [(name, weight) for name, weight in tower.named_parameters()]
     ends = [(name, weight) for name, weight in ends if any(f".{one}." in f".{name}" for one in RESIDUAL)]
     kept = [weight.clone() for _, weight in ends]

@@ -38,8 +38,8 @@ BOTH = {
 ROW_LIMIT = 3e-6
 OTHER_DEVICE_LIMIT = 1e-5
 """Of rows that another device made than the eager ones, in float32 too: its kernels sum in another order."""
-BREAKS = ("[IMG_BREAK]", "[IMG_END]")
-"""Pixtral's tokens of an image that are no patch; those of other families have the id of patches."""
+_MARK = "\x01"
+"""A text that stands in no template and no question."""
 
 
 @dataclass(frozen=True)
@@ -81,11 +81,13 @@ class Expected:
 
     Args:
         prompt: the processor's ids.
+        images: positions in them of all that the processor writes for images.
         answer: greedy ids.
         rows: [step, layer, head, key] of the rows that predicted them, step 0 the prefill's last.
     """
 
     prompt: list[int]
+    images: list[int]
     answer: list[int]
     rows: np.ndarray
 
@@ -118,7 +120,29 @@ def expected(proof: Proof, asked: Asked, steps: int = STEPS, **choosing: Any) ->
         for number, layer in enumerate(layers):  # [1, head, row, key]; of a window the last keys alone
             seen, keys = layer[0, :, -1].numpy(), length + step
             rows[step, number, :, keys - seen.shape[-1] : keys] = seen
-    return Expected(inputs["input_ids"][0].tolist(), output.sequences[0, length:].tolist(), rows)
+    ids = inputs["input_ids"][0].tolist()
+    places = image_places(proof, rendered, images)
+    assert max(places) < length
+    return Expected(ids, places, output.sequences[0, length:].tolist(), rows)
+
+
+def image_places(proof: Proof, rendered: str, images: Sequence[Image.Image]) -> list[int]:
+    """Positions in a prompt's ids of all that the processor writes for its images: patches and what is none."""
+    words, marked = proof.processor.tokenizer, proof.image_text + _MARK
+    [mark] = words(_MARK, add_special_tokens=False)["input_ids"]
+    made = proof.processor(text=[marked * len(images)], images=[[*images]], return_tensors="pt")
+    ends = [i for i, one in enumerate(made["input_ids"][0].tolist()) if one == mark]
+    begins = len(words(marked)["input_ids"]) - 2  # what a tokenizer puts before each text
+    counts = [end - start for start, end in zip([begins, *(end + 1 for end in ends)], ends, strict=False)]
+    places: list[int] = []
+    at = 0
+    for one in words(rendered)["input_ids"]:
+        is_image = one == proof.eager.config.image_token_id
+        count = counts.pop(0) if is_image else 1
+        places += range(at, at + count) if is_image else ()
+        at += count
+    assert counts == []
+    return places
 
 
 def check_rows(proof: Proof, questions: Sequence[Asked], *, streamed: int = 0) -> list[Record]:
@@ -168,12 +192,7 @@ def check_record(record: Record, wanted: Expected, limit: float = ROW_LIMIT) -> 
 
 def check_separators(record: Record, wanted: Expected, places: Sequence[int]) -> None:
     """Newlines, breaks and class tokens: every token of an image that is no patch, and the eager rows there."""
-    ids, pieces = wanted.prompt, record.facts.prompt.pieces
-    apart = [
-        position
-        for position in range(len(ids))
-        if (ids[position] == ids[places[0]] or pieces[position] in BREAKS) and position not in places
-    ]
+    apart = [position for position in wanted.images if position not in places]
     told = [p for first, count in record.facts.prompt.separators for p in range(first, first + count)]
     assert told == apart
     [view] = record.views.values()
