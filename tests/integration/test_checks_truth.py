@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from bench.known.asked import MODEL, SUBJECTS
 from bench.known.checks import MAPS, SEED, asked_of, measure
 from bench.known.separation import BOX, IMAGE_GOAL, MAPS_GOAL, RANDOM, area, kept, maps, needing, views_of, wrong_of
 from bench.known.sets import MISSED, RIGHT, WRONG, at_random, of_box, own_and_wrong
@@ -18,7 +19,7 @@ SCENES = 3
 
 @pytest.fixture(scope="module")
 def answers(engine: Engine) -> Answers:
-    return Answers(engine, asked_of(SCENES), MAPS)
+    return Answers(engine, asked_of(SCENES), MAPS, SUBJECTS[MODEL].truth)
 
 
 def test_words_name_objects_that_vanish_when_painted_over(answers):

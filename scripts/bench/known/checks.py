@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import functools
 import itertools
+import json
 import multiprocessing
 import os
 import time
@@ -21,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from bench.known.asked import MODEL, numbered
+from bench.known.asked import MODEL, SUBJECTS, numbered
 from bench.known.checks_page import PAGE, replaced, text
 from bench.known.ending import concluded, results
 from bench.known.separation import BOX, RANDOM, TOKENS, figures, wrong_of
@@ -33,11 +34,11 @@ from llava_wire.choose import ordinary_tokens
 from llava_wire.findings.patches import usual_top
 from servekit.cli import parser, run, say
 from servekit.paths import MODEL_STORE
-from shapes.sightings import Item
+from teach.sightings import Item
 
 SCENES, SEED = 200, 74_002
 """How many scenes, and which."""
-TITLE, FILE = "What checks of an answer tell", "checks.json"
+TITLE, FILES = "What checks of an answer tell", {MODEL: "checks.json", "llava-things": "checks-things.json"}
 MAPS: Mapping[str, Mapping[str, Any]] = {
     "contributions": {"method": "contributions"},
     "contrast": {"method": "contrast", "layers": "all", "heads": "all"},
@@ -64,36 +65,38 @@ def measure(answers: Answers) -> Series:
     return raw
 
 
-def measure_all(items: Sequence[tuple[int, Item]], jobs: int) -> Iterator[tuple[int, Series]]:
+def measure_all(items: Sequence[tuple[int, Item[Any]]], model: str, jobs: int) -> Iterator[tuple[int, Series]]:
     """The same of all scenes, in as many processes of one thread each: after each part the scenes so far."""
-    parts: dict[int, list[tuple[int, Item]]] = {}
+    parts: dict[int, list[tuple[int, Item[Any]]]] = {}
     for scene, item in items:
         parts.setdefault(scene // _PART, []).append((scene, item))
     raw: Series = {}
     with ProcessPoolExecutor(jobs, multiprocessing.get_context("fork")) as workers:
-        for asked, found in zip(parts.values(), workers.map(_measured, parts.values()), strict=True):
+        for asked, found in zip(
+            parts.values(), workers.map(_measured, parts.values(), itertools.repeat(model)), strict=False
+        ):
             raw = {kind: _joined(raw.get(kind, {}), series) for kind, series in found.items()}
             yield asked[-1][0] + 1, raw
 
 
-def asked_of(count: int) -> list[tuple[int, Item]]:
+def asked_of(count: int, model: str = MODEL) -> list[tuple[int, Item[Any]]]:
     """A description and one other question of each scene, the kinds in turn."""
-    chosen: list[tuple[int, Item]] = []
-    for scene, group in itertools.groupby(numbered(count, SEED), key=lambda one: one[0]):
+    chosen: list[tuple[int, Item[Any]]] = []
+    for scene, group in itertools.groupby(numbered(count, SEED, model), key=lambda one: one[0]):
         first, *others = group
         chosen += [first, others[scene % len(others)]]
     return chosen
 
 
 @functools.cache
-def small_model() -> Engine:
+def small_model(model: str) -> Engine:
     """The model that is tested."""
     torch.set_num_threads(1)
-    return Engine.load(MODEL_STORE / MODEL, device="cpu", dtype="float32")
+    return Engine.load(MODEL_STORE / model, device="cpu", dtype="float32")
 
 
-def _measured(items: Sequence[tuple[int, Item]]) -> Series:
-    return measure(Answers(small_model(), items, MAPS))
+def _measured(items: Sequence[tuple[int, Item[Any]]], model: str) -> Series:
+    return measure(Answers(small_model(model), items, MAPS, SUBJECTS[model].truth))
 
 
 def _tokens(answers: Answers) -> dict[str, list[Any]]:
@@ -124,17 +127,30 @@ def _joined(some: Mapping[str, list[Any]], more: Mapping[str, list[Any]]) -> dic
 
 def result_of(raw: Mapping[str, Mapping[str, Any]], settings: Mapping[str, Any], ran: Mapping[str, Any]) -> Result:
     """The measurement as a results file has it; `ran` is the machine."""
+    model = settings["model"]
     what = (
-        f"{MODEL} in float32, {settings['scenes']} held-out scenes (seed {settings['seed']}), a description and one "
+        f"{model} in float32, {settings['scenes']} held-out scenes (seed {settings['seed']}), a description and one "
         "other question of each. A token needs the image when its log probability really falls by more than 1 nat "
         "where the scene's objects are painted over. Words are those of them that name an object in a description; "
-        "patches are 4 of 64, the mean embedding takes the others' place, and a word is kept while its probability is "
+        f"patches are {settings['top']} of {settings['patches']}, the mean embedding takes the others' place, "
+        "and a word is kept while its probability is "
         "above 0.5. A map is right when its strongest patch has its centre in the named object's box. Wrong ones, "
         "whose strongest patch has not, are maps of a word that names another object, of a word about another scene, "
         "or the word's own transposed, one for each word. Intervals are over scenes (bootstrap). More in "
         "[checks.md](../checks.md#measured-against-known-truth)."
     )
-    return Result(TITLE, what, ran, settings, figures(raw), raw)
+    return Result(_title(model), what, ran, settings, figures(raw), raw)
+
+
+def of_model(model: str) -> dict[str, Any]:
+    """What the settings say of a model: its name, its patches, and how many of them are tested."""
+    vision = json.loads((MODEL_STORE / model / "config.json").read_text("utf-8"))["vision_config"]
+    patches = (vision["image_size"] // vision["patch_size"]) ** 2
+    return {"model": model, "patches": patches, "top": usual_top(patches)}
+
+
+def _title(model: str) -> str:
+    return TITLE if model == MODEL else f"{TITLE}: {model}"
 
 
 def arguments() -> argparse.Namespace:
@@ -144,9 +160,10 @@ def arguments() -> argparse.Namespace:
         "python -m bench.known.checks\n  python -m bench.known.checks --scenes 8 --out out/checks.json\n"
         "  python -m bench.known.checks --table",
     )
+    asked.add_argument("--model", choices=[*FILES], default=MODEL, help="whose world (default: %(default)s)")
     asked.add_argument("--scenes", type=int, default=SCENES, help="how many (default: %(default)d)")
     asked.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes (default: all cores)")
-    asked.add_argument("--out", type=Path, default=FOLDER / FILE, help="results file (%(default)s)")
+    asked.add_argument("--out", type=Path, help="results file (default: the published one)")
     asked.add_argument("--table", action="store_true", help="only write figures and table anew, from the results")
     return asked.parse_args()
 
@@ -154,15 +171,17 @@ def arguments() -> argparse.Namespace:
 def main() -> int:
     """Exit 0 when measured; 1 when a target was missed, all the same written."""
     given = arguments()
+    model: str = given.model
+    out: Path = given.out or FOLDER / FILES[model]
     torch.set_num_threads(1)
     begin, ran = time.monotonic(), machine()
-    for scenes, raw in () if given.table else measure_all(asked_of(given.scenes), given.jobs):
-        settings = {"scenes": scenes, "seed": SEED, "maps": [*MAPS]}
-        write(given.out, Result(TITLE, "", ran, settings, [], raw))
+    for scenes, raw in () if given.table else measure_all(asked_of(given.scenes, model), model, given.jobs):
+        settings = {**of_model(model), "scenes": scenes, "seed": SEED, "maps": [*MAPS]}
+        write(out, Result(_title(model), "", ran, settings, [], raw))
         say(f"{scenes} of {given.scenes} scenes, {time.monotonic() - begin:.0f} s")
-    earlier = results(given.out)
-    write(given.out, result_of(earlier.raw, earlier.settings, earlier.machine))
-    return concluded(given.out, text, PAGE, replaced)
+    earlier = results(out)
+    write(out, result_of(earlier.raw, earlier.settings, earlier.machine))
+    return concluded(out, text, PAGE, replaced)
 
 
 if __name__ == "__main__":

@@ -22,30 +22,34 @@ from bench.parts.results import Result
 from servekit.paths import ROOT
 
 PAGE = ROOT / "docs" / "checks.md"
-BEGIN, END = "<!-- checks: written by python -m bench.known.checks -->", "<!-- checks: end -->"
+
+
+def marks(model: str) -> tuple[str, str]:
+    """Between which lines of the page a model's table stands."""
+    return f"<!-- checks of {model}: written by python -m bench.known.checks -->", f"<!-- checks of {model}: end -->"
 
 
 def replaced(document: str, result: Result) -> str:
     """The document with the measurement between its marks."""
-    return between(document, BEGIN, END, text(result))
+    return between(document, *marks(result.settings["model"]), text(result))
 
 
 def text(result: Result) -> str:
     """Markdown of a measurement."""
     raw, settings = result.raw, result.settings
     said = (
-        f"One tiny model, llava-shapes, on {settings['scenes']} scenes that it was never trained or tuned on (seed "
-        f"{settings['seed']}; a description and one other question of each, {len(raw[TOKENS]['scene']):,} tokens, "
+        f"One small model, {settings['model']}, on {settings['scenes']} scenes that it was never trained or tuned on "
+        f"(seed {settings['seed']}; a description and one other question of each, {len(raw[TOKENS]['scene']):,} tokens, "
         f"{int(needing(raw)[1].sum()):,} of which need the image: log p really falls by more than 1 nat where the "
         f"scene's objects are painted over). Patches are tested of the {len(raw[BOX]['scene']):,} such words that name "
         "an object in a description; *kept* are words whose p stays above .5. In parentheses 95 % intervals over "
         "scenes (bootstrap)."
     )
-    return "\n\n".join([said, _kept(raw), _told(raw)])
+    return "\n\n".join([said, _kept(raw, settings["top"]), _told(raw)])
 
 
-def _kept(raw: Raw) -> str:
-    lines = head(["4 patches of", "words", "kept with them alone", "kept when they are hidden"])
+def _kept(raw: Raw, top: int) -> str:
+    lines = head([f"{top} patches of", "words", "kept with them alone", "kept when they are hidden"])
     kinds = {"the object's box": BOX, "random places": RANDOM}
     kinds |= {f"the map of `{view}`": view for view in views_of(raw)}
     for name, kind in kinds.items():

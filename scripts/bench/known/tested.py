@@ -22,9 +22,8 @@ from llava_server.engine import Engine
 from llava_wire import Record, RequestError
 from llava_wire.findings.patches import PatchCheck, WordPatches
 from llava_wire.schema import Image as AskedImage
-from shapes.pointing import naming_tokens
-from shapes.scenes import painted_over
-from shapes.sightings import Item
+from teach.painting import painted_over
+from teach.sightings import Item, Truth
 
 NATS = 1.0
 """A word needs the image when its log probability really falls by more."""
@@ -43,7 +42,7 @@ class Word:
         token: its step.
         scene: which scene.
         index: which object of it.
-        box: [patch] float, how much of each patch the object's box covers; inside: [patch] bool, centres in the box.
+        box: [patch] float, how much of each patch the object's boxes cover; inside: [patch] bool, centres in one.
     """
 
     answer: int
@@ -61,12 +60,17 @@ class Answers:
         engine: the small model.
         items: questions about scenes, each with the number of its scene.
         maps: name -> options of the views that descriptions come with.
+        truth: what the scenes' world knows of them.
     """
 
     def __init__(
-        self, engine: Engine, items: Sequence[tuple[int, Item]], maps: Mapping[str, Mapping[str, Any]]
+        self,
+        engine: Engine,
+        items: Sequence[tuple[int, Item[Any]]],
+        maps: Mapping[str, Mapping[str, Any]],
+        truth: Truth,
     ) -> None:
-        self.items, self._engine = items, engine
+        self.items, self._engine, self._truth = items, engine, truth
         self.records = self._answered([{"name": name, **view} for name, view in maps.items()])
         self.falls = self._falls()
         self.words = [*self._words()]
@@ -119,10 +123,10 @@ class Answers:
         for answer, ((scene, item), record) in enumerate(zip(self.items, self.records, strict=True)):
             if item.question.kind != DESCRIBE:
                 continue
-            rects = record.geometry.patch_rects()
-            for naming in naming_tokens([token.text for token in record.tokens], item.scene.objects):
+            rects, boxes = record.geometry.patch_rects(), self._truth.boxes(item.scene)
+            for naming in self._truth.namings([token.text for token in record.tokens], item.scene, ""):
                 if self.falls[answer][naming.step] > NATS:
-                    truth = as_truth([item.scene.objects[naming.index].box])
+                    truth = as_truth([*boxes[naming.index]])
                     box, inside = covered(rects, truth).ravel(), centres_inside(rects, truth).ravel()
                     yield Word(answer, naming.step, scene, naming.index, box, inside)
 
@@ -140,7 +144,7 @@ class Answers:
                 yield result
 
 
-def _painted(record: Record, item: Item) -> GenerateRequest:
+def _painted(record: Record, item: Item[Any]) -> GenerateRequest:
     """A replay of the answer about its scene with the objects painted over."""
     image = painted_over(item.scene)
     data = as_png(image)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from bench.known.asked import numbered
-from bench.known.checks import FILE, MAPS, SCENES, SEED, asked_of, result_of
-from bench.known.checks_page import BEGIN, END, PAGE, replaced, text
+from bench.known.checks import FILES, MAPS, SCENES, SEED, asked_of, of_model, result_of
+from bench.known.checks_page import PAGE, marks, replaced, text
 from bench.known.figures import missed
 from bench.known.page import cell
 from bench.known.separation import area, figures, kept, maps, needing, views_of, wrong_of
@@ -32,7 +32,7 @@ RAW = {
     "mine, wrong maps": words([0.8, 0.1, 0.2], [0.9, 0.9, 0.15], [*WRONG]),
 }
 RAN = {"cpu": "a core", "capability": "AVX2", "cores": 2, "threads": 1, "torch": "2"}
-SETTINGS = {"scenes": 4, "seed": 1, "maps": ["mine"]}
+SETTINGS = {"model": "llava-things", "patches": 196, "top": 12, "scenes": 4, "seed": 1, "maps": ["mine"]}
 
 
 def test_parts_and_areas_are_counted_by_hand():
@@ -71,23 +71,31 @@ def test_the_page_has_every_kind_of_patches():
     assert "6 tokens, 3 of which need the image" in written
     assert "| random places | 12 | .333 (.333-.333) | 1.000 (1.000-1.000) |" in written
     assert "| right maps of `mine` from wrong ones | `patches`: p with them alone | 8 and 12 | .833" in written
-    assert replaced(f"a\n{BEGIN}\nold\n{END}\nb", result) == f"a\n{BEGIN}\n{written}\n{END}\nb"
+    assert "| 12 patches of |" in written
+    begin, end = marks("llava-things")
+    assert replaced(f"a\n{begin}\nold\n{end}\nb", result) == f"a\n{begin}\n{written}\n{end}\nb"
 
 
-def test_questions_are_a_description_and_one_other_of_each_scene():
-    items = asked_of(12)
+@pytest.mark.parametrize("model", FILES)
+def test_questions_are_a_description_and_one_other_of_each_scene(model):
+    items = asked_of(12, model)
     assert [scene for scene, _ in items] == [scene for scene in range(12) for _ in range(2)]
     assert {item.question.kind for _, item in items[::2]} == {"describe"}
     assert len({item.question.kind for _, item in items[1::2]}) > 3
-    every = {(scene, item.question.text) for scene, item in numbered(12, SEED)}
+    every = {(scene, item.question.text) for scene, item in numbered(12, SEED, model)}
     assert {(scene, item.question.text) for scene, item in items} < every
 
 
-def test_the_page_shows_the_published_results():
-    result = read(PUBLISHED / FILE)
+@pytest.mark.parametrize(("model", "patches", "top"), [("llava-shapes", 64, 4), ("llava-things", 196, 12)])
+def test_the_page_shows_the_published_results(model, patches, top):
+    result = read(PUBLISHED / FILES[model])
     assert result is not None
-    assert (result.settings["scenes"], result.settings["maps"]) == (SCENES, [*MAPS])
-    assert [figure.name for figure in result.figures if missed(figure)] == []
+    assert result.settings["maps"] == [*MAPS]
+    assert result.settings["scenes"] >= (SCENES if model == "llava-shapes" else 16)
+    assert of_model(model) == {"model": model, "patches": patches, "top": top}
+    assert of_model(model).items() <= result.settings.items()
+    if model == "llava-shapes":  # whose targets these are
+        assert [figure.name for figure in result.figures if missed(figure)] == []
     document = PAGE.read_text("utf-8")
     assert document == replaced(document, result)
     for figure in result.figures:
