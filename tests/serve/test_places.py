@@ -75,7 +75,7 @@ def test_a_checkout_home_and_temporary_folder_may_have_any_name(
     env = {**os.environ, "LC_ALL": "C", "HOME": str(place / "hö me"), "TMPDIR": str(place / "t é")}
     (place / "t é").mkdir()
     try:
-        started = _serve(place, "--background", "--ports", "auto", "--name", "odd", env=env)
+        started = _serve(place, MODEL, "--background", "--ports", "auto", "--name", "odd", env=env)
         assert started.returncode == 0, started.stderr
         with Client.local(str(place / ".run" / "odd")) as client:
             assert client.predict(picture, "How many?").answer
@@ -119,7 +119,7 @@ def test_a_disk_without_room_is_said_in_one_line(
     temporary = place / "tmp"
     temporary.mkdir()
     answer = _serve(
-        place, "--no-build", "--ports", "auto", preexec_fn=_no_larger_files(most_bytes),
+        place, MODEL, "--no-build", "--ports", "auto", preexec_fn=_no_larger_files(most_bytes),
         env={**os.environ, "TMPDIR": str(temporary)},
     )  # fmt: skip
     assert answer.returncode == 1
@@ -151,7 +151,7 @@ def test_a_checkout_that_cannot_be_written_is_said_in_one_line(
     temporary.mkdir()
     temporary.chmod(0o777)
     who = _without_rights(place)
-    command = [*who, sys.executable, str(place / "scripts" / "serve.py"), "--ports", "auto"]
+    command = [*who, sys.executable, str(place / "scripts" / "serve.py"), MODEL, "--ports", "auto"]
     env = {**os.environ, "TMPDIR": str(temporary), "HOME": "/nonexistent", "PYTHONDONTWRITEBYTECODE": "1"}
 
     def refused() -> str:

@@ -39,7 +39,8 @@ def text(result: Result) -> str:
     raw, settings = result.raw, result.settings
     said = (
         f"One small model, {settings['model']}, on {settings['scenes']} scenes that it was never trained or tuned on "
-        f"(seed {settings['seed']}; a description and one other question of each, {len(raw[TOKENS]['scene']):,} tokens, "
+        f"(seed {settings['seed']}; a description and one other question of each, {len(raw[TOKENS]['scene']):,} "
+        "tokens, "
         f"{int(needing(raw)[1].sum()):,} of which need the image: log p really falls by more than 1 nat where the "
         f"scene's objects are painted over). Patches are tested of the {len(raw[BOX]['scene']):,} such words that name "
         "an object in a description; *kept* are words whose p stays above .5. In parentheses 95 % intervals over "

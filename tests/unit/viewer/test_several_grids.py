@@ -165,7 +165,7 @@ def test_its_page_holds_each_picture_once_and_names_what_is_there(record: Record
         assert page.count(base64.b64encode(data).decode()[:200]) <= 1
     assert page.count('<image id="photo') == 2
     for name in NAMES:
-        assert f"{name}, " in page
+        assert f"<legend>{name}<span>, " in page
     assert "256 × 192 px; 100 × 300 px" in page
     assert "Grid “tile 0,1”" in page
     assert "this grid" in page
