@@ -13,6 +13,8 @@ from typing import Literal
 import numpy as np
 from PIL import Image, ImageDraw
 
+from teach.pictures import Box, Framed, Point, box_of, middle
+
 COLOURS: dict[str, tuple[int, int, int]] = {
     "red": (214, 40, 40),
     "green": (44, 150, 62),
@@ -28,8 +30,6 @@ BASE_SIDE_PX = 192
 """Short side of a picture unless told otherwise: twice what the model sees, so that the resize is really used."""
 
 Orientation = Literal["square", "landscape", "portrait"]
-Box = tuple[float, float, float, float]
-Point = tuple[float, float]
 
 _OBJECT_COUNTS = (2, 3, 3, 4)
 _LONG_SIDE_EXTRAS = (16, 32, 64, 96)  # of 192: even after halving, so that a centre crop falls on whole pixels
@@ -56,26 +56,16 @@ class SceneObject:
 
     @property
     def centre(self) -> Point:
-        x0, y0, x1, y1 = self.box
-        return (x0 + x1) / 2, (y0 + y1) / 2
+        return middle(self.box)
 
 
 @dataclass(frozen=True)
-class Layout:
+class Layout(Framed):
     """What is where, with no pixels: all that a question needs. Objects run from left to right."""
 
     objects: tuple[SceneObject, ...]
     width_px: int
     height_px: int
-
-    @property
-    def side_px(self) -> int:
-        return min(self.width_px, self.height_px)
-
-    def in_crop(self, point: Point) -> Point:
-        """A point of the picture in the frame of its central square, 0..1 from the top left."""
-        left, top = (self.width_px - self.side_px) / 2, (self.height_px - self.side_px) / 2
-        return (point[0] - left) / self.side_px, (point[1] - top) / self.side_px
 
     def flipped(self, *, horizontally: bool, vertically: bool) -> "Layout":
         """The layout of the mirrored picture; the order stays left to right."""
@@ -139,7 +129,7 @@ def make_scene(rng: random.Random, orientation: Orientation | None = None, side_
 def _finished(image: Image.Image, labels: np.ndarray, placed: list[_Placed]) -> Scene:
     """Boxes come from the drawn pixels, and the order from the boxes: a triangle's box is not centred on its middle."""
     objects = [
-        SceneObject(thing.colour, thing.shape, _box_of(labels == index + 1)) for index, thing in enumerate(placed)
+        SceneObject(thing.colour, thing.shape, box_of(labels == index + 1)) for index, thing in enumerate(placed)
     ]
     order = sorted(range(len(objects)), key=lambda index: objects[index].centre)
     renumbered = np.zeros(len(objects) + 1, np.uint8)
@@ -147,12 +137,6 @@ def _finished(image: Image.Image, labels: np.ndarray, placed: list[_Placed]) -> 
         renumbered[old + 1] = new + 1
     layout = Layout(tuple(objects[index] for index in order), image.width, image.height)
     return Scene(image, layout, renumbered[labels])
-
-
-def _box_of(mask: np.ndarray) -> Box:
-    """mask [height, width] bool -> the tightest box around its true pixels."""
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
 
 
 def _place_objects(rng: random.Random) -> list[_Placed]:

@@ -11,8 +11,7 @@ import numpy as np
 
 from llava_eval.metrics.pointing_game import peak_share
 from llava_eval.truth import as_truth, centres_inside
-
-Box = tuple[float, float, float, float]
+from teach.pictures import Box
 
 
 def centre_crop_rectangles(width_px: int, height_px: int, grid: int) -> np.ndarray:

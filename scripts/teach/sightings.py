@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 import numpy as np
 
 from llava_eval.truth import as_truth, centres_inside
-from teach.peaks import Box, centre_crop_rectangles, peaks_inside, whole_rectangles
+from teach.peaks import centre_crop_rectangles, peaks_inside, whole_rectangles
+from teach.pictures import Box
 
 if TYPE_CHECKING:
     from teach.witness import Seen, Witness  # needs torch, which held-out scenes do not
+from teach.world import Turn
 
 _BATCH = 48
 SceneT = TypeVar("SceneT")
@@ -29,15 +31,11 @@ CROP_IGNORED = "crop ignored"
 """The further misreading: patches laid over the whole picture instead of the square that the model saw."""
 
 
-class Asked(Protocol):
-    """A question, and the only right answer."""
+class Asked(Turn, Protocol):
+    """A question of a kind, and the only right answer."""
 
     @property
     def kind(self) -> str: ...
-    @property
-    def text(self) -> str: ...
-    @property
-    def answer(self) -> str: ...
 
 
 class Naming(Protocol):

@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
+from teach.pictures import Box, Framed, Point, box_of, middle
 from things.grounds import ground
 from things.kinds import COLOURED, COLOURS, KINDS
 from things.pictograms import standing
@@ -23,8 +24,6 @@ BASE_SIDE_PX = 448
 """Short side of a picture unless told otherwise: twice what the model sees, so that the resize is really used."""
 
 Orientation = Literal["square", "landscape", "portrait"]
-Box = tuple[float, float, float, float]
-Point = tuple[float, float]
 
 _UNIT_COUNTS = (1, 2, 2, 3, 3, 3, 4, 4)
 _SHARES_OF_SEVERAL = (0.74, 0.18, 0.08)
@@ -83,12 +82,11 @@ class Unit:
 
     @property
     def centre(self) -> Point:
-        x0, y0, x1, y1 = self.box
-        return (x0 + x1) / 2, (y0 + y1) / 2
+        return middle(self.box)
 
 
 @dataclass(frozen=True)
-class Layout:
+class Layout(Framed):
     """What is where, with no pixels: all that a question needs. Units run from left to right, each of its own kind."""
 
     units: tuple[Unit, ...]
@@ -96,18 +94,9 @@ class Layout:
     height_px: int
 
     @property
-    def side_px(self) -> int:
-        return min(self.width_px, self.height_px)
-
-    @property
     def things(self) -> int:
         """How many things there are in all."""
         return sum(unit.count for unit in self.units)
-
-    def in_crop(self, point: Point) -> Point:
-        """A point of the picture in the frame of its central square, 0..1 from the top left."""
-        left, top = (self.width_px - self.side_px) / 2, (self.height_px - self.side_px) / 2
-        return (point[0] - left) / self.side_px, (point[1] - top) / self.side_px
 
     def place(self, unit: Unit) -> Point:
         """A unit's centre in the frame of the central square."""
@@ -255,7 +244,7 @@ def _drawn(rng: random.Random, planned: list[_Planned], width_px: int, height_px
         mask = marks == mark
         if mask.sum() < _LEAST_SEEN * count:
             return None
-        boxes[number].append(_box_of(mask))
+        boxes[number].append(box_of(mask))
     units = [
         Unit(planned[index].kind, planned[index].colour, tuple(sorted(boxes[number])), planned[index].size)
         for number, index in enumerate(order)
@@ -273,9 +262,3 @@ def _put(target: np.ndarray, piece: np.ndarray, at: tuple[int, int]) -> None:
     x0, y0 = max(0, x), max(0, y)
     x1, y1 = min(target.shape[1], x + piece.shape[1]), min(target.shape[0], y + piece.shape[0])
     target[y0:y1, x0:x1] = piece[y0 - y : y1 - y, x0 - x : x1 - x]
-
-
-def _box_of(mask: np.ndarray) -> Box:
-    """mask [height, width] bool -> the tightest box around its true pixels."""
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)

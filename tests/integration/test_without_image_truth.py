@@ -15,7 +15,7 @@ from llava_server.ask.request import GenerateRequest
 from llava_server.engine import Engine
 from llava_wire import Record
 from shapes.sightings import held_out
-from teach.painting import painted_over
+from teach.pictures import painted_over
 
 SCENES = [40, pytest.param(200, marks=[pytest.mark.long, pytest.mark.timeout(3600)])]
 SEED = 20_261_127

@@ -22,7 +22,7 @@ from llava_server.engine import Engine
 from llava_wire import Record, RequestError
 from llava_wire.findings.patches import PatchCheck, WordPatches
 from llava_wire.schema import Image as AskedImage
-from teach.painting import painted_over
+from teach.pictures import painted_over
 from teach.sightings import Item, Truth
 
 NATS = 1.0

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -22,45 +20,26 @@ from support import tiny_checkpoints as tiny
 from support.family_places import ODD_SIZES, Size, check_counts, check_pixels, painted, sizes
 from support.family_proofs import Proof, check_methods, check_passes, check_rows
 from support.pictures import scene, scene_bytes
-from support.published import hub_key
+from support.pixtral import pixtral_processor, pixtral_tower, spelt
 
 FLAT, TALL, WIDE = scene_bytes(400, 90, seed=1), scene_bytes(150, 410, seed=3), scene_bytes(300, 230, seed=2)
 QUESTIONS = [([FLAT], "What?"), ([TALL], "And a longer question?")]
-HOUSE = "transformers.models.pixtral"
 PATCH = {"height": 14, "width": 14}
 SQUARE = {"height": 1024, "width": 1024}
 
 
 def processor(**change: Any) -> Any:
-    """Transformers' own, whose module asks torchvision for one function that Pillow's module has too."""
-    with pytest.MonkeyPatch.context() as patched:
-        on_pillow = importlib.import_module(f"{HOUSE}.image_processing_pil_pixtral")
-        patched.setitem(sys.modules, f"{HOUSE}.image_processing_pixtral", on_pillow)
-        kind = importlib.import_module(f"{HOUSE}.processing_pixtral").PixtralProcessor
-    return tiny.pictures_only(
-        kind,
-        tf.PixtralImageProcessorPil(**{"size": {"longest_edge": 1540}, "patch_size": PATCH, **change}),
-        tiny.tokenizer("[IMG]", "[IMG_BREAK]", "[IMG_END]", "[INST]", "[/INST]"),
-        patch_size=14,
-        spatial_merge_size=2,
-        chat_template=tiny.template("[INST]", "[/INST]").replace("<image>\n", "[IMG]"),
-    )
+    """Transformers' own for a tiny one."""
+    stated = {"size": {"longest_edge": 1540}, "patch_size": PATCH, **change}
+    return pixtral_processor(stated, patch_size=14, spatial_merge_size=2)
 
 
 def config() -> Any:
     """The configuration of a tiny one."""
-    tower = tf.PixtralVisionConfig(
-        hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2, image_size=1540, patch_size=14
-    )
     return tf.Mistral3Config(
-        text_config=tiny.text(tf.MistralConfig, sliding_window=None), vision_config=tower,
+        text_config=tiny.text(tf.MistralConfig, sliding_window=None), vision_config=pixtral_tower(1540, 14),
         image_token_index=tiny.IMAGE_ID + 1, vision_feature_layer=-1, spatial_merge_size=2, tie_word_embeddings=False,
     )  # fmt: skip
-
-
-def spelt(key: str) -> str:
-    """A parameter's name as the published shards spell it."""
-    return hub_key(key).replace("vision_tower.vision_model.", "vision_tower.")
 
 
 def checkpoint(folder: Path) -> Path:
