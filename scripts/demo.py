@@ -36,8 +36,8 @@ OPTIONS = {"views": VIEWS, "check": CHECKS, "precision": "float16"}
 PHOTOGRAPHS = Path("photographs", "records")
 """Two folders down, so that the index of the scenes leaves them out."""
 DENIED_NOTE = (
-    f"{MODEL} says No to every question that names the very colour of a thing, and then names that colour: it never "
-    "learnt to compare (its card has the figures). The map shows where it read the colour; it cannot show the mistake."
+    f"{MODEL} said No to all of 94 questions that name the very colour of a thing, and then named that colour (its card "
+    "has more). The map shows where it read the colour; it cannot show the mistake."
 )
 PHOTOGRAPH_NOTE = (
     f"This is a photograph, and {MODEL} knows drawn things alone: what it says here means nothing. The page shows how "
