@@ -29,15 +29,16 @@ VIEWS = [
     {"name": "contributions", "method": "contributions"},
 ]
 """What each report shows: the model's own default views, and what each patch gave to a word."""
-CHECKS = ["image", "patches"]
-"""What is tested of every answer: which words need the image, and whether the first view's patches are enough."""
+CHECKS = ["image", {"name": "patches", "sets": 4}]
+"""What is tested of every answer: which words need the image, and whether the first view's patches are enough, beside
+four random sets; sixteen, the usual number, would take most of the demo's time."""
 OPTIONS = {"views": VIEWS, "check": CHECKS, "precision": "float16"}
 """In uint8 the patches of a contribution would not add up to the sum beside them."""
 PHOTOGRAPHS = Path("photographs", "records")
 """Two folders down, so that the index of the scenes leaves them out."""
 DENIED_NOTE = (
-    f"{MODEL} said No to all of 94 questions that name the very colour of a thing, and then named that colour (its card "
-    "has more). The map shows where it read the colour; it cannot show the mistake."
+    f"{MODEL} said No to all of 94 questions that name the very colour of a thing, and then named that colour (its "
+    "card has more). The map shows where it read the colour; it cannot show the mistake."
 )
 PHOTOGRAPH_NOTE = (
     f"This is a photograph, and {MODEL} knows drawn things alone: what it says here means nothing. The page shows how "
