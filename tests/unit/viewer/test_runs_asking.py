@@ -162,6 +162,13 @@ def test_an_engine_that_always_dies_ends_the_run(
     engine.close()
 
 
+def test_no_model_is_loaded_where_nothing_is_left(tmp_path: Path) -> None:
+    engine = made_engine(tmp_path)
+    engine._command = [sys.executable, "-c", "raise SystemExit(3)"]
+    assert list(engine.answers(iter(()))) == []
+    engine.close()
+
+
 def test_a_model_that_does_not_load_is_told(tmp_path: Path, chunks: list[Chunk]) -> None:
     engine = made_engine(tmp_path)
     engine._command = [sys.executable, "-c", "raise SystemExit(3)"]

@@ -8,6 +8,7 @@ one by one, so that whatever kills it is found.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import queue
 import subprocess
 import sys
@@ -87,8 +88,11 @@ class PipedEngine:
 
     def answers(self, chunks: Iterator[Chunk]) -> Generator[Answered, None, None]:
         """See `Asks.answers`."""
+        first = next(chunks, None)
+        if first is None:  # others do what is left: no model is loaded for nothing
+            return
         self._process = self._started()
-        for chunk in chunks:
+        for chunk in itertools.chain([first], chunks):
             for item in sorted(chunk.items, key=self._extent):
                 try:
                     image = image_of(item, self._images)
