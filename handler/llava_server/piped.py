@@ -62,7 +62,8 @@ def answer(engine: Engine, source: BinaryIO, sink: BinaryIO) -> None:
 
     Args:
         engine: the loaded model.
-        source: frames {"n", "prompt", "options"} with the images' files, and {"flush": true}.
+        source: frames {"n", "prompt", "options"} with the images' files, or {"n", "replay": true, "options"} with a
+            record's file and them; and {"flush": true}.
         sink: gets frames {"n"} with the record's file, or {"n", "error"}.
     """
     for group in _groups(_ahead(source)):
@@ -70,7 +71,7 @@ def answer(engine: Engine, source: BinaryIO, sink: BinaryIO) -> None:
         asked: list[tuple[int, GenerateRequest]] = []
         for plain, images in group:
             try:
-                asked.append((plain["n"], GenerateRequest.build(images, plain["prompt"], plain["options"])))
+                asked.append((plain["n"], _request(plain, images)))
             except RequestError as error:
                 write_frame(sink, {"n": plain["n"], "error": error.to_body()})
         results = engine.answers(request for _, request in asked)
@@ -79,6 +80,17 @@ def answer(engine: Engine, source: BinaryIO, sink: BinaryIO) -> None:
                 write_frame(sink, {"n": number}, [encode(result)])
             else:
                 write_frame(sink, {"n": number, "error": result.to_body()})
+
+
+def _request(plain: Any, parts: list[bytes]) -> GenerateRequest:
+    """What a frame asks for.
+
+    Raises:
+        RequestError: it cannot be asked.
+    """
+    if plain.get("replay"):
+        return GenerateRequest.replay(parts[0], plain["options"], parts[1:] or None)
+    return GenerateRequest.build(parts, plain["prompt"], plain["options"])
 
 
 def _place(model: str) -> str:

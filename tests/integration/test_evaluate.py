@@ -5,19 +5,24 @@ from __future__ import annotations
 import io
 import json
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from llava_eval.metric import evaluate
 from llava_eval.tally import Figure
 from llava_server.ask.request import GenerateRequest
 from llava_server.engine import Engine
+from llava_viewer.evaluation.asking import Asking
 from llava_viewer.evaluation.result import evaluated
-from llava_viewer.evaluation.scores import Key, Wanted
+from llava_viewer.evaluation.scores import EVEN, Key, Wanted
 from llava_viewer.evaluation.truth import read_truth
+from llava_viewer.heads.words import phrase_tokens
+from llava_viewer.store.part import StoreError
 from llava_wire import encode
 from llava_wire.geometry import Preprocess
 from llava_wire.record import Record
@@ -148,3 +153,99 @@ def test_the_grid_of_the_wrong_build_is_another(records: list[Record]) -> None:
     assert np.allclose(seen, (0, 0, size.width_px, size.height_px))
     plan = Preprocess(patch_px=12, shortest_edge=96, crop=(96, 96)).plan(size.width_px, size.height_px)
     assert np.allclose(landscape.geometry.seen_rect(), plan.seen_rect())
+
+
+ASKED = ("insertion", "insertion_auc", "deletion_auc", "top_alone")
+
+
+@pytest.fixture(scope="module")
+def asking(engine: Engine) -> Asking:
+    """The model in this process, asked about a few items."""
+
+    def replay(record: Record, options: Mapping[str, Any]) -> Record:
+        [found] = engine.run([GenerateRequest.replay(record, options)])
+        assert isinstance(found, Record), found
+        return found
+
+    return Asking(replay, items=4)
+
+
+def asked_figures(out: Path, data: Path, records: list[Record], asking: Asking, metrics: Sequence[str]) -> Figures:
+    return evaluated(Wanted(stored(out, data, records), metrics=metrics), asking=asking).figures
+
+
+@pytest.fixture(scope="module")
+def asked(data: Path, records: list[Record], asking: Asking, tmp_path_factory: pytest.TempPathFactory) -> Figures:
+    """What metrics that ask the model say of the right maps."""
+    return asked_figures(tmp_path_factory.mktemp("asked") / "out", data, records, asking, ("pointing_game", *ASKED))
+
+
+def test_metrics_that_ask_the_model_are_those_of_its_own_scorer(
+    engine: Engine, data: Path, records: list[Record], asked: Figures
+) -> None:
+    values, controls, spots = [], [], 0
+    for place in (0, 16, 31, 47):
+        record, file = records[place], (data.parent / f"{place}.png").read_bytes()
+        for thing in scenes()[place].objects:
+            words = phrase_tokens([token.text for token in record.tokens], thing.name)
+            if not words:
+                continue
+            spots += 1
+            scorers = [engine.scorer(record, step, file) for step in words]
+            chain = Chain(scorers)
+            map_ = np.mean([record.map(step, view="mean") for step in words], axis=0)
+            score = evaluate("deletion_auc", map_, record.geometry.patch_rects(), [thing.box], chain)
+            values.append(score.value)
+            controls.append(score.control)
+    key = Key("deletion_auc", "mean", "attention", words="phrase")
+    assert asked[key].n == spots
+    assert asked[key].images == 4
+    assert asked[key].value == pytest.approx(np.mean(values), abs=1e-4)
+    assert asked[Key("deletion_auc", EVEN, words="phrase")].value == pytest.approx(np.mean(controls), abs=1e-4)
+
+
+class Chain:
+    """A phrase's probability from those of its tokens."""
+
+    baseline = "mean embedding"
+
+    def __init__(self, scorers: Sequence[Any]) -> None:
+        self._scorers = scorers
+
+    def log_probs(self, keep: np.ndarray) -> np.ndarray:
+        """See `llava_eval.metric.Scorer`."""
+        return np.sum([scorer.log_probs(keep) for scorer in self._scorers], axis=0)
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_right_maps_beat_random_orders(name: str, asked: Figures) -> None:
+    right, chance = asked[Key(name, "mean", "attention", words="phrase")], asked[Key(name, EVEN, words="phrase")]
+    assert (chance.value - right.value if name == "deletion_auc" else right.value - chance.value) > 0.05
+
+
+def test_transposed_maps_keep_less(
+    data: Path, records: list[Record], asking: Asking, asked: Figures, tmp_path: Path
+) -> None:
+    wrong = asked_figures(tmp_path / "out", data, [transposed(one) for one in records], asking, ("insertion",))
+    key = Key("insertion", "mean", "attention", words="phrase")
+    assert wrong[key].value < asked[key].value - 0.05
+
+
+def test_without_boxes_words_that_need_the_image_are_followed(
+    engine: Engine, data: Path, asking: Asking, tmp_path: Path
+) -> None:
+    plain = tmp_path / "plain.jsonl"
+    lines = [{"id": f"s{n}", "image": f"{n}.png", "prompt": "Describe the image."} for n in range(2)]
+    plain.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
+    for line in lines:
+        (tmp_path / line["image"]).write_bytes((data.parent / line["image"]).read_bytes())
+    files = [(tmp_path / line["image"]).read_bytes() for line in lines]
+    made = engine.run([GenerateRequest.build(file, "Describe the image.", {}) for file in files])
+    assert all(isinstance(one, Record) for one in made)
+    records = [one for one in made if isinstance(one, Record)]
+    figures = asked_figures(tmp_path / "out", plain, records, asking, ("deletion_auc",))
+    key = Key("deletion_auc", "mean", "attention", words="word")
+    assert figures[key].n >= 4
+    assert figures[key].value < figures[Key("deletion_auc", EVEN, words="word")].value - 0.05
+    with pytest.raises(StoreError, match="neither boxes nor expected answers"):
+        evaluated(Wanted(tmp_path / "out", metrics=("insertion",)), asking=asking)

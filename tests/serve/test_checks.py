@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from llava_eval.metric import evaluate
 from llava_viewer.cli import main
 from llava_viewer.client import Client
 from llava_wire import decode, encode
@@ -31,6 +32,20 @@ def test_form_json_grpc_and_a_stream_find_the_same(asker: Asker, picture: bytes)
     assert streamed.facts.checks["patches"] == form.facts.checks["patches"]
     refused = asker.form(picture, PROMPT, {"check": [{"name": "patches", "view": "x"}]}).error
     assert (refused["status"], refused["field"]) == (422, "options.check[0].view")
+
+
+def test_a_client_is_a_scorer_for_metrics_over_both_transports(asker: Asker, picture: bytes) -> None:
+    record = asker.form(picture, PROMPT, {}).record()
+    keep = np.random.default_rng(0).random((30, 64)) < 0.5
+    key = Path(asker.state.key_file)
+    with Client.http(asker.state.http, token=key) as http, Client.grpc(asker.state.grpc, token=key) as grpc:
+        scorers = [client.scorer(record, [3, 4], image=picture) for client in (http, grpc)]
+        found = [scorer.log_probs(keep) for scorer in scorers]
+        score = evaluate("top_alone", record.map(4), record.geometry.patch_rects(), [(0, 0, 9, 9)], scorers[0])
+    np.testing.assert_allclose(*found, atol=1e-5)
+    assert np.ptp(found[0]) > 0.1
+    assert score.control is not None
+    assert score.value > score.control
 
 
 def test_the_command_tests_a_record_and_changes_nothing_else(

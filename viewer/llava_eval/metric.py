@@ -93,6 +93,11 @@ def asked(scorer: Scorer | None) -> Scorer:
     return scorer
 
 
+def needs_truth(name: str) -> bool:
+    """Whether a metric looks at the truth; one that only asks the model may say that it does not ("needs_truth")."""
+    return bool(METRICS.find(name).traits.get("needs_truth", True))
+
+
 def metric(name: str, parameters: Mapping[str, Any] | None = None) -> Metric:
     """The metric of a name, with its parameters set.
 

@@ -21,6 +21,7 @@ from llava_server.ask.options import DECODING, KNOWN
 from llava_server.ask.request import GenerateRequest
 from llava_server.front.incoming import Probe, read_request
 from llava_wire import RequestError, encode
+from llava_wire.codes.quantize import ENCODINGS
 from support.synthetic import make_record
 
 yaml = pytest.importorskip("yaml", reason="PyYAML is not installed")
@@ -252,11 +253,16 @@ def test_the_schema_knows_every_method_of_this_house() -> None:
 
 def test_the_schema_knows_every_check_of_this_house() -> None:
     own = {name: one for name, one in CHECKS.known().items() if one.implementation.startswith("llava_doors.checks.")}
-    assert sorted(own) == ["image", "patches"]
+    assert sorted(own) == ["image", "patches", "sets"]
     for name, one in own.items():
         for parameter in one.parameters:
             assert JUDGE.is_valid(asked(check=[{"name": name, parameter.name: parameter.default}]))
         assert not JUDGE.is_valid(asked(check=[{"name": name, "no_such": 1}]))
+
+
+def test_the_schema_knows_every_encoding_of_maps() -> None:
+    view = DOCUMENT["components"]["schemas"]["Record"]["properties"]["views"]["items"]["properties"]
+    assert sorted(view["encoding"]["enum"]) == sorted(ENCODINGS)
 
 
 def test_replays_take_the_options_that_do_not_decide_the_answer() -> None:

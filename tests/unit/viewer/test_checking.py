@@ -125,7 +125,7 @@ def test_a_server_that_knows_no_such_check_says_so(server: Server, connect: Conn
 
 @pytest.mark.parametrize("path", sorted(KEPT.glob("v*/*.npz")), ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_records_of_every_version_take_checks(path: Path) -> None:
-    from llava_viewer.client.checking import asked, usual_checks, with_checks
+    from llava_viewer.client.replays.checking import asked, usual_checks, with_checks
 
     record = decode(path.read_bytes())
     named, own = asked(record, usual_checks(record))

@@ -71,14 +71,18 @@ def test_the_example_runs(example: str, tmp_path: Path, monkeypatch: pytest.Monk
         Path(name).parent.mkdir(exist_ok=True)
         Path(name).write_bytes(encode(record))
     arguments = shlex.split(example)[1:]
-    if arguments[0] in (
-        "predict",
-        "replay",
-        "heads",
-        "check",
-        "run",
-        "slurm",
-    ):  # these need a server: the documents' own run against one
+    if (
+        arguments[0]
+        in (
+            "predict",
+            "replay",
+            "heads",
+            "check",
+            "run",
+            "slurm",
+        )
+        or "--engine" in arguments
+    ):  # these need a model: the documents' own run against a server
         build_parser().parse_args(arguments)
         return
     if arguments[0] in ("table", "evaluate"):

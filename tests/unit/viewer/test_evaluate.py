@@ -206,9 +206,21 @@ def test_the_command_writes_figures_a_page_and_reports(store: Path, tmp_path: Pa
     assert (out / "figures.csv").read_text("utf-8") == "mine"
 
 
-def test_metrics_that_ask_a_model_are_refused(store: Path, capsys: Captured) -> None:
-    assert main(["evaluate", str(store), "--metric", "insertion"]) == 2
-    assert "--metric: got insertion, which asks a model" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("wanted", "said"),
+    [
+        (["--metric", "insertion", "--engine", "x", "--model", "y"], "--model: got it beside --engine"),
+        (["--metric", "insertion", "--device", "cpu"], "--device: got it without --engine"),
+        (["--engine", "x"], "--engine: got it with metrics of maps alone"),
+        (["--url", "http://127.0.0.1:1"], "--url: got it with metrics of maps alone"),
+    ],
+)
+def test_a_model_that_no_metric_asks_and_the_reverse_are_refused(
+    wanted: list[str], said: str, store: Path, capsys: Captured
+) -> None:
+    assert main(["evaluate", str(store), *wanted]) == 2
+    assert said in capsys.readouterr().err
+    assert not (store / "evaluation").exists()
 
 
 def test_right_answers_that_read_more_of_the_image_are_noticed(tmp_path: Path) -> None:

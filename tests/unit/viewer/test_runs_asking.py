@@ -123,9 +123,8 @@ def test_an_item_that_kills_workers_is_given_up(
 
 def made_engine(tmp_path: Path) -> PipedEngine:
     """An engine of a few lines, which dies of the word "poison"."""
-    engine = PipedEngine("small", {}, tmp_path / "data")
-    engine._command = [sys.executable, "-c", _ENGINE.format(handler=str(ROOT / "handler"))]
-    return engine
+    command = [sys.executable, "-c", _ENGINE.format(handler=str(ROOT / "handler"))]
+    return PipedEngine(command, {}, tmp_path / "data")
 
 
 def with_prompts(chunks: list[Chunk], prompts: Mapping[int, str]) -> list[Chunk]:
@@ -170,7 +169,6 @@ def test_no_model_is_loaded_where_nothing_is_left(tmp_path: Path) -> None:
 
 
 def test_a_model_that_does_not_load_is_told(tmp_path: Path, chunks: list[Chunk]) -> None:
-    engine = made_engine(tmp_path)
-    engine._command = [sys.executable, "-c", "raise SystemExit(3)"]
+    engine = PipedEngine([sys.executable, "-c", "raise SystemExit(3)"], {}, tmp_path / "data")
     with pytest.raises(RequestError, match="engine: got exit code 3"):
         list(engine.answers(iter(chunks)))

@@ -23,7 +23,7 @@ DECLARATION = Declaration(
         Parameter("orders", "integer", 16, "Random orders of patches for the control."),
         Parameter("seed", "integer", 0, "Of the random orders."),
     ),
-    traits={"higher_is_better": False, "needs_model": True},
+    traits={"higher_is_better": False, "needs_model": True, "needs_truth": False},
 )
 
 
@@ -35,7 +35,7 @@ class DeletionAuc:
     orders: int = 16
     seed: int = 0
 
-    name, higher_is_better, needs_model = DECLARATION.name, False, True
+    name, higher_is_better, needs_model, needs_truth = DECLARATION.name, False, True, False
 
     def score(self, values: np.ndarray, grid: np.ndarray, truth: Truth, scorer: Scorer | None) -> Score:
         """0 to 1, with a control. The truth is not looked at.

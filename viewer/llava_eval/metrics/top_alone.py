@@ -20,7 +20,7 @@ DECLARATION = Declaration(
         Parameter("sets", "integer", 16, "Random sets of as many patches for the control."),
         Parameter("seed", "integer", 0, "Of the random sets."),
     ),
-    traits={"higher_is_better": True, "needs_model": True},
+    traits={"higher_is_better": True, "needs_model": True, "needs_truth": False},
 )
 
 
@@ -32,7 +32,7 @@ class TopAlone:
     sets: int = 16
     seed: int = 0
 
-    name, higher_is_better, needs_model = DECLARATION.name, True, True
+    name, higher_is_better, needs_model, needs_truth = DECLARATION.name, True, True, False
 
     def score(self, values: np.ndarray, grid: np.ndarray, truth: Truth, scorer: Scorer | None) -> Score:
         """0 to 1, with a control.

@@ -20,7 +20,7 @@ from llava_viewer.cli.outputs import Outputs
 from llava_viewer.cli.reaching import Destination, destination
 from llava_viewer.cli.selection import chosen_heads, parameters
 from llava_viewer.client.base import Client
-from llava_viewer.client.checking import usual_checks
+from llava_viewer.client.replays.checking import usual_checks
 from llava_viewer.files import RECORD, REPLY, REPORT
 from llava_viewer.judging import DEFAULT_RULE, annotated
 from llava_viewer.look.wording import verdict

@@ -18,6 +18,7 @@ from llava_viewer.client.base import Client
 from llava_viewer.client.local import VARIABLE, choose_model, find_server, server_at
 from llava_viewer.client.protocol import DEFAULT_REPLY_BYTES, DEFAULT_TIMEOUT_S
 from llava_viewer.client.retry import DEFAULT_RETRY_S
+from llava_viewer.runs.process import command_of
 
 _MOST_REPLY_MIB = 256
 """No larger record is read."""
@@ -96,6 +97,34 @@ def add_arguments(parser: argparse.ArgumentParser, model: str) -> None:
         metavar="MIB",
         help="read no larger reply, for a server whose max_response_bytes was raised (default: %(default)s)",
     )
+
+
+def add_engine(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """The arguments that name an engine in place of a server; the group, for what else belongs there."""
+    engine = parser.add_argument_group("engine, instead of a server")
+    engine.add_argument(
+        "--engine", metavar="MODEL", help="run the model in a process of its own: a model or its folder"
+    )
+    engine.add_argument("--device", help="of the engine: cpu, cuda, cuda:1 or map")
+    engine.add_argument("--dtype", help="of the engine: float32, float16 or bfloat16")
+    return engine
+
+
+def engine_of(arguments: argparse.Namespace) -> list[str] | None:
+    """The command of the engine that the arguments name; None where they mean a server.
+
+    Raises:
+        UsageError: arguments of both.
+    """
+    if not arguments.engine:
+        for name in ("device", "dtype"):
+            if getattr(arguments, name):
+                raise UsageError(f"--{name}: got it without --engine, expected both; name the engine's model")
+        return None
+    for name in ("url", "grpc", "name", "model"):
+        if getattr(arguments, name) is not None:
+            raise UsageError(f"--{name}: got it beside --engine, expected a server or an engine; leave one out")
+    return command_of(arguments.engine, arguments.device, arguments.dtype)
 
 
 def destination(arguments: argparse.Namespace, preferred: str | None = None) -> Destination:

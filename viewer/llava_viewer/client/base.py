@@ -12,9 +12,10 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from llava_viewer.client.checking import UNSEEN, Check, asked, usual_checks, with_checks
 from llava_viewer.client.connection import Connection
 from llava_viewer.client.fields import Pictures, pictures_in, question_fields, replay_fields, with_pictures
+from llava_viewer.client.replays.checking import UNSEEN, Check, asked, usual_checks, with_checks
+from llava_viewer.client.replays.scoring import Scorer, SetScores
 from llava_viewer.client.transport.stream import StreamedToken, read_stream
 from llava_wire.container import decode
 from llava_wire.errors import RequestError
@@ -165,3 +166,23 @@ class Client(Connection):
         named, own = asked(record, usual_checks(record) if checks is None else checks)
         again = self.replay(record, {**UNSEEN, "check": named}, image=image, keep_picture=False, timeout_s=timeout_s)
         return with_checks(record, again, named, own)
+
+    def scorer(self, record: Record, steps: int | Sequence[int], *, image: Pictures | None = None) -> Scorer:
+        """The served model, asked how probable a word stays when it sees only some of the patches; metrics take it.
+
+        Hidden patches are replaced by the mean of all. Nothing is asked before the scorer is.
+
+        Args:
+            record: the answer; it must come from the model that is served.
+            steps: the word's token, or the tokens of a phrase, whose probability is that of all of them.
+            image: as for `replay`.
+
+        Raises:
+            ValueError: tokens that the answer does not have.
+        """
+
+        def replay(record: Record, options: Mapping[str, Any]) -> Record:
+            return self.replay(record, options, image=image, keep_picture=False)
+
+        tokens = [steps] if isinstance(steps, int) else [*steps]
+        return SetScores(replay, record, tokens).of(tokens)

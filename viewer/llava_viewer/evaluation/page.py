@@ -151,6 +151,9 @@ def _notes(result: Result) -> Iterator[str]:
     missing = result.about.items - len(found.cases) - found.errors - len(found.bad)
     if missing > 0:
         yield f"{wording.count(missing, 'item')} of the run are not there yet"
+    if asking := result.wanted.asking:
+        of = wording.count(len(found.cases), "item")
+        yield f"{', '.join(asking)}: the model was asked about {found.asked:,} of {of}, spread evenly over them"
     if found.errors:
         yield f"{wording.count(found.errors, 'item')} have an error in place of an answer"
     if found.missing:

@@ -16,8 +16,10 @@ from typing import Any
 import numpy as np
 
 from llava_eval.answers import RULES
+from llava_eval.metric import needs_truth
 from llava_eval.statistics import aurocs, resampled_counts
 from llava_eval.tally import Figure, Tally
+from llava_viewer.evaluation.asking import Asking, asked_scores
 from llava_viewer.evaluation.scores import Case, Found, Key, Wanted, part_scores
 from llava_viewer.files import FIGURE_COLUMNS
 from llava_viewer.store.about import About, model_of
@@ -90,13 +92,19 @@ class Result:
         return self.found.bad[:_BAD]
 
 
-def evaluated(wanted: Wanted, rule: str = "", told: Callable[[int, int], None] = lambda done, all: None) -> Result:
+def evaluated(
+    wanted: Wanted,
+    rule: str = "",
+    told: Callable[[int, int], None] = lambda done, all: None,
+    asking: Asking | None = None,
+) -> Result:
     """Evaluates a store.
 
     Args:
         wanted: the store and how.
         rule: by which answers are called right; "" for the run's, else "exact".
         told: gets how many parts are done, of how many.
+        asking: the model, where metrics ask it.
 
     Raises:
         StoreError: it is no store, it has no part yet, or nothing is known of any of its items.
@@ -109,12 +117,15 @@ def evaluated(wanted: Wanted, rule: str = "", told: Callable[[int, int], None] =
     if not found.cases:
         first = f" ({found.bad[0][0]}: {found.bad[0][1]})" if found.bad else ""
         raise StoreError(f"{wanted.store}: got no answered item that can be scored{first}, expected some; run it first")
-    if not found.known or (wanted.truth.by_name and not found.named):
+    by_itself = asking is not None and not all(map(needs_truth, wanted.asking))
+    if not (found.known or by_itself) or (wanted.truth.by_name and not found.named):
         what = "the file names none of its items by id or image" if wanted.truth.by_name else "its data has none"
         raise StoreError(
             f"{wanted.store}: got neither boxes nor expected answers of its items ({what}), expected some; name a file "
             "that knows them (--truth)"
         )
+    if wanted.asking and asking is not None:
+        found.join(asked_scores(wanted, asking))
     rule = rule or about.rule or RULES[0]
     judged = any(case.right for case in found.cases)
     return Result(
@@ -142,6 +153,7 @@ def as_json(result: Result) -> bytes:
         "items": {
             "in_the_run": about.items, "answered": len(found.cases), "with_an_error": found.errors,
             "known": found.known, "named_by_the_file": found.named, "not_scored": len(found.bad),
+            "asked_about": found.asked,
         },
         "phrases": {
             "with_boxes": found.phrases, "not_in_the_answer": found.missing, "without_rows": found.without_rows,

@@ -15,11 +15,13 @@ from typing import NamedTuple
 import numpy as np
 
 from llava_eval.answers import RULES, score
+from llava_eval.metric import METRICS as METRIC_DOOR
 from llava_eval.metric import Metric, MetricError, metric, scores_of
 from llava_eval.tally import Tally
 from llava_viewer.composite import NAME as COMPOSITE
 from llava_viewer.evaluation.truth import Truth
-from llava_viewer.heads.words import FIRST, LAST, PHRASE, Spot, answer_spots
+from llava_viewer.heads.questions import Box
+from llava_viewer.heads.words import FIRST, LAST, PHRASE, WORD, Spot, answer_spots
 from llava_viewer.one_grid import on_one_grid
 from llava_viewer.runs.items import Boxes
 from llava_viewer.store.part import Row, read_rows
@@ -31,7 +33,7 @@ from llava_wire.view import View
 
 ANSWER = "answer"
 """The words of an answer as a whole, where boxes are known of one phrase alone."""
-WORDS = (PHRASE, FIRST, LAST, ANSWER)
+WORDS = (PHRASE, FIRST, LAST, ANSWER, WORD)
 POINTING, ENERGY = "pointing_game", "energy_in_box"
 METRICS = (POINTING, ENERGY, "enrichment", "box_iou", "box_accuracy")
 EVEN = "even map"
@@ -92,7 +94,7 @@ class Wanted:
     Args:
         store: its folder.
         truth: what is known.
-        metrics: names of metrics that ask no model.
+        metrics: names of metrics.
         blur: of the box rule, patches; None: 1 from grids of 16 x 16 on, else 0.
     """
 
@@ -101,10 +103,16 @@ class Wanted:
     metrics: Sequence[str] = METRICS
     blur: float | None = None
 
+    @property
+    def asking(self) -> tuple[str, ...]:
+        """Those of the metrics that ask the model."""
+        return tuple(name for name in self.metrics if METRIC_DOOR.find(name, "--metric").traits.get("needs_model"))
+
     def chosen(self, grid: tuple[int, ...]) -> dict[str, Metric]:
-        """The metrics for maps of a grid of so many rows and columns."""
+        """The metrics that ask no model, for maps of a grid of so many rows and columns."""
         blur = self.blur if self.blur is not None else float(min(grid) >= _FINE_GRID)
-        return {name: metric(name, {"blur": blur} if name in BLURRED else None) for name in self.metrics}
+        own = [name for name in self.metrics if name not in self.asking]
+        return {name: metric(name, {"blur": blur} if name in BLURRED else None) for name in own}
 
 
 @dataclass
@@ -118,6 +126,7 @@ class Found:
         known: items that the truth says something of; named: those that a file of truth names.
         phrases, missing: phrases with boxes, and those of them that their answer does not hold.
         without_rows: phrases in the answer whose rows the record does not hold.
+        asked: items that the model was asked about.
     """
 
     tally: Tally[Key] = field(default_factory=Tally)
@@ -129,13 +138,14 @@ class Found:
     phrases: int = 0
     missing: int = 0
     without_rows: int = 0
+    asked: int = 0
 
     def join(self, other: Found) -> None:
         """Adds what there is to say of others."""
         self.tally.join(other.tally)
         self.cases += other.cases
         self.bad += other.bad
-        for name in ("errors", "known", "named", "phrases", "missing", "without_rows"):
+        for name in ("errors", "known", "named", "phrases", "missing", "without_rows", "asked"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
 
 
@@ -205,9 +215,7 @@ def _of_view(scores: Mapping[Key, Sequence[float]], figure: str, view: str) -> f
 def _boxed(row: Row, record: Record, boxes: Boxes, metrics: _Metrics, found: Found) -> dict[Key, list[float]]:
     """The scores of one record's maps."""
     spots = _spots(record, boxes, found)
-    if len(record.facts.images) > 1:
-        raise ValueError(f"image: got {len(record.facts.images)} of them, expected one, whose boxes are known")
-    _check_inside(boxes, record.facts.images[0].width_px, record.facts.images[0].height_px)
+    check_inside(record, boxes)
     if len(record.grids) > 1:
         record = on_one_grid(record, COMPOSITE)
     rects = record.geometry.patch_rects()
@@ -225,12 +233,15 @@ def _boxed(row: Row, record: Record, boxes: Boxes, metrics: _Metrics, found: Fou
     return scores
 
 
-def _check_inside(boxes: Boxes, width_px: int, height_px: int) -> None:
-    """Refuses boxes that no patch can point at: of another image, or as parts of its size instead of px.
+def check_inside(record: Record, boxes: Boxes) -> None:
+    """Refuses boxes that no patch can point at: of another image, of several, or as parts of its size instead of px.
 
     Raises:
         ValueError: naming the phrase.
     """
+    if len(record.facts.images) > 1:
+        raise ValueError(f"image: got {len(record.facts.images)} of them, expected one, whose boxes are known")
+    width_px, height_px = record.facts.images[0].width_px, record.facts.images[0].height_px
     for phrase, listed in boxes.items():
         for x0, y0, x1, y1 in listed:
             if x1 <= 0 or y1 <= 0 or x0 >= width_px or y0 >= height_px or max(x1, y1) <= 1:
@@ -240,6 +251,14 @@ def _check_inside(boxes: Boxes, width_px: int, height_px: int) -> None:
                 )
 
 
+def boxes_of(boxes: Boxes) -> dict[str, tuple[Box, ...]]:
+    """Boxes as those who look for words take them."""
+    return {
+        phrase: tuple((float(x0), float(y0), float(x1), float(y1)) for x0, y0, x1, y1 in listed)
+        for phrase, listed in boxes.items()
+    }
+
+
 def _keep(scores: dict[Key, list[float]], key: Key, value: float) -> None:
     if not math.isnan(value):
         scores.setdefault(key, []).append(float(value))
@@ -247,8 +266,8 @@ def _keep(scores: dict[Key, list[float]], key: Key, value: float) -> None:
 
 def _spots(record: Record, boxes: Boxes, found: Found) -> list[Spot]:
     """The words whose boxes are known and whose rows the record holds."""
-    as_tuples = {phrase: tuple((*map(float, box),) for box in listed) for phrase, listed in boxes.items()}
-    told = answer_spots(record, as_tuples, {}, every=True)  # type: ignore[arg-type]
+    as_tuples = boxes_of(boxes)
+    told = answer_spots(record, as_tuples, {}, every=True)
     found.phrases += len(boxes)
     found.missing += len(told.missing)
     held = {query.token for query in record.queries if query.kind == "answer"}
@@ -258,7 +277,7 @@ def _spots(record: Record, boxes: Boxes, found: Found) -> list[Spot]:
         spot.kinds == (PHRASE,) for spot in spots
     )
     if len(boxes) == 1 and held:
-        spots.append(Spot("", (ANSWER,), (), next(iter(as_tuples.values()))))  # type: ignore[arg-type]
+        spots.append(Spot("", (ANSWER,), (), next(iter(as_tuples.values()))))
     return spots
 
 

@@ -7,25 +7,18 @@ one by one, so that whatever kills it is found.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-import queue
-import subprocess
-import sys
-import threading
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from PIL import Image as PillowImage
 
-from llava_viewer.look.wording import at_revision
 from llava_viewer.runs.asking import Answered, Chunk, image_of
 from llava_viewer.runs.items import Item
+from llava_viewer.runs.process import EngineProcess
 from llava_wire.errors import RecordError, RequestError
-from llava_wire.system.frames import FrameError, read_frame, write_frame
 
 _AHEAD = 96
 """Questions that are with the engine at a time: what it works on and what it reads meanwhile."""
@@ -33,34 +26,13 @@ _STRIKES = 2
 """So often may the engine die over an item before that item is given up."""
 _DEATHS_IN_A_ROW = 3
 """So often may it die without an answer in between before the run stops."""
-Frame = tuple[dict[str, Any], list[bytes]]
-
-
-@dataclass
-class _Process:
-    """The engine's process, and what it said that nobody has looked at yet; None is its end."""
-
-    popen: subprocess.Popen[bytes]
-    said: queue.Queue[Frame | None] = field(default_factory=queue.Queue)
-
-    def listen(self) -> None:
-        """Reads what it says until its end, so that it never waits for this process."""
-        assert self.popen.stdout is not None
-        try:
-            while (frame := read_frame(self.popen.stdout)) is not None:
-                self.said.put(frame)
-        except (FrameError, OSError, ValueError):
-            pass  # killed inside a message
-        finally:
-            self.said.put(None)
 
 
 class PipedEngine:
     """An engine that answers a run.
 
     Args:
-        model: a model of model_store, its YAML, or a checkpoint folder.
-        device, dtype: as `llava_server.piped` takes them.
+        command: as `llava_viewer.runs.process.command_of` gives it.
         options: of every request.
         images: the folder that paths of images count from.
         say: gets lines for people.
@@ -68,19 +40,14 @@ class PipedEngine:
 
     def __init__(
         self,
-        model: str,
+        command: Sequence[str],
         options: Mapping[str, Any],
         images: Path,
-        *,
-        device: str | None = None,
-        dtype: str | None = None,
         say: Callable[[str], None] = lambda line: None,
     ) -> None:
-        named = [("--device", device), ("--dtype", dtype)]
-        self._command = [sys.executable, "-m", "llava_server.piped", model]
-        self._command += [part for name, value in named if value for part in (name, value)]
+        self._command = command
         self._options, self._images, self._say = dict(options), images, say
-        self._process: _Process | None = None
+        self._process: EngineProcess | None = None
         self._waiting: dict[int, Item] = {}
         self._begun: list[int] = []
         self._strikes: Counter[int] = Counter()
@@ -91,7 +58,7 @@ class PipedEngine:
         first = next(chunks, None)
         if first is None:  # others do what is left: no model is loaded for nothing
             return
-        self._process = self._started()
+        self._process = EngineProcess.begun(self._command, self._say)
         for chunk in itertools.chain([first], chunks):
             for item in sorted(chunk.items, key=self._extent):
                 try:
@@ -110,8 +77,7 @@ class PipedEngine:
     def close(self) -> None:
         """Ends the process."""
         if self._process is not None:
-            self._process.popen.kill()
-            self._process.popen.wait()
+            self._process.close()
 
     def _extent(self, item: Item) -> tuple[int, int, int]:
         """What decides a batch's padding: neighbours should be alike."""
@@ -121,17 +87,6 @@ class PipedEngine:
         except Exception:  # told when the item's turn comes
             pixels = 0
         return pixels, len(item.prompt), item.n
-
-    def _started(self) -> _Process:
-        popen = subprocess.Popen(self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        process = _Process(popen)
-        threading.Thread(target=process.listen, name="engine", daemon=True).start()
-        frame = process.said.get()
-        if frame is None or "ready" not in frame[0]:
-            said = frame[0].get("failed") if frame else f"exit code {popen.wait()}; what it printed stands above"
-            raise RequestError("unavailable", "engine", f"got {said}, expected a model that loads; name another")
-        self._say(f"the engine has loaded {at_revision(frame[0]['ready'], frame[0]['revision'])}")
-        return process
 
     def _send(self, item: Item, image: bytes, *, alone: bool = False) -> None:
         self._write({"n": item.n, "prompt": item.prompt, "options": self._options}, [image])
@@ -143,14 +98,12 @@ class PipedEngine:
 
     def _write(self, plain: dict[str, Any], parts: list[bytes]) -> None:
         assert self._process is not None
-        assert self._process.popen.stdin is not None
-        with contextlib.suppress(OSError):  # it died: its end is read as everything else that it said
-            write_frame(self._process.popen.stdin, plain, parts)
+        self._process.write(plain, parts)
 
     def _next(self) -> Iterator[Answered]:
         """What the engine says next: an answer, or its end, and then what is to be told of that."""
         assert self._process is not None
-        frame = self._process.said.get()
+        frame = self._process.read()
         if frame is None:
             yield from self._died()
             return
@@ -166,7 +119,7 @@ class PipedEngine:
     def _died(self) -> Iterator[Answered]:
         """Starts another engine; what the last one had begun is asked again, one by one, the rest as before."""
         assert self._process is not None
-        code = self._process.popen.wait()
+        code = self._process.ended()
         self._deaths += 1
         if self._deaths > _DEATHS_IN_A_ROW:
             raise RequestError(
@@ -178,7 +131,7 @@ class PipedEngine:
         self._strikes.update(suspects)
         self._say(f"the engine died (exit code {code}) over {len(suspects)} items; starting it again")
         self._begun = []
-        self._process = self._started()
+        self._process = EngineProcess.begun(self._command, self._say)
         for n in suspects:
             if self._strikes[n] >= _STRIKES:
                 item = self._waiting.pop(n)

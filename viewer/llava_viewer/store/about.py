@@ -130,6 +130,13 @@ def model_of(folder: Path) -> str:
     return ""
 
 
+def model_name_of(folder: Path) -> str | None:
+    """The name alone, as servers know it; None before the run's first record."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        return str(json.loads((folder / MODEL).read_text("utf-8"))["name"])
+    return None
+
+
 def _first(path: Path, plain: Mapping[str, Any]) -> None:
     """Writes a file, whole, unless another process was first."""
     if path.exists():

@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from llava_eval.answers import RULES
-from llava_eval.metric import METRICS
-from llava_viewer.cli.console import Told, UsageError, one_line, print_path, printable
+from llava_viewer.cli import reaching
+from llava_viewer.cli.console import Told, UsageError, one_line, print_path, printable, say
 from llava_viewer.cli.outputs import Outputs, add_force
+from llava_viewer.evaluation.asking import ITEMS, Asking
 from llava_viewer.evaluation.page import evaluation_page
 from llava_viewer.evaluation.result import RIGHT, Result, as_csv, as_json, evaluated
 from llava_viewer.evaluation.scores import METRICS as USUAL
@@ -22,6 +26,8 @@ from llava_viewer.evaluation.truth import Truth, read_truth
 from llava_viewer.files import EVALUATION, EVALUATION_PAGE, FIGURES, REPORT
 from llava_viewer.judging import BY_HAND
 from llava_viewer.pages.report import render_report
+from llava_viewer.runs.replaying import EngineReplays
+from llava_viewer.store.about import model_name_of
 from llava_viewer.store.store import Store
 from llava_wire.record import Record
 from llava_wire.schema import Annotations
@@ -30,14 +36,17 @@ EXAMPLES = """examples:
   llava-viewer evaluate out/
   llava-viewer evaluate out/ --truth boxes.json --rule contains
   llava-viewer evaluate out/ --metric pointing_game --metric share_in_box -o scores/
+  llava-viewer evaluate out/ --metric insertion --metric deletion_auc --engine llava-things
 
 The truth is what the data brought (columns `expected` and `boxes`, or a COCO file), or that of a file: COCO; JSON
 lines, CSV or Parquet with these columns; or a JSON object, id or image -> phrase -> [x0, y0, x1, y1] in px of the
 upright image. Answers are judged by exact, contains and vqa (which takes a list of several people's answers as
 `expected`). Maps are scored at the words of each phrase that the answer holds (phrase, its first word, its last one),
 and over the whole answer where boxes of one phrase alone are known; by view, method, layer, head and tag. Behind every
-figure stands its 95 % interval of a bootstrap over images. OUT/evaluation gets index.html, figures.csv,
-evaluation.json and reports of the worst cases.
+figure stands its 95 % interval of a bootstrap over images. Metrics that ask the model (insertion and deletion) need the
+one that answered: a server, or --engine; they follow the mean map of every view at phrases with boxes, or, where none
+are known, at words that need the image, and the view "even map" is what random orders score. OUT/evaluation gets
+index.html, figures.csv, evaluation.json and reports of the worst cases.
 """
 FOLDER, PAGE, TABLE, JSON = "evaluation", "index.html", "figures.csv", "evaluation.json"
 
@@ -59,26 +68,52 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="reports of the N worst of each kind (%(default)s)")  # fmt: skip
     parser.add_argument("--title", default="Evaluation", help="the heading (default: %(default)s)")
     add_force(parser)
+    parser.add_argument("--asked", type=_asked, default=ITEMS, metavar="N",
+                        help="metrics that ask the model do so about N items at most (%(default)s)")  # fmt: skip
+    reaching.add_arguments(parser, "that of the run")
+    reaching.add_engine(parser)
 
 
 def evaluate(arguments: argparse.Namespace) -> None:
     """Evaluates a store, prints the main figures and writes all of them."""
     metrics = tuple(dict.fromkeys(arguments.metric)) or USUAL
-    for name in metrics:
-        if METRICS.find(name, "--metric").traits.get("needs_model"):
-            raise UsageError(f"--metric: got {name}, which asks a model, expected one of maps alone; leave it out")
     truth = read_truth(arguments.truth) if arguments.truth else Truth()
     folder = arguments.output or arguments.store / FOLDER
     outputs = Outputs((arguments.truth,), force=arguments.force)
     for name, kind in ((PAGE, EVALUATION_PAGE), (TABLE, FIGURES), (JSON, EVALUATION)):
         outputs.claim("--output", folder / name, kind, own=True)
-    result = evaluated(Wanted(arguments.store, truth, metrics, arguments.blur), arguments.rule or "", Told("part"))
+    wanted = Wanted(arguments.store, truth, metrics, arguments.blur)
+    with _asking(arguments, wanted) as asking:
+        result = evaluated(wanted, arguments.rule or "", Told("part"), asking)
     links = _write_reports(arguments, result, folder, outputs)
     outputs.write(folder / JSON, as_json(result))
     outputs.write(folder / TABLE, as_csv(result))
     outputs.write(folder / PAGE, evaluation_page(result, arguments.title, links).encode("utf-8", "backslashreplace"))
     print(printable("\n".join(map(one_line, _lines(result)))))
     print_path(folder / PAGE)
+
+
+@contextmanager
+def _asking(arguments: argparse.Namespace, wanted: Wanted) -> Iterator[Asking | None]:
+    """The model, where a metric asks it.
+
+    Raises:
+        UsageError: a model that no metric asks, or arguments of a server beside an engine.
+    """
+    engine = reaching.engine_of(arguments)
+    if not wanted.asking:
+        if engine is not None or arguments.url or arguments.grpc is not None:
+            named = "--engine" if engine is not None else "--url" if arguments.url else "--grpc"
+            raise UsageError(f"{named}: got it with metrics of maps alone, expected one that asks the model (--metric)")
+        yield None
+    elif engine is not None:
+        with closing(EngineReplays(engine, lambda line: say(one_line(line)))) as replays:
+            yield Asking(replays.replay, arguments.asked, Told("item asked about"))
+    else:
+        where = reaching.destination(arguments, model_name_of(arguments.store))
+        say(one_line(f"asking {where}"))
+        with where.client(arguments) as client:
+            yield Asking(partial(client.replay, keep_picture=False), arguments.asked, Told("item asked about"))
 
 
 def _write_reports(arguments: argparse.Namespace, result: Result, folder: Path, outputs: Outputs) -> dict[str, str]:
@@ -133,6 +168,12 @@ def _blur(text: str) -> float:
     if not re.fullmatch(r"\d{1,2}(\.\d{1,3})?", text, re.ASCII):
         raise argparse.ArgumentTypeError(f"got {text!r:.80}, expected 0 or more patches")
     return float(text)
+
+
+def _asked(text: str) -> int:
+    if not re.fullmatch(r"[1-9]\d{0,6}", text, re.ASCII):
+        raise argparse.ArgumentTypeError(f"got {text!r:.80}, expected a whole number above 0")
+    return int(text)
 
 
 def _reports(text: str) -> int:

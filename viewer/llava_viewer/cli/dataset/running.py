@@ -75,12 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--in-flight", type=_flight, metavar="N",
                         help="requests at a time (default: as many as bring more answers)")  # fmt: skip
     parser.set_defaults(retry=_RETRY_S)
-    engine = parser.add_argument_group("engine, instead of a server")
-    engine.add_argument(
-        "--engine", metavar="MODEL", help="run the model in a process of its own: a model or its folder"
-    )
-    engine.add_argument("--device", help="of the engine: cpu, cuda, cuda:1 or map")
-    engine.add_argument("--dtype", help="of the engine: float32, float16 or bfloat16")
+    engine = reaching.add_engine(parser)
     engine.add_argument("--ray", type=_count, nargs="?", const=0, metavar="N",
                         help="on the Ray cluster: N workers (default: one on each GPU)")  # fmt: skip
     engine.add_argument("--stale", type=_count, default=round(STALE_S), metavar="SECONDS",
@@ -156,10 +151,8 @@ def _asks(arguments: argparse.Namespace, options: Mapping[str, Any], about: Abou
     def told(line: str) -> None:
         say(one_line(line))
 
-    if arguments.engine:
-        return PipedEngine(
-            arguments.engine, options, about.images, device=arguments.device, dtype=arguments.dtype, say=told
-        )
+    if (command := reaching.engine_of(arguments)) is not None:
+        return PipedEngine(command, options, about.images, told)
     where = reaching.destination(arguments)
     check_heads(options, where)
     told(f"asking {where}")
@@ -175,15 +168,10 @@ def _asks(arguments: argparse.Namespace, options: Mapping[str, Any], about: Abou
 
 def _asked(arguments: argparse.Namespace) -> str:
     """What answers, as the store's fingerprint has it."""
-    if not arguments.engine:
+    if reaching.engine_of(arguments) is None:
         if arguments.ray is not None:
             raise UsageError("--ray: got it without --engine, expected both; a server takes what one worker sends")
-        if arguments.device or arguments.dtype:
-            raise UsageError("--device: got it without --engine, expected both; name the engine's model")
         return "server"
-    for name in ("url", "grpc", "name", "model"):
-        if getattr(arguments, name) is not None:
-            raise UsageError(f"--{name}: got it beside --engine, expected a server or an engine; leave one out")
     return f"engine {arguments.dtype or ''}".strip()
 
 

@@ -61,7 +61,7 @@ def with_checks(record: Record, again: Record, named: Sequence[Mapping[str, Any]
     Raises:
         ValueError: the replay is of another prompt or answer, or finds its words far more or less probable.
     """
-    _check_same(record, again)
+    check_same(record, again)
     checks = dict(record.facts.checks)
     for name in (str(check["name"]) for check in named):
         found = again.facts.checks.get(name, {"result": "not tested"})
@@ -105,7 +105,12 @@ def _view(record: Record, name: str | None) -> View:
     return next((view for view in views if len(view.axes) == 2), views[0])
 
 
-def _check_same(record: Record, again: Record) -> None:
+def check_same(record: Record, again: Record) -> None:
+    """Refuses a replay of another prompt or answer, or one that finds its words far more or less probable.
+
+    Raises:
+        ValueError: naming what differs.
+    """
     for what, mine, other in (
         ("prompt.ids", record.facts.prompt.ids, again.facts.prompt.ids),
         ("images", record.facts.images, again.facts.images),
