@@ -6,8 +6,10 @@ import json
 import signal
 import subprocess
 import sys
+import tarfile
 import threading
 import time
+from io import BytesIO
 from os import fdopen, pipe
 from pathlib import Path
 
@@ -42,6 +44,39 @@ def data_of(folder: Path, count: int) -> Path:
 def without_run(data: bytes) -> bytes:
     """A record's bytes without what no two runs share."""
     return encode(decode(data).without_run())
+
+
+def test_images_inside_files_are_asked_about_as_files_are(
+    tmp_path: Path, engine: Engine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tar, out = tmp_path / "data" / "0.tar", tmp_path / "out"
+    tar.parent.mkdir()
+    with tarfile.open(tar, "w") as shard:
+        for n in range(6):
+            for name, content in (("png", scene_bytes(192, 192, seed=n)), ("txt", b"Describe the image.")):
+                info = tarfile.TarInfo(f"{n:03}.{name}")
+                info.size = len(content)
+                shard.addfile(info, BytesIO(content))
+    assert main([*asked(tar, out), "--column", "prompt=txt"]) == 0
+    assert "6 items of WebDataset: image = 'image', prompt = 'txt', id = '__key__'" in capsys.readouterr().err
+    requests = [GenerateRequest.build(scene_bytes(192, 192, seed=n), "Describe the image.", {}) for n in range(6)]
+    answers = [one.answer for one in engine.run(requests) if isinstance(one, Record)]
+    with Store(out) as store:
+        assert [row["answer"] for row in store.rows()] == answers
+        records = [store.record(f"{n:03}") for n in range(6)]
+        assert [len(record.pictures) for record in records] == [1] * 6
+    page = tmp_path / "page.html"
+    assert main(["render", f"{out}::004", "-o", str(page)]) == 0
+    assert "data:image/" in page.read_text("utf-8")
+    tar.unlink()
+    with Store(out) as store:
+        assert store.record("004").pictures == ()
+    saved = Path(__file__).parents[1] / "data" / "hugging_face" / "saved"
+    capsys.readouterr()
+    assert main([*asked(saved, tmp_path / "other"), "--dry-run"]) == 0
+    told = capsys.readouterr()
+    assert "asked     7 of 7 items, each twice" in told.out
+    assert "warning" not in told.err
 
 
 def test_the_engine_over_a_pipe_answers_as_itself(engine: Engine) -> None:

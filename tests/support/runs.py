@@ -8,10 +8,10 @@ import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 
+from llava_viewer.data.items import Item, digest_of, items_of
+from llava_viewer.data.reading import read_data
 from llava_viewer.runs.asking import Answered, Chunk, image_of
 from llava_viewer.runs.claims import Claims
-from llava_viewer.runs.items import Item, digest_of, items_of
-from llava_viewer.runs.readers import read_data
 from llava_viewer.runs.work import CLAIMS, Worker, check_parts
 from llava_viewer.store.about import About, begun
 from llava_wire import encode

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from llava_viewer.runs.items import digest_of
+from llava_viewer.data.items import digest_of
 from llava_viewer.store.about import begun
 from llava_viewer.store.part import PartWriter
 from llava_viewer.store.rows import row_of

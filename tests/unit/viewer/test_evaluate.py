@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from llava_viewer.cli import main
+from llava_viewer.data.items import Item
+from llava_viewer.data.kind import DataError
 from llava_viewer.evaluation.result import evaluated
 from llava_viewer.evaluation.scores import EVEN, Key, Wanted
 from llava_viewer.evaluation.truth import read_truth
-from llava_viewer.runs.items import DataError, Item
 from llava_viewer.store import StoreError
 from llava_viewer.store.many import over_parts
 from llava_viewer.store.store import part_paths

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from llava_viewer.runs.items import DataError, Item, items_of
-from llava_viewer.runs.readers import read_data
+from llava_viewer.data.items import Item, items_of
+from llava_viewer.data.kind import DataError
+from llava_viewer.data.reading import read_data
 from support.synthetic import make_picture
 
 ROWS: list[dict[str, Any]] = [

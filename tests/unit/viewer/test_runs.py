@@ -16,8 +16,9 @@ from pathlib import Path
 import pytest
 
 from llava_viewer.cli import main
+from llava_viewer.data.items import Item
+from llava_viewer.data.kind import DataError
 from llava_viewer.runs.claims import Claims
-from llava_viewer.runs.items import DataError, Item
 from llava_viewer.runs.serving import Flight
 from llava_viewer.store import Store, StoreError
 from llava_viewer.store.part import PartWriter

@@ -19,11 +19,11 @@ from llava_eval.metric import METRICS as METRIC_DOOR
 from llava_eval.metric import Metric, MetricError, metric, scores_of
 from llava_eval.tally import Tally
 from llava_viewer.composite import NAME as COMPOSITE
+from llava_viewer.data.items import Boxes
 from llava_viewer.evaluation.truth import Truth
 from llava_viewer.heads.questions import Box
 from llava_viewer.heads.words import FIRST, LAST, PHRASE, WORD, Spot, answer_spots
 from llava_viewer.one_grid import on_one_grid
-from llava_viewer.runs.items import Boxes
 from llava_viewer.store.part import Row, read_rows
 from llava_viewer.store.store import Store
 from llava_wire.choose import kept_cells, ordinary_rows, split_view

@@ -11,8 +11,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from llava_viewer.runs.items import Boxes, DataError, Entry, checked_boxes
-from llava_viewer.runs.readers import read_data
+from llava_viewer.data.images import image_name
+from llava_viewer.data.items import Boxes, checked_boxes
+from llava_viewer.data.kind import DataError, Entry
+from llava_viewer.data.reading import read_data
 from llava_viewer.store.part import Row
 from llava_wire.errors import beginning
 
@@ -53,11 +55,11 @@ class Truth:
 
     def found(self, row: Row) -> Known | None:
         """What the file alone knows of it."""
-        name = Path(row["image"]).name
+        name = image_name(row["image"])
         for key in (row["id"], row["image"], name):
             found = self.by_name.get(key)
             # Another file's ids may be numbers that mean other images.
-            if found is not None and Path(found.image or name).name == name:
+            if found is not None and image_name(found.image or name) == name:
                 return found
         return None
 

@@ -1,1 +1,1 @@
-"""Many questions at a time: data read, asked in chunks that several workers share, and kept in a store."""
+"""Many questions at a time: asked in chunks that several workers share, and kept in a store."""

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Protocol
 
 from llava_viewer.client.errors import ServerUnreachable
-from llava_viewer.runs.items import Item
-from llava_wire.container import read_file
+from llava_viewer.data.images import image_bytes
+from llava_viewer.data.items import Item
 from llava_wire.errors import RequestError
 
 Answered = tuple[Item, bytes | Exception]
@@ -56,4 +56,4 @@ def image_of(item: Item, folder: Path) -> bytes:
     Raises:
         OSError, RecordError: it cannot be read, or is too large.
     """
-    return read_file(folder / item.image)
+    return image_bytes(folder, item.image)

@@ -15,8 +15,9 @@ from typing import Any
 
 from PIL import Image as PillowImage
 
+from llava_viewer.data.images import image_stream
+from llava_viewer.data.items import Item
 from llava_viewer.runs.asking import Answered, Chunk, image_of
-from llava_viewer.runs.items import Item
 from llava_viewer.runs.process import EngineProcess
 from llava_wire.errors import RecordError, RequestError
 
@@ -82,7 +83,7 @@ class PipedEngine:
     def _extent(self, item: Item) -> tuple[int, int, int]:
         """What decides a batch's padding: neighbours should be alike."""
         try:
-            with PillowImage.open(self._images / item.image) as opened:
+            with image_stream(self._images, item.image) as stream, PillowImage.open(stream) as opened:
                 pixels = opened.width * opened.height
         except Exception:  # told when the item's turn comes
             pixels = 0

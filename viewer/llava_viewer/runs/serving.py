@@ -15,8 +15,8 @@ from typing import Any
 
 from llava_viewer.client.base import Client
 from llava_viewer.client.errors import ServerUnreachable
+from llava_viewer.data.items import Item
 from llava_viewer.runs.asking import Answered, Chunk, image_of
-from llava_viewer.runs.items import Item
 from llava_wire.errors import RecordError, RequestError
 
 MOST_IN_FLIGHT = 64

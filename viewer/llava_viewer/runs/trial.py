@@ -10,8 +10,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from llava_viewer.data.items import Item
 from llava_viewer.runs.asking import Asks, Chunk, of_run
-from llava_viewer.runs.items import Item
 from llava_viewer.store.part import BLOCK
 from llava_viewer.store.rows import row_of
 from llava_wire.container import decode

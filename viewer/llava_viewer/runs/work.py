@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from llava_viewer.data.items import Item, digest_of
 from llava_viewer.judging import RULES
 from llava_viewer.look.picture import PictureError, prepare_picture
 from llava_viewer.runs.asking import Asks, Chunk, image_of, of_run
 from llava_viewer.runs.claims import Claims
-from llava_viewer.runs.items import Item, digest_of
 from llava_viewer.store.about import About, same_model
 from llava_viewer.store.part import PartWriter, Row, StoreError, read_header
 from llava_viewer.store.rows import error_row, row_of

@@ -17,12 +17,13 @@ from typing import NamedTuple, Self
 
 from PIL import Image as PillowImage
 
+from llava_viewer.data.images import image_bytes
 from llava_viewer.look.picture import PictureError, check_picture, open_picture, prepare_picture
 from llava_viewer.store.about import About, read_about
 from llava_viewer.store.part import Row, StoreError, read_rows, record_at
 from llava_viewer.store.rows import annotations_of
 from llava_viewer.store.table import PLACE, places_in_table
-from llava_wire.container import decode, read_file
+from llava_wire.container import decode
 from llava_wire.errors import nearest
 from llava_wire.record import Record
 
@@ -176,7 +177,7 @@ class Store:
     def _file(self, row: Row, record: Record) -> bytes | None:
         """The image's file; None where it went its way, or is another one: the record says which one it was."""
         try:
-            data = read_file(self.about.images / row["image"])
+            data = image_bytes(self.about.images, row["image"])
             return data if len(record.facts.images) == 1 and not check_picture(record, data) else None
         except (OSError, ValueError, PictureError):
             return None

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from llava_viewer.client.errors import missing_package
+from llava_viewer.data.arrow import arrow as packages
 from llava_viewer.files import written
 from llava_viewer.store.part import Row
 
@@ -63,7 +63,7 @@ def write_table(folder: Path, rows: Iterable[Row], parts: Sequence[Path]) -> Pat
     Raises:
         ImportError: without pyarrow.
     """
-    arrow, parquet = _arrow()
+    arrow, parquet = packages()
     schema = _schema(arrow).with_metadata({_OF_PARTS: parts_digest(parts).encode()})
     target, coming = folder / TABLE, iter(rows)
     with written(target) as partial, parquet.ParquetWriter(partial, schema, compression="zstd") as writer:
@@ -76,7 +76,7 @@ def places_in_table(folder: Path, parts: Sequence[Path]) -> list[tuple[Any, ...]
     """(id, n, part, offset, size) of every item, or None: there is no table of just these parts, or no pyarrow."""
     path = folder / TABLE
     try:
-        _, parquet = _arrow()
+        _, parquet = packages()
         if (parquet.read_schema(path).metadata or {}).get(_OF_PARTS) != parts_digest(parts).encode():
             return None
         found = parquet.read_table(path, columns=list(PLACE))
@@ -89,24 +89,6 @@ def parts_digest(parts: Sequence[Path]) -> str:
     """What changes when a part is added or written anew."""
     stamps = ((path.name, (status := path.stat()).st_size, status.st_mtime_ns) for path in parts)
     return hashlib.sha256("\n".join(f"{name} {size} {time}" for name, size, time in stamps).encode()).hexdigest()
-
-
-def arrow_parquet() -> Any:
-    """The package that reads and writes Parquet.
-
-    Raises:
-        ImportError: it is not installed, with the extra that brings it.
-    """
-    return _arrow()[1]
-
-
-def _arrow() -> tuple[Any, Any]:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise missing_package("pyarrow", "table") from error
-    return pyarrow, pyarrow.parquet
 
 
 def _schema(arrow: Any) -> Any:

@@ -20,13 +20,15 @@ from llava_viewer.cli.commands import check_heads, options_of
 from llava_viewer.cli.console import UsageError, one_line, say, size
 from llava_viewer.cli.dataset.tables import keep_table
 from llava_viewer.cli.selection import add_how, add_what
+from llava_viewer.data.columns import FIELDS
+from llava_viewer.data.items import Item, check_images, digest_of, items_of
+from llava_viewer.data.kind import Data
+from llava_viewer.data.reading import read_data
 from llava_viewer.judging import RULES
 from llava_viewer.runs.asking import Asks
 from llava_viewer.runs.claims import STALE_S, Claims
 from llava_viewer.runs.engine import PipedEngine
-from llava_viewer.runs.items import Item, check_images, digest_of, items_of
 from llava_viewer.runs.on_ray import spread
-from llava_viewer.runs.readers import FIELDS, Data, read_data
 from llava_viewer.runs.serving import MOST_IN_FLIGHT, Served
 from llava_viewer.runs.told import Progress, duration
 from llava_viewer.runs.trial import tried
@@ -39,11 +41,14 @@ EXAMPLES = """examples:
   llava-viewer run images/ --prompt "Describe the image." -o out/
   llava-viewer run questions.jsonl --column prompt=question --column expected=answer --rule contains -o out/
   llava-viewer run instances.json --images val2017/ --prompt "What is in the image?" --engine llava-things -o out/
+  llava-viewer run "shards-{000..011}.tar" --column prompt=txt -o out/
   llava-viewer run questions.csv -o out/ --dry-run
 
 DATA  JSON lines, CSV, TSV or Parquet with a column of images' paths (from the file's own folder, or --images); a COCO
-      file, whose boxes become the truth; or a folder of images. Columns are recognised by their names, which is told;
-      --column says otherwise. A column of prompts may hold lists; --prompt asks about every image that brings none.
+      file, whose boxes become the truth; a folder of images; WebDataset's tars (one, a folder, shards-{000..011}.tar);
+      a folder that Hugging Face's datasets saved, or one of Parquet: images inside files are read in place. Columns are
+      recognised by their names, which is told; --column says otherwise. A column of prompts may hold lists; --prompt
+      asks about every image that brings none.
 The same command goes on with what is there: after Ctrl-C, kill -9, a full disk, a reboot. Started several times, also
 on several machines that share the folder, the workers share the work. A record is then named OUT::ID.
 """

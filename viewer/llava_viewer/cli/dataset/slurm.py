@@ -14,6 +14,7 @@ from pathlib import Path
 
 from llava_viewer.cli.console import UsageError
 from llava_viewer.cli.dataset import running
+from llava_viewer.data.reading import is_data
 
 EXAMPLES = """examples:
   llava-viewer slurm --tasks 4 --sbatch=--gpus=1 --sbatch=--time=8:00:00 -- questions.jsonl -o out/ --engine /m > job.sh
@@ -54,7 +55,7 @@ def slurm(arguments: argparse.Namespace) -> None:
     asked = checker.parse_args(arguments.arguments)
     if not asked.engine and not asked.url and not asked.grpc:
         raise UsageError("slurm: got neither --engine nor --url, expected what answers on a node; name one")
-    if not asked.data.exists():
+    if not is_data(asked.data):
         raise UsageError(f"slurm: got {asked.data}, which is not there, expected the data; name it as from this folder")
     for name, given, why in (
         ("--dry-run", asked.dry_run, "each task would ask a few items and keep nothing"),

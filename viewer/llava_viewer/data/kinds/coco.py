@@ -11,14 +11,33 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from llava_viewer.runs.items import DataError, Entry
+from llava_doors.door import Declaration
+from llava_viewer.data.kind import NO, YES, Asked, Data, DataError, Entry
 from llava_wire.errors import beginning
+
+DECLARATION = Declaration(
+    "coco", "A COCO file (.json), whose boxes become the truth.", "llava_viewer.data.kinds.coco:Coco"
+)
 
 _FOLDERS = ("", "images", "../images")
 """Where the images of a COCO file lie, seen from it; the first that has one is taken."""
 
 
-def coco_entries(path: Path) -> tuple[Iterator[Entry], Path, int]:
+class Coco:
+    """See `llava_viewer.data.kind.Kind`."""
+
+    def fits(self, path: Path) -> int:
+        """By its ending."""
+        return YES if path.suffix.lower() == ".json" and not path.is_dir() else NO
+
+    def read(self, asked: Asked) -> Data:
+        """An entry an image."""
+        entries, own, flat = _entries(asked.path)
+        said = f" (boxes without area, left out: {flat})" if flat else ""
+        return Data(f"a COCO file{said}", asked.images or own, entries)
+
+
+def _entries(path: Path) -> tuple[Iterator[Entry], Path, int]:
     """The images of a COCO file in its order, the folder that their names count from, and how many boxes were left out.
 
     Crowd regions, whose boxes are of many things, are no truth; boxes without area, which COCO's own files have some

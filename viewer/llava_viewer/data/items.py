@@ -1,6 +1,6 @@
 """What a run asks: one item for each image and prompt, told apart by ids, with what the data knows of the answer.
 
-Flow: entries of a reader (`readers`) -> `Item`s, each prompt of an image one, numbered -> a digest of them all.
+Flow: entries of a kind of data (`kind`) -> `Item`s, each prompt of an image one, numbered -> a digest of them all.
 """
 
 from __future__ import annotations
@@ -13,15 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from llava_viewer.data.images import image_file
+from llava_viewer.data.kind import DataError, Entry
 from llava_wire.errors import beginning
 
 Boxes = Mapping[str, Sequence[Sequence[float]]]
 """Phrase -> boxes [x0, y0, x1, y1] in px of the upright image."""
 MOST_ID_CHARS = 200
-
-
-class DataError(ValueError):
-    """Data that cannot be asked about: "where, field: got X, expected Y; do Z"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +29,7 @@ class Item:
     Args:
         n: its number, from 0.
         id: tells it from all others of the run.
-        image: the file's path as the data has it, from the run's folder of images.
+        image: the file's path as the data has it, from the run's folder of images; or its place inside a file.
         prompt: the question.
         expected: the right answer, "" where the data has none; boxes, tags: None where it has none.
     """
@@ -51,23 +49,6 @@ class Item:
             "n": self.n, "id": self.id, "image": self.image, "prompt": self.prompt, "expected": self.expected or None,
             "boxes": self.boxes or None, "tags": tags,
         }  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """What the data says of one image, before it is checked; None is what it does not say.
-
-    Args:
-        where: for messages: "birds.jsonl line 3".
-    """
-
-    where: str
-    image: Any
-    id: Any = None
-    prompts: Any = None
-    expected: Any = None
-    boxes: Any = None
-    tags: Any = None
 
 
 def items_of(entries: Iterable[Entry], prompts: Sequence[str], limit: int | None = None) -> list[Item]:
@@ -150,7 +131,7 @@ def check_images(items: Sequence[Item], folder: Path, tried: int = 20) -> None:
     Raises:
         DataError: naming the first and where it was looked for.
     """
-    if not any((folder / item.image).is_file() for item in items[:tried]):
+    if not any(image_file(folder, item.image).is_file() for item in items[:tried]):
         raise DataError(
             f"image: got {items[0].image!r}, expected a file in {folder.resolve()}; name the folder that the paths "
             "count from (--images)"
@@ -159,14 +140,9 @@ def check_images(items: Sequence[Item], folder: Path, tried: int = 20) -> None:
 
 def _image(entry: Entry) -> str:
     if not isinstance(entry.image, str) or not entry.image or "\0" in entry.image:
-        held = "the bytes of an image, which this version does not read" if _holds_bytes(entry.image) else ""
-        got = held or beginning(entry.image)
+        got = "nothing" if entry.image is None else beginning(entry.image)
         raise DataError(f"{entry.where}, image: got {got}, expected the path of a file; name its column (--column)")
     return entry.image
-
-
-def _holds_bytes(value: object) -> bool:
-    return isinstance(value, bytes) or (isinstance(value, Mapping) and isinstance(value.get("bytes"), bytes))
 
 
 def _prompts(entry: Entry, usual: Sequence[str]) -> Sequence[str]:
@@ -185,7 +161,7 @@ def _prompts(entry: Entry, usual: Sequence[str]) -> Sequence[str]:
 
 
 def _id(entry: Entry, image: str) -> str:
-    own = image if entry.id is None else entry.id
+    own = image.replace("::", "/") if entry.id is None else entry.id
     if isinstance(own, bool) or not isinstance(own, str | int) or not str(own) or len(str(own)) > MOST_ID_CHARS:
         raise DataError(f"{entry.where}, id: got {beginning(own)}, expected a text of up to {MOST_ID_CHARS} characters")
     if not str(own).isprintable() or "::" in str(own):

@@ -1,0 +1,1 @@
+"""The kinds of data of this house, a file each."""
