@@ -3,6 +3,9 @@
 Flow: a chunk without a part -> `Claims.take` -> a claim file of the next generation -> the part is written ->
 `Claims.release`. A claim whose process is gone, or whose heart stopped, is no obstacle: the next generation is taken.
 
+Containers have processes of their own, so that two workers may be process 1 of one host's name: what cannot be looked
+for here is judged by its heart. A worker with a name, which a cluster starts again elsewhere, has what it had begun.
+
 A claim is never removed to be taken over, since two workers could do that at once: it is outbid. Files are created
 exclusively, so one worker gets a generation; whoever finds a higher one than its own has lost the chunk.
 """
@@ -33,10 +36,11 @@ class Claims:
     Args:
         folder: of the claims, shared by all workers.
         stale_s: seconds without a sign of life after which another machine's claim counts no more.
+        worker: a name that no two workers have at a time; an earlier one of this name is gone.
     """
 
-    def __init__(self, folder: Path, stale_s: float = STALE_S) -> None:
-        self._folder, self._stale_s = folder, stale_s
+    def __init__(self, folder: Path, stale_s: float = STALE_S, worker: str = "") -> None:
+        self._folder, self._stale_s, self._worker = folder, stale_s, worker
         self._held: dict[int, int] = {}
         self._lock = threading.Lock()
         self._ended = threading.Event()
@@ -87,7 +91,7 @@ class Claims:
     def _made(self, path: Path) -> bool:
         """Makes a claim, whole from the start; False when another worker was first."""
         beside = self._folder / f".{path.name}.{secrets.token_hex(8)}"
-        beside.write_text(json.dumps(_here()), encoding="utf-8")
+        beside.write_text(json.dumps(_here() | {"worker": self._worker}), encoding="utf-8")
         try:
             os.link(beside, path)
         except FileExistsError:
@@ -114,10 +118,11 @@ class Claims:
         except (ValueError, KeyError, TypeError):
             return None if self._silent(path) else "another worker"
         where = whereabouts(machine)
-        if where == "here":
+        # Of a system that cannot tell, and of claims that earlier versions made, all processes are these.
+        if where == "here" and plain.get("processes", _processes()) == _processes():
             alive = _started(pid) == plain.get("started") and _started(pid) is not None
             return f"process {pid} of this machine" if alive else None
-        if where == "ended":
+        if where == "ended" or (self._worker and plain.get("worker") == self._worker):
             return None
         return None if self._silent(path) else f"process {pid} on {machine.host}"
 
@@ -144,7 +149,19 @@ class Claims:
 def _here() -> dict[str, Any]:
     machine = this_machine()
     pid = os.getpid()
-    return {"host": machine.host, "boot_id": machine.boot_id, "pid": pid, "started": _started(pid)}
+    return {
+        "host": machine.host, "boot_id": machine.boot_id, "processes": _processes(), "pid": pid,
+        "started": _started(pid),
+    }  # fmt: skip
+
+
+def _processes() -> str:
+    """Which processes are numbered together with this one: a container's own, or all of a machine; "" where the
+    system does not tell."""
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""
 
 
 def _started(pid: int) -> str | None:

@@ -85,6 +85,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="on the Ray cluster: N workers (default: one on each GPU)")  # fmt: skip
     engine.add_argument("--stale", type=_count, default=round(STALE_S), metavar="SECONDS",
                         help="take over from a machine that was silent for so long (%(default)s)")  # fmt: skip
+    engine.add_argument("--worker", type=_worker, metavar="NAME",
+                        help="of this worker alone: what an earlier one of it had begun is taken over")  # fmt: skip
     add_what(parser)
     add_how(parser)
 
@@ -123,7 +125,7 @@ def _work(
 ) -> None:
     progress = Progress(len(items), done, told)
     asking = closing(_asks(arguments, options, about))
-    with asking as asks, Claims(arguments.output / CLAIMS, arguments.stale) as claims:
+    with asking as asks, Claims(arguments.output / CLAIMS, arguments.stale, arguments.worker or "") as claims:
         try:
             Worker(arguments.output, about, items, asks, claims, progress.row).run()
         except RequestError as error:
@@ -173,6 +175,8 @@ def _asks(arguments: argparse.Namespace, options: Mapping[str, Any], about: Abou
 
 def _asked(arguments: argparse.Namespace) -> str:
     """What answers, as the store's fingerprint has it."""
+    if arguments.ray is not None and arguments.worker:
+        raise UsageError("--worker: got it beside --ray, which starts several, expected one of both; leave it out")
     if reaching.engine_of(arguments) is None:
         if arguments.ray is not None:
             raise UsageError("--ray: got it without --engine, expected both; a server takes what one worker sends")
@@ -214,6 +218,12 @@ def _count(text: str) -> int:
     if not re.fullmatch(r"[1-9]\d{0,8}", text, re.ASCII):
         raise argparse.ArgumentTypeError(f"got {text!r:.80}, expected a whole number above 0")
     return int(text)
+
+
+def _worker(text: str) -> str:
+    if not re.fullmatch(r"[\w.:/-]{1,200}", text, re.ASCII):
+        raise argparse.ArgumentTypeError(f"got {text!r:.80}, expected up to 200 letters, digits and . _ : / -")
+    return text
 
 
 def _flight(text: str) -> int:

@@ -35,7 +35,7 @@ _SCRIPT = """#!/bin/bash
 export HF_HUB_OFFLINE=1
 echo "task $SLURM_ARRAY_TASK_ID on $(hostname), restart ${{SLURM_RESTART_COUNT:-0}}"
 cd {folder}
-exec {command}
+exec {command} --worker "slurm-$SLURM_ARRAY_JOB_ID-$SLURM_ARRAY_TASK_ID"
 """
 
 
@@ -61,6 +61,7 @@ def slurm(arguments: argparse.Namespace) -> None:
         ("--dry-run", asked.dry_run, "each task would ask a few items and keep nothing"),
         ("--token", asked.token is not None, "a key would stand in the script; name a file or the environment"),
         ("--ray", asked.ray is not None, "Ray starts workers of its own; take one of both"),
+        ("--worker", asked.worker, "each task gets a name of its own"),
     ):
         if given:
             raise UsageError(f"slurm: got {name} for the tasks, expected none: {why}; leave it out")
