@@ -80,11 +80,12 @@ def render_report(
     chosen, choices = answer_of(opening, len(answers)), choices_of(record)
     reports = [build_report(one, picture=picture, embed_image=embed_image, title=title, notes=notes) for one in answers]
     of_each = [_context(one, own) for one, own in zip(answers, reports, strict=True)]
+    apart = any(view.atlas or len(view.slots) > 1 for report in reports for view in report.views)
     script = report_script(
         quantities=any(not view.share for report in reports for view in report.views),
         grids=any(report.several for report in reports),
         blocks=any(report.in_blocks for report in reports),
-        heads=any(context["apart"] for context in of_each),
+        heads=apart,
         answers=bool(choices),
     )
     states = [usual(report) for report in reports]
@@ -92,6 +93,7 @@ def render_report(
         states[chosen] = opening_of(reports[chosen], opening)
     hold = script_text("hold").strip()
     same = {"hold": Markup(f"<script>{hold}</script>"), "palettes": [_palette(name) for name in colormap.PALETTES]}
+    same |= {"apart": apart}
     parts = []
     for choice, context, state in zip(choices, of_each, states, strict=False):
         own = {**same, **context, "opening": state, "choices": choices, "own_answer": choice.key}
@@ -127,7 +129,6 @@ def _context(record: Record, report: Report) -> dict[str, Any]:
         "by_key": {row.key: row for row in chooseable},
         "onto": told(record.grids),
         "images": len(record.facts.images),
-        "apart": any(view.atlas or len(view.slots) > 1 for view in report.views),
         "splits": any(frame.split for frame in frames),
         "limits": LIMITS,
         "judged": any(frame.verdict for frame in frames),

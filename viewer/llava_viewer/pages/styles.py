@@ -21,12 +21,13 @@ from llava_viewer.pages.compare_model import Comparison
 
 SCRIPTS = (
     "wording", "joined", "data", "png", "palette", "facts", "choice", "phrase", "stage", "readout", "inside", "gallery",
-    "layers", "compare", "box", "worth", "figure", "save", "copy", "keys", "tour", "main",
+    "compare", "box", "worth", "figure", "save", "copy", "keys", "tour", "main",
 )  # fmt: skip
 """The parts of the report's script, in the order in which they need each other; `quantities` comes before the last
 where a view shows something else than shares, `one_grid` comes after `origin` and `on_grid` before it where there are
 several grids, as do `answers` and `on_answer` where there are several answers, `onto` behind `on_grid`, `blocks` before
-these where an atlas has maps in blocks, `alike`, `headlist`, `scatter` and `bars` where a view keeps heads apart."""
+these where an atlas has maps in blocks, `layers`, `alike`, `headlist`, `scatter` and `bars` where a view keeps heads
+apart."""
 KEYS = (
     (("←", "→"), "on a word: the word before, the next"),
     (("p", "n"), "the same from anywhere"),
@@ -108,6 +109,7 @@ def report_script(
         answers: the page has several answers.
     """
     wanted = {
+        "layers": heads,
         "alike": heads,
         "headlist": heads,
         "scatter": heads,

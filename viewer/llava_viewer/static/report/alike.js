@@ -3,36 +3,40 @@
 // The entropy of the connected components (of 8 neighbours) of the patches above a map's mean, in nats: 0 for one spot,
 // infinite for a flat map; as llava_eval/criteria/localization.py has it.
 function spatialEntropy(values, rows, cols) {
-  const mean = values.reduce((sum, own) => sum + own, 0) / values.length;
-  const floor = mean + 1e-12 * values.reduce((most, own) => Math.max(most, Math.abs(own)), 0);
-  const left = new Set();
-  values.forEach((own, i) => { if (own > floor) left.add(i); });
-  const total = left.size;
-  if (!total) return Infinity;
-  let entropy = 0;
-  for (const first of left) {
-    left.delete(first);
-    const found = [first];
-    for (const at of found) {
-      const [row, col] = [Math.floor(at / cols), at % cols];
+  let [sum, most] = [0, 0];
+  for (const own of values) {
+    sum += own;
+    most = Math.max(most, Math.abs(own));
+  }
+  const floor = sum / values.length + 1e-12 * most;
+  const left = Uint8Array.from(values, (own) => own > floor);
+  const sizes = [];
+  const found = new Int32Array(values.length);
+  for (let first = 0; first < left.length; first++) {
+    if (!left[first]) continue;
+    let count = 0;
+    const take = (at) => { left[at] = 0; found[count++] = at; };
+    take(first);
+    for (let i = 0; i < count; i++) {
+      const [row, col] = [Math.floor(found[i] / cols), found[i] % cols];
       for (let r = Math.max(0, row - 1); r <= Math.min(rows - 1, row + 1); r++) {
-        for (let c = Math.max(0, col - 1); c <= Math.min(cols - 1, col + 1); c++) if (left.delete(r * cols + c)) found.push(r * cols + c);
+        for (let c = Math.max(0, col - 1); c <= Math.min(cols - 1, col + 1); c++) if (left[r * cols + c]) take(r * cols + c);
       }
     }
-    const part = found.length / total;
-    entropy -= part * Math.log(part);
+    sizes.push(count);
   }
-  return Math.abs(entropy);
+  const total = sizes.reduce((so, own) => so + own, 0);
+  return total ? Math.abs(sizes.reduce((so, own) => so - (own / total) * Math.log(own / total), 0)) : Infinity;
 }
 
 // How alike two maps are whatever their sums, -1 to 1: the cosine of the angle between them.
 function likeness(one, other) {
   let [both, first, second] = [0, 0, 0];
-  one.forEach((own, i) => {
-    both += own * other[i];
-    first += own * own;
+  for (let i = 0; i < one.length; i++) {
+    both += one[i] * other[i];
+    first += one[i] * one[i];
     second += other[i] * other[i];
-  });
+  }
   return first > 0 && second > 0 ? both / Math.sqrt(first * second) : 0;
 }
 

@@ -15,43 +15,50 @@ const blockTable = remembered(Infinity, async (id, split) => {
     shares: new Uint16Array(data, 8 * count),
   };
 });
-const mapNumber = (view, cell, token) => (view.whole ? 0 : queryOf(token)) * view.cells + cell;
-const ofGreys = { cellMap, cellNumbers };
+const ofGreys = { cellMaps, cellNumbers };
 
-cellNumbers = async (view, cell, token) => {
-  if (!view.kept) return ofGreys.cellNumbers(view, cell, token);
+cellNumbers = async (view, cells, token) => {
+  if (!view.kept) return ofGreys.cellNumbers(view, cells, token);
   const { peaks, shares } = await blockTable(`n-${view.key}`, view.split);
-  const at = mapNumber(view, cell, token);
-  const first = view.split * at;
-  return [peaks[at], ...Array.from(shares.subarray(first, first + view.split), (own) => own / 65535)];
+  const first = mapNumber(view, token);
+  return cells.map((cell) => {
+    const own = [peaks[first + cell]];
+    for (let i = 0; i < view.split; i++) own.push(shares[view.split * (first + cell) + i] / 65535);
+    return own;
+  });
 };
 
-cellMap = async (view, cell, token) => {
-  if (!view.kept) return ofGreys.cellMap(view, cell, token);
+cellMaps = async (view, cells, token) => {
+  if (!view.kept) return ofGreys.cellMaps(view, cells, token);
+  const numbers = await cellNumbers(view, cells, token);
   const row = await atlasLevels(`a-${view.key}-${rowKey(view, token)}`);
   const { scales } = await blockTable(`n-${view.key}`, view.split);
-  const [max, ...shares] = await cellNumbers(view, cell, token);
-  return { values: laid(row, view, cell, max, scales[mapNumber(view, cell, token)]), max, shares, view };
+  const first = mapNumber(view, token);
+  const data = new Float32Array(cells.length * blockOf.length);
+  return cells.map((cell, i) => {
+    const [max, ...shares] = numbers[i];
+    const values = data.subarray(i * blockOf.length, (i + 1) * blockOf.length);
+    lay(values, row, view, cell, max, scales[first + cell]);
+    return { values, max, shares, view };
+  });
 };
 
 // What is left of a block lies evenly on its other patches; none of them is above a patch that was larger.
-function laid(row, view, cell, max, scale) {
-  const { kept, cells } = view;
+const others = members.slice();
+const even = new Float32Array(members.length);
+function lay(values, row, { kept, cells }, cell, max, scale) {
   const plane = cells * kept;
   const first = cells * members.length + cell * kept;
   const pair = (number, i) => row[first + 2 * number * plane + i] | (row[first + (2 * number + 1) * plane + i] << 8);
-  const others = members.slice();
+  others.set(members);
   let least = Infinity;
   for (let i = 0; i < kept; i++) {
     others[blockOf[pair(0, i)]]--;
     least = Math.min(least, (max * pair(1, i)) / 65535);
   }
-  const even = new Float32Array(members.length);
   for (let i = 0; i < even.length; i++) {
     even[i] = Math.min(least, Math.fround(scale * row[cell * members.length + i]) / Math.max(1, others[i]));
   }
-  const values = new Float32Array(blockOf.length);
   for (let i = 0; i < values.length; i++) values[i] = even[blockOf[i]];
   for (let i = 0; i < kept; i++) values[pair(0, i)] = (max * pair(1, i)) / 65535;
-  return values;
 }

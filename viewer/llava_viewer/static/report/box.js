@@ -44,8 +44,12 @@ const togglePatch = (one) => {
 
 // The answer's ordinary words, which alone are ranked.
 const ordinaryKeys = () => tokenKeys.filter((key) => key.startsWith("t") && !specialKeys.has(key));
-const wordMaps = remembered(3, (key, view, layer, head) =>
-  Promise.all(ordinaryKeys().map((token) => mapOf(view, layer, head, token))));
+// One after the other, so that the page stays awake.
+const wordMaps = remembered(3, async (key, view, layer, head) => {
+  const found = [];
+  for (const token of ordinaryKeys()) found.push(await mapOf(view, layer, head, token));
+  return found;
+});
 
 async function wordsInside(cover, { view, layer, head }) {
   if (view.whole) return [];
@@ -58,10 +62,9 @@ const keepsHeads = (view) => !view.whole && (view.pairs.length > 0 || (view.laye
 const viewOfHeads = (first) => [first, ...ownViews()].find(keepsHeads);
 
 const headsInside = remembered(2, async (key, cover, view) => {
-  const cells = [...Array(view.cells).keys()];
   const found = [];
   for (const token of ordinaryKeys()) {
-    const maps = await Promise.all(cells.map((cell) => cellMap(view, cell, token)));
+    const maps = await cellMaps(view, allCells(view), token);
     found.push(maps.map((map, cell) => {
       const [layer, head] = cellName(view, cell);
       return { token, layer, head, ...insideOf(map.values, cover) };
@@ -116,7 +119,10 @@ function freed(box) {
 }
 
 // The word that spent most there has the full shade.
+let isShaded = false;
 function shade(words) {
+  if (!isShaded && !words.length) return;
+  isShaded = words.length > 0;
   const most = words.reduce((so, one) => Math.max(so, one.inside), 0);
   const part = new Map(words.map((one) => [one.token, most > 0 ? Math.max(0, one.inside) / most : 0]));
   for (const label of all(".tok", desk)) label.style.setProperty("--in", (part.get(label.htmlFor) ?? 0).toFixed(3));

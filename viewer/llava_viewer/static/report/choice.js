@@ -34,6 +34,12 @@ function fitted(view, layer, head) {
   return [held(view.layers, layer), held(view.heads, head)];
 }
 
+function pick(layer, head) {
+  [choice.layer, choice.head] = fitted(currentView(), layer, head);
+  remember();
+  show();
+}
+
 let chosenLabels = [];
 function light() {
   chosenLabels = currentTake().tokens.flatMap((key) => all(`[for="${key}"]`, desk));

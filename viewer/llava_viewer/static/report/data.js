@@ -105,16 +105,16 @@ const slotMap = remembered(2000, async (id) => {
   return toMap(await greyLevels(frame.uri), frame.max, frame.shares, views[id.slice(1, id.indexOf("-"))]);
 });
 
-// The atlases come after the script in the file: wait for them when the page is still being read.
+// The atlases come after the script in the file: an atlas is waited for until the page has been read to its end.
 const whole = new Promise((resolve) => {
   if (document.readyState !== "loading") resolve();
   else document.addEventListener("DOMContentLoaded", resolve);
 });
 const block = async (id) => {
-  await whole;
+  while (!byId(id)?.nextElementSibling && document.readyState === "loading") await new Promise((resolve) => setTimeout(resolve, 9));
   return inflated(bytes(byId(id).textContent));
 };
-const atlasLevels = remembered(12, async (id) => new Uint8Array(await block(id)));
+const atlasLevels = remembered(160, async (id) => new Uint8Array(await block(id)));
 const atlasNumbers = remembered(Infinity, async (id) => new Float32Array(await block(id)));
 
 const tokenKeys = all('input[name="t"]').map((input) => input.id);
@@ -123,27 +123,31 @@ const specialKeys = new Set(all(".tok.special").map((label) => label.htmlFor));
 const queryOf = (token) => +byId(token).dataset.q;
 const rowKey = (view, token) => (view.whole ? "all" : token);
 
-// One single map of a view for a token.
-async function cellMap(view, cell, token) {
+const cellSlot = (view, cell) => `s${view.index}-${view.cells > 1 ? cell + 1 : 0}`;
+const mapNumber = (view, token) => (view.whole ? 0 : queryOf(token)) * view.cells;
+
+// Single maps of a view for a token.
+async function cellMaps(view, cells, token) {
   const row = rowKey(view, token);
-  if (!view.atlas) return slotMap(`s${view.index}-${view.cells > 1 ? cell + 1 : 0}-${row}`);
+  if (!view.atlas) return Promise.all(cells.map((cell) => slotMap(`${cellSlot(view, cell)}-${row}`)));
+  const numbers = await cellNumbers(view, cells, token);
   const grey = await atlasLevels(`a-${view.key}-${row}`);
-  const [max, ...shares] = await cellNumbers(view, cell, token);
-  return toMap(grey.subarray(cell * rows * cols, (cell + 1) * rows * cols), max, shares, view);
+  return cells.map((cell, i) =>
+    toMap(grey.subarray(cell * rows * cols, (cell + 1) * rows * cols), numbers[i][0], numbers[i].slice(1), view));
 }
 
-// Maximum and shares of one single map.
-async function cellNumbers(view, cell, token) {
-  const row = rowKey(view, token);
+// Maximum and shares of single maps.
+async function cellNumbers(view, cells, token) {
   if (!view.atlas) {
-    const slot = `s${view.index}-${view.cells > 1 ? cell + 1 : 0}`;
-    const frame = slotFrames(slot).get(`${slot}-${row}`);
-    return [frame.max, ...frame.shares];
+    return cells.map((cell) => {
+      const slot = cellSlot(view, cell);
+      const frame = slotFrames(slot).get(`${slot}-${rowKey(view, token)}`);
+      return [frame.max, ...frame.shares];
+    });
   }
   const numbers = await atlasNumbers(`n-${view.key}`);
   const count = 1 + view.split;
-  const at = ((view.whole ? 0 : queryOf(token)) * view.cells + cell) * count;
-  return numbers.subarray(at, at + count);
+  return cells.map((cell) => [...numbers.subarray((mapNumber(view, token) + cell) * count).subarray(0, count)]);
 }
 
 // Which single maps a choice of layer and head takes; null stands for "mean over all".
@@ -166,7 +170,7 @@ function cellName(view, cell) {
 async function mapOf(view, layer, head, token) {
   const cells = cellsOf(view, layer, head);
   if (view.cells === 1 || cells.length === view.cells) return slotMap(`s${view.index}-0-${rowKey(view, token)}`);
-  const maps = await Promise.all(cells.map((cell) => cellMap(view, cell, token)));
+  const maps = await cellMaps(view, cells, token);
   return maps.length === 1 ? maps[0] : meanMap(maps);
 }
 
@@ -183,19 +187,15 @@ function largestMap(maps) {
   return { ...meanMap(maps), values, max: values.reduce((most, own) => Math.max(most, Math.abs(own)), 0) };
 }
 
-// What one or several tokens have together: `one` gives the map of a token.
-async function together({ view, tokens, how }, one) {
-  if (view.whole || tokens.length === 1) return one(tokens[0]);
-  const maps = await Promise.all(tokens.map(one));
-  return how === "max" ? largestMap(maps) : meanMap(maps);
+// What one or several tokens have together: `some` gives a list of maps of a token.
+async function together({ view, tokens, how }, some) {
+  const found = await Promise.all((view.whole ? [tokens[0]] : tokens).map(some));
+  if (found.length === 1) return found[0];
+  return found[0].map((_, i) => (how === "max" ? largestMap : meanMap)(found.map((maps) => maps[i])));
 }
-const mapOfTake = (take) => together(take, (token) => mapOf(take.view, take.layer, take.head, token));
-const cellOfTake = (take, cell) => together(take, (token) => cellMap(take.view, cell, token));
-async function numbersOfTake(take, cell) {
-  if (take.view.whole || take.tokens.length === 1) return cellNumbers(take.view, cell, take.token);
-  const map = await cellOfTake(take, cell);
-  return [map.max, ...map.shares];
-}
+const mapOfTake = async (take) =>
+  (await together(take, async (token) => [await mapOf(take.view, take.layer, take.head, token)]))[0];
+const allCells = (view) => [...Array(view.cells).keys()];
 
 // The largest value of a choice over all tokens: the end of the shared scale.
 const largest = remembered(400, async (key, view, layer, head) => {
@@ -207,7 +207,7 @@ const largest = remembered(400, async (key, view, layer, head) => {
   let most = 0;
   for (const token of tokens) {
     const max = cells.length === 1
-      ? (await cellNumbers(view, cells[0], token))[0] : (await mapOf(view, layer, head, token)).max;
+      ? (await cellNumbers(view, cells, token))[0][0] : (await mapOf(view, layer, head, token)).max;
     most = Math.max(most, max);
   }
   return most;

@@ -8,7 +8,7 @@ const partOn = (values, patches) => {
 // By name: [the number of a map, its text, whether the least come first].
 const MEASURES = {
   like: [(map) => likeness(map.values, shown.map.values), (own) => own.toFixed(2), false],
-  share: [(map) => (map.view.share === false ? map.values.reduce((sum, own) => sum + own, 0) : map.shares[1]),
+  share: [(map) => (map.view.share === false ? sumOf(map.values) : map.shares[1]),
     (own, view) => spentText(view, own), false],
   entropy: [(map) => spatialEntropy(map.values, rows, cols), (own) => (own < Infinity ? own.toFixed(2) : "flat"), true],
   often: [(map) => map.often, percent, false],
@@ -22,7 +22,7 @@ const oftenFirst = remembered(Infinity, async (key, view) => {
   const found = new Array(view.cells).fill(0);
   for (const token of keys) {
     await afterFrame();
-    const maps = await Promise.all(found.map((_, cell) => cellMap(view, cell, token)));
+    const maps = await cellMaps(view, allCells(view), token);
     firstAmong(maps.map(criteria), TOP_HEADS).forEach((own, cell) => { found[cell] += own / keys.length; });
   }
   return found;
@@ -34,10 +34,8 @@ async function drawHeadList({ take }) {
   const isOld = () => shown.take !== take;
   listBy.querySelector('[value="sinks"]').disabled = !sinkPatches(view).length;
   if (listBy.selectedOptions[0].disabled) listBy.value = "like";
-  if (view.cells > BOARD_AT_ONCE) await afterFrame();
-  if (isOld()) return;
   const [measure, text, least] = MEASURES[listBy.value];
-  const maps = await Promise.all([...Array(view.cells).keys()].map((cell) => cellOfTake(take, cell)));
+  const maps = await boardMaps(take);
   if (isOld()) return;
   const often = listBy.value === "often" ? await oftenFirst(view.key, view) : [];
   if (isOld() || measure !== MEASURES[listBy.value][0]) return;
@@ -54,4 +52,4 @@ async function drawHeadList({ take }) {
   }));
 }
 listBy.addEventListener("change", () => drawHeadList(shown));
-drawers.push(drawHeadList);
+later.push(drawHeadList);

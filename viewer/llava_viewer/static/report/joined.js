@@ -5,6 +5,13 @@ function meanOf(lists) {
   return values;
 }
 
+// A loop: `reduce` calls a function for each of a thousand patches.
+function sumOf(values) {
+  let sum = 0;
+  for (const own of values) sum += own;
+  return sum;
+}
+
 // The value of the largest size, the first of equal ones.
 function largestOf(lists) {
   const values = Float32Array.from(lists[0]);

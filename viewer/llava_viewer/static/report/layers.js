@@ -2,8 +2,6 @@
 const board = byId("board");
 const boardLines = byId("boardlines");
 const LINE_CELLS = 16;
-const BOARD_AT_ONCE = 256;
-const afterFrame = () => new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve)));
 const pickers = { layer: byId("pick-layer"), head: byId("pick-head"), pair: byId("pick-pair") };
 
 // Where the squares lie: canvas px, one per patch, with room for the names of rows and columns.
@@ -45,60 +43,77 @@ function fillPickers(view) {
   for (const [kind, picker] of Object.entries(pickers)) picker.querySelector("select").value = chosen[kind];
 }
 
-function pick(layer, head) {
-  [choice.layer, choice.head] = fitted(currentView(), layer, head);
-  remember();
-  show();
-}
 pickers.layer.addEventListener("change", (event) => pick(number(event.target.value), choice.head));
 pickers.head.addEventListener("change", (event) => pick(choice.layer, number(event.target.value)));
 pickers.pair.addEventListener("change", (event) => pick(...event.target.value.split(".").map(number)));
 
-let inShares = () => value("k") === "shares";
+drawers.push(({ take }) => {
+  fillPickers(take.view);
+  if (linesFor === take.view.key) markChosen(take.view, layout(take.view));
+});
 
+// Every single map of what is chosen: board, list and scatter show the same ones.
+const mapsOfTake = remembered(2, (key, take) => together(take, (token) => cellMaps(take.view, allCells(take.view), token)));
+const boardMaps = (take) => mapsOfTake(boardKey(take), take);
+
+// The board as it is drawn now: the same again is left as it is.
+const boardKey = (take) => takeText({ ...take, layer: null, head: null });
+let boardDrawn = "";
+let sheet = null;
 async function drawBoard({ take }) {
   const { view } = take;
-  fillPickers(view);
   if (view.cells === 1) return;
-  const isOld = () => takeText(shown.take) !== takeText(take) || shares !== inShares(view);
   const shares = inShares(view);
-  // A large board takes as long as many stages: the chosen map is on the screen first.
-  if (view.cells > BOARD_AT_ONCE) await afterFrame();
-  if (isOld()) return;
+  const shared = value("s") === "shared";
+  const name = paletteOf(view.key);
+  const key = [boardKey(take), shares, shared, name].join();
+  if (key === boardDrawn) return;
+  boardDrawn = key;
   const plan = layout(view);
-  const cells = [...Array(view.cells).keys()];
-  const numbers = await Promise.all(cells.map((cell) => numbersOfTake(take, cell)));
-  const maps = shares ? [] : await Promise.all(cells.map((cell) => cellOfTake(take, cell)));
-  const colours = palette(paletteOf(view.key));
-  if (isOld()) return;
-  const [most, , mostShare] = numbers.reduce((so, one) => so.map((own, i) => Math.max(own, one[i])));
-  board.width = plan.width;
-  board.height = plan.height;
-  const context = board.getContext("2d");
-  const drawn = context.createImageData(plan.width, plan.height);
-  const packed = new Uint32Array(drawn.data.buffer);
-  const inks = colours.map(([red, green, blue]) => (255 << 24) | (blue << 16) | (green << 8) | red);
-  for (const cell of cells) {
+  const maps = await boardMaps(take);
+  if (key !== boardDrawn) return;
+  const [most, mostShare] = maps.reduce(([peak, share], one) => [Math.max(peak, one.max), Math.max(share, one.shares[1])], [0, 0]);
+  if (sheet?.width !== plan.width || sheet.height !== plan.height) {
+    sheet = new ImageData(plan.width, plan.height);
+    Object.assign(board, { width: plan.width, height: plan.height });
+  }
+  const packed = new Uint32Array(sheet.data.buffer);
+  const levels = new Uint8Array(rows * cols);
+  const inks = palette(name).map(([red, green, blue]) => (255 << 24) | (blue << 16) | (green << 8) | red);
+  for (const [cell, map] of maps.entries()) {
     const [x, y] = plan.place(cell);
-    const ink = inks[shares && mostShare > 0 ? Math.round((255 * numbers[cell][2]) / mostShare) : 0];
-    const levels = shares ? null : levelsOf(maps[cell], value("s") === "shared" ? most : maps[cell].max);
+    const ink = inks[shares && mostShare > 0 ? Math.round((255 * map.shares[1]) / mostShare) : 0];
+    if (!shares) levelsOf(map, shared ? most : map.max, levels);
     for (let row = 0, i = 0; row < rows; row++) {
       const start = (y + row) * plan.width + x;
-      for (let col = 0; col < cols; col++, i++) packed[start + col] = levels ? inks[levels[i]] : ink;
+      for (let col = 0; col < cols; col++, i++) packed[start + col] = shares ? ink : inks[levels[i]];
     }
   }
-  context.putImageData(drawn, 0, 0);
+  board.getContext("2d").putImageData(sheet, 0, 0);
   drawLines(view, plan);
 }
 
+// The names of rows and columns are those of a view; behind them are marks of what is chosen.
+let linesFor = "";
 function drawLines(view, plan) {
+  if (linesFor !== view.key) boardLines.replaceChildren(...namedLines(view, plan), svgElement("g"));
+  linesFor = view.key;
+  markChosen(view, plan);
+}
+function markChosen(view, plan) {
+  const chosen = cellsOf(view, choice.layer, choice.head);
+  boardLines.lastChild.replaceChildren(...(chosen.length < view.cells ? chosen : []).map((cell) => {
+    const [x, y] = plan.place(cell);
+    return svgElement("rect", { x, y, width: cols, height: rows, class: "chosen" });
+  }));
+}
+
+function namedLines(view, plan) {
   const { left, top, step, across, down, name, width, height } = plan;
   boardLines.setAttribute("viewBox", `0 0 ${width} ${height}`);
-  const inside = (cell) => cell < view.cells;
-  const gaps = [...Array(view.cells).keys()].map((cell) => {
-    const [x, y] = plan.place(cell);
-    return `M${x} ${y}h${cols}v${rows}h${-cols}z`;
-  });
+  const room = plan.table && across > 16 ? 36 : 72;
+  board.parentElement.style.setProperty("--board", `${Math.round((width / cols) * room)}px`);
+  const gaps = allCells(view).map((cell) => `M${plan.place(cell)}h${cols}v${rows}h${-cols}z`);
   const parts = [svgElement("path", { d: gaps.join(""), class: "gap" })];
   // Few large squares would make the names larger than the page's own text.
   const size = Math.min(0.75 * name, (14 * width) / (boardLines.clientWidth || width));
@@ -108,21 +123,12 @@ function drawLines(view, plan) {
     for (let i = 0; i < across; i += every) label(left + (i + 0.5) * step.x, top - 0.22 * name, `H${view.heads[i]}`, "middle");
     for (let i = 0; i < down; i += every) label(left - 0.2 * name, top + (i + 0.5) * step.y + 0.28 * name, `L${view.layers[i]}`, "end");
   } else {
-    for (let cell = 0; inside(cell); cell++) {
+    for (const cell of allCells(view)) {
       const [x, y] = plan.place(cell);
       label(x + cols / 2, y + rows + 0.78 * name, slotName(view, ...cellName(view, cell)), "middle");
     }
   }
-  const chosen = cellsOf(view, choice.layer, choice.head);
-  if (chosen.length < view.cells) {
-    for (const cell of chosen) {
-      const [x, y] = plan.place(cell);
-      parts.push(svgElement("rect", { x, y, width: cols, height: rows, class: "chosen" }));
-    }
-  }
-  boardLines.replaceChildren(...parts);
-  const room = plan.table && across > 16 ? 36 : 72;
-  board.parentElement.style.setProperty("--board", `${Math.round((width / cols) * room)}px`);
+  return parts;
 }
 
 // Which square lies under the pointer; a row's or a column's name stands for its mean.
@@ -145,17 +151,29 @@ board.addEventListener("click", (event) => {
   if (!found) return;
   pick(...(found[0] === choice.layer && found[1] === choice.head ? [null, null] : found));
 });
-let pointed = (numbers) => {
-  const image = numbers.reduce((sum, one) => sum + one[2], 0) / numbers.length;
-  return `${percent(image)} on the image${numbers.length === 1 ? `, brightest patch ${percent(numbers[0][0])}` : ""}`;
-};
 board.addEventListener("pointermove", async (event) => {
   const found = pointedAt(event);
   if (!found || !shown) return;
   const view = currentView();
-  const cells = cellsOf(view, ...found);
-  const numbers = await Promise.all(cells.map((cell) => numbersOfTake(shown.take, cell)));
+  const maps = await boardMaps(shown.take);
+  const numbers = cellsOf(view, ...found).map((cell) => [maps[cell].max, ...maps[cell].shares]);
   byId("pointed").textContent = `${slotName(view, ...found)}: ${pointed(numbers, view)}`;
 });
 board.addEventListener("pointerleave", () => { byId("pointed").textContent = ""; });
-drawers.push(drawBoard);
+document.addEventListener("change", (event) => { if (event.target.name === "k") drawBoard(shown); });
+
+// What is drawn when the chosen map is on the screen, one after the other: a large board takes as long as many stages.
+const later = [drawBoard];
+const BOARD_AT_ONCE = 256;
+const afterFrame = () => new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve)));
+const finding = board.closest(".finding");
+drawLater = async (own) => {
+  const isLarge = own.take.view.cells > BOARD_AT_ONCE;
+  finding.setAttribute("aria-busy", isLarge);
+  for (const draw of later) {
+    if (isLarge) await afterFrame();
+    if (shown !== own) return;
+    await draw(own);
+  }
+  finding.setAttribute("aria-busy", "false");
+};

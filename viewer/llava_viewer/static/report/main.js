@@ -2,7 +2,6 @@
 document.addEventListener("change", (event) => {
   const name = event.target.name;
   if (name === "theme" || name === "sp") return mark();
-  if (name === "k") return drawBoard(shown);
   if (!["t", "v", "m", "p", "s", "b"].includes(name)) return;
   if (name === "t") takeWord(event.target.id);
   remember();
@@ -20,7 +19,6 @@ byId("opacity").addEventListener("input", (event) => {
 function restore() {
   recall();
   mark();
-  fillPickers(currentView());
   desk.style.setProperty("--heat", byId("opacity").value / 100);
   show();
   drawCompare();

@@ -18,7 +18,7 @@ async function tokenShareOn(number, { view, layer, head }, token) {
     const slot = `s${there.index}-0`;
     return slotFrames(slot).get(`${slot}-${rowKey(there, token)}`).shares[1];
   }
-  const found = await Promise.all(cells.map((cell) => cellNumbers(there, cell, token)));
+  const found = await cellNumbers(there, cells, token);
   return found.reduce((sum, numbers) => sum + numbers[2], 0) / found.length;
 }
 

@@ -39,8 +39,11 @@ meanMap = (maps) => {
   const map = plain.meanMap(maps);
   return { ...map, max: map.values.reduce((most, own) => Math.max(most, sizeOf(map.view, own)), 0) };
 };
-levelsOf = (map, most) => (map.view.signed
-  ? Uint8Array.from(map.values, (own) => Math.round(127.5 + (most > 0 ? (127.5 * own) / most : 0))) : plain.levelsOf(map, most));
+levelsOf = (map, most, levels = new Uint8Array(map.values.length)) => {
+  if (!map.view.signed) return plain.levelsOf(map, most, levels);
+  for (let i = 0; i < levels.length; i++) levels[i] = Math.round(127.5 + (most > 0 ? (127.5 * map.values[i]) / most : 0));
+  return levels;
+};
 codesOf = (map, most) => (map.view.signed
   ? Uint8Array.from(map.values, (own) => 128 + (most > 0 ? Math.round((127 * own) / most) : 0)) : plain.codesOf(map, most));
 paletteOf = (key) => (views.find((view) => view.key === key).signed ? "difference" : plain.paletteOf(key));

@@ -11,16 +11,17 @@ let points2d = [];
 let pointAt = -1;
 let scatterSeen = false;
 
-async function drawScatter({ take }) {
+drawers.push(({ take }) => {
   nearby.querySelector("image").setAttribute("href", live.getAttribute("href"));
   nearby.parentNode.querySelector("figcaption").textContent =
     [take.view.whole ? "the whole answer" : phraseText(take.tokens), slotName(take.view, take.layer, take.head)].filter(Boolean).join(", ");
+});
+
+async function drawScatter({ take }) {
   const { view } = take;
   if (view.cells === 1 || !scatterSeen) return;
   const isOld = () => shown.take !== take;
-  if (view.cells > BOARD_AT_ONCE) await afterFrame();
-  if (isOld()) return;
-  const maps = await Promise.all([...Array(view.cells).keys()].map((cell) => cellOfTake(take, cell)));
+  const maps = await boardMaps(take);
   if (isOld()) return;
   const found = maps.map((map, cell) => ({ cell, ...criteria(map) }));
   const shares = found.map((one) => one.share);
@@ -82,4 +83,4 @@ new IntersectionObserver(([entry]) => {
   scatterSeen = entry.isIntersecting;
   if (scatterSeen && shown) drawScatter(shown);
 }).observe(scatter);
-drawers.push(drawScatter);
+later.push(drawScatter);

@@ -6,8 +6,7 @@ const heads = new Map([...heldText(byId("heads")).matchAll(/<div class="k (\w+)"
 // The palette that the maps of a view are drawn in.
 let paletteOf = () => value("p");
 
-function levelsOf(map, most) {
-  const levels = new Uint8Array(map.values.length);
+function levelsOf(map, most, levels = new Uint8Array(map.values.length)) {
   // A loop: a board takes the levels of a thousand maps, and `from` calls a function for each of their patches.
   if (most > 0) for (let i = 0; i < levels.length; i++) levels[i] = Math.round((255 * map.values[i]) / most);
   return levels;
@@ -21,6 +20,13 @@ function codesOf(map, most) {
 // What is shown now: {take, map, most}; most is the end of the scale.
 let shown = null;
 const drawers = [];
+// Layers and heads, in pages that have them.
+let drawLater = async () => {};
+let inShares = () => value("k") === "shares";
+let pointed = (numbers) => {
+  const image = numbers.reduce((sum, one) => sum + one[2], 0) / numbers.length;
+  return `${percent(image)} on the image${numbers.length === 1 ? `, brightest patch ${percent(numbers[0][0])}` : ""}`;
+};
 
 let asked = 0;
 async function show() {
@@ -44,6 +50,7 @@ async function show() {
   for (const draw of drawers) draw(shown);
   stage.setAttribute("aria-busy", "false");
   performance.mark("stage");
+  await drawLater(shown);
   ahead(take);
 }
 

@@ -8,7 +8,7 @@ const sinkPatches = (view) => (byId(view.key).dataset.sinks ?? "").split(" ").fi
 
 // How many times what the answer's other words have there, as part of their maps, a map has at its brightest patch.
 function othersTimes(own, others) {
-  const values = (maps) => maps.reduce((sum, map) => sum + map.values.reduce((a, b) => a + b, 0), 0);
+  const values = (maps) => maps.reduce((sum, map) => sum + sumOf(map.values), 0);
   const [top] = brightest(own, 1);
   const at = top.row * cols + top.col;
   const [whole, theirs] = [values([own]), values(others)];
@@ -19,7 +19,7 @@ function othersTimes(own, others) {
 
 let verdictPlace = "the image";
 function verdictOf(map, sinks, timesOthers) {
-  const total = map.values.reduce((a, b) => a + b, 0);
+  const total = sumOf(map.values);
   const held = sinks.length && total > 0 ? sinks.reduce((sum, at) => sum + map.values[at], 0) / total : null;
   const last = held === null ? "" : `Sinks (×) hold ${percent(held)} of this map.`;
   const [top] = brightest(map, 1);
@@ -39,6 +39,7 @@ async function drawWorth({ take, map }) {
   // A map of maxima is no part of anyone's attention.
   worth.hidden = view.share === false || (tokens.length > 1 && how === "max");
   if (worth.hidden) return;
+  worth.textContent = "";  // none of another map is left standing meanwhile
   const keys = ordinaryKeys();
   let compared = null;
   if (!view.whole && keys.length >= LEAST_WORDS) {
