@@ -8,7 +8,6 @@ Example: python -m bench.precisions --tokens 20 --out /tmp/precisions.json
 from __future__ import annotations
 
 import argparse
-import statistics
 import sys
 import tempfile
 import time
@@ -20,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from bench.parts.all_heads import HEADS, LAYERS, SIDE, TOKENS, Floats, all_maps, record_of
-from bench.parts.in_browser import chromium, watch
+from bench.parts.in_browser import beside, chromium, milliseconds, watch
 from bench.parts.results import FOLDER, Figure, Result, machine, write
 from llava_viewer.pages.report import render_report
 from llava_wire import encode
@@ -117,12 +116,14 @@ def whole_figures(maps: Floats, shares: Floats, given: argparse.Namespace, raw: 
         path = Path(folder) / "run.html"
         path.write_text(html, encoding="utf-8")
         for what, state in (("mean of all heads", ""), ("one head", head)):
-            seen = watch(given.browser, path, given.opens, given.switches, state)
+            kinds = ("word", "head") if state else ("word",)
+            seen = watch(given.browser, path, given.opens, given.switches, state, kinds)
             raw[what] = vars(seen)
-            figures += [
-                Figure(f"{name}: open, {what}", statistics.median(seen.open_ms), "ms", at_most=1000),
-                Figure(f"{name}: switch, {what}", statistics.median(seen.switch_ms), "ms", at_most=50),
-            ]
+            figures.append(milliseconds(f"{name}: open, {what}", seen.open_ms, at_most=1000))
+            for kind in kinds:
+                figures.append(milliseconds(f"{name}: another {kind}, {what}", seen.switch_ms[kind], at_most=50))
+                drawn = f"{name}: another {kind}, {what}: until every head is drawn"
+                figures.append(milliseconds(drawn, seen.all_ms[kind]))
     return figures
 
 
@@ -146,7 +147,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     maps, shares = all_maps(given.tokens, given.layers, given.heads, given.side, given.seed)
-    raw: dict[str, Any] = {}
+    raw: dict[str, Any] = {"beside": beside()}
     every = max(1, given.tokens // SAMPLE)
     rows = way_figures(maps[::every][:SAMPLE].reshape(-1, maps.shape[-1]), raw)
     rows += whole_figures(maps, shares, given, raw)
@@ -156,7 +157,7 @@ def main(arguments: list[str] | None = None) -> int:
         f"Maps of every head of a model with {given.layers} layers of {given.heads} heads and {given.side} x "
         f"{given.side} patches, from random queries and keys with sinks and heavy tails: each way of storing on some "
         "tokens (decoded: CPU time), all tokens in blocks"
-        + (", their report in headless Chromium (medians)." if given.opens else ".")
+        + (f", their report in headless Chromium ({raw['beside']})." if given.opens else ".")
     )
     settings = {
         name: getattr(given, name) for name in ("tokens", "layers", "heads", "side", "seed", "opens", "switches")

@@ -54,12 +54,12 @@ async function inflated(data) {
 }
 
 // The grey levels of a PNG as llava_viewer/heatmap.py writes it: one IDAT, 8 bits, no line filters.
-async function greyLevels(uri) {
+function greyLevels(uri) {
   const png = bytes(uri.slice(uri.indexOf(",") + 1));
   const view = new DataView(png.buffer);
   let at = 8;
   while (view.getUint32(at + 4) !== 0x49444154) at += view.getUint32(at) + 12;
-  const lines = new Uint8Array(await inflated(png.subarray(at + 8, at + 8 + view.getUint32(at))));
+  const lines = unpacked(png.subarray(at + 8, at + 8 + view.getUint32(at)), rows * (cols + 1));
   const grey = new Uint8Array(rows * cols);
   for (let row = 0; row < rows; row++) {
     grey.set(lines.subarray(row * (cols + 1) + 1, (row + 1) * (cols + 1)), row * cols);
@@ -102,7 +102,7 @@ const slotFrames = (slot) => viewFrames(`v${slot.slice(1, slot.indexOf("-"))}`)[
 
 const slotMap = remembered(2000, async (id) => {
   const frame = slotFrames(slotOf(id)).get(id);
-  return toMap(await greyLevels(frame.uri), frame.max, frame.shares, views[id.slice(1, id.indexOf("-"))]);
+  return toMap(greyLevels(frame.uri), frame.max, frame.shares, views[id.slice(1, id.indexOf("-"))]);
 });
 
 // The atlases come after the script in the file: an atlas is waited for until the page has been read to its end.

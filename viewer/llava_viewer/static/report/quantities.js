@@ -41,7 +41,8 @@ meanMap = (maps) => {
 };
 levelsOf = (map, most, levels = new Uint8Array(map.values.length)) => {
   if (!map.view.signed) return plain.levelsOf(map, most, levels);
-  for (let i = 0; i < levels.length; i++) levels[i] = Math.round(127.5 + (most > 0 ? (127.5 * map.values[i]) / most : 0));
+  const scale = most > 0 ? 127.5 / most : 0;
+  map.values.forEach((own, i) => { levels[i] = 128 + scale * own; });
   return levels;
 };
 codesOf = (map, most) => (map.view.signed

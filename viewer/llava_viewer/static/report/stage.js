@@ -6,9 +6,10 @@ const heads = new Map([...heldText(byId("heads")).matchAll(/<div class="k (\w+)"
 // The palette that the maps of a view are drawn in.
 let paletteOf = () => value("p");
 
-function levelsOf(map, most, levels = new Uint8Array(map.values.length)) {
+function levelsOf({ values }, most, levels = new Uint8Array(values.length)) {
   // A loop: a board takes the levels of a thousand maps, and `from` calls a function for each of their patches.
-  if (most > 0) for (let i = 0; i < levels.length; i++) levels[i] = Math.round((255 * map.values[i]) / most);
+  const scale = most > 0 ? 255 / most : 0;
+  for (let i = 0; i < values.length; i++) levels[i] = scale * values[i] + 0.5;
   return levels;
 }
 
