@@ -92,8 +92,8 @@ def render_report(
     if opening:
         states[chosen] = opening_of(reports[chosen], opening)
     hold = script_text("hold").strip()
-    same = {"hold": Markup(f"<script>{hold}</script>"), "palettes": [_palette(name) for name in colormap.PALETTES]}
-    same |= {"apart": apart}
+    same: dict[str, Any] = {"hold": Markup(f"<script>{hold}</script>"), "apart": apart}
+    same["palettes"] = [_palette(name) for name in colormap.PALETTES]
     parts = []
     for choice, context, state in zip(choices, of_each, states, strict=False):
         own = {**same, **context, "opening": state, "choices": choices, "own_answer": choice.key}
