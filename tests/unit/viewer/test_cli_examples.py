@@ -59,6 +59,7 @@ def test_every_command_has_an_example() -> None:
         "table",
         "evaluate",
         "slurm",
+        "kubernetes",
     }
     assert {example.split()[1] for example in examples()} == commands
     assert len(examples()) >= 15
@@ -80,6 +81,7 @@ def test_the_example_runs(example: str, tmp_path: Path, monkeypatch: pytest.Monk
             "check",
             "run",
             "slurm",
+            "kubernetes",
         )
         or "--engine" in arguments
     ):  # these need a model: the documents' own run against a server

@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 
 from llava_viewer.cli import commands, comparing, exporting, finding, listing, reaching, searching
-from llava_viewer.cli.dataset import evaluating, running, slurm, tables
+from llava_viewer.cli.dataset import evaluating, kubernetes, running, slurm, tables
 from llava_viewer.cli.files import add_pictures, picture_path
 from llava_viewer.cli.outputs import add_force
 from llava_viewer.cli.selection import add_how, add_what, checks, indices
@@ -107,6 +107,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     slurm.add_arguments(
         _add(commands_, "slurm", "print a job script that works on a run with many tasks at a time", slurm.EXAMPLES)
+    )
+    kubernetes.add_arguments(
+        _add(
+            commands_, "kubernetes", "print a manifest of a job that works on a run with many pods", kubernetes.EXAMPLES
+        )
     )
     evaluating.add_arguments(
         _add(commands_, "evaluate", "score a store against what is known of its images", evaluating.EXAMPLES)
