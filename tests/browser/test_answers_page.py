@@ -114,6 +114,11 @@ def test_without_the_script_the_switch_and_the_words_of_each_answer_work(
         assert page.locator(".card h2:visible").all_inner_texts() == [ANSWERS[number][1].strip()]
         page.locator("label:visible", has_text=re.compile("^spotlight$")).click()
         assert page.locator(".stage:visible").count() == 1
+        for part in ("Gallery", "Metadata"):
+            page.get_by_role("navigation").get_by_role("link", name=part).click()
+            inside = "document.querySelector(':target')?.closest('[data-answer]')?.dataset.answer"
+            assert page.evaluate(inside) == f"n{number}", "the answer's own part"
+            expect(page.locator(":target")).to_be_in_viewport()
     ids = page.evaluate("[...document.querySelectorAll('[id]')].map(one => one.id)")
     assert len(ids) == len(set(ids)), "an id stands once in the page"
 

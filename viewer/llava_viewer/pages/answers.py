@@ -43,6 +43,11 @@ class Choice:
     opens: bool = False
     body: str = ""
 
+    @property
+    def prefix(self) -> str:
+        """What the ids of its part of the page begin with."""
+        return _prefix(self.key)
+
 
 def choices_of(record: Record) -> list[Choice]:
     """The answers of a record, in its order; none where it has one alone."""
@@ -83,7 +88,8 @@ def prefixed(part: str, key: str) -> Markup:
 
     Quotes in text are written as entities, so that nothing but attributes is met.
     """
-    if key == "n0":
+    prefix = _prefix(key)
+    if not prefix:
         return Markup(part)
     own = set(_ID.findall(part))
 
@@ -91,16 +97,20 @@ def prefixed(part: str, key: str) -> Markup:
         attribute, mark, value = match.groups()
         if attribute == "href" and not mark:
             return match[0]
-        return f'{attribute}="{mark}{" ".join(f"{key}-{id}" if id in own else id for id in value.split(" "))}"'
+        return f'{attribute}="{mark}{" ".join(f"{prefix}{id}" if id in own else id for id in value.split(" "))}"'
 
     return Markup(_NAMED.sub(named, part))
 
 
+def _prefix(key: str) -> str:
+    return "" if key == "n0" else f"{key}-"
+
+
 def prefixed_css(rules: str, key: str) -> str:
     """The rules of one answer's page, for that answer alone and of no more weight than they had."""
-    if key != "n0":
-        rules = re.sub(r"#([\w-]+)(?=:checked)", rf"#{key}-\1", rules)
-        rules = re.sub(r"\[for=([\w-]+)\]", rf"[for={key}-\1]", rules)
+    prefix = _prefix(key)
+    rules = re.sub(r"#([\w-]+)(?=:checked)", rf"#{prefix}\1", rules)
+    rules = re.sub(r"\[for=([\w-]+)\]", rf"[for={prefix}\1]", rules)
     return f":where([data-answer={key}]){{{rules}}}"
 
 

@@ -80,6 +80,7 @@ _OF_ANSWERS = (
     ".choices span{color:var(--dim);font-size:.8rem;white-space:nowrap}"
     ".choices .own{background:var(--pick)}.choices .own span{color:inherit}.choices .own bdi{font-weight:600}"
     ".several>input:focus-visible~[data-answer] .choices{outline:3px solid var(--accent);outline-offset:2px}"
+    ".js [data-to]:not([data-to=n0]){display:none}"
 )
 """What pages of several answers have: the switch, a line for each answer."""
 _STATE = re.compile(r'\[data-(\w+)="([\w-]+)"\]')
@@ -166,7 +167,8 @@ def plain_css(*reports: Report) -> str:
     keys = [f"n{i}" for i in range(len(reports))]
     shown = _join((f"#{key}:checked~[data-answer={key}]" for key in keys), "display:block")
     own = (prefixed_css(_own_plain(one), key) for key, one in zip(keys, reports, strict=True))
-    return "\n".join((".several>[data-answer]{display:none}", shown, *own)) + "\n"
+    links = _join((f".page:has(#{key}:checked) [data-to={key}]" for key in keys), "display:inline")
+    return "\n".join((".several>[data-answer],[data-to]{display:none}", shown, links, *own)) + "\n"
 
 
 def _own_plain(report: Report) -> str:
