@@ -9,12 +9,10 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from PIL import Image as PillowImage
 
 from llava_viewer import export
 from llava_viewer.cli.main import main
-from llava_viewer.export.drawing import MARGIN, Cells, Hatch, Photo
-from llava_viewer.files import PDF, kind_of
+from llava_viewer.export.drawing import Cells, Hatch, Photo
 from llava_wire import Record, encode
 from llava_wire.geometry import Geometry, Preprocess
 from support.synthetic import make_record, with_geometry
@@ -117,36 +115,3 @@ def test_padding_that_the_model_saw_stays_in_a_cropped_figure() -> None:
     assert photo.width / photo.height == pytest.approx(1.5)
     assert cells.width / cells.height == pytest.approx(1.0)
     assert photo.y > cells.y
-
-
-def test_a_pdf_is_one_page_of_its_size_with_the_same_bytes_each_time(record: Record, tmp_path: Path) -> None:
-    shown = export.show(record, look=export.Look(width_mm=84, dpi=150))
-    drawing = export.figure(shown, shown.item(1))
-    for name in ("a.pdf", "b.pdf"):
-        export.write_pdf(drawing, tmp_path / name, 150)
-    data = (tmp_path / "a.pdf").read_bytes()
-    assert data == (tmp_path / "b.pdf").read_bytes()
-    box = re.search(rb"/MediaBox \[ 0 0 ([\d.]+) ([\d.]+) \]", data)
-    assert box
-    assert float(box[1]) == pytest.approx(drawing.width + 2 * MARGIN, abs=0.5)
-    assert float(box[2]) == pytest.approx(drawing.height + 2 * MARGIN, abs=0.5)
-    assert data.count(b"/Type /Page\n") == 1
-    assert kind_of(tmp_path / "a.pdf") == PDF
-    picture = export.paint(drawing, 150)
-    picture.save(tmp_path / "other.pdf")
-    assert kind_of(tmp_path / "other.pdf") == "a PDF document", "of another program"
-    start = data.index(b"\xff\xd8\xff")
-    (tmp_path / "in.jpg").write_bytes(data[start:])
-    with PillowImage.open(tmp_path / "in.jpg") as inside:
-        assert inside.size == picture.size
-        assert np.abs(np.asarray(inside).astype(int) - np.asarray(picture)).mean() < 1.5
-
-
-def test_the_command_replaces_its_own_pdf_and_no_other(record: Record, tmp_path: Path) -> None:
-    run = tmp_path / "run.npz"
-    run.write_bytes(encode(record))
-    made = ["export", str(run), "-o", str(tmp_path), "--as", "pdf", "--tokens", "1", "--dpi", "72"]
-    assert main(made) == 0
-    assert main(made) == 0
-    PillowImage.new("RGB", (9, 9)).save(tmp_path / "figure_step_1.pdf")
-    assert main(made) != 0

@@ -35,24 +35,19 @@ EXAMPLES = """examples:
 kinds:
   toolkit    step_5.png, step_5_layer_2_head_7.png, ... for every map, and log.txt
   png, svg   figure_step_5.png: token, image, legend with units, caption; one per token
-  pdf        figure_step_5.pdf: the picture of png on a page of its size
-  sheet      sheet.png, sheet-svg: sheet.svg: every token of the answer on one page
-  heads      heads.png, heads-svg: heads.svg: a row a token, a column for every layer or head of the view
+  pdf        figure_step_5.pdf: the picture of png on a page of its size, its text can be found and copied
+  sheet      sheet.png, also sheet-svg and sheet-pdf: every token of the answer on one page
+  heads      heads.png, also heads-svg and heads-pdf: a row a token, a column for every layer or head of the view
   gif, apng  answer.gif, answer.png: the answer unfolding word by word
   csv, npz   numbers.csv, numbers.npz: the numbers that the figures show
 """
-KINDS = ("toolkit", "png", "svg", "pdf", "sheet", "sheet-svg", "heads", "heads-svg", "gif", "apng", "csv", "npz")
-_WIDTH_MM = {
-    "png": 84.0,
-    "svg": 84.0,
-    "pdf": 84.0,
-    "sheet": 180.0,
-    "sheet-svg": 180.0,
-    "heads": 180.0,
-    "heads-svg": 180.0,
-    "gif": 100.0,
-    "apng": 100.0,
+_PAGES = {
+    f"{what}{end}": kind for what in ("sheet", "heads") for end, kind in (("", "png"), ("-svg", "svg"), ("-pdf", "pdf"))
 }
+"""Kinds that are one drawing, and the kind of its file."""
+KINDS = ("toolkit", "png", "svg", "pdf", *_PAGES, "gif", "apng", "csv", "npz")
+_WIDTH_MM = {**dict.fromkeys(_PAGES, 180.0), "gif": 100.0, "apng": 100.0}
+_FIGURE_MM = 84.0
 _DPI = {"gif": 150, "apng": 150}
 _MOST_FIGURES, _MANY_FIGURES = 2000, 64
 """The most figures, and the most that are drawn without --many."""
@@ -172,14 +167,14 @@ def _drawn(record: Record, arguments: argparse.Namespace, kind: str) -> list[Job
         mode=arguments.mode,
         palette=arguments.palette,
         scale=arguments.scale,
-        width_mm=arguments.width_mm if arguments.width_mm is not None else _WIDTH_MM.get(kind, 84.0),
+        width_mm=arguments.width_mm if arguments.width_mm is not None else _WIDTH_MM.get(kind, _FIGURE_MM),
         dpi=arguments.dpi if arguments.dpi is not None else _DPI.get(kind, 300),
         caption=not arguments.no_caption,
         fonts=tuple(arguments.font),
         crop=arguments.crop,
     )
     shown = files.show(record, view=arguments.view, layer=arguments.layer, head=arguments.head, look=look)
-    if kind in ("heads", "heads-svg"):
+    if kind.startswith("heads"):
         return _word_heads(record, arguments, look, kind)
     items = _items(shown, arguments, kind)
     folder, frame_ms, many = arguments.output, arguments.frame_ms, arguments.many
@@ -198,26 +193,18 @@ def _drawn(record: Record, arguments: argparse.Namespace, kind: str) -> list[Job
             )
         place = "".join(f"_{name}_{n}" for name, n in (("layer", shown.layer), ("head", shown.head)) if n is not None)
 
-        def draw(item: Item, path: Path) -> None:
-            drawing = files.figure(shown, item)
-            if kind == "svg":
-                files.write_svg(drawing, path)
-            else:
-                (files.write_png if kind == "png" else files.write_pdf)(drawing, path, look.dpi)
-
-        paths = [folder / f"figure_{item.name}{place}.{kind}" for item in chosen]
-        holds = {"png": kinds.PNG, "svg": kinds.SVG, "pdf": kinds.PDF}[kind]
-        return [Job((path,), holds, partial(draw, item, path)) for item, path in zip(chosen, paths, strict=True)]
-
-    def sheet() -> Drawing:
-        return files.contact_sheet(shown, items, many=many)
+        return [
+            _job(partial(files.figure, shown, item), folder / f"figure_{item.name}{place}.{kind}", look.dpi)
+            for item in chosen
+        ]
+    if kind.startswith("sheet"):
+        sheet = partial(files.contact_sheet, shown, items, many=many)
+        return [_job(sheet, folder / f"sheet.{_PAGES[kind]}", look.dpi)]
 
     def animation(path: Path) -> None:
         files.write_animation(shown, path, items, frame_ms=frame_ms, many=many)
 
     writers: dict[str, tuple[str, str, Callable[[Path], None]]] = {
-        "sheet": ("sheet.png", kinds.PNG, lambda path: files.write_png(sheet(), path, look.dpi)),
-        "sheet-svg": ("sheet.svg", kinds.SVG, lambda path: files.write_svg(sheet(), path)),
         "gif": ("answer.gif", kinds.GIF, animation),
         "apng": ("answer.png", kinds.PNG, animation),
         "csv": ("numbers.csv", kinds.CSV, lambda path: files.write_csv(shown, path, items, many=many)),
@@ -235,11 +222,20 @@ def _word_heads(record: Record, arguments: argparse.Namespace, look: Look, kind:
 
     where = {"view": arguments.view, "layer": arguments.layer, "head": arguments.head}
     drawing = files.word_heads(record, **where, look=look, choose=rows, many=arguments.many)
-    if kind == "heads":
-        path = arguments.output / "heads.png"
-        return [Job((path,), kinds.PNG, partial(files.write_png, drawing, path, look.dpi))]
-    path = arguments.output / "heads.svg"
-    return [Job((path,), kinds.SVG, partial(files.write_svg, drawing, path))]
+    return [_job(lambda: drawing, arguments.output / f"heads.{_PAGES[kind]}", look.dpi)]
+
+
+def _job(draw: Callable[[], Drawing], path: Path, dpi: int) -> Job:
+    """A drawing as the kind of file that its name ends in."""
+    from llava_viewer import export as files
+
+    def write() -> None:
+        if path.suffix == ".svg":
+            files.write_svg(draw(), path)
+        else:
+            {".png": files.write_png, ".pdf": files.write_pdf}[path.suffix](draw(), path, dpi)
+
+    return Job((path,), {".png": kinds.PNG, ".svg": kinds.SVG, ".pdf": kinds.PDF}[path.suffix], write)
 
 
 def _items(shown: Shown, arguments: argparse.Namespace, kind: str) -> tuple[Item, ...] | None:

@@ -7,8 +7,9 @@ or `Shown` -> CSV and npz.
 from llava_viewer.export.animate import write_animation
 from llava_viewer.export.figure import figure
 from llava_viewer.export.numbers import write_csv, write_npz
+from llava_viewer.export.pdf import write_pdf
 from llava_viewer.export.phrase import phrase
-from llava_viewer.export.raster import paint, write_pdf, write_png
+from llava_viewer.export.raster import paint, write_png
 from llava_viewer.export.sheet import contact_sheet
 from llava_viewer.export.shown import Look, Shown, show
 from llava_viewer.export.svg import write_svg

@@ -1,8 +1,7 @@
-"""Drawings as pixels: `Drawing` -> Pillow image -> PNG with its resolution written in, or a PDF of its size."""
+"""Drawings as pixels: `Drawing` -> Pillow image -> PNG with its resolution written in."""
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from PIL import ImageDraw
 
 from llava_viewer.export.drawing import MARGIN, Box, Cells, Drawing, Hatch, Mark, Photo, Ramp, Text
 from llava_viewer.export.fonts import font_for
-from llava_viewer.files import MARK, PNG_LEVEL, png_mark, written
+from llava_viewer.files import PNG_LEVEL, png_mark, written
 from llava_viewer.look.heatmap import enlarged
 from llava_viewer.look.text import visible
 
@@ -43,20 +42,6 @@ def write_png(drawing: Drawing, path: Path, dpi: int) -> None:
     picture = paint(drawing, dpi)
     with written(path, through_links=False) as partial:
         picture.save(partial, "PNG", dpi=(dpi, dpi), pnginfo=png_mark(), compress_level=PNG_LEVEL)
-
-
-def write_pdf(drawing: Drawing, path: Path, dpi: int) -> None:
-    """Writes the drawing as a PDF of one page in its size on paper; its picture is that of `write_png`.
-
-    Pixels and not vectors: Pillow is here already, draws letters with the fonts that were measured, and needs none of
-    the reader's; who wants vectors takes the SVG. No dates, so that the same figure is the same bytes.
-    """
-    picture, never = paint(drawing, dpi), time.gmtime(0)
-    with written(path, through_links=False) as partial:
-        picture.save(
-            partial, "PDF", resolution=dpi, quality=95, subsampling=0, title=visible(drawing.title), creator=MARK,
-            producer=MARK, creationDate=never, modDate=never,
-        )  # fmt: skip
 
 
 def _mark(canvas: PillowImage.Image, mark: Mark, scale: float, fonts: tuple[str, ...]) -> None:
