@@ -124,9 +124,11 @@ def test_chosen_runs_make_a_command_to_compare_them(show: Show, index: Path) -> 
     assert "Choose one to three more" in page.inner_text("#tray")
     boxes.nth(0).check()
     assert page.inner_text("#command") == "llava-viewer compare a.npz 'b #1.npz' -o compare.html"
+    assert "source .venv/bin/activate" in page.inner_text("#tray"), "how the command is found"
     boxes.nth(2).check()
     assert "different images or grids" in page.inner_text("#tray")
     assert page.inner_text("#command") == ""
+    assert "activate" not in page.inner_text("#tray")
     page.click("#clear")
     assert not page.is_visible("#tray")
 
@@ -155,6 +157,22 @@ def test_axe_finds_nothing(show: Show, index: Path, inspect_access: Callable[[An
 def test_nothing_overflows_a_phone(show: Show, index: Path) -> None:
     page = show(index, viewport={"width": 360, "height": 740})
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_a_phone_shows_the_first_run_and_folds_the_filters_but_those_that_act(show: Show, index: Path) -> None:
+    phone = {"width": 390, "height": 844}
+    page = show(index, viewport=phone)
+    box = page.locator(".run").first.bounding_box()
+    assert box["y"] < 844 / 2, "the first run begins in the upper half"
+    assert page.locator("#sort").is_hidden()
+    page.check("#folded")
+    assert page.locator("#sort").is_visible()
+    page.select_option("#sort", "share")
+    assert headings(page)[0] == "Describe it."
+    again = show(index, "#sort=share", viewport=phone)
+    assert again.locator("#sort").is_visible(), "what acts is seen"
+    assert show(index, "#q=red", viewport=phone).locator("#sort").is_hidden()
+    assert show(index).locator("#folded").is_hidden(), "nothing is folded where there is room"
 
 
 def test_hundreds_of_runs_filter_at_once(show: Show, tmp_path: Path) -> None:

@@ -185,7 +185,7 @@ def test_what_the_command_wrote_it_replaces_without_force(
     here: Path, capsys: Captured, http_server: HttpServer
 ) -> None:
     http_server.reply = Reply(DATA)
-    every = "toolkit,png,svg,sheet,sheet-svg,gif,apng,csv,npz"
+    every = "toolkit,png,svg,pdf,sheet,sheet-svg,sheet-pdf,gif,apng,csv,npz"
     commands = [
         ["predict", "x.png", "what?", "--url", http_server.address, "-o", "new.npz", "--report", "new.html"],
         ["render", "run.npz"],
@@ -193,9 +193,17 @@ def test_what_the_command_wrote_it_replaces_without_force(
         ["index", "."],
         ["export", "run.npz", "-o", "made", "--as", every, "--dpi", "72"],
     ]
+    said = []
     for command in commands + commands:
         assert main(command) == 0, capsys.readouterr().err
+        said.append(capsys.readouterr().err)
     assert not list(here.rglob("*.partial"))
+    # What was there is told.
+    assert not any(", over " in err for err in said[:5])
+    assert [err.count(", over ") for err in said[5:]] == [2, 1, 1, 0, 11], "an index is written anew each time"
+    assert "), over a report\n" in said[6]
+    assert ", over a comparison\n" in said[7]
+    assert ": csv, over an exported table\n" in said[9]
 
 
 def test_links_devices_and_modes_are_kept(here: Path, http_server: HttpServer) -> None:

@@ -73,7 +73,32 @@ def test_files_of_a_phrase(record: Record, tmp_path: Path, capsys: pytest.Captur
         assert told in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main([*made, "--phrase", "all"])
-    assert "got 'all', expected tokens of the answer" in capsys.readouterr().err
+    assert "got 'all', expected words of the answer, or its tokens" in capsys.readouterr().err
+
+
+def test_a_phrase_named_by_its_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = (" a", " Red", " cup", ",", " a", " red", " cu", "bes", " in", " red", " cups")
+    run = tmp_path / "run.npz"
+    run.write_bytes(encode(make_record(reductions=("layers_heads",), words=words)))
+    made = ["export", str(run), "-o", str(tmp_path / "out"), "--as", "png", "--dpi", "72", "--phrase"]
+
+    def figures(named: str) -> list[str]:
+        assert main([*made, named]) == 0
+        return [Path(line).name for line in capsys.readouterr().out.splitlines()]
+
+    assert figures("red  CUP") == ["figure_phrase_1_2.png"], "not the longer words"
+    assert figures("cubes") == ["figure_phrase_6_7.png"]
+    assert figures("red cubes in,max") == ["figure_phrase_5_6_7_8_max.png"]
+    assert figures("in") == ["figure_step_8.png"], "one token is that token"
+    for named, told in (
+        ("red", "got 'red', which the answer has 3 times, at tokens 1, 5, 9, expected one place"),
+        ("red", "name its tokens: --tokens 1"),
+        ("a red", "2 times, at tokens 0-1, 4-5, expected one place; name its tokens: --phrase 0-1"),
+        ("blue", "got 'blue', which is not in the answer, 'a Red cup, a red cubes in red cups', expected words"),
+        ("cu", "which is not in the answer"),
+    ):  # fmt: skip
+        assert main([*made, named]) == 2
+        assert told in capsys.readouterr().err, named
 
 
 def seen(geometry: Geometry) -> float:

@@ -225,6 +225,12 @@ def test_a_report_tells_what_was_tested_of_each_word():
     assert "without the image (its patches’ mean) <b>14" in html
     tested = "against its patches’ mean"
     assert f"<dt>needs the image</dt><dd>1 of 1\xa0content word, {tested}</dd>" in html, "an article is not counted"
+    tokens = tuple(replace(token, without_image=token.logprob) for token in plain.tokens)
+    checks["image"]["needing"] = 0
+    html = render_report(replace(plain, facts=replace(plain.facts, tokens=tokens, checks=checks)))
+    assert "<dt>image hidden</dt><dd>the one content word stays as likely, right or not</dd>" in html
+    assert "0 of" not in html, "what was tested is no fault of the answer"
+    assert "none of 2\xa0tokens needs the image: no log probability falls by more than 1.0 nats" in html
 
 
 def test_bars_show_what_is_lost_without_the_image_and_the_page_opens_on_a_word_that_needs_it():

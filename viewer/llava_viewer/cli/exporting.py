@@ -90,9 +90,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_phrase,
         action="append",
         default=[],
-        metavar="TOKENS",
-        help="several words as one: the mean of their maps, 4,5 or 4-6, or at each patch the largest, 4-6,max; "
-        "repeatable, and alone unless --tokens names others",
+        metavar="PHRASE",
+        help='several words as one: "green guitar", where the answer has it once, or tokens, 4,5 or 4-6; the mean of '
+        "their maps, or with ,max behind it at each patch the largest; repeatable, and alone unless --tokens names "
+        "others",
     )
     add_pictures(what)
     how = parser.add_argument_group("how to draw it")
@@ -144,7 +145,8 @@ def export(arguments: argparse.Namespace) -> None:
             for path in job.paths:
                 print_path(path)
         count = sum(len(job.paths) for job in jobs)
-        say(f"wrote {count} file{'s' if count != 1 else ''}: {kind}")
+        over = outputs.over(path for job in jobs for path in job.paths)
+        say(f"wrote {count} file{'s' if count != 1 else ''}: {kind}{over}")
 
 
 def _toolkit(record: Record, arguments: argparse.Namespace) -> list[Job]:
@@ -247,7 +249,9 @@ def _items(shown: Shown, arguments: argparse.Namespace, kind: str) -> tuple[Item
         raise UsageError(
             f"--phrase: got it for {kind}, which shows word by word, expected png, svg, pdf, a sheet or numbers"
         )
-    joined = tuple(phrase(shown, tokens, how) for tokens, how in phrases)
+    joined = tuple(
+        _worded(shown, named, how) if isinstance(named, str) else phrase(shown, named, how) for named, how in phrases
+    )
     if arguments.tokens is None:
         return joined or None
     tokens = arguments.tokens
@@ -256,14 +260,41 @@ def _items(shown: Shown, arguments: argparse.Namespace, kind: str) -> tuple[Item
     return (*(shown.item(token) for token in tokens), *joined)
 
 
-def _phrase(text: str) -> tuple[list[int], Literal["mean", "max"]]:
-    """Tokens that are one phrase, and how: "4-6", "4,5,max"."""
+def _phrase(text: str) -> tuple[list[int] | str, Literal["mean", "max"]]:
+    """Tokens that are one phrase, or its words, and how: "4-6", "4,5,max", "green guitar"."""
     named, comma, last = text.rpartition(",")
     how: Literal["mean", "max"] = "max" if comma and last == "max" else "mean"
-    tokens = indices(named if how == "max" else text)
-    if isinstance(tokens, str):
-        raise argparse.ArgumentTypeError(f"got {text!r:.80}, expected tokens of the answer, such as 4,5 or 4-6,max")
-    return tokens, how
+    named = named if how == "max" else text
+    if not named.strip() or named == "all":
+        raise argparse.ArgumentTypeError(
+            f"got {text!r:.80}, expected words of the answer, or its tokens: 4,5 or 4-6,max"
+        )
+    return (indices(named) if named[0].isdecimal() and not named.strip("0123456789,-") else named), how
+
+
+def _worded(shown: Shown, words: str, how: Literal["mean", "max"]) -> Item:
+    """Words where the answer has them; a word that is one token is that token.
+
+    Raises:
+        UsageError: it has them nowhere, or several times.
+    """
+    from llava_viewer.export import phrase
+    from llava_viewer.heads.words import phrase_places
+
+    places = phrase_places([token.text for token in shown.record.tokens], words)
+    if not places:
+        raise UsageError(
+            f"--phrase: got {words!r:.80}, which is not in the answer, {shown.record.answer!r:.200}, expected words as "
+            "they stand there, or tokens, such as 4-6; inspect lists them"
+        )
+    if len(places) > 1:
+        named = [f"{own[0]}-{own[-1]}" if len(own) > 1 else str(own[0]) for own in places]
+        option = "--phrase" if any(len(own) > 1 for own in places) else "--tokens"
+        raise UsageError(
+            f"--phrase: got {words!r:.80}, which the answer has {len(places)} times, at tokens {', '.join(named[:8])}"
+            f"{', ...' if len(named) > 8 else ''}, expected one place; name its tokens: {option} {named[0]}"
+        )
+    return phrase(shown, places[0], how) if len(places[0]) > 1 else shown.item(places[0][0])
 
 
 def _say_undrawable(record: Record, fonts: tuple[str, ...]) -> None:

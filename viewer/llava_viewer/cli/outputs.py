@@ -1,7 +1,8 @@
 """What a run of the command may write: every output is held against its inputs and its other outputs first.
 
 Flow: inputs -> `Outputs` -> `claim` each path, before anything is asked for or written -> `write`. An output is never
-an input or another output, and takes the place of a file of another kind only with --force.
+an input or another output. It takes the place of a file of its own kind that this program wrote, which is told, and of
+any other only with --force.
 """
 
 from __future__ import annotations
@@ -17,8 +18,12 @@ from llava_viewer.files import EMPTY, kind_of, written
 
 
 def add_force(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
-    """The argument that lets outputs replace files of another kind."""
-    parser.add_argument("--force", action="store_true", help="replace files of another kind, too")
+    """The argument that lets outputs replace any file."""
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help="replace any file; without it only one of the same kind that llava-viewer wrote is replaced",
+    )
 
 
 class Outputs:
@@ -34,6 +39,7 @@ class Outputs:
         self._claimed: list[tuple[str, Path]] = []
         self._force = force
         self._own: set[Path] = set()
+        self._held: dict[Path, str] = {}
 
     def claim(self, option: str, path: Path | None, kind: str, *, own: bool = False) -> None:
         """Keeps a path for an output of this kind (`llava_viewer.files`); an option that was not given keeps nothing.
@@ -69,6 +75,7 @@ class Outputs:
         if held not in (EMPTY, kind) and not self._force:
             raise UsageError(f"{got}, which holds {held}, expected a new file or {kind}; name another, or add --force")
         self._claimed.append((option, path))
+        self._held[path] = held
         if own:
             self._own.add(path)
 
@@ -76,7 +83,15 @@ class Outputs:
         """Writes a claimed file in one step and says so."""
         with written(path, through_links=path not in self._own) as partial:
             partial.write_bytes(data)
-        say(f"wrote {one_line(str(path))} ({size(len(data))})")
+        say(f"wrote {one_line(str(path))} ({size(len(data))}){self.over([path])}")
+
+    def over(self, paths: Iterable[Path]) -> str:
+        """What claimed paths held before they were written, to stand behind what is said of them; "" for nothing."""
+        held = [self._held.get(path, EMPTY) for path in paths]
+        known = [one for one in held if one != EMPTY]
+        if not known:
+            return ""
+        return f", over {known[0]}" if len(held) == 1 else f", over {len(known)} earlier file{'s' * (len(known) > 1)}"
 
     @staticmethod
     def name(path: Path) -> None:

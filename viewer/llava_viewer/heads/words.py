@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from llava_viewer.heads.questions import Box
 from llava_viewer.look.pieces import word_groups
@@ -100,8 +101,12 @@ def question_spots(record: Record, boxes: Mapping[str, tuple[Box, ...]]) -> Spot
 
 
 def phrase_tokens(texts: Sequence[str], phrase: str) -> tuple[int, ...]:
-    """The tokens of a phrase where it stands first, whole words alone, upper and lower case alike; none where it does
-    not.
+    """The tokens of a phrase where it stands first (`phrase_places`); none where it does not."""
+    return next(iter(phrase_places(texts, phrase)), ())
+
+
+def phrase_places(texts: Sequence[str], phrase: str) -> list[tuple[int, ...]]:
+    """The tokens of a phrase at every place where it stands, whole words alone, upper and lower case alike.
 
     Args:
         texts: what each token adds.
@@ -112,16 +117,18 @@ def phrase_tokens(texts: Sequence[str], phrase: str) -> tuple[int, ...]:
     if re.match(_LETTER, stripped[-1:]):
         after = rf"(?!{_LETTER})"
     inner = r"\s+".join(map(re.escape, stripped.split()))
-    found = re.search(f"{before}{inner}{after}", "".join(texts), re.IGNORECASE)
-    if found is None:
-        return ()
-    tokens, start = [], 0
-    for number, text in enumerate(texts):
-        first, end = start + len(text) - len(text.lstrip()), start + len(text)
-        if first < found.end() and found.start() < end:
-            tokens.append(number)
-        start = end
-    return tuple(tokens)
+    if not inner:
+        return []
+    ends = list(accumulate(map(len, texts)))
+    firsts = [end - len(text.lstrip()) for text, end in zip(texts, ends, strict=True)]
+    return [
+        tuple(
+            n
+            for n, (first, end) in enumerate(zip(firsts, ends, strict=True))
+            if first < place.end() and place.start() < end
+        )
+        for place in re.finditer(f"{before}{inner}{after}", "".join(texts), re.IGNORECASE)
+    ]
 
 
 def _phrase_spots(

@@ -99,21 +99,21 @@ def _need(token: Token, nats: float | None) -> str:
     return wording.NEEDS if token.logprob - token.without_image > nats else wording.BLIND
 
 
-def needing_text(record: Record) -> str:
-    """How many content words of the answer need the image (a piece of them does), and of how many; "" untested.
+def need_told(record: Record) -> tuple[str, str, str] | None:
+    """What was tested of the answer's content words (`wording.need_told`; of one that a piece of needs it); or None.
 
     Of tokens where the record has only the check's own count.
     """
     nats, found = wording.nats_of_need(record.facts.checks), wording.needing_image(record.facts.checks)
     if found is None:
-        return ""
+        return None
     ordinary = [record.tokens[number] for number in ordinary_tokens(record.tokens)]
     tested = [token for token in ordinary if token.without_image is not None]
     words = content_words([token.text for token in tested])
     if not words:
-        return f"{found[0]} of {wording.count(found[1], 'token')}"
+        return wording.need_told(*found, "token")
     needing = sum(any(_need(tested[number], nats) == wording.NEEDS for number in word) for word in words)
-    return f"{needing} of {wording.count(len(words), 'content word')}"
+    return wording.need_told(needing, len(words), "content word")
 
 
 def question_rows(record: Record) -> tuple[Row, ...]:

@@ -157,6 +157,11 @@ def map_verdict(name: str, number: float, held: float | None, place: str) -> str
     return " ".join([*told, *([] if held is None else [f"Sinks (×) hold {percent(held)} of this map."])])
 
 
+COMMAND_HINT = (
+    "llava-viewer lies in .venv/bin of the clone: activate that environment (source .venv/bin/activate), or write its "
+    "whole path."
+)
+"""What pages say beside a command that they offer."""
 NEEDS = "needs the image"
 BLIND = "as likely with the image's patches replaced by their mean"
 CAUTION = "That mean may keep a colour that most of the image has."
@@ -178,6 +183,23 @@ def needing_image(checks: Mapping[str, Mapping[str, Any]]) -> tuple[int, int] | 
     if check.get("result") != "measured" or type(needing) is not int or type(of) is not int:
         return None
     return (needing, of) if 0 <= needing <= of else None
+
+
+def need_told(needing: int, of: int, what: str) -> tuple[str, str, str]:
+    """What was tested of an answer's words: a label and what stands beside it, and both as one line.
+
+    Where no word needs the image that is no fault: the question alone may bring "yes", right or not.
+
+    Args:
+        needing: how many need the image.
+        of: how many were tested, of `what` ("content word").
+    """
+    if needing:
+        told = f"{needing} of {count(of, what)}"
+        return NEEDS, f"{told}, against its patches’ mean", f"{told} need the image"
+    stay = f"the one {what} stays" if of == 1 else f"all {count(of, what)} stay"
+    told = f"{stay} as likely, right or not"
+    return "image hidden", told, f"image hidden: {told}"
 
 
 UNUSED = "Unchanged when hidden does not mean unused."
@@ -224,9 +246,11 @@ def _patches_text(check: PatchCheck) -> str:
 def check_text(check: Mapping[str, Any], name: str = "") -> str:
     """A check in words: its result, then what it measured under the names that it gave."""
     if (found := needing_image({name: check})) is not None:
+        of, nats = count(found[1], "token"), check.get("nats")
+        needing = f"{found[0]} of {of} need the image: their" if found[0] else f"none of {of} needs the image: no"
         return (
-            f"{found[0]} of {count(found[1], 'token')} need the image: their log probability falls by more than "
-            f"{check.get('nats')} nats where all of its patches are replaced by their mean"
+            f"{needing} log probability falls by more than {nats} nats where all of its patches "
+            "are replaced by their mean"
         )
     if (patches := PatchCheck.of_checks({name: check})) is not None:
         return _patches_text(patches)

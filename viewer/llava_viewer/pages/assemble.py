@@ -13,7 +13,7 @@ from llava_viewer.look import text, wording
 from llava_viewer.look.frames import Grid, build_panel, share_parts
 from llava_viewer.look.photo import Photo, page_photo
 from llava_viewer.look.provenance import causal_text, fact_groups
-from llava_viewer.look.rows import answer_rows, first_row, needing_text, question_rows, row_keys
+from llava_viewer.look.rows import answer_rows, first_row, need_told, question_rows, row_keys
 from llava_viewer.look.stage import build_stage
 from llava_viewer.look.view_model import Fact, Report, Stage, ViewPanel
 from llava_viewer.one_grid import shown_grids, unfolded
@@ -156,8 +156,8 @@ def _verdict(record: Record) -> list[Fact]:
 
 def _tested(record: Record) -> Fact:
     """What was tested of the answer, in a few words."""
-    if told := needing_text(record):
-        return Fact("needs the image", f"{told}, against its patches’ mean")
+    if told := need_told(record):
+        return Fact(*told[:2])
     if (patches := PatchCheck.of_checks(record.facts.checks)) is not None:
         return Fact("patches tested", f"of {len(patches.words)} of {wording.count(patches.of, 'token')}")
     return Fact("causal effect", causal_text(record))

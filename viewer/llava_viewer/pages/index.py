@@ -27,7 +27,7 @@ from llava_viewer.look import colormap, wording
 from llava_viewer.look.frames import LOW_IMAGE_SHARE
 from llava_viewer.look.heatmap import data_uri, overlay
 from llava_viewer.look.photo import ground, shrink
-from llava_viewer.look.rows import answer_rows, first_row, needing_text
+from llava_viewer.look.rows import answer_rows, first_row, need_told
 from llava_viewer.look.text import visible
 from llava_viewer.look.units import unit_of
 from llava_viewer.one_grid import IMAGE, OneGrid, on_one_grid
@@ -111,6 +111,7 @@ def write_index(folder: Path, *, title: str = "Runs", fresh: bool = False) -> Pa
         css=(static_text("base.css") + static_text("index.css"),),
         scripts=(static_text("index.js"),),
         title=title,
+        command_hint=wording.COMMAND_HINT,
         count=wording.count(len(listed), "run"),
         runs=listed,
         models=_choices(one.entry.model for one in listed),
@@ -188,7 +189,7 @@ def entry_of(stamp: str, record: Record, side_px: int = THUMB_SIDE_PX, photo: Pi
     view = next(iter(record.views.values()))
     share = mean_image_share(record.facts, view)
     written, said = len(ordinary_tokens(record.tokens)), record.facts.annotations
-    needing, words = wording.needing_image(record.facts.checks), needing_text(record)
+    needing, told = wording.needing_image(record.facts.checks), need_told(record)
     # Of several grids the card shows the one with the most attention, and says which one.
     drawn = on_one_grid(record, _brightest(record))
     thumb, label = _thumb(drawn, ground(drawn, side_px) if photo is None else shrink(photo, side_px))
@@ -211,7 +212,7 @@ def entry_of(stamp: str, record: Record, side_px: int = THUMB_SIDE_PX, photo: Pi
         share_text="–" if share is None else wording.percent(share),
         verdict="" if said is None or said.right is None else wording.verdict(said.right),
         expected=_cut(said.expected) if said and said.right is not True else "",
-        needs=f"{words} need the image" if words else "",
+        needs=told[2] if told else "",
         needing=str(needing[0]) if needing else "",
         tags="\n".join(_cut(visible(tag)) for tag in said.tags) if said else "",
     )

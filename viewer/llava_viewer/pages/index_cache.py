@@ -17,7 +17,7 @@ from llava_wire.untrusted.bounded_json import read_object
 
 CACHE_NAME = "index.cache.json"
 THUMB_KIND = "image/webp"
-_LAYOUT = 4
+_LAYOUT = 5
 _ENTRY_BYTES, _ENTRY_VALUES = 256 << 10, 5000
 """More than an entry ever takes; a cache that is larger for its folder is none of ours."""
 
@@ -32,7 +32,7 @@ class Entry:
         thumb: a data URI; thumb_label: what it shows.
         picture: the same for records on one picture and grid, which can be compared.
         verdict: "right", "wrong" or "", as a client judged the answer; expected: what was, "" of right ones.
-        needs: how many tokens need the image, or "".
+        needs: what became of words with the image hidden, or "".
         tags: the client's, one a line.
         share, tokens, needing: numbers for sorting, `needing` "" where it was not tested; the rest is text as shown.
     """

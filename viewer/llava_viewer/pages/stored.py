@@ -215,6 +215,7 @@ def _page(
         scripts=(static_text("stored.js"),),
         beside=True,
         title=title,
+        command_hint=wording.COMMAND_HINT,
         count=told,
         total=count,
         first=list(_first(columns, texts, order)),

@@ -61,6 +61,8 @@
       if (field.value === "" && preset[field.id] !== "") field.value = preset[field.id];
     }
     byId("order").setAttribute("aria-pressed", state.get("order") === "reverse");
+    // On a phone these are folded away: not where one of them acts.
+    byId("folded").checked = [...state.keys()].some((key) => key !== "q");
     update();
   }
   function update() {
@@ -92,6 +94,7 @@
     const fits = pictures.size === 1 && chosen.length >= 2 && chosen.length <= 4;
     byId("command").textContent = fits
       ? `llava-viewer compare ${chosen.map((data) => data.argument).join(" ")} -o compare.html` : "";
+    byId("commandhint").hidden = !fits;
     byId("traytext").textContent =
       pictures.size > 1 ? "These runs are on different images or grids: choose runs on one."
         : chosen.length < 2 ? "Choose one to three more runs on the same image."

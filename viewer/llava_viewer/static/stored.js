@@ -139,6 +139,7 @@
       if (field.value === "" && preset[field.id] !== "") field.value = preset[field.id];
     }
     byId("order").setAttribute("aria-pressed", state.get("order") === "reverse");
+    byId("folded").checked = [...state.keys()].some((key) => !["q", "page"].includes(key));
     return choose(Math.max(0, (+state.get("page") || 1) - 1));
   }
   function turn(to) {
