@@ -17,10 +17,11 @@ from llava_doors.door import CHECKS, FAMILIES, METHODS, Declaration, Door
 from llava_doors.proved import proved_for
 from llava_eval.criterion import CRITERIA
 from llava_eval.metric import METRICS
-from llava_viewer.cli.console import Told, json_text, one_line, print_path, printable
+from llava_viewer.cli.console import Told, json_text, one_line, print_path, printable, say
 from llava_viewer.cli.outputs import Outputs
 from llava_viewer.files import CACHE, INDEX
 from llava_viewer.store.about import is_store
+from llava_viewer.store.store import Store
 from llava_wire.plain import to_plain
 from llava_wire.quantity import Quantity
 
@@ -117,6 +118,10 @@ def index(arguments: argparse.Namespace) -> None:
     outputs = Outputs(() if stored else records_of(arguments.folder), force=arguments.force)
     outputs.claim("FOLDER", arguments.folder / INDEX_NAME, INDEX, own=True)
     if stored:
+        with Store(arguments.folder) as store:
+            far = store.how_far()
+        if far:
+            say(one_line(f"note: {far}"))
         print_path(write_stored_index(arguments.folder, title=arguments.title, told=Told("part")))
         return
     outputs.claim("FOLDER", arguments.folder / CACHE_NAME, CACHE, own=True)

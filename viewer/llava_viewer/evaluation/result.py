@@ -115,8 +115,10 @@ def evaluated(
     for one in over_parts(parts, partial(part_scores, wanted), told):
         found.join(one)
     if not found.cases:
+        with Store(wanted.store) as store:
+            store.check_answered()
         first = f" ({found.bad[0][0]}: {found.bad[0][1]})" if found.bad else ""
-        raise StoreError(f"{wanted.store}: got no answered item that can be scored{first}, expected some; run it first")
+        raise StoreError(f"{wanted.store}: got no answered item that can be scored{first}, expected some; correct them")
     by_itself = asking is not None and not all(map(needs_truth, wanted.asking))
     if not (found.known or by_itself) or (wanted.truth.by_name and not found.named):
         what = "the file names none of its items by id or image" if wanted.truth.by_name else "its data has none"

@@ -119,7 +119,9 @@ def _entries(paths: Sequence[Path]) -> Iterator[tuple[str, Callable[[], Question
     """Where each question stands, and what reads it."""
     for path in paths:
         if is_store(path):
-            for row in Store(path).rows():
+            store = Store(path)
+            store.check_answered()
+            for row in store.rows():
                 if row["error"] is None:
                     where = f"{path.name}{MARK}{row['id']}"
                     yield where, partial(_of_record, where, Path(f"{path}{MARK}{row['id']}"), row["boxes"])

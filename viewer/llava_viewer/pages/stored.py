@@ -76,13 +76,16 @@ def write_stored_index(
         told: gets how many parts are read, of how many.
 
     Raises:
-        StoreError: it is no store, or a part is damaged.
+        StoreError: it is no store, nothing of it is finished, or a part is damaged.
 
     Warns:
         UserWarning: for records that cannot be shown: they are listed on the page.
     """
     with Store(folder) as store:
         parts, items = store.parts, store.about.items
+    if not parts:
+        with Store(folder) as store:
+            store.check_answered()
     blocks = folder / BLOCKS
     if blocks.is_symlink():
         raise StoreError(f"{blocks}: got a link, expected a folder of the store's own; remove it")

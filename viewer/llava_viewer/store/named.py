@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from llava_viewer.store.about import is_store
+from llava_viewer.store.part import StoreError
 from llava_viewer.store.store import Store
 from llava_wire.container import decode, read_file
 from llava_wire.record import Record
@@ -39,6 +40,10 @@ def read_named(path: Path) -> tuple[Record, int]:
     """
     found = in_store(path)
     if found is None:
+        if is_store(path):
+            raise StoreError(
+                f"{path}: got the folder of a run, expected a record; name one of its items: {path}{MARK}ID"
+            )
         data = read_file(path)
         return decode(data), len(data)
     folder, id = found

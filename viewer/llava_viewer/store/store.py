@@ -88,8 +88,7 @@ class Store:
         """
         place = self._place(id)
         if place.offset is None or place.size is None:
-            error = self.row(id)["error"] or {}
-            raise StoreError(f"{id}: got no record but an error ({error.get('field')}: {error.get('message')})")
+            raise _no_record(self.row(id))
         return self._bytes(place)
 
     def read_at(self, row: Row) -> bytes:
@@ -99,7 +98,7 @@ class Store:
             StoreError: the item has an error in place of a record, or the part is damaged.
         """
         if row["offset"] is None:
-            raise StoreError(f"{row['id']}: got no record but an error, expected a row with one; leave it out")
+            raise _no_record(row)
         return self._bytes(Place(row["n"], row["part"], row["offset"], row["size"]))
 
     def _bytes(self, place: Place) -> bytes:
@@ -147,6 +146,33 @@ class Store:
             return None if data is None else open_picture(data)
         return None
 
+    def how_far(self) -> str:
+        """How far a run is that has not ended, for people; "" of one that has."""
+        items, chunk = self.about.items, self.about.chunk
+        done = sum(max(0, min(chunk, items - int(part.stem) * chunk)) for part in self.parts)
+        if done >= items:
+            return ""
+        return f"{done:,} of {items:,} items are finished, and the command of the run goes on with the others"
+
+    def check_answered(self) -> None:
+        """Makes sure that there is a record.
+
+        Raises:
+            StoreError: nothing is finished yet, or all that is has an error, with the first.
+        """
+        first: Row | None = None
+        for row in self.rows():
+            if row["offset"] is not None:
+                return
+            first = first or row
+        far = self.how_far()
+        if first is None:
+            raise StoreError(f"{self.path}: got no finished item, expected one with a record; {far}")
+        raise StoreError(
+            f"{self.path}: got {len(self):,} items that all have an error, such as {first['id']} ({_error(first)}), "
+            f"expected one with a record; {far or 'mend the data, and name another -o'}"
+        )
+
     def _path(self, part: int) -> Path:
         return part_path(self.path, part)
 
@@ -154,8 +180,10 @@ class Store:
         found = self._found()
         if id not in found:
             some = itertools.islice(found, _MOST_COMPARED)
+            far = self.how_far()
             raise StoreError(
                 f"{id}: got an unknown id, expected one of the {len(found)} in {self.path}{nearest(id, some)}"
+                f"{f'; {far}' if far else ''}"
             )
         return found[id]
 
@@ -195,3 +223,14 @@ class Store:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _no_record(row: Row) -> StoreError:
+    return StoreError(
+        f"{row['id']}: got no record but an error ({_error(row)}), expected an answered item; name another one"
+    )
+
+
+def _error(row: Row) -> str:
+    error = row["error"] or {}
+    return ": ".join(part for part in (error.get("field"), error.get("message")) if part)
