@@ -19,12 +19,13 @@ BIN := $(VENV)/bin
 PY := $(BIN)/python
 READY := $(VENV)/.ready
 TOOLS := $(VENV)/.tools
+LOCKED = $(PYTHON) scripts/upkeep/locked.py
 SERVER_NAME = --name $(NAME)
 CODE := handler viewer scripts tests
 SHARED_OUT := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev download mar serve stop ping token demo demo-model report estimate test test-all test-gpu gpu bench truth faithfulness soak drill \
+.PHONY: help setup setup-dev install install-tools download mar serve stop ping token demo demo-model report estimate test test-all test-gpu gpu bench truth faithfulness soak drill \
 	fuzz golden pictures lint typecheck protos dependencies clean
 
 help: ## This list
@@ -55,16 +56,24 @@ setup-dev: $(TOOLS) ## Add what tests, checks and measures (make test does it by
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "error: PYTHON: got $$($(PYTHON) -V 2>&1), expected 3.11 or later; run: make setup PYTHON=python3.11" >&2; exit 1; }
+	@$(LOCKED) $@ $^ -- $(MAKE) --no-print-directory install
+
+$(TOOLS): $(READY)
+	@$(LOCKED) $@ $^ -- $(MAKE) --no-print-directory install-tools
+
+# What the two above do, one run of make at a time.
+install:
 	@echo "installing into $(VENV), a few minutes" >&2
 	@$(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	$(if $(TORCH_INDEX),$(PY) -m pip install --no-deps --index-url $(TORCH_INDEX) $(shell grep '^torch==' constraints.txt) >&2)
 	$(PY) -m pip install --quiet --editable '.[http,grpc,server,table]' --constraint constraints.txt
-	@touch $@
+	@touch $(READY)
 
-$(TOOLS): $(READY)
+install-tools:
 	@echo "adding the tools of the tests to $(VENV), a minute" >&2
-	$(PY) -m pip install --quiet --editable '.[http,grpc,server,table,dev]' --constraint constraints.txt
-	@touch $@
+	@$(PY) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["dev"], sep="\n")' > $(VENV)/dev.txt
+	$(PY) -m pip install --quiet --requirement $(VENV)/dev.txt --constraint constraints.txt
+	@touch $(TOOLS)
 
 download: $(READY) ## Fetch and check the weights of MODEL (FROM=folder: a local copy)
 	$(PY) scripts/download_model.py $(MODEL) $(if $(FROM),--from '$(FROM)') $(ARGS)
