@@ -92,10 +92,7 @@ def build_panel(
     atlas = None
     if len(names) > 1:
         chosen = [None]
-        notes.append(
-            f"The mean of the {len(names):,} maps was computed by this report; the record keeps them apart. "
-            "The gallery shows the mean."
-        )
+        notes.append(f"The mean of the {len(names):,} maps was computed by this report; the gallery shows it.")
         if len(names) * len(row_keys) <= MAX_STATIC_FRAMES:
             chosen += range(len(names))
         elif view.kept is not None and shares is not None:
