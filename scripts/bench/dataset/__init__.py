@@ -1,0 +1,1 @@
+"""Runs over many images, beside the same work without them."""
