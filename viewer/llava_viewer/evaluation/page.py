@@ -141,6 +141,7 @@ def evaluation_page(result: Result, title: str, reports: Mapping[str, str]) -> s
         single=list(_single_lines(figures, metrics)),
         heats=list(_heats(figures)),
         even=EVEN,
+        followed=bool(result.wanted.asking),
         wrong=[_worst(case, reports, result.rule) for case in result.wrong],
         astray=[_worst(case, reports, "") for case in result.astray],
     )
