@@ -7,6 +7,8 @@ import io
 import json
 import re
 import tarfile
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,9 @@ from llava_viewer.cli import main
 from llava_viewer.heads.questions import read_questions
 from llava_viewer.pages.stored import worst_first, write_stored_index
 from llava_viewer.store import Store, StoreError
-from llava_viewer.store.part import PartWriter, read_header, read_rows
+from llava_viewer.store import store as store_module
+from llava_viewer.store.named import read_named
+from llava_viewer.store.part import PartWriter, Row, read_header, read_rows
 from llava_viewer.store.table import COLUMNS, TABLE, write_table
 from llava_wire.container import decode
 from support.runs import Made, data_of, items_in, record_of, worked
@@ -230,3 +234,25 @@ def test_heads_are_found_in_a_store(tmp_path: Path) -> None:
     assert [one.where for one in questions] == ["out::q0", "out::q1", "out::q2"]
     assert questions[1].boxes == {"red circle": ((5.0, 5.0, 20.0, 20.0),)}
     assert questions[1].prompt == "What is in 1?"
+
+
+def test_many_records_of_a_store_cost_its_rows_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = data_of(tmp_path / "data", 20)
+    worked(tmp_path / "out", data, Made(data.parent))
+    read: list[str] = []
+
+    def counted(path: Path) -> Iterator[Row]:
+        read.append(path.name)
+        yield from read_rows(path)
+
+    monkeypatch.setattr(store_module, "read_rows", counted)
+    questions, _ = read_questions([tmp_path / "out"])
+    assert len(questions) == 20
+    # To ask about, to find, and to read in order: once each.
+    assert max(Counter(read).values()) <= 4
+    part = tmp_path / "out" / "parts" / "000003.tar"
+    part.rename(tmp_path / "000003.tar")
+    with pytest.raises(StoreError, match="q17: got an unknown id, expected one of the 15"):
+        read_named(tmp_path / "out::q17")
+    (tmp_path / "000003.tar").rename(part)
+    assert read_named(tmp_path / "out::q17")[0].facts.prompt.text == "What is in 17?"

@@ -166,7 +166,7 @@ def _of_line(where: str, line: str, folder: Path) -> Question:
 
 
 def _of_record(where: str, path: Path, boxes: Mapping[str, Any] | None) -> Question:
-    record: Record = read_named(path)[0]
+    record: Record = read_named(path, picture=False)[0]
     images = record.facts.images
     if boxes and len(images) != 1:
         raise _Wrong(f"boxes: got them for a record of {len(images)} images, expected one image; leave them out")

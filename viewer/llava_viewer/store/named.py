@@ -5,11 +5,12 @@ Flow: what a command line says -> the file's bytes or the store's -> `Record`.
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
-from llava_viewer.store.about import is_store
+from llava_viewer.store.about import RUN, is_store
 from llava_viewer.store.part import StoreError
-from llava_viewer.store.store import Store
+from llava_viewer.store.store import PARTS, Store
 from llava_wire.container import decode, read_file
 from llava_wire.record import Record
 
@@ -30,10 +31,14 @@ def in_store(path: Path) -> tuple[Path, str] | None:
     return None
 
 
-def read_named(path: Path) -> tuple[Record, int]:
+def read_named(path: Path, *, picture: bool = True) -> tuple[Record, int]:
     """The record that a path or `STORE::ID` names, and its size in bytes.
 
     One of a store comes with what the data says of its answer, and with its image where that is still there.
+
+    Args:
+        path: as it was written.
+        picture: whether a stored one's image is looked for.
 
     Raises:
         RecordError, StoreError, OSError: there is none, or it cannot be read.
@@ -47,8 +52,15 @@ def read_named(path: Path) -> tuple[Record, int]:
         data = read_file(path)
         return decode(data), len(data)
     folder, id = found
-    with Store(folder) as store:
-        return store.record(id), len(store.read(id))
+    changed = (folder / PARTS).stat().st_mtime_ns if (folder / PARTS).exists() else 0
+    with _opened(folder, folder.resolve(), changed, (folder / RUN).stat().st_mtime_ns) as store:
+        return store.record_of(store.row(id), picture=picture), len(store.read(id))
+
+
+@functools.lru_cache(maxsize=4)
+def _opened(folder: Path, place: Path, parts_changed: int, run_changed: int) -> Store:
+    """A store whose ids are looked up once for all records that are read of it, until a part is added."""
+    return Store(folder)
 
 
 def name_of(path: Path) -> str:

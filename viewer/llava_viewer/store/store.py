@@ -69,6 +69,7 @@ class Store:
         self.parts = part_paths(self.path)
         self._open: dict[int, int] = {}
         self._places: dict[str, Place] | None = None
+        self._last: tuple[int, dict[str, Row]] = (-1, {})
 
     def __len__(self) -> int:
         return len(self._found())
@@ -111,7 +112,10 @@ class Store:
 
     def row(self, id: str) -> Row:
         """What the table says of one item."""
-        return next(row for row in read_rows(self._path(self._place(id).part)) if row["id"] == id)
+        number = self._place(id).part
+        if self._last[0] != number:  # whoever reads items in order reads each part's rows once
+            self._last = number, {row["id"]: row for row in read_rows(self._path(number))}
+        return self._last[1][id]
 
     def rows(self) -> Iterator[Row]:
         """What the table says of every item, in order, a part at a time."""

@@ -139,6 +139,7 @@ def _members(shard: Path, name: str) -> Iterator[tuple[str, str, Any]]:
     try:
         with tarfile.open(shard, "r:") as tar:
             for member in tar:
+                tar.members = []  # type: ignore[attr-defined]  # it would keep them all
                 key, ending = _key(member.name)
                 if not member.isreg() or not key:
                     continue
