@@ -20,7 +20,7 @@ from llava_viewer.pages.answers import prefixed_css
 from llava_viewer.pages.compare_model import Comparison
 
 SCRIPTS = (
-    "wording", "joined", "inflate", "data", "png", "palette", "facts", "choice", "phrase", "stage", "readout", "inside",
+    "wording", "joined", "data", "png", "palette", "facts", "choice", "phrase", "stage", "readout", "inside",
     "gallery", "compare", "box", "worth", "figure", "save", "copy", "keys", "tour", "main",
 )  # fmt: skip
 """The parts of the report's script, in the order in which they need each other; `quantities` comes before the last

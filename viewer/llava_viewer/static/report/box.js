@@ -44,10 +44,13 @@ const togglePatch = (one) => {
 
 // The answer's ordinary words, which alone are ranked.
 const ordinaryKeys = () => tokenKeys.filter((key) => key.startsWith("t") && !specialKeys.has(key));
-// One after the other, so that the page stays awake.
 const wordMaps = remembered(3, async (key, view, layer, head) => {
   const found = [];
-  for (const token of ordinaryKeys()) found.push(await mapOf(view, layer, head, token));
+  const rest = rests();
+  for (const token of ordinaryKeys()) {
+    found.push(await mapOf(view, layer, head, token));
+    await rest();
+  }
   return found;
 });
 
@@ -63,7 +66,9 @@ const viewOfHeads = (first) => [first, ...ownViews()].find(keepsHeads);
 
 const headsInside = remembered(2, async (key, cover, view) => {
   const found = [];
+  const rest = rests();
   for (const token of ordinaryKeys()) {
+    await rest();
     const maps = await cellMaps(view, allCells(view), token);
     found.push(maps.map((map, cell) => {
       const [layer, head] = cellName(view, cell);

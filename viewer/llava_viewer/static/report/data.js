@@ -48,18 +48,27 @@ function bytes(base64) {
   return data;
 }
 
+// Written and read by hand: a Blob's stream comes in tasks, which wait behind the file that is still being read.
 async function inflated(data) {
-  const stream = new Blob([data]).stream().pipeThrough(new DecompressionStream("deflate"));
-  return new Response(stream).arrayBuffer();
+  const stream = new DecompressionStream("deflate");
+  const writer = stream.writable.getWriter();
+  writer.write(data);
+  writer.close();
+  const parts = [];
+  const reader = stream.readable.getReader();
+  for (let part = await reader.read(); !part.done; part = await reader.read()) parts.push(part.value);
+  const whole = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
+  parts.reduce((at, part) => (whole.set(part, at), at + part.length), 0);
+  return whole.buffer;
 }
 
 // The grey levels of a PNG as llava_viewer/heatmap.py writes it: one IDAT, 8 bits, no line filters.
-function greyLevels(uri) {
+async function greyLevels(uri) {
   const png = bytes(uri.slice(uri.indexOf(",") + 1));
   const view = new DataView(png.buffer);
   let at = 8;
   while (view.getUint32(at + 4) !== 0x49444154) at += view.getUint32(at) + 12;
-  const lines = unpacked(png.subarray(at + 8, at + 8 + view.getUint32(at)), rows * (cols + 1));
+  const lines = new Uint8Array(await inflated(png.subarray(at + 8, at + 8 + view.getUint32(at))));
   const grey = new Uint8Array(rows * cols);
   for (let row = 0; row < rows; row++) {
     grey.set(lines.subarray(row * (cols + 1) + 1, (row + 1) * (cols + 1)), row * cols);
@@ -72,6 +81,17 @@ function toMap(grey, max, shares, view) {
   const scale = Math.fround(max / 65025);
   for (let i = 0; i < grey.length; i++) values[i] = scale * grey[i] * grey[i];
   return { values, max, shares, view };
+}
+
+const afterFrame = () => new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve)));
+// What long work awaits between its steps, so that the page stays awake.
+function rests() {
+  let since = performance.now();
+  return async () => {
+    if (performance.now() - since < 8) return;
+    await afterFrame();
+    since = performance.now();
+  };
 }
 
 // One promise per key, made once; the oldest are forgotten.
@@ -102,7 +122,7 @@ const slotFrames = (slot) => viewFrames(`v${slot.slice(1, slot.indexOf("-"))}`)[
 
 const slotMap = remembered(2000, async (id) => {
   const frame = slotFrames(slotOf(id)).get(id);
-  return toMap(greyLevels(frame.uri), frame.max, frame.shares, views[id.slice(1, id.indexOf("-"))]);
+  return toMap(await greyLevels(frame.uri), frame.max, frame.shares, views[id.slice(1, id.indexOf("-"))]);
 });
 
 // The atlases come after the script in the file: an atlas is waited for until the page has been read to its end.
@@ -205,7 +225,9 @@ const largest = remembered(400, async (key, view, layer, head) => {
     return [...slotFrames(`s${view.index}-0`).values()].reduce((most, frame) => Math.max(most, frame.max), 0);
   }
   let most = 0;
+  const rest = rests();
   for (const token of tokens) {
+    await rest();
     const max = cells.length === 1
       ? (await cellNumbers(view, cells, token))[0][0] : (await mapOf(view, layer, head, token)).max;
     most = Math.max(most, max);

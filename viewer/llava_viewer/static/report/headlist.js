@@ -16,12 +16,13 @@ const MEASURES = {
 };
 
 const criteria = (map) => ({ share: MEASURES.share[0](map), entropy: MEASURES.entropy[0](map) });
-// How often each map of a view is among the first, over the answer's words; word by word, so that the page stays awake.
+// How often each map of a view is among the first, over the answer's words.
 const oftenFirst = remembered(Infinity, async (key, view) => {
   const keys = view.whole ? [""] : ordinaryKeys();
   const found = new Array(view.cells).fill(0);
+  const rest = rests();
   for (const token of keys) {
-    await afterFrame();
+    await rest();
     const maps = await cellMaps(view, allCells(view), token);
     firstAmong(maps.map(criteria), TOP_HEADS).forEach((own, cell) => { found[cell] += own / keys.length; });
   }

@@ -165,7 +165,6 @@ document.addEventListener("change", (event) => { if (event.target.name === "k") 
 // What is drawn when the chosen map is on the screen, one after the other: a large board takes as long as many stages.
 const later = [drawBoard];
 const BOARD_AT_ONCE = 256;
-const afterFrame = () => new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve)));
 const finding = board.closest(".finding");
 drawLater = async (own) => {
   const isLarge = own.take.view.cells > BOARD_AT_ONCE;
