@@ -83,7 +83,8 @@ function toMap(grey, max, shares, view) {
   return { values, max, shares, view };
 }
 
-const afterFrame = () => new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve)));
+// A moment later than the frame, so that it goes out first.
+const afterFrame = () => new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve, 4)));
 // What long work awaits between its steps, so that the page stays awake.
 function rests() {
   let since = performance.now();

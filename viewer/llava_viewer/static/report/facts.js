@@ -6,7 +6,14 @@ function evenShare(map) {
 }
 
 function brightest(map, count) {
-  const order = [...map.values.keys()].sort((a, b) => map.values[b] - map.values[a] || a - b).slice(0, count);
+  const { values } = map;
+  const order = [];
+  for (let at = 0; at < values.length; at++) {
+    let place = order.length;
+    while (place > 0 && values[order[place - 1]] < values[at]) place--;
+    if (place < count) order.splice(place, 0, at);
+    order.length = Math.min(order.length, count);
+  }
   return order.map((at) => ({ row: Math.floor(at / cols), col: at % cols, value: map.values[at] }));
 }
 

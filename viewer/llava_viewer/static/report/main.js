@@ -7,10 +7,8 @@ document.addEventListener("change", (event) => {
   remember();
   show();
   if (name === "m" || name === "p") return;
-  if (name === "t") {
-    desk.querySelector(`.tok[for="${event.target.id}"]`)
-      ?.scrollIntoView({ block: "nearest", behavior: calm.matches ? "auto" : "smooth" });
-  }
+  // At once: a scroll that glides is drawn again and again beside the maps.
+  if (name === "t") desk.querySelector(`.tok[for="${event.target.id}"]`)?.scrollIntoView({ block: "nearest", behavior: "instant" });
 });
 byId("opacity").addEventListener("input", (event) => {
   desk.style.setProperty("--heat", event.target.value / 100);
