@@ -16,13 +16,15 @@ from PIL import Image
 from llava_viewer.cli import main
 from llava_viewer.data.images import image_bytes, image_name
 from llava_viewer.data.items import Item, check_images, items_of
-from llava_viewer.data.kind import DataError, inside
+from llava_viewer.data.kind import KINDS, DataError, inside
 from llava_viewer.data.kinds import parquet as parquet_kind
 from llava_viewer.data.reading import is_data, read_data
 from llava_viewer.evaluation.truth import read_truth
 from llava_viewer.store import Store
+from support.installed import installed
 from support.runs import Made, worked
 from support.synthetic import make_picture
+from support.toy_data import pack_of
 
 SAVED = Path(__file__).parents[2] / "data" / "hugging_face"
 """Made by `python -m upkeep.make_data_sets`, that is, by the package `datasets` itself."""
@@ -306,3 +308,29 @@ def test_truth_by_the_name_of_an_image_finds_it_in_a_tar(tmp_path: Path) -> None
     assert read_truth(tmp_path / "boxes.json").of(item.facts()).boxes == {"cat": [[5.0, 5.0, 15.0, 15.0]]}
     # The tar itself may be the truth of another run.
     assert read_truth(tar).of(item.facts() | {"boxes": None}).boxes == {"cat": [[1.0, 2.0, 3.0, 4.0]]}
+
+
+def test_boxes_of_a_tar_are_the_truth_of_an_evaluation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "data").mkdir()
+    members: dict[str, bytes | str | dict[str, Any]] = {}
+    for n in range(4):
+        members |= sample(n, boxes={"red circle": [0, 0, 64, 48]})
+    data = tar_of(tmp_path / "data" / "0.tar", members)
+    worked(tmp_path / "out", data, Made(data.parent))
+    assert main(["evaluate", str(tmp_path / "out")]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "4 of 4; 4 of known truth" in said
+    assert "pointing_game [layers_heads, phrase] 1.000 (1.000 to 1.000), n 4" in said
+
+
+def test_a_kind_of_somebody_else_comes_in_by_an_entry_point(tmp_path: Path) -> None:
+    path = pack_of(tmp_path / "a.pack", [png(0), png(1)])
+    with pytest.raises(DataError, match=r"got a name that ends in '\.pack'"):
+        found(path)
+    with installed(tmp_path / "package", KINDS, "support.toy_data:DECLARATION"):
+        items, images = found(path)
+        assert [(item.id, item.prompt) for item in items] == [("0", "What is in 0?"), ("1", "What is in 1?")]
+        assert images == [png(0), png(1)]
+        worked(tmp_path / "out", path, Made(tmp_path))
+        with Store(tmp_path / "out") as store:
+            assert [row["error"] for row in store.rows()] == [None, None]

@@ -6,7 +6,6 @@ Flow: "a.png", or "shard.tar::a.png@1536" -> the kind of data that holds images 
 from __future__ import annotations
 
 import errno
-import functools
 import io
 from collections.abc import Mapping
 from pathlib import Path
@@ -86,7 +85,6 @@ def _placed(image: str) -> _Place | None:
     return None
 
 
-@functools.cache
 def _holders() -> Mapping[str, Holder]:
     """What reads images inside files, by the files' endings."""
     known = KINDS.known().items()
