@@ -13,6 +13,7 @@ import pytest
 from llava_viewer.cli import main
 from llava_viewer.data.items import Item
 from llava_viewer.data.kind import DataError
+from llava_viewer.evaluation.page import evaluation_page
 from llava_viewer.evaluation.result import evaluated
 from llava_viewer.evaluation.scores import EVEN, Key, Wanted
 from llava_viewer.evaluation.truth import read_truth
@@ -222,6 +223,14 @@ def test_a_model_that_no_metric_asks_and_the_reverse_are_refused(
     assert main(["evaluate", str(store), *wanted]) == 2
     assert said in capsys.readouterr().err
     assert not (store / "evaluation").exists()
+
+
+def test_missing_phrases_are_named(store: Path, tmp_path: Path) -> None:
+    truth = tmp_path / "truth.json"
+    truth.write_text(json.dumps({"q1": {"green star": [0, 0, 9, 9], "red circle": [0, 0, 9, 9]}}), "utf-8")
+    found = evaluated(Wanted(store, read_truth(truth)))
+    assert ("q1", "green star") in found.found.lost
+    assert "“green star” of q1" in evaluation_page(found, "x", {})
 
 
 def test_right_answers_that_read_more_of_the_image_are_noticed(tmp_path: Path) -> None:

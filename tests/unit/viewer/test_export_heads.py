@@ -81,7 +81,7 @@ def test_what_does_not_fit_is_refused_with_the_way_out(record: Record) -> None:
     with pytest.raises(ValueError, match="one map a word, expected one that keeps layers or heads apart"):
         export.word_heads(record, view="layers_heads")
     many = make_record(layers=8, heads=8, reductions=("none",), words=("A", " b"))
-    with pytest.raises(ValueError, match=r"got 64 columns, expected at most \d+ in 180 mm; name --layer or --head"):
+    with pytest.raises(ValueError, match=r"got 64 columns, expected at most \d+ in 180 mm; name one --layer or --head"):
         export.word_heads(many, view="none")
     long = make_record(layers=4, heads=5, reductions=("none",), words=tuple(f" w{i}" for i in range(12)))
     with pytest.raises(ValueError, match="got 240 maps, expected 200; name fewer with --tokens, or add --many"):

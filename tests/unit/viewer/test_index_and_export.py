@@ -195,6 +195,6 @@ def test_the_index_marks_right_and_wrong_answers_and_says_what_needs_the_image(t
         (tmp_path / f"{name}.npz").write_bytes(encode(judged))
     (tmp_path / "unjudged.npz").write_bytes(encode(plain))
     page = write_index(tmp_path).read_text("utf-8").replace("\xa0", " ")
-    assert '<b class="right">right</b> · 1 of 2 tokens need the image' in page
+    assert '<b class="right">right</b> · 1 of 2 tokens needs the image' in page
     assert '<b class="wrong">wrong</b>; expected “<bdi>&lt;b&gt;blue&lt;/b&gt;</bdi>” · 1 of 2 tokens' in page
     assert page.count('class="right"') == page.count('class="wrong"') == 1

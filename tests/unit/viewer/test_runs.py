@@ -16,10 +16,12 @@ from pathlib import Path
 import pytest
 
 from llava_viewer.cli import main
+from llava_viewer.cli.dataset.running import rule_of
 from llava_viewer.data.items import Item
 from llava_viewer.data.kind import DataError
 from llava_viewer.runs.claims import Claims
 from llava_viewer.runs.serving import Flight
+from llava_viewer.runs.told import Progress
 from llava_viewer.store import Store, StoreError
 from llava_viewer.store.part import PartWriter
 from llava_wire.errors import RequestError
@@ -256,6 +258,29 @@ def test_the_command_tells_what_it_understood_and_refuses_beforehand(
     assert "--rule: got no expected answer" in capsys.readouterr().err
     assert main(["run", str(data), *out, "--engine", "x"]) == 2
     assert "--url: got it beside --engine" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "expected", "rule"),
+    [(None, True, "exact"), ("contains", True, "contains"), ("none", True, ""), (None, False, ""), ("none", False, "")],
+)
+def test_answers_are_judged_where_one_is_expected(given: str | None, expected: bool, rule: str) -> None:
+    items = [Item(0, "a", "a.png", "?", "yes" if expected else "", {}, ()), Item(1, "b", "a.png", "?", "", {}, ())]
+    assert rule_of(given, items) == rule
+
+
+def test_the_rate_counts_from_when_it_asks(tmp_path: Path) -> None:
+    now, said = [0.0], list[str]()
+    progress = Progress(100, 0, said.append, lambda: now[0])
+    now[0] = 60.0  # a model is loaded
+    progress.begin()
+    for _ in range(10):  # a batch comes at a time
+        now[0] = 65.0
+        progress.row({"error": None})
+    assert progress.rate == 2
+    assert progress.line() == "10 of 100 (10.0%), 2 a second, 45 s left"
+    progress.begin()
+    assert progress.rate == 2
 
 
 def test_items_need_ids_of_their_own(tmp_path: Path) -> None:

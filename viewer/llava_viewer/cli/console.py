@@ -11,6 +11,7 @@ from pathlib import Path
 
 from llava_viewer.look import wording
 from llava_viewer.look.text import UNSEEN, hidden_in
+from llava_viewer.runs.told import duration
 
 _JSON_ESCAPED = re.compile(
     f"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff{UNSEEN}]|\r(?!\n)"
@@ -34,21 +35,23 @@ def say(line: str) -> None:
 
 
 class Told:
-    """Tells now and then how far something is.
+    """Tells now and then how far something is, and how long it will take yet.
 
     Args:
         what: "part", of which there are some.
     """
 
     def __init__(self, what: str) -> None:
-        self._what, self._told_s = what, time.monotonic()
+        self._what = what
+        self._began_s = self._told_s = time.monotonic()
 
     def __call__(self, done: int, all: int) -> None:
         """So many are done, of so many."""
         now = time.monotonic()
         if now - self._told_s >= _EVERY_S:
             self._told_s = now
-            say(f"{self._what} {done:,} of {all:,}")
+            left_s = (now - self._began_s) / max(done, 1) * (all - done)
+            say(f"{self._what} {done:,} of {all:,}, {duration(left_s)} left")
 
 
 def print_path(path: Path) -> None:

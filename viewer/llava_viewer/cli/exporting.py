@@ -45,7 +45,9 @@ _PAGES = {
     f"{what}{end}": kind for what in ("sheet", "heads") for end, kind in (("", "png"), ("-svg", "svg"), ("-pdf", "pdf"))
 }
 """Kinds that are one drawing, and the kind of its file."""
-KINDS = ("toolkit", "png", "svg", "pdf", *_PAGES, "gif", "apng", "csv", "npz")
+_ONE_EACH = ("png", "svg", "pdf")
+"""Kinds of which every word gets a file."""
+KINDS = ("toolkit", *_ONE_EACH, *_PAGES, "gif", "apng", "csv", "npz")
 _WIDTH_MM = {**dict.fromkeys(_PAGES, 180.0), "gif": 100.0, "apng": 100.0}
 _FIGURE_MM = 84.0
 _DPI = {"gif": 150, "apng": 150}
@@ -84,7 +86,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--grid", metavar="NAME", help="one of several grids, by name or number, or composite; inspect lists them"
     )
-    what.add_argument("--tokens", type=indices, metavar="TOKENS", help="of the answer: all (default), 5 or 0,3-7")
+    what.add_argument("--tokens", type=indices, metavar="TOKENS",
+                      help="of the answer: all, 5 or 0,3-7 (default: all but special ones)")  # fmt: skip
     what.add_argument(
         "--phrase",
         type=_phrase,
@@ -185,7 +188,7 @@ def _drawn(record: Record, arguments: argparse.Namespace, kind: str) -> list[Job
         raise ValueError(
             f"--as {kind}: got {vectors} patches, expected {_MANY_VECTORS}; name fewer --tokens, or add --many"
         )
-    if kind in ("png", "svg", "pdf"):
+    if kind in _ONE_EACH:
         chosen = items or shown.items
         most = _MOST_FIGURES if many else _MANY_FIGURES
         if len(chosen) > most:
@@ -253,7 +256,7 @@ def _items(shown: Shown, arguments: argparse.Namespace, kind: str) -> tuple[Item
         _worded(shown, named, how) if isinstance(named, str) else phrase(shown, named, how) for named, how in phrases
     )
     if arguments.tokens is None:
-        return joined or None
+        return joined or (shown.ordinary() or None if kind in _ONE_EACH else None)
     tokens = arguments.tokens
     if tokens == "all":
         return (*shown.items, *joined) if joined else None

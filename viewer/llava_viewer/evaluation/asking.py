@@ -15,7 +15,7 @@ from llava_eval.metric import MetricError, evaluate, needs_truth
 from llava_viewer.client.replays.scoring import Replay, SetScores
 from llava_viewer.data.items import Boxes
 from llava_viewer.evaluation.scores import EVEN, Found, Key, Wanted, boxes_of, check_inside
-from llava_viewer.heads.words import PHRASE, Spot, answer_spots
+from llava_viewer.heads.words import PHRASE, Spot, answer_spots, phrase_tokens
 from llava_viewer.runs.asking import of_run
 from llava_viewer.store.part import Row, StoreError
 from llava_viewer.store.store import Store
@@ -57,6 +57,7 @@ def asked_scores(wanted: Wanted, asking: Asking) -> Found:
     found, reason = Found(), ""
     with Store(wanted.store) as store:
         ids = [row["id"] for row in store.rows() if row["error"] is None and _can_be(row, wanted)]
+        found.askable = len(ids)
         places = np.unique(np.linspace(0, len(ids) - 1, min(asking.items, len(ids))).round().astype(int))
         for done, id in enumerate([ids[place] for place in places], 1):
             row = store.row(id)
@@ -77,7 +78,11 @@ def asked_scores(wanted: Wanted, asking: Asking) -> Found:
 
 
 def _can_be(row: Row, wanted: Wanted) -> bool:
-    return bool(wanted.truth.of(row).boxes) or not all(map(needs_truth, wanted.asking))
+    """Whether an item has words to ask about, as far as its row tells."""
+    boxes = wanted.truth.of(row).boxes
+    if boxes:
+        return any(phrase_tokens(row["texts"], phrase) for phrase in boxes)
+    return bool(row["texts"]) and not all(map(needs_truth, wanted.asking))
 
 
 def _item(row: Row, record: Record, wanted: Wanted, replay: Replay, found: Found) -> None:

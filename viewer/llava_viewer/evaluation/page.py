@@ -153,13 +153,15 @@ def _notes(result: Result) -> Iterator[str]:
     if missing > 0:
         yield f"{wording.count(missing, 'item')} of the run are not there yet"
     if asking := result.wanted.asking:
-        of = wording.count(len(found.cases), "item")
-        yield f"{', '.join(asking)}: the model was asked about {found.asked:,} of {of}, spread evenly over them"
+        could = f"{wording.count(found.askable, 'item')} with a word to ask about"
+        of = f"all {could}" if found.asked == found.askable else f"{found.asked:,} of {could}, spread evenly over them"
+        yield f"{', '.join(asking)}: the model was asked about {of}"
     if found.errors:
         yield f"{wording.count(found.errors, 'item')} have an error in place of an answer"
     if found.missing:
         told = wording.count(found.phrases, "phrase")
-        yield f"{found.missing:,} of {told} with boxes are not in their answer, and are not scored"
+        few = "; ".join(f"“{visible(phrase)}” of {visible(id)}" for id, phrase in found.lost)
+        yield f"{found.missing:,} of {told} with boxes are not in their answer, and are not scored, such as {few}"
     if found.without_rows:
         yield f"{wording.count(found.without_rows, 'phrase')} have no rows in their record, and are not scored"
     if found.bad:

@@ -20,7 +20,7 @@ from llava_eval.metric import needs_truth
 from llava_eval.statistics import aurocs, resampled_counts
 from llava_eval.tally import Figure, Tally
 from llava_viewer.evaluation.asking import Asking, asked_scores
-from llava_viewer.evaluation.scores import Case, Found, Key, Wanted, part_scores
+from llava_viewer.evaluation.scores import EVEN, Case, Found, Key, Wanted, part_scores
 from llava_viewer.files import FIGURE_COLUMNS
 from llava_viewer.store.about import About, model_of
 from llava_viewer.store.many import over_parts
@@ -155,7 +155,7 @@ def as_json(result: Result) -> bytes:
         "items": {
             "in_the_run": about.items, "answered": len(found.cases), "with_an_error": found.errors,
             "known": found.known, "named_by_the_file": found.named, "not_scored": len(found.bad),
-            "asked_about": found.asked,
+            "asked_about": found.asked, "could_be_asked_about": found.askable,
         },
         "phrases": {
             "with_boxes": found.phrases, "not_in_the_answer": found.missing, "without_rows": found.without_rows,
@@ -185,7 +185,8 @@ def _place(key: Key, wanted: Wanted) -> tuple[Any, ...]:
     """Where a figure stands: rules of answers, shares, metrics; all items before tags, means before single maps."""
     figures = (*RULES, "image_share", *wanted.metrics)
     single = (key.layer is not None or key.head is not None, -1 if key.layer is None else key.layer)
-    return (figures.index(key.figure), key.view, single, -1 if key.head is None else key.head, key.words, key.tag)
+    view = (key.view == EVEN, key.view)  # chance comes last
+    return (figures.index(key.figure), view, single, -1 if key.head is None else key.head, key.words, key.tag)
 
 
 def _by_share(cases: Sequence[Case], rule: str) -> list[ByShare]:

@@ -36,6 +36,8 @@ ANSWER = "answer"
 WORDS = (PHRASE, FIRST, LAST, ANSWER, WORD)
 POINTING, ENERGY = "pointing_game", "energy_in_box"
 METRICS = (POINTING, ENERGY, "enrichment", "box_iou", "box_accuracy")
+FEW = 3
+"""Examples of what is not scored."""
 EVEN = "even map"
 """The view of what a flat map scores: chance."""
 BLURRED = ("box_iou", "box_accuracy")
@@ -126,7 +128,8 @@ class Found:
         known: items that the truth says something of; named: those that a file of truth names.
         phrases, missing: phrases with boxes, and those of them that their answer does not hold.
         without_rows: phrases in the answer whose rows the record does not hold.
-        asked: items that the model was asked about.
+        asked: items that the model was asked about; askable: those that it could have been.
+        lost: a few of the phrases that are missing, each with its item.
     """
 
     tally: Tally[Key] = field(default_factory=Tally)
@@ -139,13 +142,16 @@ class Found:
     missing: int = 0
     without_rows: int = 0
     asked: int = 0
+    askable: int = 0
+    lost: list[tuple[str, str]] = field(default_factory=list)
 
     def join(self, other: Found) -> None:
         """Adds what there is to say of others."""
         self.tally.join(other.tally)
         self.cases += other.cases
         self.bad += other.bad
-        for name in ("errors", "known", "named", "phrases", "missing", "without_rows", "asked"):
+        self.lost = (self.lost + other.lost)[:FEW]
+        for name in ("errors", "known", "named", "phrases", "missing", "without_rows", "asked", "askable"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
 
 
@@ -214,7 +220,7 @@ def _of_view(scores: Mapping[Key, Sequence[float]], figure: str, view: str) -> f
 
 def _boxed(row: Row, record: Record, boxes: Boxes, metrics: _Metrics, found: Found) -> dict[Key, list[float]]:
     """The scores of one record's maps."""
-    spots = _spots(record, boxes, found)
+    spots = _spots(row["id"], record, boxes, found)
     check_inside(record, boxes)
     if len(record.grids) > 1:
         record = on_one_grid(record, COMPOSITE)
@@ -264,12 +270,13 @@ def _keep(scores: dict[Key, list[float]], key: Key, value: float) -> None:
         scores.setdefault(key, []).append(float(value))
 
 
-def _spots(record: Record, boxes: Boxes, found: Found) -> list[Spot]:
+def _spots(id: str, record: Record, boxes: Boxes, found: Found) -> list[Spot]:
     """The words whose boxes are known and whose rows the record holds."""
     as_tuples = boxes_of(boxes)
     told = answer_spots(record, as_tuples, {}, every=True)
     found.phrases += len(boxes)
     found.missing += len(told.missing)
+    found.lost = [*found.lost, *((id, phrase) for phrase in told.missing)][:FEW]
     held = {query.token for query in record.queries if query.kind == "answer"}
     boxed = [spot for spot in told.spots if spot.boxes]
     spots = [spot for spot in boxed if held >= set(spot.rows)]

@@ -5,6 +5,7 @@ Flow: a view that keeps layers or heads apart -> its columns -> `Shown` for each
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -44,7 +45,7 @@ def word_heads(
     if len(kept) < 2:
         raise ValueError(
             f"heads: got view {chosen.name!r} with one map a word, expected one that keeps layers or heads apart; name "
-            "one with --view (a replay with --reduction none or heads makes it)"
+            "one with --view (a replay with --reduction none makes it; --layers and --heads say which)"
         )
     places = [kept[slot] for slot in chosen_slots(chosen, layer, head)]
     columns = [show(record, view=chosen.name, layer=one, head=two, look=look) for one, two in places]
@@ -55,10 +56,11 @@ def word_heads(
     wide = (room - left - len(columns) * _GAP_PT) / len(columns)
     most = MAX_CELLS if many else MANY_CELLS
     if wide < _LEAST_MM * MM:
+        needed_mm = len(columns) * (_LEAST_MM + _GAP_PT / MM) / (1 - _WORDS_PART) + 0.5
         fits = int((room - left) / (_LEAST_MM * MM + _GAP_PT))
         raise ValueError(
-            f"heads: got {len(columns)} columns, expected at most {fits} in {look.width_mm:g} mm; name --layer or "
-            "--head, ask for fewer heads, or raise --width-mm"
+            f"heads: got {len(columns)} columns, expected at most {fits} in {look.width_mm:g} mm; name one --layer or "
+            f"--head, or raise --width-mm to {math.ceil(needed_mm)}"
         )
     if len(words) * len(columns) > most:
         raise ValueError(

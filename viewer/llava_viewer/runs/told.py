@@ -31,14 +31,16 @@ class Progress:
     ) -> None:
         self._items, self._before, self._say, self._clock = items, done, say, clock
         self.count, self.errors = 0, 0
-        self._began_s: float | None = None
-        self._told_s = clock()
+        self._began_s = self._told_s = clock()
+
+    def begin(self) -> None:
+        """From now on it is asked; what went before is no part of the rate."""
+        if not self.count:
+            self._began_s = self._clock()
 
     def row(self, row: Row) -> None:
         """One more item is answered, or has its error."""
         now = self._clock()
-        if self._began_s is None:
-            self._began_s = now  # the first answer waited for the model as well
         self.count += 1
         self.errors += row["error"] is not None
         if now - self._told_s >= _EVERY_S:
@@ -47,9 +49,9 @@ class Progress:
 
     @property
     def rate(self) -> float:
-        """Items a second since the first answer; 0 while there is none."""
-        passed = self._clock() - self._began_s if self._began_s is not None else 0.0
-        return (self.count - 1) / passed if passed > 0 and self.count > 1 else 0.0
+        """Items a second since it began to ask; 0 while nothing has come."""
+        passed = self._clock() - self._began_s
+        return self.count / passed if passed > 0 else 0.0
 
     def line(self) -> str:
         """How far it is, in one line."""

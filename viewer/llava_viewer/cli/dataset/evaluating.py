@@ -152,7 +152,8 @@ def _lines(result: Result) -> list[str]:
     for key, figure in result.figures.items():
         if key.tag or key.layer is not None or key.head is not None or (key.words in ("first", "last")):
             continue
-        spread = "" if figure.low is None else f" ({figure.low:.3f} to {figure.high:.3f})"
+        alike = figure.low == figure.high  # of equal scores a bootstrap has no spread, which is no certainty
+        spread = "" if figure.low is None or alike else f" ({figure.low:.3f} to {figure.high:.3f})"
         of = ", ".join(part for part in (key.view, key.words) if part)
         lines.append((f"{key.figure}{f' [{of}]' if of else ''}", f"{figure.value:.3f}{spread}, n {figure.n:,}"))
     lines += [

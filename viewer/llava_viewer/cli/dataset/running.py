@@ -9,7 +9,7 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,7 @@ from llava_viewer.data.columns import FIELDS
 from llava_viewer.data.items import Item, check_images, digest_of, items_of
 from llava_viewer.data.kind import Data
 from llava_viewer.data.reading import read_data
-from llava_viewer.judging import RULES
+from llava_viewer.judging import DEFAULT_RULE, RULES
 from llava_viewer.runs.asking import Asks
 from llava_viewer.runs.claims import STALE_S, Claims
 from llava_viewer.runs.engine import PipedEngine
@@ -52,6 +52,8 @@ DATA  JSON lines, CSV, TSV or Parquet with a column of images' paths (from the f
 The same command goes on with what is there: after Ctrl-C, kill -9, a full disk, a reboot. Started several times, also
 on several machines that share the folder, the workers share the work. A record is then named OUT::ID.
 """
+NO_RULE = "none"
+"""The rule that judges nothing."""
 DEFAULT_CHUNK = 256
 """Items of a part: what a kill costs at most; a million items in 3,907 files; and whole groups of the engine."""
 _RETRY_S = 600.0
@@ -73,7 +75,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     data.add_argument("--column", type=_column, action="append", default=[], metavar="MEANING=NAME",
                       help=f"which column is {', '.join(FIELDS)}; repeatable; no NAME for none")  # fmt: skip
     data.add_argument("--limit", type=_count, metavar="N", help="the first N items alone")
-    data.add_argument("--rule", choices=RULES, help="judge answers that come with the expected one by this rule")
+    data.add_argument("--rule", choices=(*RULES, NO_RULE),
+                      help=f"judge answers that come with the expected one (default: {DEFAULT_RULE})")  # fmt: skip
     data.add_argument("--chunk", type=_count, default=DEFAULT_CHUNK, metavar="N", help="items of a part (%(default)s)")
     data.add_argument("--keep-images", action="store_true", help="keep the images in the records, too")
     reaching.add_arguments(parser, "the only one that it serves")
@@ -98,7 +101,7 @@ def run(arguments: argparse.Namespace) -> None:
     about = About(
         data=arguments.data.resolve(), images=data.images.resolve(), digest=digest_of(items), items=len(items),
         chunk=arguments.chunk, options=json.loads(json.dumps(options)), asked=_asked(arguments),
-        rule=arguments.rule or "", pictures=arguments.keep_images,
+        rule=rule_of(arguments.rule, items), pictures=arguments.keep_images,
     )  # fmt: skip
     if arguments.dry_run:
         with closing(_asks(arguments, options, about)) as asks:
@@ -124,7 +127,12 @@ def _work(
     told: Callable[[str], None] = lambda line: say(one_line(line)),
 ) -> None:
     progress = Progress(len(items), done, told)
-    asking = closing(_asks(arguments, options, about))
+
+    def begins(line: str) -> None:
+        told(line)
+        progress.begin()  # what came before it was loading, or waiting
+
+    asking = closing(_asks(arguments, options, about, begins))
     with asking as asks, Claims(arguments.output / CLAIMS, arguments.stale, arguments.worker or "") as claims:
         try:
             Worker(arguments.output, about, items, asks, claims, progress.row).run()
@@ -154,10 +162,12 @@ class _Stopped(ValueError):
     """A run that could not go on."""
 
 
-def _asks(arguments: argparse.Namespace, options: Mapping[str, Any], about: About) -> Asks:
-    def told(line: str) -> None:
-        say(one_line(line))
-
+def _asks(
+    arguments: argparse.Namespace,
+    options: Mapping[str, Any],
+    about: About,
+    told: Callable[[str], None] = lambda line: say(one_line(line)),
+) -> Asks:
     if (command := reaching.engine_of(arguments)) is not None:
         return PipedEngine(command, options, about.images, told)
     where = reaching.destination(arguments)
@@ -191,9 +201,23 @@ def _items(arguments: argparse.Namespace) -> tuple[list[Item], Data]:
     check_images(items, data.images)
     meant = ", ".join(f"{meaning} = {name!r}" for meaning, name in data.columns.items())
     say(one_line(f"{len(items):,} items of {data.kind}{': ' if meant else ''}{meant}"))
-    if arguments.rule and not any(item.expected for item in items):
-        raise UsageError("--rule: got no expected answer, expected a column of them; name it (--column expected=NAME)")
     return items, data
+
+
+def rule_of(given: str | None, items: Sequence[Item]) -> str:
+    """By what answers are judged; "" where nothing is expected of them.
+
+    Args:
+        given: the rule that was named, if one was.
+        items: all of the run.
+
+    Raises:
+        UsageError: a rule was named, and no item has an expected answer.
+    """
+    judged = any(item.expected for item in items)
+    if not judged and given in RULES:
+        raise UsageError("--rule: got no expected answer, expected a column of them; name it (--column expected=NAME)")
+    return (given or DEFAULT_RULE) if judged and given != NO_RULE else ""
 
 
 def _estimate(items: list[Item], asks: Asks) -> None:
