@@ -62,6 +62,21 @@ def test_wrong_answers_come_first_and_pages_are_turned(show: Show, index: Path) 
     assert page.is_disabled("#next")
 
 
+def test_a_card_has_its_command_and_one_page_no_pager(show: Show, index: Path) -> None:
+    page = opened(show, index)
+    [first, *_] = ids(page)
+    assert page.is_visible("#pages")
+    command = page.locator(".run details code").first
+    assert not command.is_visible()
+    page.locator(".run summary").first.click()
+    assert command.is_visible()
+    assert command.inner_text() == f"llava-viewer render .::{first} -o report.html"
+    page.select_option("#verdict", "1")
+    page.select_option("#tag", "1")
+    page.wait_for_function("() => document.querySelector('#shown').textContent.startsWith('400 ')")
+    assert page.is_hidden("#pages")
+
+
 def test_columns_and_texts_filter_and_sort(show: Show, index: Path) -> None:
     page = opened(show, index)
     page.select_option("#verdict", "1")

@@ -5,7 +5,6 @@ Flow: `Result`, reports of single items -> `evaluation_page` -> HTML.
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -20,7 +19,7 @@ from llava_viewer.look import colormap, wording
 from llava_viewer.look.text import visible
 from llava_viewer.pages.report import page
 from llava_viewer.pages.styles import static_text
-from llava_viewer.store.named import MARK
+from llava_viewer.store.named import render_command
 
 PLOT_PX, PLOT_EDGE_PX = (420, 240), 40
 CELL_PX = (38, 22)
@@ -132,9 +131,8 @@ def evaluation_page(result: Result, title: str, reports: Mapping[str, str]) -> s
         rule=result.rule,
         size=PLOT_PX,
         edge=PLOT_EDGE_PX,
-        shares=[
-            Line((key.view, key.tag), (_value(figure),)) for key, figure in figures.items() if key.figure == IMAGE_SHARE
-        ],
+        shares=list(_share_lines(figures, tagged=False)),
+        shares_by_tag=list(_share_lines(figures, tagged=True)),
         metrics=[(name, METRICS.find(name).summary) for name in metrics],
         maps=list(_map_lines(figures, metrics, tagged=False)),
         maps_by_tag=list(_map_lines(figures, metrics, tagged=True)),
@@ -188,6 +186,13 @@ def _map_lines(figures: Mapping[Key, Figure], metrics: Sequence[str], *, tagged:
     for key in sorted(chosen, key=lambda key: (key.tag, WORDS.index(key.words), key.view == EVEN, key.view)):
         values = tuple(_value(figures.get(key._replace(figure=name))) for name in metrics)
         yield Line((key.view, key.method, key.words, key.tag), values)
+
+
+def _share_lines(figures: Mapping[Key, Figure], *, tagged: bool) -> Iterator[Line]:
+    """The mean image share of every view, over all items or by tag."""
+    for key, figure in figures.items():
+        if key.figure == IMAGE_SHARE and bool(key.tag) == tagged:
+            yield Line((key.view, key.tag) if tagged else (key.view,), (_value(figure),))
 
 
 def _single_lines(figures: Mapping[Key, Figure], metrics: Sequence[str]) -> Iterator[Line]:
@@ -263,10 +268,6 @@ def _worst(case: Case, reports: Mapping[str, str], rule: str) -> Worst:
     told = [", ".join(f"{name} {value:.2f}" for name, value in figures if value is not None)]
     told = [one for one in told if one]
     told.append(f"mean log p {wording.amount(case.logprob)}")
-    # Inside the store's folder, as the index names records; a name that cannot be shown is in no command.
-    plain = visible(case.id) == case.id
-    command = f"llava-viewer render {shlex.quote('.' + MARK + case.id)} -o report.html" if plain else ""
     expected = case.expected if rule else ""
-    return Worst(
-        visible(case.id), reports.get(case.id, ""), command, case.prompt, case.answer, expected, "; ".join(told)
-    )
+    report, command = reports.get(case.id, ""), render_command(case.id)
+    return Worst(visible(case.id), report, command, case.prompt, case.answer, expected, "; ".join(told))

@@ -25,6 +25,7 @@ from llava_viewer.pages.index import INDEX_NAME, Skipped, entry_of
 from llava_viewer.pages.report import page
 from llava_viewer.pages.styles import static_text
 from llava_viewer.store.many import over_parts
+from llava_viewer.store.named import render_command
 from llava_viewer.store.part import Row, StoreError, read_rows
 from llava_viewer.store.store import Store
 
@@ -49,6 +50,7 @@ class Card:
     """One record as the page lists it."""
 
     id: str
+    command: str
     prompt: str
     answer: str
     verdict: str
@@ -161,6 +163,7 @@ def _shown(row: Row, store: Store) -> tuple[dict[str, Any], dict[str, Any]]:
     facts = f"{entry.share_text} on the image (view “{entry.view}”) · {entry.tokens_text}"
     card = {
         "id": row["id"],
+        "command": render_command(row["id"]),
         "prompt": entry.prompt[:_TEXT_CHARS],
         "answer": entry.answer[:_TEXT_CHARS],
         "verdict": entry.verdict,
@@ -243,4 +246,7 @@ def _first(
         id, prompt, answer = texts[place]
         one = columns[place]
         facts = f"{wording.percent(one['share'])} on the image · {wording.count(one['tokens'], 'token')}"
-        yield Card(visible(id), prompt[:_FIRST_CHARS], answer[:_FIRST_CHARS], one["verdict"], one["expected"], facts)
+        yield Card(
+            visible(id), render_command(id), prompt[:_FIRST_CHARS], answer[:_FIRST_CHARS], one["verdict"],
+            one["expected"], facts,
+        )  # fmt: skip

@@ -94,7 +94,9 @@
         tags.append(" ");
       }
     }
-    add(add(foot, "p", "", "facts"), "bdi", it.id);
+    const last = add(foot, it.command ? "details" : "p", "", "facts");
+    add(it.command ? add(last, "summary") : last, "bdi", it.id);
+    if (it.command) add(last, "code", it.command);
   }
 
   const seen = new IntersectionObserver((entries) => {

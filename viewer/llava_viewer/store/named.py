@@ -6,8 +6,10 @@ Flow: what a command line says -> the file's bytes or the store's -> `Record`.
 from __future__ import annotations
 
 import functools
+import shlex
 from pathlib import Path
 
+from llava_viewer.look.text import visible
 from llava_viewer.store.about import RUN, is_store
 from llava_viewer.store.part import StoreError
 from llava_viewer.store.store import PARTS, Store
@@ -61,6 +63,11 @@ def read_named(path: Path, *, picture: bool = True) -> tuple[Record, int]:
 def _opened(folder: Path, place: Path, parts_changed: int, run_changed: int) -> Store:
     """A store whose ids are looked up once for all records that are read of it, until a part is added."""
     return Store(folder)
+
+
+def render_command(id: str) -> str:
+    """The command that makes a stored record's page, inside the store's folder; "" for an id that cannot be shown."""
+    return f"llava-viewer render {shlex.quote(f'.{MARK}{id}')} -o report.html" if visible(id) == id else ""
 
 
 def name_of(path: Path) -> str:
