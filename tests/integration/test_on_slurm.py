@@ -22,6 +22,7 @@ from support.slurm import Slurm, lacking, one_node, until
 ROOT = Path(__file__).resolve().parents[2]
 MODEL, DOCUMENT = ROOT / "model_store" / "llava-shapes", ROOT / "docs" / "scale.md"
 COUNT, CHUNK = 24, 4
+pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.fixture(scope="module")

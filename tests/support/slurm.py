@@ -15,7 +15,7 @@ from pathlib import Path
 
 MUNGED, CONTROLLER, NODE = "/usr/sbin/munged", "/usr/sbin/slurmctld", "/usr/sbin/slurmd"
 _PROGRAMS = (MUNGED, CONTROLLER, NODE, "/usr/bin/sbatch")
-WAIT_S = 300.0
+WAIT_S = 400.0
 """For anything: a busy machine takes its time."""
 _CONF = """ClusterName=test
 SlurmctldHost={host}(127.0.0.1)
