@@ -84,7 +84,7 @@ def milliseconds(name: str, found: Sequence[float], at_most: float | None = None
 
 def beside() -> str:
     """What else the machine did in the last minute: as many processes as were ready to run on its cores."""
-    return f"load average before it {os.getloadavg()[0]:.1f}"
+    return f"beside other work of the machine: load average {os.getloadavg()[0]:.1f} before it"
 
 
 def chromium() -> str:
