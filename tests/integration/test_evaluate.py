@@ -249,3 +249,14 @@ def test_without_boxes_words_that_need_the_image_are_followed(
     assert figures[key].value < figures[Key("deletion_auc", EVEN, words="word")].value - 0.05
     with pytest.raises(StoreError, match="neither boxes nor expected answers"):
         evaluated(Wanted(tmp_path / "out", metrics=("insertion",)), asking=asking)
+
+
+def test_a_store_without_maps_of_words_says_so(
+    engine: Engine, data: Path, records: list[Record], asking: Asking, tmp_path: Path
+) -> None:
+    files = [(data.parent / f"{number}.png").read_bytes() for number in range(COUNT)]
+    asked = [GenerateRequest.replay(one, {"reduction": "all"}, file) for one, file in zip(records, files, strict=True)]
+    whole = [one for one in engine.run(asked) if isinstance(one, Record)]
+    assert len(whole) == COUNT
+    with pytest.raises(StoreError, match="views: got none with a map for every word"):
+        asked_figures(tmp_path / "out", data, whole, asking, ("insertion",))

@@ -126,6 +126,24 @@ def test_files_of_truth_say_the_same(store: Path, tmp_path: Path) -> None:
     assert found[0][Key("box_iou", EVEN, words="phrase")].n == 7
 
 
+def test_a_name_that_several_images_have_tells_of_none(tmp_path: Path) -> None:
+    data = data_of(tmp_path / "data", 3)
+    images = tmp_path / "data" / "images"
+    (images / "far").mkdir()
+    (images / "2.png").rename(images / "far" / "0.png")
+    data.write_text(data.read_text("utf-8").replace("images/2.png", "images/far/0.png"), "utf-8")
+    worked(tmp_path / "out", data, Made(data.parent))
+    truth = tmp_path / "truth.json"
+    truth.write_text(json.dumps({f"{n}.png": {"red circle": [BOX]} for n in (0, 1)}), "utf-8")
+    found = evaluated(Wanted(tmp_path / "out", read_truth(truth)))
+    assert (found.found.open, found.found.named) == (2, 1)
+    assert found.figures[Key("box_iou", EVEN, words="phrase")].n == 1
+    assert "2\xa0items are not scored by the file" in evaluation_page(found, "x", {})
+    truth.write_text(json.dumps({"images/far/0.png": {"red circle": [BOX]}}), "utf-8")
+    found = evaluated(Wanted(tmp_path / "out", read_truth(truth)))
+    assert (found.found.open, found.found.named) == (0, 1)
+
+
 def test_several_expected_answers_come_from_a_file(store: Path, tmp_path: Path) -> None:
     path = tmp_path / "people.jsonl"
     people = ["a red circle"] * 3 + ["blue"] * 7

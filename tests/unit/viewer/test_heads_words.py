@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from llava_viewer.heads.words import answer_spots, phrase_tokens, question_spots
+from llava_viewer.heads.words import answer_spots, own_places, phrase_tokens, question_spots
 from llava_wire.schema import Query
 from support.heads import told
 
@@ -36,6 +36,24 @@ ANSWER = told(WORDS, range(9), needing=NEEDING)
 )
 def test_phrases_are_whole_words_where_they_stand_first(texts, phrase, tokens) -> None:
     assert phrase_tokens(texts, phrase) == tokens
+
+
+@pytest.mark.parametrize(
+    ("texts", "places"),
+    [
+        ((" a", " teddy", " bear", " and", " a", " bear"), {"teddy bear": (1, 2), "bear": (5,)}),
+        ((" a", " teddy", " bear", " and", " a", " teddy", " bear"), {"teddy bear": (1, 2)}),
+        ((" a", " bear", " and", " a", " teddy", " bear"), {"teddy bear": (4, 5), "bear": (1,)}),
+        ((" a", " bear"), {"bear": (1,)}),
+    ],
+)
+def test_a_phrase_inside_a_longer_one_is_not_itself(texts, places) -> None:
+    assert own_places(texts, ("bear", "teddy bear", "cat")) == places
+    boxes = {"bear": (BOX,), "teddy bear": (OTHER,)}
+    spots = answer_spots(told(texts, range(len(texts))), boxes, {}, every=True).spots
+    assert {spot.boxes[0]: spot.rows for spot in spots if spot.kinds == ("phrase",)} == {
+        boxes[phrase][0]: rows for phrase, rows in places.items()
+    }
 
 
 def test_words_that_need_the_image_count_and_punctuation_is_no_word() -> None:
@@ -76,8 +94,10 @@ def test_kinds_that_somebody_named_and_the_boxes_of_their_phrases() -> None:
         ("blue", ("colour",), (OTHER,)),
         ("star", ("thing",), (OTHER,)),
     ]
-    overlapping = answer_spots(ANSWER, {"red square": (BOX,), "square": (OTHER,)}, kinds, every=True)
-    assert [spot.boxes for spot in overlapping.spots[:2]] == [((BOX,)), ()], "of two phrases nobody knows which"
+    inside = answer_spots(ANSWER, {"red square": (BOX,), "square": (OTHER,)}, kinds, every=True)
+    assert [spot.boxes for spot in inside.spots[:2]] == [(BOX,), (BOX,)], "the longer phrase is meant"
+    overlapping = answer_spots(ANSWER, {"red square": (BOX,), "square, a": (OTHER,)}, kinds, every=True)
+    assert [spot.boxes for spot in overlapping.spots[:2]] == [(BOX,), ()], "of two phrases nobody knows which"
 
 
 def test_the_questions_last_token_and_the_one_phrase_that_it_names() -> None:

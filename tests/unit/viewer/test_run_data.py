@@ -123,6 +123,11 @@ def test_a_folder_of_images_needs_a_prompt(tmp_path: Path) -> None:
         ('{"image": "a", "prompt": "?a", "id": "x::y"}', "line 1, id: got 'x::y', expected no ::"),
         ('{"image": "a", "prompt": "?a", "boxes": {"cat": [5, 1, 2, 3]}}', r"boxes\.cat: got \[5, 1, 2, 3\], expected"),
         ('{"image": "a", "prompt": "?a", "tags": 3}', "line 1, tags: got 3"),
+        (r'{"image": "a", "prompt": "?a", "tags": ["\ud800x"]}', "line 1, tags: got .*half a character"),
+        (r'{"image": "a", "prompt": "?\udc00"}', "line 1, prompt: got .*half a character"),
+        (r'{"image": "a", "prompt": "?a", "expected": "\ud800"}', "line 1, expected: got .*half a character"),
+        (r'{"image": "a", "prompt": "?a", "boxes": {"\ud800": [1, 1, 3, 3]}}', "line 1, boxes: got .*half a character"),
+        (r'{"image": "\ud800", "prompt": "?a"}', "line 1, id: got .*expected no ::"),
     ],
 )
 def test_what_is_wrong_is_told_with_its_line(tmp_path: Path, line: str, message: str) -> None:

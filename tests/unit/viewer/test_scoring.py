@@ -99,6 +99,12 @@ def test_replies_that_cannot_be_right_are_refused(
         SetScores(Model(change), record, STEPS).of([1]).log_probs(sets(2))
 
 
+def test_a_token_counts_once(record: Record) -> None:
+    for steps in ([1, 1], [0], [3]):
+        with pytest.raises(ValueError, match="expected tokens of"):
+            SetScores(Model(), record, STEPS).of(steps)
+
+
 def test_wrong_questions_are_refused(record: Record) -> None:
     for steps in ([], [4], [-1]):
         with pytest.raises(ValueError, match="steps: got"):

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from llava_viewer.client.errors import missing_package
+from llava_viewer.data.columns import NAMES
 from llava_viewer.data.kind import inside
 
 MOST_TOGETHER_BYTES = 1 << 30
@@ -60,7 +61,9 @@ class Columns:
         self._paths = {name for name in self._structs if schema.field(name).type.get_field_index(PATH) >= 0}
         features = _features(schema)
         marked = [name for name in self.names if _type_of(features.get(name)) == "Image"]
-        self.likely = marked or (self.images if len(self.images) == 1 else [])
+        # Paths in a column of the usual name are meant before bytes in one of another name.
+        named = set(NAMES["image"]) & set(self.others)
+        self.likely = marked or (self.images if len(self.images) == 1 and not named else [])
         self._labels = {name: labels for name in self.names if (labels := _labels(features.get(name)))}
 
     @property

@@ -70,6 +70,9 @@ def items_of(entries: Iterable[Entry], prompts: Sequence[str], limit: int | None
         boxes, tags = checked_boxes(entry.where, entry.boxes), _tags(entry)
         expected = _expected(entry)
         own = _id(entry, image)
+        for name, texts in (("image", [image]), ("prompt", asked), ("expected", [expected]), ("tags", tags or ()),
+                            ("boxes", boxes or ())):  # fmt: skip
+            _check_utf8(f"{entry.where}, {name}", texts)
         for number, prompt in enumerate(asked):
             if limit is not None and len(found) >= limit:
                 return found
@@ -136,6 +139,13 @@ def check_images(items: Sequence[Item], folder: Path, tried: int = 20) -> None:
             f"image: got {items[0].image!r}, expected a file in {folder.resolve()}; name the folder that the paths "
             "count from (--images)"
         )
+
+
+def _check_utf8(where: str, texts: Iterable[str]) -> None:
+    """Refuses half a character, which no part of a store can hold."""
+    for text in texts:
+        if any("\ud800" <= char <= "\udfff" for char in text):
+            raise DataError(f"{where}: got {text!r:.80}, half a character, expected text that UTF-8 can hold; mend it")
 
 
 def _image(entry: Entry) -> str:

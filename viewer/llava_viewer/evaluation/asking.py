@@ -15,7 +15,7 @@ from llava_eval.metric import MetricError, evaluate, needs_truth
 from llava_viewer.client.replays.scoring import Replay, SetScores
 from llava_viewer.data.items import Boxes
 from llava_viewer.evaluation.scores import EVEN, Found, Key, Wanted, boxes_of, check_inside
-from llava_viewer.heads.words import PHRASE, Spot, answer_spots, phrase_tokens
+from llava_viewer.heads.words import PHRASE, Spot, answer_spots, own_places
 from llava_viewer.runs.asking import of_run
 from llava_viewer.store.part import Row, StoreError
 from llava_viewer.store.store import Store
@@ -81,7 +81,7 @@ def _can_be(row: Row, wanted: Wanted) -> bool:
     """Whether an item has words to ask about, as far as its row tells."""
     boxes = wanted.truth.of(row).boxes
     if boxes:
-        return any(phrase_tokens(row["texts"], phrase) for phrase in boxes)
+        return bool(own_places(row["texts"], boxes))
     return bool(row["texts"]) and not all(map(needs_truth, wanted.asking))
 
 
@@ -95,6 +95,9 @@ def _item(row: Row, record: Record, wanted: Wanted, replay: Replay, found: Found
     spots = _spots(record, boxes)
     if not spots:
         return
+    maps = {spot: _maps(record, spot) for spot in spots}
+    if not any(maps.values()):
+        raise ValueError("views: got none with a map for every word, expected one; run with another --reduction")
     scores = SetScores(replay, record, [step for spot in spots for step in spot.rows])
     rects = np.concatenate([record.geometry_of(n).patch_rects().reshape(-1, 4) for n in range(len(record.grids))])
     made: dict[Key, list[float]] = {}
@@ -104,11 +107,13 @@ def _item(row: Row, record: Record, wanted: Wanted, replay: Replay, found: Found
         for name in wanted.asking:
             if not spot.boxes and needs_truth(name):
                 continue
-            for view, (method, values) in _maps(record, spot).items():
+            control: float | None = None
+            for view, (method, values) in maps[spot].items():
                 score = evaluate(name, values, rects, truth, scorer)
                 made.setdefault(Key(name, view, method, words=spot.kinds[0]), []).append(score.value)
-            if score.control is not None:  # of the same random orders for every view
-                made.setdefault(Key(name, EVEN, words=spot.kinds[0]), []).append(score.control)
+                control = score.control  # of the same random orders for every view
+            if control is not None:
+                made.setdefault(Key(name, EVEN, words=spot.kinds[0]), []).append(control)
     found.asked += 1
     for key, numbers in made.items():
         for tag in ("", *dict.fromkeys(row["tags"] or ())):

@@ -156,6 +156,11 @@ def _notes(result: Result) -> Iterator[str]:
         yield f"{', '.join(asking)}: the model was asked about {of}"
     if found.errors:
         yield f"{wording.count(found.errors, 'item')} have an error in place of an answer"
+    if found.open:
+        yield (
+            f"{wording.count(found.open, 'item')} are not scored by the file: it names their image without its folder, "
+            "and several images have that name"
+        )
     if found.missing:
         told = wording.count(found.phrases, "phrase")
         few = "; ".join(f"“{visible(phrase)}” of {visible(id)}" for id, phrase in found.lost)

@@ -9,7 +9,7 @@ import csv
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -111,6 +111,8 @@ def evaluated(
     """
     with Store(wanted.store) as store:
         about, parts = store.about, store.parts
+        if wanted.truth.by_name:
+            wanted = replace(wanted, truth=wanted.truth.among(row["image"] for row in store.rows()))
     found = Found()
     for one in over_parts(parts, partial(part_scores, wanted), told):
         found.join(one)

@@ -129,6 +129,7 @@ class Found:
         phrases, missing: phrases with boxes, and those of them that their answer does not hold.
         without_rows: phrases in the answer whose rows the record does not hold.
         asked: items that the model was asked about; askable: those that it could have been.
+        open: items whose image's name alone the file has, and other images of the store have it too.
         lost: a few of the phrases that are missing, each with its item.
     """
 
@@ -143,6 +144,7 @@ class Found:
     without_rows: int = 0
     asked: int = 0
     askable: int = 0
+    open: int = 0
     lost: list[tuple[str, str]] = field(default_factory=list)
 
     def join(self, other: Found) -> None:
@@ -151,7 +153,7 @@ class Found:
         self.cases += other.cases
         self.bad += other.bad
         self.lost = (self.lost + other.lost)[:FEW]
-        for name in ("errors", "known", "named", "phrases", "missing", "without_rows", "asked", "askable"):
+        for name in ("errors", "known", "named", "phrases", "missing", "without_rows", "asked", "askable", "open"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
 
 
@@ -188,6 +190,7 @@ def _item(row: Row, store: Store, truth: Truth, metrics: _Metrics, found: Found)
     known, tags = truth.of(row), ("", *dict.fromkeys(row["tags"] or ()))
     found.known += bool(known.boxes or known.expected)
     found.named += truth.found(row) is not None
+    found.open += truth.is_open(row)
     scores = _boxed(row, store.record_of(row, picture=False), known.boxes, metrics, found) if known.boxes else {}
     right = {rule: score(rule, row["answer"], known.expected) for rule in RULES} if known.expected else {}
     shares = row["shares"] or {}

@@ -6,7 +6,7 @@ Flow: COCO, JSON lines or a JSON object -> `Known` by id or image -> `Truth.of(r
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -43,9 +43,21 @@ class Truth:
 
     Args:
         by_name: none where the store's own rows are the truth.
+        shared: names without folders that several images of the store have: whose truth it is, they do not tell.
     """
 
     by_name: Mapping[str, Known] = field(default_factory=dict)
+    shared: frozenset[str] = frozenset()
+
+    def among(self, images: Iterable[str]) -> Truth:
+        """The same for a store of these images, as its rows name them."""
+        first: dict[str, str] = {}
+        shared = {name for image in images if first.setdefault(name := Path(image).name, image) != image}
+        return replace(self, shared=frozenset(shared & {*self.by_name}))
+
+    def is_open(self, row: Row) -> bool:
+        """Whether the file may mean this row's image, or another one of its name."""
+        return Path(row["image"]).name in self.shared and self.found(row) is None
 
     def of(self, row: Row) -> Known:
         """What is known of a row's item; the row's own says what the file does not."""
@@ -56,7 +68,7 @@ class Truth:
     def found(self, row: Row) -> Known | None:
         """What the file alone knows of it."""
         name = image_name(row["image"])
-        for key in (row["id"], row["image"], name):
+        for key in (row["id"], row["image"], *([] if name in self.shared else [name])):
             found = self.by_name.get(key)
             # Another file's ids may be numbers that mean other images.
             if found is not None and image_name(found.image or name) == name:

@@ -6,7 +6,7 @@ Flow: record + boxes by phrase + kinds -> spans of the answer's tokens -> `Spot`
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -72,7 +72,7 @@ def answer_spots(
     texts = [token.text for token in record.tokens]
     ordinary = set(ordinary_tokens(record.tokens))
     words = [group for group in word_groups(texts) if set(group) <= ordinary and _has_letter(texts, group)]
-    phrases = {phrase: tokens for phrase in boxes if (tokens := phrase_tokens(texts, phrase))}
+    phrases = own_places(texts, boxes)
     needing = [group for group in words if _needs_image(record, group) is not False]
     tested = any(_needs_image(record, group) is not None for group in words)
     counted = words if every else needing
@@ -103,6 +103,24 @@ def question_spots(record: Record, boxes: Mapping[str, tuple[Box, ...]]) -> Spot
 def phrase_tokens(texts: Sequence[str], phrase: str) -> tuple[int, ...]:
     """The tokens of a phrase where it stands first (`phrase_places`); none where it does not."""
     return next(iter(phrase_places(texts, phrase)), ())
+
+
+def own_places(texts: Sequence[str], phrases: Iterable[str]) -> dict[str, tuple[int, ...]]:
+    """The tokens of each phrase where it first stands by itself: "bear" is not the bear of a "teddy bear" that is a
+    phrase too. Those that stand nowhere are left out.
+
+    Args:
+        texts: what each token adds.
+        phrases: those that are told apart.
+    """
+    places = {phrase: phrase_places(texts, phrase) for phrase in phrases}
+    found: dict[str, tuple[int, ...]] = {}
+    for phrase, own in places.items():
+        longer = [set(place) for other, all in places.items() if len(other) > len(phrase) for place in all]
+        by_itself = (place for place in own if not any(set(place) < other for other in longer))
+        if (first := next(by_itself, None)) is not None:
+            found[phrase] = first
+    return found
 
 
 def phrase_places(texts: Sequence[str], phrase: str) -> list[tuple[int, ...]]:

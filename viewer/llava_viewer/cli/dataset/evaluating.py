@@ -146,6 +146,8 @@ def _lines(result: Result) -> list[str]:
     lines = [("answered", f"{len(found.cases):,} of {result.about.items:,}; {found.known:,} of known truth")]
     if result.wanted.truth.by_name:
         lines.append(("the file names", f"{found.named:,} of them; of the others the data's own truth counts"))
+    if found.open:
+        lines.append(("not told apart", f"{found.open:,} items: the file names their image as others are named too"))
     lines += [("not scored", f"{len(found.bad):,}, such as {id}: {why:.100}") for id, why in found.bad[:1]]
     if found.missing:
         lines.append(("phrases", f"{found.missing:,} of {found.phrases:,} are not in their answer"))

@@ -109,7 +109,7 @@ def kubernetes(arguments: argparse.Namespace) -> None:
             image=_text(arguments.image), folder=_text(str(arguments.mount)), volume=_text(arguments.volume),
             command=_list(_COMMAND),
             # What stands in the arguments is no variable of the pod.
-            arguments=_list([*(one.replace("$(", "$$(") for one in found.arguments), "--worker", f"{name}-$(WORKER)"]),
+            arguments=_list([*(one.replace("$", "$$") for one in found.arguments), "--worker", f"{name}-$(WORKER)"]),
             cpus=_text(arguments.cpus), memory=_text(arguments.memory),
             gpus=f', nvidia.com/gpu: "{arguments.gpus}"' if arguments.gpus else "",
         ),

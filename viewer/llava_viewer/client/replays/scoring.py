@@ -75,7 +75,13 @@ class SetScores:
         self._known: dict[bytes, npt.NDArray[np.float64]] = {}
 
     def of(self, steps: Sequence[int]) -> Scorer:
-        """The scorer of one word, or of a phrase of several tokens."""
+        """The scorer of one word, or of a phrase of several tokens.
+
+        Raises:
+            ValueError: a token that was not named before, or one that comes twice.
+        """
+        if len({*steps}) < len(steps) or not {*steps} <= {*self._places}:
+            raise ValueError(f"steps: got {[*steps]}, expected tokens of {[*self._places]}, each once")
         return Scorer(self, tuple(steps))
 
     def log_probs(self, keep: npt.NDArray[np.bool_], steps: Sequence[int]) -> npt.NDArray[np.float64]:

@@ -132,7 +132,7 @@ def _schema(path: Path) -> Any:
     """
     try:
         return _stream(path).schema
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         raise DataError(f"{path.name}: got {error!s:.200}, expected an Arrow file; write it anew") from None
 
 

@@ -31,6 +31,7 @@ DECLARATION = Declaration(
 KEY, IMAGE = "__key__", "image"
 _TEXTS = ("txt", "cls")
 _BLOCK = 512
+_AT_ONCE = 1 << 20
 _MOST_TEXT_BYTES = 1 << 24
 _MOST_SHARDS = 100_000
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}|\{([^{}]*,[^{}]*)\}")
@@ -65,7 +66,11 @@ class WebDataset:
             except tarfile.HeaderError:
                 raise OSError(errno.EIO, f"no member at byte {number} of {file.name}") from None
             # Longer names stand before the header, which repeats their beginning.
-            if len(os.fsencode(member)) < 100 and header.name != member:
+            # Names beyond ASCII too, in the format pax: the header itself has them with question marks.
+            if len(os.fsencode(member)) < 100 and header.name not in (
+                member,
+                member.encode("ascii", "replace").decode(),
+            ):
                 raise OSError(errno.EIO, f"the member {header.name!r:.80} at byte {number} of {file.name}")
             if header.size > MAX_FILE_BYTES:
                 raise OSError(errno.EFBIG, f"{header.size} bytes at byte {number} of {file.name}")
@@ -141,9 +146,14 @@ def _members(shard: Path, name: str) -> Iterator[tuple[str, str, Any]]:
             for member in tar:
                 tar.members = []  # type: ignore[attr-defined]  # it would keep them all
                 key, ending = _key(member.name)
+                where = f"{shard.name} {member.name}"
+                if (member.issym() or member.islnk()) and key and (_is_image(ending) or ending in ("json", *_TEXTS)):
+                    raise DataError(
+                        f"{where}: got a link to {member.linkname!r:.80}, expected the file itself; write the tar anew "
+                        "(GNU tar: --dereference --hard-dereference)"
+                    )
                 if not member.isreg() or not key:
                     continue
-                where = f"{shard.name} {member.name}"
                 if _is_image(ending):
                     if member.issparse():
                         raise DataError(f"{where}: got a sparse file, expected an ordinary one; write the tar anew")
@@ -175,17 +185,24 @@ def _text(tar: tarfile.TarFile, member: tarfile.TarInfo, where: str, ending: str
 
 
 def _check_end(tar: tarfile.TarFile, shard: Path) -> None:
-    """A damaged header ends the walk as the tar's own end does, which is empty.
+    """A damaged header ends the walk as the tar's own end does, which is two empty blocks and nothing behind them.
 
     Raises:
         DataError: it ends elsewhere.
     """
     assert tar.fileobj is not None
     tar.fileobj.seek(tar.offset)
-    if tar.fileobj.read(_BLOCK).strip(b"\0"):
-        raise DataError(
-            f"{shard.name}: got no member at byte {tar.offset}, expected one, or the tar's end; write it anew"
-        )
+    seen = 0
+    while block := tar.fileobj.read(_AT_ONCE):
+        if block.strip(b"\0"):
+            at = tar.offset + seen + len(block) - len(block.lstrip(b"\0"))
+            raise DataError(
+                f"{shard.name}: got bytes at {at} behind the tar's end or in a damaged member, expected none; write it "
+                "anew (tars are not joined by cat)"
+            )
+        seen += len(block)
+    if seen < 2 * _BLOCK:
+        raise DataError(f"{shard.name}: got {seen} bytes behind the last member, expected the tar's end; it is cut off")
 
 
 def _key(name: str) -> tuple[str, str]:
