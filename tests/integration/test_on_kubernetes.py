@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -40,15 +41,20 @@ def refused(capsys: pytest.CaptureFixture[str], *asked: str, options: str = "") 
     return capsys.readouterr().err
 
 
+def expanded(argument: str, index: int) -> str:
+    """An argument as the container gets it: $$ is a dollar, and $(WORKER) the pod's index."""
+    return re.sub(r"\$\$|\$\(WORKER\)", lambda match: "$" if match[0] == "$$" else str(index), argument)
+
+
 def test_the_manifest_is_one_whatever_is_asked(capsys: pytest.CaptureFixture[str]) -> None:
-    prompt = 'a $(WORKER): "quoted"\n{% \u00c4 \u2028 \U0001f600 %}'
+    prompt = 'a $(WORKER), $$(WORKER), $$ or $: "quoted"\n{% \u00c4 \u2028 \U0001f600 %}'
     asked = ["q.jsonl", "-o", "Some/Out put", "--engine", "/opt/m", "--prompt", prompt]
     found = manifest(capsys, *asked, options="--tasks 3 --gpus 2 --memory 64Gi")
     spec = found["spec"]
     assert (spec["completionMode"], spec["completions"], spec["parallelism"]) == ("Indexed", 3, 3)
     [worker] = spec["template"]["spec"]["containers"]
     name = found["metadata"]["name"]
-    assert worker["args"] == [*asked[:-1], prompt.replace("$(", "$$("), "--worker", f"{name}-$(WORKER)"]
+    assert [expanded(one, 2) for one in worker["args"]] == [*asked, "--worker", f"{name}-2"]
     assert worker["resources"]["limits"] == {"memory": "64Gi", "nvidia.com/gpu": "2"}
     # A pod's name has up to 63 characters: with its index and five of its own.
     assert len(f"{manifest(capsys, 'd', '-o', 'x' * 200, '--engine', 'm')['metadata']['name']}-9999-abcde") <= 63
@@ -80,7 +86,7 @@ def test_what_pods_cannot_do_is_refused(capsys: pytest.CaptureFixture[str], aske
 def pod(found: dict[str, Any], index: int) -> subprocess.Popen[bytes]:
     """The container of a pod: process 1 of its own, with a host's name of its own, its variables filled in."""
     [worker] = found["spec"]["template"]["spec"]["containers"]
-    arguments = [one.replace("$(WORKER)", str(index)).replace("$$(", "$(") for one in worker["args"]]
+    arguments = [expanded(one, index) for one in worker["args"]]
     command = shlex.join([sys.executable, *worker["command"][1:], *arguments])
     host = f"hostname {found['metadata']['name']}-{index} && exec {command}"
     return subprocess.Popen(
