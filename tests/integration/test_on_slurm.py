@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -71,6 +72,8 @@ def stopped_over_a_part(slurm: Slurm, out: Path, logs: Callable[[], str]) -> str
 def started_again(slurm: Slurm, task: str, logs: Callable[[], str]) -> None:
     """Waits for a requeued task, which rests for two minutes; not here."""
     until(lambda: "PD" in slurm.told("squeue", "-h", "-r", "-j", task, "-o", "%t"), logs)
+    # A task that starts within a second of its end would be taken for the one that was killed.
+    time.sleep(5)
     slurm.told("scontrol", "update", f"jobid={task}", "starttime=now")
     until(lambda: not slurm.told("squeue", "-h"), logs)
 

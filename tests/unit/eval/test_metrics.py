@@ -9,7 +9,7 @@ import pytest
 
 from llava_doors.door import DoorError
 from llava_eval.box_rule import map_box
-from llava_eval.metric import METRICS, Score, evaluate, metric
+from llava_eval.metric import METRICS, Score, evaluate, metric, needs_truth
 from llava_eval.truth import MetricError, as_truth, centres_inside, covered, object_patches
 
 EDGES = np.arange(0, 80, 10.0)
@@ -242,7 +242,8 @@ def test_every_metric_keeps_to_its_declaration() -> None:
     )
     scorer = Evidence(at((1, 2)) > 0, 1)
     for name, declared in METRICS.known().items():
-        assert set(declared.traits) == {"higher_is_better", "needs_model"}
+        assert {*declared.traits} - {"needs_truth"} == {"higher_is_better", "needs_model"}
+        assert needs_truth(name) or declared.traits["needs_model"]
         plain, spelt = metric(name), metric(name, declared.parse({}) or None)
         assert vars(plain) == vars(spelt), "defaults of declaration and class are the same"
         better = evaluate(name, at((1, 2), (1, 3), (2, 2), (2, 3), rest=0.01), GRID, [BOX], scorer).value
