@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import sys
@@ -52,6 +53,13 @@ class Told:
             self._told_s = now
             left_s = (now - self._began_s) / max(done, 1) * (all - done)
             say(f"{self._what} {done:,} of {all:,}, {duration(left_s)} left")
+
+
+def count_of(text: str) -> int:
+    """An argument that is a whole number above 0; of argparse."""
+    if not re.fullmatch(r"[1-9]\d{0,8}", text, re.ASCII):
+        raise argparse.ArgumentTypeError(f"got {text!r:.80}, expected a whole number above 0")
+    return int(text)
 
 
 def print_path(path: Path) -> None:

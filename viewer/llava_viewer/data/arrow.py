@@ -14,7 +14,7 @@ import errno
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +109,28 @@ def image_of_row(file: str, column: str, row: int, held: bool, path: str | None)
     """
     name = Path(path).name if path else ""
     return inside(file, f"{column}/{name}" if name else column, row) if held else path or None
+
+
+def with_places(
+    columns: Columns,
+    file: str,
+    first: int,
+    rows: Iterable[Row],
+    images: Mapping[str, tuple[list[bool], list[str | None]]],
+) -> Iterator[Row]:
+    """Rows with their values as JSON has them, and what their images are called.
+
+    Args:
+        file: from the folder of images.
+        first: the number of the first row there.
+        rows: what the columns without images hold.
+        images: of each column of images, whether each row's bytes are there, and its path.
+    """
+    for place, row in enumerate(rows):
+        found = columns.plain(row)
+        for column, (held, paths) in images.items():
+            found[column] = image_of_row(file, column, first + place, held[place], paths[place])
+        yield found
 
 
 class Kept:

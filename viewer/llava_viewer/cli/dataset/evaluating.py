@@ -15,7 +15,7 @@ from pathlib import Path
 
 from llava_eval.answers import RULES
 from llava_viewer.cli import reaching
-from llava_viewer.cli.console import Told, UsageError, one_line, print_path, printable, say
+from llava_viewer.cli.console import Told, UsageError, count_of, one_line, print_path, printable, say
 from llava_viewer.cli.outputs import Outputs, add_force
 from llava_viewer.evaluation.asking import ITEMS, Asking
 from llava_viewer.evaluation.page import evaluation_page
@@ -68,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="reports of the N worst of each kind (%(default)s)")  # fmt: skip
     parser.add_argument("--title", default="Evaluation", help="the heading (default: %(default)s)")
     add_force(parser)
-    parser.add_argument("--asked", type=_asked, default=ITEMS, metavar="N",
+    parser.add_argument("--asked", type=count_of, default=ITEMS, metavar="N",
                         help="metrics that ask the model do so about N items at most (%(default)s)")  # fmt: skip
     reaching.add_arguments(parser, "that of the run")
     reaching.add_engine(parser)
@@ -171,12 +171,6 @@ def _blur(text: str) -> float:
     if not re.fullmatch(r"\d{1,2}(\.\d{1,3})?", text, re.ASCII):
         raise argparse.ArgumentTypeError(f"got {text!r:.80}, expected 0 or more patches")
     return float(text)
-
-
-def _asked(text: str) -> int:
-    if not re.fullmatch(r"[1-9]\d{0,6}", text, re.ASCII):
-        raise argparse.ArgumentTypeError(f"got {text!r:.80}, expected a whole number above 0")
-    return int(text)
 
 
 def _reports(text: str) -> int:

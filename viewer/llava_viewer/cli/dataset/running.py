@@ -17,7 +17,7 @@ from typing import Any
 
 from llava_viewer.cli import reaching
 from llava_viewer.cli.commands import check_heads, options_of
-from llava_viewer.cli.console import UsageError, one_line, say, size
+from llava_viewer.cli.console import UsageError, count_of, one_line, say, size
 from llava_viewer.cli.dataset.tables import keep_table
 from llava_viewer.cli.selection import add_how, add_what
 from llava_viewer.data.columns import FIELDS
@@ -74,19 +74,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     data.add_argument("--images", type=Path, metavar="DIR", help="the folder that images' paths count from")
     data.add_argument("--column", type=_column, action="append", default=[], metavar="MEANING=NAME",
                       help=f"which column is {', '.join(FIELDS)}; repeatable; no NAME for none")  # fmt: skip
-    data.add_argument("--limit", type=_count, metavar="N", help="the first N items alone")
+    data.add_argument("--limit", type=count_of, metavar="N", help="the first N items alone")
     data.add_argument("--rule", choices=(*RULES, NO_RULE),
                       help=f"judge answers that come with the expected one (default: {DEFAULT_RULE})")  # fmt: skip
-    data.add_argument("--chunk", type=_count, default=DEFAULT_CHUNK, metavar="N", help="items of a part (%(default)s)")
+    data.add_argument(
+        "--chunk", type=count_of, default=DEFAULT_CHUNK, metavar="N", help="items of a part (%(default)s)"
+    )
     data.add_argument("--keep-images", action="store_true", help="keep the images in the records, too")
     reaching.add_arguments(parser, "the only one that it serves")
     parser.add_argument("--in-flight", type=_flight, metavar="N",
                         help="requests at a time (default: as many as bring more answers)")  # fmt: skip
     parser.set_defaults(retry=_RETRY_S)
     engine = reaching.add_engine(parser)
-    engine.add_argument("--ray", type=_count, nargs="?", const=0, metavar="N",
+    engine.add_argument("--ray", type=count_of, nargs="?", const=0, metavar="N",
                         help="on the Ray cluster: N workers (default: one on each GPU)")  # fmt: skip
-    engine.add_argument("--stale", type=_count, default=round(STALE_S), metavar="SECONDS",
+    engine.add_argument("--stale", type=count_of, default=round(STALE_S), metavar="SECONDS",
                         help="take over from a machine that was silent for so long (%(default)s)")  # fmt: skip
     engine.add_argument("--worker", type=_worker, metavar="NAME",
                         help="of this worker alone: what an earlier one of it had begun is taken over")  # fmt: skip
@@ -238,12 +240,6 @@ def _column(text: str) -> tuple[str, str]:
     return found[1], found[2]
 
 
-def _count(text: str) -> int:
-    if not re.fullmatch(r"[1-9]\d{0,8}", text, re.ASCII):
-        raise argparse.ArgumentTypeError(f"got {text!r:.80}, expected a whole number above 0")
-    return int(text)
-
-
 def _worker(text: str) -> str:
     if not re.fullmatch(r"[\w.:/-]{1,200}", text, re.ASCII):
         raise argparse.ArgumentTypeError(f"got {text!r:.80}, expected up to 200 letters, digits and . _ : / -")
@@ -251,7 +247,7 @@ def _worker(text: str) -> str:
 
 
 def _flight(text: str) -> int:
-    number = _count(text)
+    number = count_of(text)
     if number > MOST_IN_FLIGHT:
         raise argparse.ArgumentTypeError(f"got {number}, expected up to {MOST_IN_FLIGHT}")
     return number

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from llava_doors.door import Declaration
-from llava_viewer.data.arrow import KEPT, KEY, Columns, Row, arrow, as_errors_of, bytes_of, image_of_row, shown, stamp
+from llava_viewer.data.arrow import KEPT, KEY, Columns, Row, arrow, as_errors_of, bytes_of, shown, stamp, with_places
 from llava_viewer.data.columns import NAMES, table
 from llava_viewer.data.kind import BY_ITS_MARK, HOLDS, NO, Asked, Data, DataError
 from llava_wire.errors import beginning
@@ -102,12 +102,8 @@ def _rows_of(path: Path, name: str, columns: Columns) -> Iterator[Row]:
     for batch in table.select(columns.others + columns.images).to_batches():
         images = {column: shown(batch.column(column)) for column in columns.images}
         rows = batch.select(columns.others).to_pylist() if columns.others else [{}] * batch.num_rows
-        for i, row in enumerate(rows):
-            found = columns.plain(row)
-            for column, (held, paths) in images.items():
-                found[column] = image_of_row(name, column, number, held[i], paths[i])
-            yield found
-            number += 1
+        yield from with_places(columns, name, number, rows, images)
+        number += batch.num_rows
 
 
 def _image(path: Path, member: str, number: int) -> bytes:

@@ -20,9 +20,9 @@ from llava_viewer.data.arrow import (
     arrow,
     as_errors_of,
     bytes_of,
-    image_of_row,
     shown,
     stamp,
+    with_places,
 )  # fmt: skip
 from llava_viewer.data.columns import NAMES, table
 from llava_viewer.data.kind import HOLDS, NO, PERHAPS, YES, Asked, Data, DataError
@@ -93,12 +93,8 @@ def _rows_of(path: Path, name: str, columns: Columns) -> Iterator[Row]:
     for group in range(file.num_row_groups):
         count = file.metadata.row_group(group).num_rows
         images = {column: _held(path, file, group, columns, column) for column in columns.images}
-        for i, row in enumerate(_others(file, group, columns.others, count)):
-            found = columns.plain(row)
-            for column, (held, paths) in images.items():
-                found[column] = image_of_row(name, column, number, held[i], paths[i])
-            yield found
-            number += 1
+        yield from with_places(columns, name, number, _others(file, group, columns.others, count), images)
+        number += count
 
 
 def _image(path: Path, member: str, number: int) -> bytes:
