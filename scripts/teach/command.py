@@ -38,6 +38,8 @@ def main(world: World, plan: Plan, threads: int, description: str | None, argume
     add("--scenes", type=int, default=plan.scenes, help="training scenes, made once")
     add("--scale", type=float, default=1.0, help="share of every stage's steps, for a rehearsal")
     add("--batch", type=int, help="another batch size for every stage")
+    add("--first", choices=stages, help="begin with this stage")
+    add("--weights", type=Path, metavar="FOLDER", help="begin with a trained model: its weights and its tokenizer")
     add("--until", choices=stages, help="stop after this stage")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
@@ -55,7 +57,9 @@ def main(world: World, plan: Plan, threads: int, description: str | None, argume
         options.seed,
         options.device,
         options.workers,
+        options.first,
         options.until,
+        options.weights,
     )
     train(world, asked.scaled(options.scale), options.out, options.work, say)
     if options.out.is_dir():

@@ -50,7 +50,8 @@ class Plan:
         seed: of everything.
         device: "cpu" or "cuda"; a GPU computes in bfloat16 where that is safe.
         workers: processes that make scenes and batches.
-        until: a stage's name: stop after it; None runs all.
+        first, until: names of stages, the first and the last to run; None for those of all.
+        weights: folder of a trained model to begin with; None begins with random weights.
     """
 
     stages: Sequence[StageSettings]
@@ -58,24 +59,33 @@ class Plan:
     seed: int = 0
     device: str = "cpu"
     workers: int = 0
+    first: str | None = None
     until: str | None = None
+    weights: Path | None = None
 
     def scaled(self, factor: float) -> Plan:
         """The same with a share of every stage's steps, for a rehearsal."""
         stages = [replace(one, steps=max(1, round(one.steps * factor))) for one in self.stages]
         return replace(self, stages=stages)
 
+    def asked(self) -> Sequence[StageSettings]:
+        """The stages to run."""
+        names = [one.name for one in self.stages]
+        first = names.index(self.first) if self.first else 0
+        return self.stages[first : names.index(self.until) + 1 if self.until else None]
+
 
 def train(world: World, plan: Plan, out: Path, work: Path, say: Say) -> None:
     """The whole recipe; `work` keeps scenes and checkpoints."""
     work.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(plan.seed)
-    pieces = work / f"tokenizer-{plan.seed}.json"
+    pieces = plan.weights / "tokenizer.json" if plan.weights else work / f"tokenizer-{plan.seed}.json"
     if not pieces.exists():  # built once: an interrupted run must go on with the very same token ids
         train_pieces(world, plan.seed).save(str(pieces))
     tokenizer = wrap_pieces(Tokenizer.from_file(str(pieces)), world.words)
     processor = build_processor(world, tokenizer)
-    model = build_model(world, tokenizer).train()
+    model = _trained(plan.weights) if plan.weights else build_model(world, tokenizer)
+    model.train()
     parameters = sum(parameter.numel() for parameter in model.parameters())
     made_of = f"{len(tokenizer)} tokens, {parameters} parameters"
     say(f"{world.name}, seed {plan.seed}, {made_of}, torch {torch.__version__}, {plan.device}")
@@ -87,14 +97,19 @@ def train(world: World, plan: Plan, out: Path, work: Path, say: Say) -> None:
     pixels = torch.from_numpy(scenes.pixels).to(plan.device)
     mean, deviation = tuple(images.image_mean), tuple(images.image_std)
     taught = Taught(world, model, tokenizer, scenes, pixels, plan.seed, mean, deviation)
-    for settings in plan.stages:
+    for settings in plan.asked():
         stage: Stage = AnswerStage(taught, settings) if settings.turns else VisionStage(taught, settings)
         run_stage(stage, plan, work, say)
-        if settings.name == plan.until:
-            say(f"stops after {settings.name}, as told")
-            return
+    if plan.until:
+        say(f"stops after {plan.until}, as told")
+        return
     save_model(model.cpu(), processor, out)
     say(f"saved {sum(path.stat().st_size for path in out.iterdir())} bytes, weights in float16")
+
+
+def _trained(folder: Path) -> LlavaForConditionalGeneration:
+    """A trained model; its weights are kept in half precision and learn in float32."""
+    return LlavaForConditionalGeneration.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
 
 
 class _Batches(Dataset[dict[str, Tensor]]):

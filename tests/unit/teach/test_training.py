@@ -137,3 +137,19 @@ def test_a_rehearsal_of_the_things_ends_in_a_model_like_theirs(tmp_path):
         name: (part.shape, part.dtype) for name, part in shipped.items()
     }
     assert all(part.isfinite().all() for part in weights.values())
+
+
+def test_a_trained_model_goes_on_with_a_later_stage_and_keeps_its_tokens(tmp_path):
+    trained = STORE / "llava-things"
+    short = ("--scale", "1e-4", "--scenes", "2", "--batch", "1", "--device", "cpu", "--workers", "0")
+    log, weights = rehearse(
+        ThingsWorld(), THINGS, tmp_path, *short, "--weights", str(trained), "--first", "stage 2", "--seed", "1"
+    )
+    assert "stage 1" not in log
+    assert "stage 2 step 1/1" in log
+    assert weights is not None
+    for name, before in load_file(trained / "model.safetensors").items():
+        change = (weights[name].float() - before.float()).abs().max()
+        assert change < 1e-3, f"{name}: one small step from what was there, not from random weights"
+    saved, shipped = ((folder / "tokenizer.json").read_bytes() for folder in (tmp_path / "out", trained))
+    assert saved == shipped
