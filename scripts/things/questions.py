@@ -278,8 +278,8 @@ _ASKERS: dict[str, Asker] = {
 QUESTIONS: tuple[str, ...] = tuple(_ASKERS)
 _WEIGHTS: dict[str, float] = {
     "list": 1.2, "left-of": 1.2, "right-of": 1.2, "above": 1.2, "below": 1.2, "how-many": 1.4, "how-many-of-none": 0.7,
-    "in-all": 0.8, "exists-yes": 1.2, "exists-no": 1.2, "another-colour": 1.8, "where": 1.4, "largest": 1.0,
-    "colour": 0.8, "own-colour": 1.8,
+    "in-all": 0.8, "exists-yes": 1.2, "exists-no": 1.2, "another-colour": 4.0, "where": 1.4, "largest": 1.0,
+    "colour": 0.8, "own-colour": 4.0,
 }  # fmt: skip
-"""How often a training turn after the first is of a kind. A thing's own colour is asked about as often as another one:
-a model that is mostly asked about another learns to say No, and never to compare."""
+"""How often a training turn after the first is of a kind. A thing's own colour is asked about as often as another one,
+and both often: a model that is mostly asked about another learns to say No, and one that is rarely asked to say Yes."""

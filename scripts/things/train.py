@@ -6,7 +6,7 @@ rarely named a thing's own colour, and stage 2, on other scenes, from those of `
 
 Examples:
     python -m things.train --out out/llava-things --device cuda --workers 14
-    python -m things.train --weights model_store/llava-things --first "stage 2" --seed 1 --out out/llava-things
+    python -m things.train --weights model_store/llava-things --first "stage 2" --seed 1 --scenes 30000 --out out/llava-things
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from things.world import ThingsWorld
 STAGES = (
     StageSettings("stage 0", steps=2500, batch=128, learning_rate=1.5e-3, warm_up=100),
     StageSettings("stage 1", 4500, 128, 1e-3, 100, vision_factor=0.3, look_up_weight=2.0, turns=6),
-    StageSettings("stage 2", 2500, 128, 5e-4, 100, vision_factor=0.3, look_up_weight=2.0, turns=6),
+    StageSettings("stage 2", 4500, 128, 1e-3, 100, vision_factor=0.3, look_up_weight=2.0, turns=6),
 )
 PLAN = Plan(STAGES, scenes=60_000, device="cuda" if torch.cuda.is_available() else "cpu")
 

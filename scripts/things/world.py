@@ -30,9 +30,10 @@ class ThingsWorld:
     vocabulary = 640
 
     def scene(self, rng: random.Random) -> Scene:
-        """Most at the size that the model sees, some at twice that: what a processor shrinks is a little softer."""
+        """Most at the size that the model sees, some at twice that: what a processor shrinks is a little softer. Half
+        surely have a colour to compare, which a quarter of the held-out scenes have."""
         side_px = BASE_SIDE_PX if rng.random() < 0.15 else self.seen_px
-        return make_scene(rng, side_px=side_px)
+        return make_scene(rng, side_px=side_px, coloured=rng.random() < 0.5)
 
     def classes(self, layout: Layout) -> np.ndarray:
         colours = [*COLOURS]
