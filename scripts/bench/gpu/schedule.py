@@ -93,9 +93,9 @@ RUNS = {
     ),
     4: Run(130, (Part("full-size", 124, (*_PYTEST, "tests/gpu/test_full_size.py")),)),
     5: Run(
-        200,
+        206,
         (
-            Part("families", 64, (*_PYTEST, "tests/gpu/test_families.py")),
+            Part("families", 70, (*_PYTEST, "tests/gpu/test_families.py")),
             Part("full-size-families", 130, (*_PYTEST, "tests/gpu/test_full_size_families.py")),
         ),
     ),
