@@ -18,15 +18,19 @@ from bench.parts.intervals import median
 from bench.parts.results import Figure
 from servekit.paths import SetupError
 
-_PAINTED = """const painted = () => new Promise((resolve) => requestAnimationFrame(() => {
+_PAINTED = """const frame = () => new Promise(requestAnimationFrame);
+const afterPaint = () => new Promise((resolve) => {
   const { port1, port2 } = new MessageChannel();
   port1.onmessage = resolve;
   port2.postMessage(0);
-}));"""
+});
+const painted = () => frame().then(afterPaint);"""
 _OPENED = f"""async () => {{
   {_PAINTED}
-  while (!performance.getEntriesByName("stage").length) await new Promise(requestAnimationFrame);
-  await painted();
+  const drawn = () => performance.getEntriesByName("stage").length;
+  if (drawn()) await frame();
+  while (!drawn()) await frame();
+  await afterPaint(); // of the first frame after it was drawn: its callbacks have just run
   return performance.now();
 }}"""
 _SWITCHES = f"""async ([kind, count]) => {{

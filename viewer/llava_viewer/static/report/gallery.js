@@ -36,12 +36,14 @@ async function colourGallery(key) {
   }
 }
 
+// A gallery that is near at the opening must not hold up the first frame with the stage.
+const whenIdle = window.requestIdleCallback ?? ((then) => setTimeout(then, 100));
 let near = false;
 new IntersectionObserver((entries, watcher) => {
   if (!entries.some((entry) => entry.isIntersecting)) return;
   near = true;
   watcher.disconnect();
-  fillGallery(currentView().key);
+  whenIdle(() => fillGallery(currentView().key));
 }, { rootMargin: "600px" }).observe(gallery);
 drawers.push(({ take }) => { if (near) fillGallery(take.view.key); });
 addEventListener("beforeprint", () => {
