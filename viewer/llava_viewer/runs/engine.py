@@ -59,7 +59,8 @@ class PipedEngine:
         first = next(chunks, None)
         if first is None:  # others do what is left: no model is loaded for nothing
             return
-        self._process = EngineProcess.begun(self._command, self._say)
+        if self._process is None:
+            self._process = EngineProcess.begun(self._command, self._say)
         for chunk in itertools.chain([first], chunks):
             for item in sorted(chunk.items, key=self._extent):
                 try:

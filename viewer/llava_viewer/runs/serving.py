@@ -93,6 +93,7 @@ class Served:
         """See `Asks.answers`."""
         items = (item for chunk in chunks for item in chunk.items)
         self._heard_s = time.monotonic()
+        self._ended.clear()
         pool = ThreadPoolExecutor(MOST_IN_FLIGHT, thread_name_prefix="request")
         waiting: dict[Future[bytes | Exception], Item] = {}
         try:

@@ -7,6 +7,7 @@ that is there is done; so whoever starts again, after a kill, a full disk or a r
 from __future__ import annotations
 
 import contextlib
+import itertools
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -72,7 +73,8 @@ class Worker:
         self._failed = 0
 
     def run(self) -> None:
-        """Asks about every chunk that is neither done nor somebody else's.
+        """Asks about every chunk that is neither done nor somebody else's, and looks again at its end: what a worker
+        had that has died meanwhile is asked about, too.
 
         Raises:
             RequestError: nothing more can be answered; what is finished stays.
@@ -80,24 +82,32 @@ class Worker:
             OSError: nothing can be written.
         """
         try:
-            with contextlib.closing(self._asks.answers(self._chunks())) as answers:
-                for item, reply in answers:
-                    opened = self._open[item.n // self._about.chunk]
-                    row, record = self._row(item, reply)
-                    opened.part.add(row, record)
-                    self._told(row)
-                    opened.left -= 1
-                    if not opened.left:
-                        self._finish(opened)
+            while (first := next(chunks := self._chunks(), None)) is not None:
+                self._ask(itertools.chain([first], chunks))
         finally:
             for opened in self._open.values():
                 opened.part.discard()
 
+    def _ask(self, chunks: Iterator[Chunk]) -> None:
+        with contextlib.closing(self._asks.answers(chunks)) as answers:
+            for item, reply in answers:
+                opened = self._open[item.n // self._about.chunk]
+                row, record = self._row(item, reply)
+                opened.part.add(row, record)
+                self._told(row)
+                opened.left -= 1
+                if not opened.left:
+                    self._finish(opened)
+
     def _chunks(self) -> Iterator[Chunk]:
+        """Every chunk that can be taken now, as it is asked for."""
         size = self._about.chunk
         for number in range(self._about.chunks):
             path = part_path(self._folder, number)
-            if path.exists() or not self._claims.take(number):
+            if path.exists():
+                self._claims.others.pop(number, None)  # whoever had it has finished it
+                continue
+            if not self._claims.take(number):
                 continue
             if path.exists():  # finished between the two looks
                 self._claims.release(number)

@@ -25,6 +25,7 @@ from llava_viewer.data.items import Item, check_images, digest_of, items_of
 from llava_viewer.data.kind import Data
 from llava_viewer.data.reading import read_data
 from llava_viewer.judging import DEFAULT_RULE, RULES
+from llava_viewer.look import wording
 from llava_viewer.runs.asking import Asks
 from llava_viewer.runs.claims import STALE_S, Claims
 from llava_viewer.runs.engine import PipedEngine
@@ -145,7 +146,8 @@ def _work(
             told(progress.line())
     if claims.others:
         who = ", ".join(sorted(set(claims.others.values())))
-        say(one_line(f"{len(claims.others)} parts are being made by others ({who})"))
+        left = "should they end before it is made, start the same command again"
+        say(one_line(f"left to others ({who}): {wording.count(len(claims.others), 'part')}; {left}"))
     say(f"the model: {model_of(arguments.output)}")
 
 

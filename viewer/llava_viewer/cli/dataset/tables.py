@@ -45,6 +45,15 @@ def table(arguments: argparse.Namespace) -> None:
 
 def keep_table(folder: Path, stream: TextIO) -> None:
     """Writes a store's table.parquet where this can be done, and tells what came out."""
+    found, store = _kept(folder)
+    # Another worker may have finished the run meanwhile, and its table would lie under this one.
+    if store.how_far() and not Store(folder).how_far():
+        found, store = _kept(folder)
+    print(printable("\n".join(map(one_line, summary_lines(found, store.about.items)))), file=stream)
+
+
+def _kept(folder: Path) -> tuple[Summary, Store]:
+    """Writes the table of what is finished now; what came out, and of what."""
     found = Summary()
     with Store(folder) as store:
         rows = _counted(store.rows(), found)
@@ -55,8 +64,7 @@ def keep_table(folder: Path, stream: TextIO) -> None:
             say(one_line(f"no table.parquet was written: {error}; the store works without it"))
         for _ in rows:  # those that no table took
             pass
-        items = store.about.items
-    print(printable("\n".join(map(one_line, summary_lines(found, items)))), file=stream)
+    return found, store
 
 
 def _counted(rows: Iterator[Row], found: Summary) -> Iterator[Row]:
