@@ -202,25 +202,13 @@ def _exists_no(rng: random.Random, layout: Layout) -> Turn:
     return f"Is there {article(name)} {name}?", f"No, there is no {name}."
 
 
-def _exists_in_its_own_colour(rng: random.Random, layout: Layout) -> Turn | None:
-    unit = _one_with_a_colour(rng, layout)
-    if unit is None:
-        return None
-    name = f"{article(unit.name)} {unit.name}"
-    return f"Is there {name}?", f"Yes, there is {name}."
-
-
 def _exists_in_another_colour(rng: random.Random, layout: Layout) -> Turn | None:
-    unit = _one_with_a_colour(rng, layout)
-    if unit is None:
+    fitting = [unit for unit in layout.units if unit.colour and unit.count == 1]
+    if not fitting:
         return None
+    unit = rng.choice(fitting)
     name = f"{rng.choice([colour for colour in COLOURS if colour != unit.colour])} {unit.kind}"
     return f"Is there {article(name)} {name}?", f"No, the {unit.kind} is {unit.colour}."
-
-
-def _one_with_a_colour(rng: random.Random, layout: Layout) -> Unit | None:
-    fitting = [unit for unit in layout.units if unit.colour and unit.count == 1]
-    return rng.choice(fitting) if fitting else None
 
 
 def _where(rng: random.Random, layout: Layout) -> Turn | None:
@@ -273,13 +261,11 @@ _ASKERS: dict[str, Asker] = {
     "where": _where,
     "largest": _largest,
     "colour": _colour,
-    "own-colour": _exists_in_its_own_colour,
 }
 QUESTIONS: tuple[str, ...] = tuple(_ASKERS)
 _WEIGHTS: dict[str, float] = {
     "list": 1.2, "left-of": 1.2, "right-of": 1.2, "above": 1.2, "below": 1.2, "how-many": 1.4, "how-many-of-none": 0.7,
-    "in-all": 0.8, "exists-yes": 1.2, "exists-no": 1.2, "another-colour": 4.0, "where": 1.4, "largest": 1.0,
-    "colour": 0.8, "own-colour": 4.0,
+    "in-all": 0.8, "exists-yes": 1.2, "exists-no": 1.2, "another-colour": 0.8, "where": 1.4, "largest": 1.0,
+    "colour": 0.8,
 }  # fmt: skip
-"""How often a training turn after the first is of a kind. A thing's own colour is asked about as often as another one,
-and both often: a model that is mostly asked about another learns to say No, and one that is rarely asked to say Yes."""
+"""How often a training turn after the first is of a kind."""

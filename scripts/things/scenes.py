@@ -134,16 +134,13 @@ class _Planned:
     half: Point
 
 
-def make_scene(
-    rng: random.Random, orientation: Orientation | None = None, side_px: int = BASE_SIDE_PX, coloured: bool = False
-) -> Scene:
+def make_scene(rng: random.Random, orientation: Orientation | None = None, side_px: int = BASE_SIDE_PX) -> Scene:
     """Draws one scene.
 
     Args:
         rng: the same numbers give the same scene; `side_px` only scales it.
         orientation: of the picture; None leaves it to chance.
         side_px: the short side.
-        coloured: one thing at least stands alone and has a colour in its name.
     """
     if orientation is None:
         orientation = "square"
@@ -153,10 +150,7 @@ def make_scene(
     width_px = side_px + (extra_px if orientation == "landscape" else 0)
     height_px = side_px + (extra_px if orientation == "portrait" else 0)
     while True:
-        planned = _planned(rng)
-        if coloured and not any(one.colour and len(one.middles) == 1 for one in planned):
-            continue
-        scene = _drawn(rng, planned, width_px, height_px)
+        scene = _drawn(rng, _planned(rng), width_px, height_px)
         if scene is not None:
             return scene
 

@@ -30,10 +30,9 @@ class ThingsWorld:
     vocabulary = 640
 
     def scene(self, rng: random.Random) -> Scene:
-        """Most at the size that the model sees, some at twice that: what a processor shrinks is a little softer. Half
-        surely have a colour to compare, which a quarter of the held-out scenes have."""
+        """Most at the size that the model sees, some at twice that: what a processor shrinks is a little softer."""
         side_px = BASE_SIDE_PX if rng.random() < 0.15 else self.seen_px
-        return make_scene(rng, side_px=side_px, coloured=rng.random() < 0.5)
+        return make_scene(rng, side_px=side_px)
 
     def classes(self, layout: Layout) -> np.ndarray:
         colours = [*COLOURS]

@@ -143,10 +143,10 @@ def test_a_trained_model_goes_on_with_a_later_stage_and_keeps_its_tokens(tmp_pat
     trained = STORE / "llava-things"
     short = ("--scale", "1e-4", "--scenes", "2", "--batch", "1", "--device", "cpu", "--workers", "0")
     log, weights = rehearse(
-        ThingsWorld(), THINGS, tmp_path, *short, "--weights", str(trained), "--first", "stage 2", "--seed", "1"
+        ThingsWorld(), THINGS, tmp_path, *short, "--weights", str(trained), "--first", "stage 1", "--seed", "1"
     )
-    assert "stage 1" not in log
-    assert "stage 2 step 1/1" in log
+    assert "stage 0" not in log
+    assert "stage 1 step 1/1" in log
     assert weights is not None
     for name, before in load_file(trained / "model.safetensors").items():
         change = (weights[name].float() - before.float()).abs().max()
