@@ -61,7 +61,8 @@ def ask_all(folder: Path) -> tuple[int, int]:
             record = clients[task.transport].predict(task.picture, truth.text, OPTIONS)
             asked_s = time.monotonic() - begin
             record = annotated(record, truth.answer, tags=task.tags)
-            is_right = record.facts.annotations.right is True
+            notes = record.facts.annotations
+            is_right = notes is not None and notes.right is True
             write(record, task, folder if task.scene else folder / PHOTOGRAPHS)
             mark = "right" if is_right else f"wrong, it is {truth.answer!r}"
             if task.scene:

@@ -175,8 +175,8 @@ def head_name(cell: int, heads: int) -> str:
 
 def correlation(one: np.ndarray, other: np.ndarray) -> float:
     """Spearman's."""
-    ranks = [np.argsort(np.argsort(values)).astype(float) for values in (one, other)]
-    return float(np.corrcoef(*ranks)[0, 1])
+    ranks = np.stack([np.argsort(np.argsort(values)) for values in (one, other)]).astype(float)
+    return float(np.corrcoef(ranks)[0, 1])
 
 
 def figures(engine: Engine, scenes: int, other_scenes: int, draws: int) -> tuple[list[Figure], dict[str, Any]]:

@@ -141,7 +141,7 @@ def crowded(
             if name in INSIDE:
                 count, size = PER_ROUND // 2, CLIENTS if name == "batch" else 1
                 picked = [[files[(i + j) % len(files)] for j in range(size)] for i in range(0, count, size)]
-                taken = milliseconds(lambda picked=picked: [engine(batch) for batch in picked])
+                taken = milliseconds(partial(list, map(engine, picked)))
                 rates[name].append(count / taken * 1000)
                 continue
             before = cpu_seconds(server)
@@ -231,7 +231,7 @@ def measure(rounds: int) -> dict[str, Any]:
         single = {way: makers[way]() for way in WAYS}
         ways: dict[str, Callable[[bytes], object]] = {"engine": lambda data: engine([data])}
         for way, client in single.items():
-            ways[way] = lambda data, client=client: client.predict_bytes(data, PROMPT, format="npz")
+            ways[way] = partial(client.predict_bytes, prompt=PROMPT, format="npz")
         crowds = {way: Together(makers[way]) for way in WAYS}
         lone(ways, files, 5)
         say("measuring one request at a time")
@@ -239,8 +239,10 @@ def measure(rounds: int) -> dict[str, Any]:
         say(f"measuring {CLIENTS} clients")
         together = crowded(engine, crowds, server, files, rounds)
         memory = memory_bytes(server)
-        for thing in (*single.values(), *crowds.values()):
-            thing.close()
+        for client in single.values():
+            client.close()
+        for crowd in crowds.values():
+            crowd.close()
     return {
         "lone_ms": alone,
         "together": together,

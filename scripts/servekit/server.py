@@ -242,8 +242,8 @@ def _wait_ready(
                 handle.launcher.wait(timeout=3.0)
             cause = causes.ending(handle.launcher.returncode, logs)
             raise SetupError(f"torchserve: ended while starting ({cause}); see {shown(logs)}")
-        if handle.keeper is not None and (cause := handle.keeper.ending()) is not None:
-            raise SetupError(f"front: ended while starting ({cause}); see {shown(logs / 'front.log')}")
+        if handle.keeper is not None and (ended := handle.keeper.ending()) is not None:
+            raise SetupError(f"front: ended while starting ({ended}); see {shown(logs / 'front.log')}")
         words = causes.logged(logs)
         if _UNPACK_FAILED in words:
             raise SetupError(

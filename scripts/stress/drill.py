@@ -99,7 +99,7 @@ def main() -> int:
             _write(out, {"rows": [found[name] for name in LOAD_NAMES if name in found]})
 
     loads = pressed(chosen, case, given, note)
-    if given.write and loads:
+    if given.write and loads and out is not None:
         PAGE.write_text(loads_replaced(PAGE.read_text("utf-8"), [*measured_before(out).values()]), encoding="utf-8")
     if rows:
         print(table(rows))

@@ -11,7 +11,7 @@ import random
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from itertools import repeat
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,14 +47,14 @@ def pool(world: World, folder: Path, count: int, seed: int, processes: int) -> P
         for path, shape in ((pixels, (count, side, side, 3)), (patches, (count, grid, grid))):
             np.lib.format.open_memmap(path, "w+", np.uint8, shape)
         firsts = range(0, count, _CHUNK)
-        work = (_make, *map(repeat, (world, pixels, patches, seed)), firsts)
+        make = partial(_make, world, pixels, patches, seed)
         if processes > 1:
             with ProcessPoolExecutor(processes) as workers:
-                every = [layout for chunk in workers.map(*work) for layout in chunk]
+                every = [layout for chunk in workers.map(make, firsts) for layout in chunk]
         else:
-            every = [layout for chunk in map(*work) for layout in chunk]
-        with replacing(layouts) as partial:  # last: what is there is whole
-            partial.write_bytes(pickle.dumps(every))
+            every = [layout for chunk in map(make, firsts) for layout in chunk]
+        with replacing(layouts) as whole:  # last: what is there is whole
+            whole.write_bytes(pickle.dumps(every))
     return Pool(np.load(pixels, "r+"), np.load(patches, "r"), pickle.loads(layouts.read_bytes()))
 
 

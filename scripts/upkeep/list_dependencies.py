@@ -54,12 +54,12 @@ def licence(name: str) -> str:
     if name in _IN_FILES:
         return _IN_FILES[name]
     content = metadata.metadata(name)
-    expression = content.get("License-Expression")
+    expression = content.json.get("license_expression")
     if expression:
-        return expression
+        return str(expression)
     classifiers = [value.split(" :: ")[-1] for value in content.get_all("Classifier") or [] if "License ::" in value]
     named = [value for value in classifiers if value not in ("OSI Approved", "DFSG approved")]
-    old = (content.get("License") or "").strip().splitlines()
+    old = str(content.json.get("license") or "").strip().splitlines()
     return ", ".join(named) or (old[0] if old and old[0] != "UNKNOWN" else "")
 
 

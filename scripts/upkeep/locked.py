@@ -37,7 +37,7 @@ def main(arguments: Sequence[str]) -> None:
         return
     # The command, and whatever it starts, has the lock until its end, however that comes.
     os.set_inheritable(lock, True)
-    os.execvp(command[0], command)
+    os.execvp(command[0], [*command])
 
 
 if __name__ == "__main__":

@@ -63,7 +63,7 @@ def make_record(
     attention *= image_share / attention.sum((-2, -1), keepdims=True)
     rest = 1 - image_share
     shares = np.empty((count, layers, heads, 4), np.float32)
-    shares[...] = np.float32([rest / 2, image_share, rest / 4, rest / 4])
+    shares[...] = np.array([rest / 2, image_share, rest / 4, rest / 4], np.float32)
     start = 3
     grids = (geometry.grid(((start, grid * grid),)),)
     views = {}

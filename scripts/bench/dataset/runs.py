@@ -47,8 +47,9 @@ def write_items(folder: Path, count: int) -> Path:
         scene, name = make_scene(source), f"{number:05}.png"
         scene.image.save(folder / name, compress_level=1)
         for kind in KINDS:
-            prompt = ask(source, scene.layout, kind).text
-            lines.append(json.dumps({"id": f"{number:05}-{kind}", "image": name, "prompt": prompt}))
+            question = ask(source, scene.layout, kind)
+            assert question is not None, f"every scene allows {kind}"
+            lines.append(json.dumps({"id": f"{number:05}-{kind}", "image": name, "prompt": question.text}))
     path = folder / "items.jsonl"
     path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     return path

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from statistics import median
 from typing import Any
 
@@ -105,11 +106,11 @@ class Probe:
         for count in sorted({self.batches[0], min(4, self.batches[-1])}):
             items = self._items(count)
             self._fill(items)
-            spent = self.watch.spent(lambda items=items: self._fill(items), 3)
-            busy_ms, kernels = self.watch.busy(lambda items=items: self._fill(items))
+            spent = self.watch.spent(partial(self._fill, items), 3)
+            busy_ms, kernels = self.watch.busy(partial(self._fill, items))
             pixels = torch.cat([item.images.inputs["pixel_values"] for item in items])
             pixels = pixels.to(self.device, self.loaded.model.dtype)
-            vision = self.watch.spent(lambda pixels=pixels: self._see(pixels), 3)
+            vision = self.watch.spent(partial(self._see, pixels), 3)
             self.journal.note(
                 "prefill", batch=count, ms=spent.ms, host_ms=spent.host_ms, device_busy_ms=busy_ms, kernels=kernels,
                 vision_ms=vision.ms,

@@ -97,7 +97,7 @@ def area(values: np.ndarray, truth: np.ndarray, scenes: np.ndarray) -> Interval:
     return Interval(whole, float(low), float(high))
 
 
-def _rate(name: str, raw: Raw, kind: str, way: str, **goal: float) -> Figure:
+def _rate(name: str, raw: Raw, kind: str, way: str, **goal: Any) -> Figure:
     return Figure.of(f"{name}; n = {len(raw[kind][way]):,}", kept(raw, kind, way), "of the words", **goal)
 
 

@@ -11,7 +11,7 @@ import random
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args
 
 import psutil
 import torch
@@ -20,7 +20,7 @@ from llava_server.ask.request import GenerateRequest
 from llava_server.engine import Engine
 from llava_wire import Record, encode
 from llava_wire.reduction import REDUCTIONS
-from shapes.scenes import make_scene
+from shapes.scenes import Orientation, make_scene
 
 QUESTIONS = (
     "Describe the image.",
@@ -130,7 +130,7 @@ def compiled_graphs() -> int:
 
 
 def _picture(rng: random.Random) -> bytes:
-    orientation = rng.choice(("square", "landscape", "portrait"))
+    orientation = rng.choice(get_args(Orientation))
     image = make_scene(rng, orientation).image
     side = rng.choice(_SIDES_PX)
     buffer = io.BytesIO()

@@ -23,5 +23,5 @@ if __name__ == "sitecustomize":
     sys.path[:] = clean(sys.path, os.path.dirname(__file__))
     _own = sys.modules.pop(__name__)
     with contextlib.suppress(ImportError):
-        import sitecustomize  # noqa: F401
+        import sitecustomize  # type: ignore[import-not-found] # noqa: F401
     sys.modules.setdefault(__name__, _own)

@@ -35,8 +35,10 @@ from stress.fuzzing.large_records import (
 
 Damage = Callable[[random.Random, Members], bytes | None]
 """Changes the members in place, or gives the whole file."""
-_NUMBERS = (0, -1, 2, 2**31, 2**31 - 1, 2**53, 2**63, 2**64, 10**20, 10**200, 10**4000, -(10**30), 0.5, -0.0, 1e-308,
-            1e308, -1e308, True, None, "1", [], {})  # fmt: skip
+_NUMBERS: tuple[object, ...] = (
+    0, -1, 2, 2**31, 2**31 - 1, 2**53, 2**63, 2**64, 10**20, 10**200, 10**4000, -(10**30), 0.5, -0.0, 1e-308, 1e308,
+    -1e308, True, None, "1", [], {},
+)  # fmt: skip
 _TEXTS = (
     "", "\0", "\x1b[2J\x1b]0;x\x07", "\u202eevil\u2066", "\u200b" * 3000, "\u200d" * 3000, "\ufe0f" * 2000,
     "e\u0301" * 2000, "\ud800", "A" * 5000, "A" * 300_000, "\U0001f469\u200d\U0001f52c" * 900, "\x9b31m",
