@@ -89,7 +89,7 @@ def test_blocked_scripts_show_what_scripts_that_are_off_show(host: Callable[...,
     off, blocked = host(name, js=False), host(name, policy)
     assert blocked.inner_text("body") == off.inner_text("body")
     # Images below are loaded lazily only where scripts run: on a busy machine they may come after the first look.
-    until = time.monotonic() + 20
+    until = time.monotonic() + 60
     while not (same := np.array_equal(seen(blocked), seen(off))) and time.monotonic() < until:
         time.sleep(0.2)
     assert same
