@@ -102,9 +102,11 @@ class Outputs:
 
 def _same(one: Path, other: Path) -> bool:
     """Whether two paths lead to one file: through links of both kinds, and where a file system ignores case."""
-    if one.exists() and other.exists():
+    # Unlike a path's own `exists` this takes STORE::ID of an id that is longer than names of files are.
+    there = [os.path.exists(path) for path in (one, other)]  # noqa: PTH110
+    if all(there):
         return os.path.samefile(one, other)
-    if one.exists() or other.exists():
+    if any(there):
         return os.path.realpath(one) == os.path.realpath(other)
     # Neither is there yet, so that nobody can tell whether this file system would take the names for one.
     return _folded(one) == _folded(other)

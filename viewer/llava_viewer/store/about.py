@@ -78,6 +78,11 @@ def read_about(folder: Path) -> About:
             raise ValueError(f"{about.items} items, {about.chunk} a part")
     except OSError as error:
         raise StoreError(f"{folder}: got no {RUN} ({error.strerror}), expected the folder of a run") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise StoreError(
+            f"{folder / RUN}: got a damaged file ({error!s:.200}), expected what the run wrote; copy it again, or name "
+            "another folder"
+        ) from None
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         said = f"{type(error).__name__} {error}"
         raise StoreError(f"{folder / RUN}: got {said:.200}, expected {FORMAT} {VERSION}; update llava-gaze") from None

@@ -6,6 +6,7 @@ Flow: what a command line says -> the file's bytes or the store's -> `Record`.
 from __future__ import annotations
 
 import functools
+import os
 import shlex
 from pathlib import Path
 
@@ -17,12 +18,14 @@ from llava_wire.container import decode, read_file
 from llava_wire.record import Record
 
 MARK = "::"
+_MOST_NAME_BYTES = 240
+"""Of a file's name, most file systems take 255."""
 
 
 def in_store(path: Path) -> tuple[Path, str] | None:
     """The store and the id that `STORE::ID` names; None for anything else, such as a file of that very name."""
     text = str(path)
-    if MARK not in text or path.is_file():
+    if MARK not in text or os.path.isfile(path):  # noqa: PTH113 (an id may be longer than names of files are)
         return None
     at = text.find(MARK)
     while at >= 0:
@@ -56,7 +59,16 @@ def read_named(path: Path, *, picture: bool = True) -> tuple[Record, int]:
     folder, id = found
     changed = (folder / PARTS).stat().st_mtime_ns if (folder / PARTS).exists() else 0
     with _opened(folder, folder.resolve(), changed, (folder / RUN).stat().st_mtime_ns) as store:
+        id = _as_stored(store, id)
         return store.record_of(store.row(id), picture=picture), len(store.read(id))
+
+
+def _as_stored(store: Store, id: str) -> str:
+    """The id that is meant by one that was read as a path, which keeps no doubled, closing or needless slashes."""
+    if id in store:
+        return id
+    meant = [one for one in store if "/" in one and str(Path(f"{MARK}{one}")) == f"{MARK}{id}"]
+    return meant[0] if len(meant) == 1 else id
 
 
 @functools.lru_cache(maxsize=4)
@@ -79,4 +91,6 @@ def name_of(path: Path) -> str:
 def page_of(path: Path) -> Path:
     """Where a named record's page goes unless somebody says: beside a file; of a stored one, the present folder."""
     found = in_store(path)
-    return path.with_suffix(".html") if found is None else Path(f"{found[1].replace('/', '_')[:100]}.html")
+    if found is None:
+        return path.with_suffix(".html")
+    return Path(found[1].replace("/", "_")[:100].encode()[:_MOST_NAME_BYTES].decode(errors="ignore") + ".html")

@@ -126,6 +126,10 @@ def read_rows(path: Path) -> Iterator[Row]:
         raise _damaged(path, f"rows that are no JSON ({error})") from None
     if len(rows) != header["items"]:
         raise _damaged(path, f"{len(rows)} rows, expected {header['items']}")
+    # A part that was copied under another's name would count its items twice.
+    other = next((row["part"] for row in rows if path.stem.isdecimal() and row["part"] != int(path.stem)), None)
+    if other is not None:
+        raise _damaged(path, f"the items of part {other}")
     yield from rows
 
 
@@ -165,4 +169,6 @@ def _header(descriptor: int, path: Path) -> dict[str, Any]:
 
 
 def _damaged(path: Path, got: str) -> StoreError:
-    return StoreError(f"{path}: got {got}; the part is damaged or was written anew; run the same command again")
+    return StoreError(
+        f"{path}: got {got}, expected a whole part; remove it, and the command of the run makes it anew"
+    )
