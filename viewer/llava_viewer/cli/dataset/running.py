@@ -112,8 +112,8 @@ def run(arguments: argparse.Namespace) -> None:
         return
     begun(arguments.output, about)
     done = check_parts(arguments.output, about, items)
+    say(f"{done:,} of {len(items):,} are there already" if done else f"keeping records in {arguments.output}")
     if done < len(items):
-        say(f"{done:,} of {len(items):,} are there already" if done else f"keeping records in {arguments.output}")
         if arguments.ray is None:
             _work(arguments, about, items, done, options)
         else:
