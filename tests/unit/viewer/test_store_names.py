@@ -36,9 +36,7 @@ def test_every_id_names_its_own_record(named: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["inspect {}", "find {} --box 1,1,20,20", "render {}", "export {} -o ex --as csv"])
-def test_an_id_may_be_longer_than_names_of_files(
-    named: Path, command: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_id_may_be_longer_than_names_of_files(named: Path, command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(command.replace("{}", f"{named}::{LONG}").split()) == 0, capsys.readouterr().err
 
 

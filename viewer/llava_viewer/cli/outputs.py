@@ -103,7 +103,7 @@ class Outputs:
 def _same(one: Path, other: Path) -> bool:
     """Whether two paths lead to one file: through links of both kinds, and where a file system ignores case."""
     # Unlike a path's own `exists` this takes STORE::ID of an id that is longer than names of files are.
-    there = [os.path.exists(path) for path in (one, other)]  # noqa: PTH110
+    there = [os.path.exists(path) for path in (one, other)]
     if all(there):
         return os.path.samefile(one, other)
     if any(there):

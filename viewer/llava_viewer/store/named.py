@@ -25,7 +25,7 @@ _MOST_NAME_BYTES = 240
 def in_store(path: Path) -> tuple[Path, str] | None:
     """The store and the id that `STORE::ID` names; None for anything else, such as a file of that very name."""
     text = str(path)
-    if MARK not in text or os.path.isfile(path):  # noqa: PTH113 (an id may be longer than names of files are)
+    if MARK not in text or os.path.isfile(path):
         return None
     at = text.find(MARK)
     while at >= 0:

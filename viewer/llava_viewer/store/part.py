@@ -169,6 +169,4 @@ def _header(descriptor: int, path: Path) -> dict[str, Any]:
 
 
 def _damaged(path: Path, got: str) -> StoreError:
-    return StoreError(
-        f"{path}: got {got}, expected a whole part; remove it, and the command of the run makes it anew"
-    )
+    return StoreError(f"{path}: got {got}, expected a whole part; remove it, and the command of the run makes it anew")
