@@ -167,6 +167,22 @@ def test_other_data_options_or_models_are_refused(tmp_path: Path, data: Path) ->
         worked(out, data, Made(data.parent))
 
 
+def test_other_images_under_the_same_names_are_refused(tmp_path: Path, data: Path) -> None:
+    out, images = tmp_path / "out", data.parent / "images"
+    assert worked(out, data, Made(data.parent)) == 0
+    first, second = images / "5.png", images / "6.png"
+    before = first.read_bytes()
+    first.write_bytes(second.read_bytes())
+    with pytest.raises(
+        StoreError, match=r"answers about another file 'images/5\.png' than .* has now, expected the same"
+    ):
+        worked(out, data, Made(data.parent))
+    first.unlink()
+    assert worked(out, data, Made(data.parent)) == len(items_in(data)), "an image that is gone does not matter any more"
+    first.write_bytes(before)
+    assert worked(out, data, Made(data.parent)) == len(items_in(data))
+
+
 def test_another_model_in_the_middle_is_refused(tmp_path: Path, data: Path) -> None:
     out = tmp_path / "out"
     worked(out, data, Made(data.parent))

@@ -7,6 +7,7 @@ that is there is done; so whoever starts again, after a kill, a full disk or a r
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import itertools
 import secrets
 from collections.abc import Callable, Iterator, Sequence
@@ -28,6 +29,8 @@ from llava_wire.writing import encode
 
 CLAIMS = "claims"
 """The folder of a store that holds who works on what."""
+FIRST_IMAGE = "first_image"
+"""In the header of a part: the digest of its first item's image file."""
 _FAILED_IN_A_ROW = 50
 """So many items one after another without a record are no accident."""
 _OF_ITEMS = ("file", "record", "unsupported_media", "too_large", "bad_request")
@@ -127,7 +130,8 @@ class Worker:
     def _finish(self, opened: _Open) -> None:
         number = opened.chunk.number
         if self._claims.holds(number):
-            opened.part.finish({"digest": digest_of(opened.chunk.items)})
+            image = first_image(opened.chunk.items, self._about.images)
+            opened.part.finish({"digest": digest_of(opened.chunk.items), FIRST_IMAGE: image})
         else:  # this worker slept for so long that others took it for dead
             opened.part.discard()
         del self._open[number]
@@ -166,10 +170,10 @@ class Worker:
 
 
 def check_parts(folder: Path, about: About, items: Sequence[Item]) -> int:
-    """How many items are done; what lies there must be of these items.
+    """How many items are done; what lies there must be of these items, and the first image of each part as it was.
 
     Raises:
-        StoreError: a part is of other items, or damaged.
+        StoreError: a part is of other items or images, or damaged.
     """
     done = 0
     for number in range(about.chunks):
@@ -177,7 +181,22 @@ def check_parts(folder: Path, about: About, items: Sequence[Item]) -> int:
         if not path.exists():
             continue
         chunk = items[number * about.chunk : (number + 1) * about.chunk]
-        if read_header(path).get("digest") != digest_of(chunk):
+        header = read_header(path)
+        if header.get("digest") != digest_of(chunk):
             raise StoreError(f"{path}: got a part of other items, expected those of the data; remove it")
+        now, then = first_image(chunk, about.images), header.get(FIRST_IMAGE)
+        if now and then and now != then:
+            raise StoreError(
+                f"{path}: got answers about another file {chunk[0].image!r} than {about.images} has now, expected the "
+                "same; put the images back, or name another folder (-o)"
+            )
         done += len(chunk)
     return done
+
+
+def first_image(items: Sequence[Item], folder: Path) -> str:
+    """SHA-256 of the image file of the first item, which stands for those of its part; "" where it cannot be read."""
+    try:
+        return hashlib.sha256(image_of(items[0], folder)).hexdigest()
+    except (OSError, RecordError):
+        return ""
