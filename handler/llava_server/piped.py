@@ -94,9 +94,20 @@ def _request(plain: Any, parts: list[bytes]) -> GenerateRequest:
 
 
 def _place(model: str) -> str:
-    """What a model's name means: a path, or a model of the store in the present folder."""
-    path = Path(_STORE, model)
-    return model if os.path.exists(model) or not (path.exists() or Path(f"{path}.yaml").exists()) else str(path)
+    """What a model's name means: a path, or a model of the store in the present folder.
+
+    Raises:
+        ValueError: neither is there.
+    """
+    store = Path(_STORE)
+    for path in (model, str(store / model)):
+        if os.path.exists(path) or os.path.exists(f"{path}.yaml"):
+            return path
+    named = ", ".join(sorted(one.stem for one in store.glob("*.yaml")))
+    raise ValueError(
+        f"model: got {model!r}, expected a checkpoint folder, a model's YAML, or a name of {store.absolute()} "
+        f"({named or 'which is not there: run this where it is'})"
+    )
 
 
 def _groups(frames: Iterator[Asked]) -> Iterator[list[Asked]]:

@@ -126,3 +126,18 @@ def test_killed_and_started_again_gives_the_same_bytes(tmp_path: Path) -> None:
     with Store(out) as found, Store(calm) as expected:
         assert list(found) == [f"q{n}" for n in range(24)]
         assert [without_run(found.read(id)) for id in found] == [without_run(expected.read(id)) for id in expected]
+
+
+def test_a_model_that_is_not_there_is_named_with_where_names_are_looked_up(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = data_of(tmp_path, 1)
+    for folder, names in ((tmp_path, "which is not there"), (STORE.parent, "llava-shapes, llava-things, ")):
+        monkeypatch.chdir(folder)
+        assert main(["run", str(data), "-o", str(tmp_path / "out"), "--engine", "llava-thing"]) == 1
+        said = capsys.readouterr().err
+        assert (
+            f"error: engine: got 'llava-thing', expected a checkpoint folder, a model's YAML, or a name of {folder}/mo"
+            in said
+        )
+        assert names in said

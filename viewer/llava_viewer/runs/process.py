@@ -59,9 +59,9 @@ class EngineProcess:
         process = cls(command)
         frame = process.read()
         if frame is None or "ready" not in frame[0]:
-            ending = f"exit code {process.ended()}; what it printed stands above"
-            said = frame[0].get("failed") if frame else ending
-            raise RequestError("unavailable", "engine", f"got {said}, expected a model that loads; name another")
+            ending = f"got exit code {process.ended()}, expected a model that loads; what it printed stands above"
+            said = str(frame[0].get("failed")).removeprefix("model: ") if frame else ending
+            raise RequestError("unavailable", "engine", said)
         say(f"the engine has loaded {at_revision(frame[0]['ready'], frame[0]['revision'])}")
         return process
 
