@@ -135,6 +135,23 @@ def test_the_card_says_the_same_with_the_script_and_without(show: Show, report: 
         assert told(with_script, token) == told(without, token)
 
 
+def test_bars_under_words_are_of_what_is_chosen_with_the_script_and_without(show: Show, report: Path) -> None:
+    def bars(page: Any, *chosen: str) -> list[str]:
+        for name in chosen:
+            page.locator(f"label[for={name}]:visible").first.click()
+            page.wait_for_selector(f"#{name}:checked", state="attached")
+        drawn = "words => words.map(word => getComputedStyle(word).borderImageSource)"
+        return page.locator(".answer .tok").evaluate_all(drawn)
+
+    with_script, without = show(report), show(report, js=False)
+    settle(with_script)
+    steps = ((), ("b-prob",), ("v2",), ("b-share",), ("v0",))
+    found = [bars(without, *chosen) for chosen in steps]
+    assert found == [bars(with_script, *chosen) for chosen in steps]
+    shares, chances, still, _, again = found
+    assert shares == again != chances == still
+
+
 def test_pins_and_their_difference(show: Show, report: Path, record: Record) -> None:
     page = show(report, "#t=1&v=layers_heads&m=map")
     settle(page)

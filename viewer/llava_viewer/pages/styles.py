@@ -43,7 +43,7 @@ KEYS = (
     (("a", "b", "x"), "keep as A, keep as B, clear both"),
     (("arrows",), "on the image: from patch to patch; with Shift a box"),
     (("Enter",), "on the image: which words looked at this patch"),
-    (("Esc",), "let the box go; one token alone"),
+    (("Esc",), "clear the box; one token alone"),
     (("?",), "this list"),
 )
 """What the report's keys do, as `static/report/keys.js` has them."""
@@ -226,7 +226,9 @@ def _state_rules(report: Report, *, scripted: bool = True) -> list[str]:
         index = view.key.removeprefix("v")
         chosen = f'.desk[data-v="{view.key}"]'
         if view is report.views[0] and not scripted:
-            chosen = ".desk" + "".join(f':not([data-v="{other.key}"])' for other in report.views[1:])
+            # One `:not`, so that it weighs no more than another view's rule, and less than the bar's measure.
+            others = ",".join(f'[data-v="{other.key}"]' for other in report.views[1:])
+            chosen = f".desk:not({others})" if others else ".desk"
         own = f"{chosen} .{view.key},{chosen} .{view.stage.key}" if report.several else f"{chosen} .{view.key}"
         rules.append(f"{own}{{display:block}}")
         rules.append(f"{chosen} .tok{{--w:var(--u{index},0%)}}")
