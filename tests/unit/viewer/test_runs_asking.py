@@ -103,6 +103,21 @@ def test_a_server_that_stays_away_ends_the_run(
     assert client.asked > 3
 
 
+def test_waiting_for_a_server_is_told_now_and_then(
+    tmp_path: Path, chunks: list[Chunk], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "_PAUSE_S", 0.01)
+    told: list[str] = []
+    for every_s, lines in ((60.0, 1), (0.0, 5)):
+        monkeypatch.setattr(serving, "_TELL_S", every_s)
+        client: Any = Scripted(None, *[_AWAY] * 5)
+        asks = Served(client, {}, tmp_path / "data", budget_s=60.0, in_flight=1, say=told.append)
+        assert all(isinstance(reply, bytes) for _, reply in asks.answers(iter(chunks[:1])))
+        waiting = [line for line in told if line.startswith("waiting for the server, up to 60 s more: ")]
+        assert len(waiting) == lines
+        told.clear()
+
+
 def test_a_server_that_was_never_there_is_told_at_once(tmp_path: Path, chunks: list[Chunk]) -> None:
     client = Scripted(*[ServerUnreachable("here", "refused")] * 1000)
     _, reply = next(served(client, tmp_path).answers(iter(chunks)))

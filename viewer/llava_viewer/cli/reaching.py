@@ -7,6 +7,7 @@ machine, found by the file that it keeps; its key file and certificate come alon
 from __future__ import annotations
 
 import argparse
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,12 +44,13 @@ class Destination:
     def __str__(self) -> str:
         return f"{self.model} at {shown(self.address)}"
 
-    def client(self, arguments: argparse.Namespace) -> Client:
-        """A client of it, with the patience that the arguments ask for."""
+    def client(self, arguments: argparse.Namespace, most_retry_s: float = math.inf) -> Client:
+        """A client of it, with the patience that the arguments ask for, or less."""
+        retry_s = min(arguments.retry, most_retry_s)
         make = Client.grpc if self.over_grpc else Client.http
         return make(
             self.address, model=self.model, token=self.token, ca_file=self.ca_file, served=self.served,
-            timeout_s=arguments.timeout, retry_s=arguments.retry, max_reply_bytes=arguments.max_reply << 20,
+            timeout_s=arguments.timeout, retry_s=retry_s, max_reply_bytes=arguments.max_reply << 20,
         )  # fmt: skip
 
 

@@ -6,6 +6,7 @@ A server that is away for a while is waited for, within one budget for the run.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -26,6 +27,8 @@ _REST = 4
 _WORTH_IT = 1.07
 """How much faster twice as many requests must be answered to be kept."""
 _PAUSE_S = 2.0
+_TELL_S = 15.0
+"""Between two lines that tell of a server that is away."""
 _DEATHS = 2
 """How often an item is sent again, by itself, after a worker died over it."""
 
@@ -86,7 +89,7 @@ class Served:
         self._budget_s, self._say = budget_s, say
         self.flight = Flight(in_flight)
         self._heard, self._heard_s = False, time.monotonic()
-        self._away = threading.Lock()
+        self._away, self._told_s = threading.Lock(), -math.inf
         self._ended = threading.Event()
 
     def answers(self, chunks: Iterator[Chunk]) -> Generator[Answered, None, None]:
@@ -152,10 +155,10 @@ class Served:
         silent_s = time.monotonic() - self._heard_s
         if silent_s > self._budget_s or (isinstance(error, ServerUnreachable) and not self._heard):
             return False
-        if self._away.acquire(blocking=False):  # one of many says it
-            try:
-                self._say(f"waiting for the server, up to {self._budget_s - silent_s:.0f} s more: {error}")
-                return not self._ended.wait(_PAUSE_S)
-            finally:
-                self._away.release()
+        now = time.monotonic()
+        with self._away:  # one of many says it
+            if tells := now - self._told_s >= _TELL_S:
+                self._told_s = now
+        if tells:
+            self._say(f"waiting for the server, up to {self._budget_s - silent_s:.0f} s more: {error}")
         return not self._ended.wait(_PAUSE_S)
