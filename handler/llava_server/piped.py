@@ -27,7 +27,8 @@ from llava_wire.writing import encode
 
 TOGETHER = 32
 """The most questions that form batches together, as many as `Engine.answers` looks at."""
-_STORE = "model_store"
+_STORES = (Path("model_store"), Path(__file__).parents[2] / "model_store")
+"""Where a model's name is looked up: in the present folder, then in the checkout that this is run from."""
 Asked = tuple[Any, list[bytes]]
 
 
@@ -39,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         epilog="example:\n  llava-viewer run images/ --prompt 'Describe the image.' --engine llava-things -o out/",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("model", help="model_store/<model>, its YAML, or a checkpoint folder")
+    parser.add_argument("model", help="a model of model_store, its YAML, or a checkpoint folder")
     parser.add_argument("--device", help="cpu, cuda, cuda:1 or map")
     parser.add_argument("--dtype", help="float32, float16 or bfloat16")
     arguments = parser.parse_args(argv)
@@ -94,18 +95,19 @@ def _request(plain: Any, parts: list[bytes]) -> GenerateRequest:
 
 
 def _place(model: str) -> str:
-    """What a model's name means: a path, or a model of the store in the present folder.
+    """What a model's name means: a path, or a model of a store.
 
     Raises:
         ValueError: neither is there.
     """
-    store = Path(_STORE)
-    for path in (model, str(store / model)):
-        if os.path.exists(path) or os.path.exists(f"{path}.yaml"):
-            return path
-    named = ", ".join(sorted(one.stem for one in store.glob("*.yaml")))
+    for path in (Path(model), *(store / model for store in _STORES)):
+        if path.exists() or Path(f"{path}.yaml").exists():
+            return str(path)
+    stores = [store.absolute() for store in _STORES if store.is_dir()]
+    named = ", ".join(sorted({one.stem for store in stores for one in store.glob("*.yaml")}))
+    looked = stores[0] if stores else _STORES[0].absolute()
     raise ValueError(
-        f"model: got {model!r}, expected a checkpoint folder, a model's YAML, or a name of {store.absolute()} "
+        f"model: got {model!r}, expected a checkpoint folder, a model's YAML, or a name of {looked} "
         f"({named or 'which is not there: run this where it is'})"
     )
 
