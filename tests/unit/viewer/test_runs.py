@@ -272,6 +272,11 @@ def test_the_command_tells_what_it_understood_and_refuses_beforehand(
     assert f"expected a file in {tmp_path}; name the folder" in capsys.readouterr().err
     assert main(["run", str(data), *out, "--column", "expected=", "--rule", "exact"]) == 2
     assert "--rule: got no expected answer" in capsys.readouterr().err
+    assert main(["run", str(data), *out, "--prompt", "Where is it?"]) == 2
+    assert "--prompt: got it for data whose every item has a prompt of its own" in capsys.readouterr().err
+    assert main(["run", str(data), *out, "--prompt", "Where is it?", "--column", "prompt=", "--limit", "1"]) == 1
+    said = capsys.readouterr().err
+    assert "1 item of jsonl: image = 'image', id" in said
     assert main(["run", str(data), *out, "--engine", "x"]) == 2
     assert "--url: got it beside --engine" in capsys.readouterr().err
 

@@ -58,6 +58,8 @@ NO_RULE = "none"
 DEFAULT_CHUNK = 256
 """Items of a part: what a kill costs at most; a million items in 3,907 files; and whole groups of the engine."""
 _RETRY_S = 600.0
+_QUIET_S = 15.0
+"""How long a request is sent again without a word; from then on the run tells that it waits."""
 _COLUMN = re.compile(r"([a-z]+)=(.*)", re.DOTALL)
 
 
@@ -178,7 +180,7 @@ def _asks(
     check_heads(options, where)
     told(f"asking {where}")
     return Served(
-        where.client(arguments),
+        where.client(arguments, _QUIET_S),
         options,
         about.images,
         budget_s=arguments.retry,
@@ -202,9 +204,15 @@ def _items(arguments: argparse.Namespace) -> tuple[list[Item], Data]:
     """What is asked, told as it was understood."""
     data = read_data(arguments.data, dict(arguments.column), arguments.images)
     items = items_of(data.entries, arguments.prompt, arguments.limit)
+    if arguments.prompt and not any(item.prompt in arguments.prompt for item in items):
+        raise UsageError(
+            "--prompt: got it for data whose every item has a prompt of its own, expected images without one; leave "
+            "out --prompt, or the data's prompts (--column prompt=)"
+        )
     check_images(items, data.images)
     meant = ", ".join(f"{meaning} = {name!r}" for meaning, name in data.columns.items())
-    say(one_line(f"{len(items):,} items of {data.kind}{': ' if meant else ''}{meant}"))
+    noun = "item" if len(items) == 1 else "items"
+    say(one_line(f"{len(items):,} {noun} of {data.kind}{': ' if meant else ''}{meant}"))
     return items, data
 
 
