@@ -91,6 +91,13 @@ def test_where_nothing_can_be_kept_it_waits_to_be_asked_for(context: Any, report
     expect(frame.locator("#tour")).to_have_count(0)
 
 
+def test_it_waits_where_a_page_opens_with_what_somebody_chose(context: Any, report: str) -> None:
+    sent = opened(context, f"{report}#t=1&v=layers_heads&box=10,10,60,60")
+    expect(sent.locator("#inside-words li").first).to_be_visible()
+    expect(sent.locator("#tour")).to_have_count(0)
+    expect(opened(context, report).locator("#tour")).to_contain_text("1/3")
+
+
 def test_the_list_of_keys_is_whole(context: Any, report: str) -> None:
     page = opened(context, report)
     lines = page.locator("#keys dl > div").evaluate_all(

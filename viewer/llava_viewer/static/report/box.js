@@ -138,7 +138,7 @@ function tellWords(take, words, cover) {
   const first = words.length ? `most by “${wordOf(words[0].token)}”` : take.view.whole
     ? "this view is one map for the whole answer; another one tells words apart" : "no word of the answer has a map";
   byId("inside-where").textContent =
-    `${x0}, ${y0} to ${x1}, ${y1} px: ${first}. An even map would have ${percent(cover.even)} of itself here.`;
+    `${x0}, ${y0} to ${x1}, ${y1} px: ${first}. An even map would have ${percent(cover.even)} of its total here.`;
   byId("inside-words-part").hidden = !words.length;
   byId("inside-of").textContent = `${measureOf(take.view)} · of its map`;
   listed(byId("inside-words"), words.slice(0, TOP_INSIDE).map((one) => ({

@@ -1,5 +1,6 @@
 // Three steps for who opens a report for the first time. Where nothing can be kept (a frame without an origin, a browser that
-// keeps nothing of files) they would come again with every page: there they wait until they are asked for.
+// keeps nothing of files) they would come again with every page: there they wait until they are asked for. So they do where
+// a page opens with what somebody chose, which they would cover on a phone.
 const TOUR = [
   ["Choose a word", "The image shows what the model read when it wrote it; the bars under the words compare them."],
   ["Ask the image", "Click a patch, or draw a box: the words, and heads, that looked there are listed."],
@@ -37,4 +38,4 @@ function tour(step) {
 }
 const again = element("button", { type: "button", textContent: "Show the three steps", onclick: () => tour(0) });
 byId("keys").append(again);
-if (memory && memory.getItem(SEEN) !== "seen") tour(0);
+if (memory && memory.getItem(SEEN) !== "seen" && !opens()) tour(0);
