@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import random
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from llava_eval.tally import Figure
 from llava_server.ask.request import GenerateRequest
 from llava_server.engine import Engine
 from llava_viewer.evaluation.asking import Asking
+from llava_viewer.evaluation.page import evaluation_page
 from llava_viewer.evaluation.result import evaluated
 from llava_viewer.evaluation.scores import EVEN, Key, Wanted
 from llava_viewer.evaluation.truth import read_truth
@@ -260,3 +262,20 @@ def test_a_store_without_maps_of_words_says_so(
     assert len(whole) == COUNT
     with pytest.raises(StoreError, match="views: got none with a map for every word"):
         asked_figures(tmp_path / "out", data, whole, asking, ("insertion",))
+
+
+def test_an_item_that_cannot_be_asked_about_is_scored_and_there(
+    data: Path, records: list[Record], asking: Asking, tmp_path: Path
+) -> None:
+    copy = shutil.copytree(data.parent, tmp_path / "data") / data.name
+    out = stored(tmp_path / "out", copy, records)
+    (copy.parent / "0.png").unlink()
+    result = evaluated(Wanted(out, metrics=("pointing_game", "insertion")), asking=replace(asking, items=2))
+    assert [id for id, _ in result.unasked] == ["s0"]
+    assert (result.answered, result.found.bad, result.found.asked) == (COUNT, [], 1)
+    page = evaluation_page(result, "Evaluation", {})
+    assert "the model could not be asked about 1\u00a0item" in page
+    assert "could not be scored" not in page
+    (out / "parts").joinpath("000000.tar").unlink()
+    few = evaluated(Wanted(out, metrics=("pointing_game", "insertion")), asking=replace(asking, items=2))
+    assert f"{COUNT - few.answered}\u00a0items of the run are not there yet" in evaluation_page(few, "Evaluation", {})

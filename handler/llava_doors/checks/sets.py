@@ -45,7 +45,8 @@ class Sets(Check):
             for number, places in sets.items():
                 if places[-1] >= reach.patches:
                     raise DoorError(
-                        f"parameters.{name}.{number}: got patch {places[-1]}, expected 0 to {reach.patches - 1}"
+                        f"parameters.{name}.{number}: got patch {places[-1]}, expected 0 to {reach.patches - 1}; count "
+                        "patches row by row, in the order of the maps"
                     )
         steps = asked.parameters["steps"]
         if steps != "all" and len(steps) > MAX_SET_STEPS:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from llava_viewer.cli import main
 from llava_viewer.cli.dataset import tables
 from llava_viewer.data.items import Item
 from llava_viewer.runs.claims import Claims
@@ -96,3 +99,25 @@ def test_the_table_of_a_finished_run_is_whole_whoever_wrote_last(
     tables.keep_table(out, stream)
     assert parquet.read_table(out / "table.parquet").num_rows == 23
     assert "items        23 of 23" in stream.getvalue()
+
+
+def test_a_store_of_somebody_else_tells_what_came_out(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    worked(out, data, Made(data.parent))
+
+    def read_only(folder: Path, rows: object, parts: object) -> Path:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(folder / "table.parquet"))
+
+    monkeypatch.setattr(tables, "write_table", read_only)
+    assert main(["table", str(out)]) == 0
+    told = capsys.readouterr()
+    assert "items        23 of 23" in told.out
+    assert "no table.parquet was written: " in told.err
+
+    def full(folder: Path, rows: object, parts: object) -> Path:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder / "table.parquet"))
+
+    monkeypatch.setattr(tables, "write_table", full)
+    assert main(["table", str(out)]) == 1

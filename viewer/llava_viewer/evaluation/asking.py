@@ -67,7 +67,7 @@ def asked_scores(wanted: Wanted, asking: Asking) -> Found:
                 if of_run(error):
                     raise
                 reason = reason or f" ({id}: {error!s:.300})"
-                found.bad.append((id, f"{error!s:.300}"))
+                found.unasked.append((id, f"{error!s:.300}"))
             asking.told(done, len(places))
     if not found.asked:
         raise StoreError(

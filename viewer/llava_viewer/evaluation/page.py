@@ -110,7 +110,7 @@ def evaluation_page(result: Result, title: str, reports: Mapping[str, str]) -> s
         title: the heading.
         reports: links to reports by items' ids.
     """
-    found, figures = result.found, result.figures
+    figures = result.figures
     rules = [rule for rule in RULES if Key(rule) in figures]
     metrics = [name for name in result.wanted.metrics if any(key.figure == name for key in figures)]
     return page(
@@ -119,7 +119,7 @@ def evaluation_page(result: Result, title: str, reports: Mapping[str, str]) -> s
         scripts=(),
         title=title,
         model=result.model,
-        count=f"{len(found.cases):,} of {wording.count(result.about.items, 'item')}",
+        count=f"{result.answered:,} of {wording.count(result.about.items, 'item')}",
         notes=list(_notes(result)),
         rules=rules,
         answers=[
@@ -147,7 +147,7 @@ def evaluation_page(result: Result, title: str, reports: Mapping[str, str]) -> s
 
 def _notes(result: Result) -> Iterator[str]:
     found = result.found
-    missing = result.about.items - len(found.cases) - found.errors - len(found.bad)
+    missing = result.about.items - result.answered - found.errors
     if missing > 0:
         yield f"{wording.count(missing, 'item')} of the run are not there yet"
     if asking := result.wanted.asking:
@@ -170,6 +170,10 @@ def _notes(result: Result) -> Iterator[str]:
     if found.bad:
         yield f"{wording.count(len(found.bad), 'record')} could not be scored"
     for id, reason in result.bad:
+        yield f"{visible(id)}: {reason}"
+    if found.unasked:
+        yield f"the model could not be asked about {wording.count(len(found.unasked), 'item')}"
+    for id, reason in result.unasked:
         yield f"{visible(id)}: {reason}"
 
 

@@ -91,6 +91,16 @@ class Result:
         """The first records that could not be scored, with the reason."""
         return self.found.bad[:_BAD]
 
+    @property
+    def unasked(self) -> Sequence[tuple[str, str]]:
+        """The first items that the model could not be asked about, with the reason."""
+        return self.found.unasked[:_BAD]
+
+    @property
+    def answered(self) -> int:
+        """Items with a record, those that could not be scored included."""
+        return len(self.found.cases) + len(self.found.bad)
+
 
 def evaluated(
     wanted: Wanted,
@@ -155,9 +165,10 @@ def as_json(result: Result) -> bytes:
         "run": {"data": str(about.data), "digest": about.digest, "options": about.options, "model": result.model},
         "asked": {"metrics": list(result.wanted.metrics), "blur": result.wanted.blur, "rule": result.rule},
         "items": {
-            "in_the_run": about.items, "answered": len(found.cases), "with_an_error": found.errors,
+            "in_the_run": about.items, "answered": result.answered, "with_an_error": found.errors,
             "known": found.known, "named_by_the_file": found.named, "not_scored": len(found.bad),
             "asked_about": found.asked, "could_be_asked_about": found.askable,
+            "not_asked_about": len(found.unasked),
         },
         "phrases": {
             "with_boxes": found.phrases, "not_in_the_answer": found.missing, "without_rows": found.without_rows,
@@ -168,6 +179,7 @@ def as_json(result: Result) -> bytes:
         "wrong": [case._asdict() for case in result.wrong],
         "astray": [case._asdict() for case in result.astray],
         "bad": [{"id": id, "reason": reason} for id, reason in result.bad],
+        "unasked": [{"id": id, "reason": reason} for id, reason in result.unasked],
     }  # fmt: skip
     return (json.dumps(plain, ensure_ascii=False, indent=1) + "\n").encode("utf-8", "surrogatepass")
 

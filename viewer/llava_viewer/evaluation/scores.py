@@ -124,7 +124,8 @@ class Found:
     Args:
         tally: scores by what they are of.
         cases: the answered items.
-        errors: items with an error; bad: ids of records that cannot be read, with the reason.
+        errors: items with an error; bad: ids of records that cannot be scored, with the reason; unasked: of those that
+            the model could not be asked about.
         known: items that the truth says something of; named: those that a file of truth names.
         phrases, missing: phrases with boxes, and those of them that their answer does not hold.
         without_rows: phrases in the answer whose rows the record does not hold.
@@ -137,6 +138,7 @@ class Found:
     cases: list[Case] = field(default_factory=list)
     errors: int = 0
     bad: list[tuple[str, str]] = field(default_factory=list)
+    unasked: list[tuple[str, str]] = field(default_factory=list)
     known: int = 0
     named: int = 0
     phrases: int = 0
@@ -150,10 +152,9 @@ class Found:
     def join(self, other: Found) -> None:
         """Adds what there is to say of others."""
         self.tally.join(other.tally)
-        self.cases += other.cases
-        self.bad += other.bad
         self.lost = (self.lost + other.lost)[:FEW]
-        for name in ("errors", "known", "named", "phrases", "missing", "without_rows", "asked", "askable", "open"):
+        counts = ("errors", "known", "named", "phrases", "missing", "without_rows", "asked", "askable", "open")
+        for name in ("cases", "bad", "unasked", *counts):
             setattr(self, name, getattr(self, name) + getattr(other, name))
 
 

@@ -143,12 +143,13 @@ def _judged(record: Record, case: Case, rule: str) -> Record:
 def _lines(result: Result) -> list[str]:
     """The figures that a reader wants first."""
     found = result.found
-    lines = [("answered", f"{len(found.cases):,} of {result.about.items:,}; {found.known:,} of known truth")]
+    lines = [("answered", f"{result.answered:,} of {result.about.items:,}; {found.known:,} of known truth")]
     if result.wanted.truth.by_name:
         lines.append(("the file names", f"{found.named:,} of them; of the others the data's own truth counts"))
     if found.open:
         lines.append(("not told apart", f"{found.open:,} items: the file names their image as others are named too"))
     lines += [("not scored", f"{len(found.bad):,}, such as {id}: {why:.100}") for id, why in found.bad[:1]]
+    lines += [("not asked about", f"{len(found.unasked):,}, such as {id}: {why:.100}") for id, why in found.unasked[:1]]
     if found.missing:
         lines.append(("phrases", f"{found.missing:,} of {found.phrases:,} are not in their answer"))
     for key, figure in result.figures.items():

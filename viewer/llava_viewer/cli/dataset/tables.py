@@ -6,6 +6,7 @@ Flow: store -> rows -> table.parquet in the store, or CSV on stdout.
 from __future__ import annotations
 
 import argparse
+import errno
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ from llava_viewer.cli.console import one_line, printable, say
 from llava_viewer.runs.told import Summary, summary_lines
 from llava_viewer.store.part import Row
 from llava_viewer.store.store import Store
-from llava_viewer.store.table import write_csv, write_table
+from llava_viewer.store.table import TABLE, write_csv, write_table
 
 EXAMPLES = """examples:
   llava-viewer table out/          what came out, and out/table.parquet
@@ -25,6 +26,8 @@ The table has a row for each item: id, image, prompt, answer, tokens and their l
 truth, right or wrong, error, and where its record lies. Lists and objects are JSON in CSV. Parquet needs the extra
 `table`.
 """
+_MAY_NOT_WRITE = (errno.EACCES, errno.EPERM, errno.EROFS)
+"""Of the store of somebody else, which can be looked at all the same."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,7 +64,12 @@ def _kept(folder: Path) -> tuple[Summary, Store]:
             path = write_table(folder, rows, store.parts)
             say(one_line(f"wrote {path}"))
         except ImportError as error:
-            say(one_line(f"no table.parquet was written: {error}; the store works without it"))
+            say(one_line(f"no {TABLE} was written: {error}; the store works without it"))
+        except OSError as error:
+            if error.errno not in _MAY_NOT_WRITE:
+                raise
+            say(one_line(f"no {TABLE} was written: {error}; the store works without it, and --csv prints it"))
+            rows = _counted(store.rows(), found := Summary())
         for _ in rows:  # those that no table took
             pass
     return found, store
