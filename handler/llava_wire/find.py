@@ -109,7 +109,8 @@ def view_of_heads(views: Mapping[str, View], name: str | None = None) -> View:
     if not fitting or (name is not None and name not in fitting):
         raise ValueError(
             f"view: got {name or 'none'}, expected one that keeps words, layers and heads apart "
-            f'({[*fitting] or "none here"}); ask for reduction "none", or name heads as pairs'
+            f'({[*fitting] or "none here"}); ask for reduction "none", or name heads as pairs; '
+            "llava-viewer replay does so for a record that is there"
         )
     return next(iter(fitting.values())) if name is None else fitting[name]
 

@@ -198,6 +198,18 @@ def test_the_address_holds_the_box(show: Show, packed: Path, record: Record) -> 
     assert told(page, "heads") == expected_heads(record, (10, 20, 130, 99))
 
 
+def test_where_no_view_keeps_heads_apart_it_says_how_to_get_one(show: Show, report: Path, tmp_path: Path) -> None:
+    path = tmp_path / "means.html"
+    path.write_text(render_report(make_record(reductions=("layers_heads",))), encoding="utf-8")
+    page = show(path, "#t=1&box=70,40,121,90")
+    assert told(page, "words")
+    expect(page.locator("#inside-no-heads")).to_contain_text("llava-viewer replay RECORD --layers all --heads all")
+    expect(page.locator("#inside-heads-part")).to_be_hidden()
+    with_heads = show(report, "#t=1&box=70,40,121,90")
+    assert told(with_heads, "heads")
+    expect(with_heads.locator("#inside-no-heads")).to_be_hidden()
+
+
 def test_keys_draw_a_box_and_let_it_go(show: Show, report: Path, record: Record) -> None:
     page = show(report, "#t=1&v=layers_heads")
     settle(page)

@@ -102,6 +102,7 @@ async function drawBox({ heads = true } = {}) {
   tellWords(take, words, cover);
   const view = viewOfHeads(take.view);
   byId("inside-heads-part").hidden = !view;
+  byId("inside-no-heads").hidden = Boolean(view);
   byId("inside-by").textContent = view === take.view ? "at its best word" : `at its best word, in “${view?.name}”`;
   if (!heads || !view) return;
   const key = `${view.key} ${box}`, list = byId("inside-heads");
