@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import json
 import os
 import subprocess
 import sys
@@ -121,3 +122,17 @@ def test_a_store_of_somebody_else_tells_what_came_out(
 
     monkeypatch.setattr(tables, "write_table", full)
     assert main(["table", str(out)]) == 1
+
+
+def test_a_claim_of_the_same_number_is_not_that_of_a_worker_taken_for_dead(tmp_path: Path) -> None:
+    with Claims(tmp_path) as slow, Claims(tmp_path) as quick, Claims(tmp_path) as third:
+        assert slow.take(0)
+        [path] = tmp_path.glob("*.claim")
+        path.write_text(json.dumps({**json.loads(path.read_text("utf-8")), "boot_id": "another"}), encoding="utf-8")
+        assert quick.take(0)
+        quick.release(0)
+        assert third.take(0)
+        assert not slow.holds(0)
+        slow.release(0)
+        assert third.holds(0)
+    assert not list(tmp_path.iterdir())

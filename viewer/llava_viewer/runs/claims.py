@@ -42,6 +42,7 @@ class Claims:
     def __init__(self, folder: Path, stale_s: float = STALE_S, worker: str = "") -> None:
         self._folder, self._stale_s, self._worker = folder, stale_s, worker
         self._held: dict[int, int] = {}
+        self._token = secrets.token_hex(8)
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._heart = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
@@ -78,20 +79,29 @@ class Claims:
 
     def holds(self, chunk: int) -> bool:
         """Whether a chunk is still this worker's, which it is not when others took it for dead."""
-        return chunk in self._held and max(self._generations(chunk), default=0) == self._held[chunk]
+        own = self._held.get(chunk, 0)
+        return bool(own) and max(self._generations(chunk), default=0) == own and self._is_own(chunk, own)
 
     def release(self, chunk: int) -> None:
         """Gives a chunk back, or lets go of one that is finished, with the claims that were outbid."""
         with self._lock:
             own = self._held.pop(chunk, 0)
-        for generation in self._generations(chunk):
-            if generation <= own:
-                self._path(chunk, generation).unlink(missing_ok=True)
+        if own and self._is_own(chunk, own):
+            for generation in self._generations(chunk):
+                if generation <= own:
+                    self._path(chunk, generation).unlink(missing_ok=True)
+
+    def _is_own(self, chunk: int, generation: int) -> bool:
+        """Whether a claim is this worker's: who outbid it may have gone, and generations then begin anew."""
+        try:
+            return bool(json.loads(self._path(chunk, generation).read_text("utf-8")).get("token") == self._token)
+        except (OSError, ValueError, AttributeError):
+            return False
 
     def _made(self, path: Path) -> bool:
         """Makes a claim, whole from the start; False when another worker was first."""
         beside = self._folder / f".{path.name}.{secrets.token_hex(8)}"
-        beside.write_text(json.dumps(_here() | {"worker": self._worker}), encoding="utf-8")
+        beside.write_text(json.dumps(_here() | {"worker": self._worker, "token": self._token}), encoding="utf-8")
         try:
             os.link(beside, path)
         except FileExistsError:
@@ -142,8 +152,9 @@ class Claims:
             with self._lock:
                 held = dict(self._held)
             for chunk, generation in held.items():
-                with contextlib.suppress(OSError):
-                    os.utime(self._path(chunk, generation))
+                if self._is_own(chunk, generation):
+                    with contextlib.suppress(OSError):
+                        os.utime(self._path(chunk, generation))
 
 
 def _here() -> dict[str, Any]:
