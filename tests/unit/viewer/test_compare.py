@@ -123,6 +123,14 @@ def test_the_command(runs: list[Record], tmp_path: Path, capsys: pytest.CaptureF
     assert main(["compare", *given]) == 0
     assert capsys.readouterr().out == f"{out}\n"
     assert "here layer 1, head 2" in out.read_text("utf-8")
+    for folder in ("before", "after"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "run.npz").write_bytes(paths[1].read_bytes())
+    assert main(["compare", *(str(tmp_path / one / "run.npz") for one in ("before", "after")), "-o", str(out)]) == 0
+    html = out.read_text("utf-8")
+    assert "before/run.npz" in html
+    assert "after/run.npz" in html
+    assert str(tmp_path) not in html
     beams = replace(runs[1], alternatives=(replace(runs[0], run={}, picture=None),))
     paths[1].write_bytes(encode(beams))
     assert main(["compare", str(paths[1]), f"{paths[1]}::sequence=1,view=heads", "-o", str(out)]) == 0

@@ -142,6 +142,10 @@ def test_commands_take_a_record_of_a_store(
     assert main(["render", f"{store}::q1"]) == 0
     assert "What is in 1?" in Path("q1.html").read_text("utf-8")
     assert main(["compare", f"{store}::q1", f"{store}::q1::view=layers_heads", "-o", "both.html"]) == 0
+    assert "q1" in Path("both.html").read_text("utf-8")
+    Path("again").symlink_to(store)
+    assert main(["compare", f"{store}::q1", "again::q1", "-o", "both.html", "--force"]) == 0
+    assert all(name in Path("both.html").read_text("utf-8") for name in ("again::q1", f"{store.name}::q1"))
     assert main(["export", f"{store}::q1", "-o", "figures", "--as", "csv"]) == 0
     capsys.readouterr()
     assert main(["find", f"{store}::q1", "--box", "3,3,20,20"]) == 0

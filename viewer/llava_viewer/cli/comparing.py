@@ -12,7 +12,7 @@ from pathlib import Path
 from llava_viewer.cli.files import read_record, with_pictures_of
 from llava_viewer.cli.outputs import Outputs, add_force
 from llava_viewer.files import COMPARISON
-from llava_viewer.store.named import in_store, name_of
+from llava_viewer.store.named import in_store, names_of
 
 EXAMPLES = """examples:
   llava-viewer compare red.npz blue.npz -o compare.html
@@ -46,9 +46,9 @@ def compare(arguments: argparse.Namespace) -> None:
     outputs = Outputs([path for path, _ in arguments.runs], force=arguments.force)
     outputs.claim("--output", arguments.output, COMPARISON, own=arguments.output == _DEFAULT)
     picks = []
-    for path, chosen in arguments.runs:
+    for (path, chosen), own in zip(arguments.runs, names_of([path for path, _ in arguments.runs]), strict=True):
         sequence = chosen.pop("sequence", 0)
-        name = f"{name_of(path)}, answer {sequence}" if sequence else name_of(path)
+        name = f"{own}, answer {sequence}" if sequence else own
         record = read_record(path).sequence(sequence)
         with_pictures_of(record, None)  # says what is wrong with the record's own
         picks.append(Pick(record, name, **chosen))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import os
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 from llava_viewer.look.text import visible
@@ -86,6 +87,16 @@ def name_of(path: Path) -> str:
     """What a named record is called: a file's name, a stored one's id."""
     found = in_store(path)
     return path.name if found is None else found[1]
+
+
+def names_of(paths: Sequence[Path]) -> list[str]:
+    """What several are called beside each other: as each alone, or with their folders where those tell two apart."""
+    whole = [os.path.abspath(path) for path in paths]
+    names = [name_of(path) for path in paths]
+    if len(set(names)) == len(set(whole)):
+        return names
+    common = os.path.commonpath([os.path.dirname(path) for path in whole])
+    return [os.path.relpath(path, common) for path in whole]
 
 
 def page_of(path: Path) -> Path:
