@@ -212,7 +212,9 @@ def _by_share(cases: Sequence[Case], rule: str) -> list[ByShare]:
         shares = np.array([case.shares[view] for case in own])
         right = np.array([case.right[rule] for case in own])
         bins = min(_BINS, len(own) // _LEAST_IN_BIN)
-        highest = np.unique(np.quantile(shares, np.linspace(0, 1, bins + 1)[1:], method="inverted_cdf"))
+        # By whole numbers: .6 of 60 shares are 36, which a quantile of .6000000000000001 rounds up to 37.
+        last = [-(-len(own) * number // bins) - 1 for number in range(1, bins + 1)]
+        highest = np.unique(np.sort(shares)[last])
         places = np.searchsorted(highest, shares)
         tally: Tally[int] = Tally()
         for case, place, value in zip(own, places.tolist(), right.tolist(), strict=True):
