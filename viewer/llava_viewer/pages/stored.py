@@ -39,7 +39,7 @@ _FIRST_CHARS, _TEXT_CHARS = 160, 600
 _TOLD = 200
 _OWN = re.compile(r"(?:[bt]\d+|columns)\.js")
 NUMBERS = {
-    "share": "image share", "tokens": "tokens", "logprob": "mean log p", "needing": "words that need the image",
+    "share": "image share in %", "tokens": "tokens", "logprob": "mean log p", "needing": "words that need the image",
     "n": "number",
 }  # fmt: skip
 """Columns to filter and sort by, and what they are called."""
@@ -192,6 +192,7 @@ def _as_columns(columns: Sequence[dict[str, Any]], order: Sequence[int], tags: S
     numbers = {tag: number for number, tag in enumerate(tags)}
     return {
         **{name: [one[name] for one in columns] for name in NUMBERS},
+        "share": [round(100 * one["share"], 2) for one in columns],  # as cards tell it
         "verdict": [verdicts[one["verdict"]] for one in columns],
         "tags": [[numbers[tag] for tag in one["tags"]] for one in columns],
         "order": order,
