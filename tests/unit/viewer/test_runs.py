@@ -295,13 +295,19 @@ def test_the_rate_counts_from_when_it_asks(tmp_path: Path) -> None:
     progress = Progress(100, 0, said.append, lambda: now[0])
     now[0] = 60.0  # a model is loaded
     progress.begin()
-    for _ in range(10):  # a batch comes at a time
-        now[0] = 65.0
+    now[0] = 65.0
+    progress.row({"error": None})
+    assert said == ["1 of 100 (1.0%)"], "the first of a batch tells no rate"
+    for _ in range(9):  # the others come at the same time
         progress.row({"error": None})
     assert progress.rate == 2
     assert progress.line() == "10 of 100 (10.0%), 2 a second, 45 s left"
     progress.begin()
     assert progress.rate == 2
+    last = Progress(2, 1, said.append, lambda: now[0])
+    now[0] += 4
+    last.row({"error": None})
+    assert last.line() == "2 of 2 (100.0%), 0.25 a second, 0 s left"
 
 
 def test_items_need_ids_of_their_own(tmp_path: Path) -> None:

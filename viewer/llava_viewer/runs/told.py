@@ -15,6 +15,8 @@ from llava_viewer.look import wording
 from llava_viewer.store.part import Row
 
 _EVERY_S = 10.0
+_ENOUGH = 8
+"""Answers of a batch come together: after the first of them a rate would be many times too low."""
 
 
 class Progress:
@@ -57,7 +59,7 @@ class Progress:
         """How far it is, in one line."""
         done = self._before + self.count
         said = [f"{done:,} of {self._items:,} ({100 * done / max(self._items, 1):.1f}%)"]
-        if self.rate:
+        if self.rate and self.count >= min(_ENOUGH, self._items - self._before):
             said += [f"{self.rate:.3g} a second", f"{duration((self._items - done) / self.rate)} left"]
         return ", ".join([*said, *([wording.count(self.errors, "error")] if self.errors else [])])
 
