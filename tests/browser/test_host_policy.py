@@ -81,18 +81,24 @@ def seen(page: Any) -> np.ndarray:
     return np.asarray(PillowImage.open(io.BytesIO(shot)).convert("RGB")).astype(int)
 
 
+def look_alike(one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether two pages are painted the same. The edge of a letter may differ by 1 of 255: browsers draw glyphs that
+    they have kept and fresh ones with other roundings."""
+    return one.shape == other.shape and int(np.abs(one - other).max()) <= 1
+
+
 @PAGES
 @pytest.mark.parametrize("policy", [NO_SCRIPTS, NONCES, NO_WRITING], ids=["self", "nonces", "trusted-types"])
 def test_blocked_scripts_show_what_scripts_that_are_off_show(host: Callable[..., Any], name: str, policy: str) -> None:
     if policy == NO_WRITING and name != "report.html":
         pytest.skip("only the report's script writes markup into its page")
     off, blocked = host(name, js=False), host(name, policy)
-    assert blocked.inner_text("body") == off.inner_text("body")
-    # Images below are loaded lazily only where scripts run: on a busy machine they may come after the first look.
-    until = time.monotonic() + 60
-    while not (same := np.array_equal(seen(blocked), seen(off))) and time.monotonic() < until:
+    # What lies below is laid out, and images there are loaded, when a busy machine comes to it.
+    until = time.monotonic() + 20
+    while not (same := look_alike(seen(blocked), seen(off))) and time.monotonic() < until:
         time.sleep(0.2)
     assert same
+    assert blocked.inner_text("body") == off.inner_text("body")
     assert blocked.locator("html.js").count() == 0
 
 

@@ -102,12 +102,21 @@ def test_a_copy_without_its_script_shows_the_state_and_chooses(
     assert off.locator("noscript").count() == 0
 
 
+def gallery_read(page: Any) -> None:
+    """Goes to the gallery, which is made and laid out when it comes near the screen, until its text is there."""
+    gallery = page.locator("#gallery")
+    gallery.scroll_into_view_if_needed()
+    expect(gallery).to_contain_text(re.compile("peak"), use_inner_text=True, timeout=20_000)
+
+
 def test_a_copy_of_hostile_text_is_the_same_page(show: Show, tmp_path: Path) -> None:
     page = show(page_of(hostile_record(), tmp_path / "run.html"))
     settle(page)
     copy = copy_of(page, tmp_path / "copy.html")
     again = show(copy)
     settle(again)
+    for one in (page, again):
+        gallery_read(one)
     assert again.inner_text("body") == page.inner_text("body")
     plain, original = show(copy, js=False), show(tmp_path / "run.html", js=False)
     assert plain.inner_text("body") == original.inner_text("body")

@@ -202,7 +202,7 @@ def test_an_index_lists_a_store_and_what_went_wrong(
     assert (first[0]["prompt"], first[0]["verdict"]) == ("What is in 0?", "right")
     columns = handed(out / "index" / "columns.js")
     assert columns["n"] == [number for number in range(30) if number != 3]
-    assert columns["share"] == [pytest.approx(0.4, abs=1e-3)] * 29
+    assert columns["share"] == [pytest.approx(40, abs=0.1)] * 29, "in percent, as cards tell it"
     assert handed(out / "index" / "t0.js")[1] == "q1 what is in 1? a red circle"
     monkeypatch.chdir(out)
     assert main(["inspect", ".::q1"]) == 0, "as the page names it"
