@@ -200,9 +200,12 @@ def test_a_damaged_record_is_told_and_stops_nothing(store: Path, tmp_path: Path)
 def test_the_command_writes_figures_a_page_and_reports(store: Path, tmp_path: Path, capsys: Captured) -> None:
     out = tmp_path / "scores"
     assert main(["evaluate", str(store), "-o", str(out), "--rule", "contains", "--reports", "2"]) == 0
-    said = capsys.readouterr().out
+    said, told = capsys.readouterr()
     assert f"{out / 'index.html'}" in said
     assert "contains" in said
+    reports = len(list(out.glob("worst-*.html")))
+    assert f"wrote {reports} reports of the worst cases: {out}/worst-*.html\n" in told.replace("\xa0", " ")
+    assert told.count("wrote ") == 4, "with the page, the figures and the JSON"
     with (out / "figures.csv").open(encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
     plain = json.loads((out / "evaluation.json").read_text("utf-8"))

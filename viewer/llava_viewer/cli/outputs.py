@@ -79,11 +79,12 @@ class Outputs:
         if own:
             self._own.add(path)
 
-    def write(self, path: Path, data: bytes) -> None:
-        """Writes a claimed file in one step and says so."""
+    def write(self, path: Path, data: bytes, *, told: bool = True) -> None:
+        """Writes a claimed file in one step, and says so where it is not one of many that are told together."""
         with written(path, through_links=path not in self._own) as partial:
             partial.write_bytes(data)
-        say(f"wrote {one_line(str(path))} ({size(len(data))}){self.over([path])}")
+        if told:
+            say(f"wrote {one_line(str(path))} ({size(len(data))}){self.over([path])}")
 
     def over(self, paths: Iterable[Path]) -> str:
         """What claimed paths held before they were written, to stand behind what is said of them; "" for nothing."""

@@ -25,6 +25,7 @@ from llava_viewer.evaluation.scores import Case, Wanted
 from llava_viewer.evaluation.truth import Truth, read_truth
 from llava_viewer.files import EVALUATION, EVALUATION_PAGE, FIGURES, REPORT
 from llava_viewer.judging import BY_HAND
+from llava_viewer.look import wording
 from llava_viewer.pages.report import render_report
 from llava_viewer.runs.replaying import EngineReplays
 from llava_viewer.store.about import model_name_of
@@ -126,8 +127,11 @@ def _write_reports(arguments: argparse.Namespace, result: Result, folder: Path, 
             name = f"worst-{len(links) + 1:02}.html"
             outputs.claim("--output", folder / name, REPORT, own=True)
             judged = _judged(store.record(case.id), case, result.rule)
-            outputs.write(folder / name, render_report(judged).encode("utf-8"))
+            outputs.write(folder / name, render_report(judged).encode("utf-8"), told=False)
             links[case.id] = f"./{name}"
+    if links:
+        over = outputs.over(folder / name for name in links.values())
+        say(one_line(f"wrote {wording.count(len(links), 'report')} of the worst cases: {folder}/worst-*.html{over}"))
     return links
 
 
