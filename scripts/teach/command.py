@@ -42,6 +42,8 @@ def main(world: World, plan: Plan, threads: int, description: str | None, argume
     add("--weights", type=Path, metavar="FOLDER", help="begin with a trained model: its weights and its tokenizer")
     add("--until", choices=stages, help="stop after this stage")
     options = parser.parse_args(arguments)
+    if options.first and not options.weights:
+        parser.error("--first: got it without --weights, expected what the stages before it made; name its folder")
     torch.set_num_threads(options.threads)
     options.work.mkdir(parents=True, exist_ok=True)
     log = options.work / "training.log"

@@ -77,10 +77,14 @@ class Plan:
 
 def train(world: World, plan: Plan, out: Path, work: Path, say: Say) -> None:
     """The whole recipe; `work` keeps scenes and checkpoints."""
+    if plan.weights:  # apart from the stages of a training from nothing, which would be taken for these
+        work = work / f"from-{plan.weights.resolve().name}-{plan.seed}"
     work.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(plan.seed)
     pieces = plan.weights / "tokenizer.json" if plan.weights else work / f"tokenizer-{plan.seed}.json"
-    if not pieces.exists():  # built once: an interrupted run must go on with the very same token ids
+    if (
+        not plan.weights and not pieces.exists()
+    ):  # built once: an interrupted run must go on with the very same token ids
         train_pieces(world, plan.seed).save(str(pieces))
     tokenizer = wrap_pieces(Tokenizer.from_file(str(pieces)), world.words)
     processor = build_processor(world, tokenizer)

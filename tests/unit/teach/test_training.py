@@ -153,3 +153,6 @@ def test_a_trained_model_goes_on_with_a_later_stage_and_keeps_its_tokens(tmp_pat
         assert change < 1e-3, f"{name}: one small step from what was there, not from random weights"
     saved, shipped = ((folder / "tokenizer.json").read_bytes() for folder in (tmp_path / "out", trained))
     assert saved == shipped
+    assert (tmp_path / "from-llava-things-1" / "stage-1.pt").is_file(), "apart from a training from nothing"
+    with pytest.raises(SystemExit):
+        rehearse(ThingsWorld(), THINGS, tmp_path, *short, "--first", "stage 1")

@@ -1,4 +1,5 @@
-"""Claims of workers in containers: processes of one number and one host's name, which are not the same process."""
+"""Claims of workers: the living, the dead, those on other machines, and those in containers, where processes of one
+number and one host's name are not the same process."""
 
 from __future__ import annotations
 
@@ -25,6 +26,56 @@ claims = Claims(Path({folder!r}), worker={worker!r}).__enter__()
 print(claims.take(0), claims.others, flush=True)
 sys.stdin.read()
 """
+
+
+def claim(folder: Path, **changes: object) -> None:
+    """A claim on chunk 0 as a worker of this process would make it, with changes."""
+    with Claims(folder) as claims:
+        assert claims.take(0)
+        [path] = folder.glob("*.claim")
+        text = path.read_text("utf-8")
+    path.write_text(json.dumps({**json.loads(text), **changes}), encoding="utf-8")
+
+
+def test_claims_of_the_living_count_and_those_of_the_dead_do_not(tmp_path: Path) -> None:
+    claim(tmp_path / "alive")
+    with Claims(tmp_path / "alive") as claims:
+        assert not claims.take(0)
+        assert claims.others == {0: f"process {os.getpid()} of this machine"}
+        assert claims.take(1)
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    for name, changes in {
+        "gone": {"pid": ended.pid},
+        "number of another": {"started": "1"},
+        "before the boot": {"boot_id": "another"},
+    }.items():
+        claim(tmp_path / name, **changes)
+        with Claims(tmp_path / name) as claims:
+            assert claims.take(0), name
+        assert not list((tmp_path / name).iterdir()), name
+
+
+def test_a_silent_machine_loses_its_claims(tmp_path: Path) -> None:
+    claim(tmp_path, host="node7")
+    with Claims(tmp_path, stale_s=100) as claims:
+        assert not claims.take(0)
+        assert "on node7" in claims.others[0]
+        [path] = tmp_path.glob("*.claim")
+        os.utime(path, (time.time() - 101, time.time() - 101))
+        assert claims.take(0)
+        assert claims.holds(0)
+
+
+def test_whoever_was_taken_for_dead_finds_out(tmp_path: Path) -> None:
+    with Claims(tmp_path) as slow, Claims(tmp_path) as quick:
+        assert slow.take(0)
+        [path] = tmp_path.glob("*.claim")
+        path.write_text(json.dumps({**json.loads(path.read_text("utf-8")), "boot_id": "another"}), encoding="utf-8")
+        assert quick.take(0)
+        assert not slow.holds(0)
+        slow.release(0)
+        assert quick.holds(0)
 
 
 def contained(folder: Path, worker: str = "") -> subprocess.Popen[str]:

@@ -19,7 +19,6 @@ from llava_viewer.cli import main
 from llava_viewer.cli.dataset.running import rule_of
 from llava_viewer.data.items import Item
 from llava_viewer.data.kind import DataError
-from llava_viewer.runs.claims import Claims
 from llava_viewer.runs.serving import Flight
 from llava_viewer.runs.told import Progress
 from llava_viewer.store import Store, StoreError
@@ -196,56 +195,6 @@ def test_another_model_in_the_middle_is_refused(tmp_path: Path, data: Path) -> N
 def test_a_folder_with_other_files_is_refused(tmp_path: Path, data: Path) -> None:
     with pytest.raises(StoreError, match="which holds other files"):
         worked(data.parent, data, Made(data.parent))
-
-
-def claim(folder: Path, **changes: object) -> None:
-    """A claim on chunk 0 as a worker of this process would make it, with changes."""
-    with Claims(folder) as claims:
-        assert claims.take(0)
-        [path] = folder.glob("*.claim")
-        text = path.read_text("utf-8")
-    path.write_text(json.dumps({**json.loads(text), **changes}), encoding="utf-8")
-
-
-def test_claims_of_the_living_count_and_those_of_the_dead_do_not(tmp_path: Path) -> None:
-    claim(tmp_path / "alive")
-    with Claims(tmp_path / "alive") as claims:
-        assert not claims.take(0)
-        assert claims.others == {0: f"process {os.getpid()} of this machine"}
-        assert claims.take(1)
-    ended = subprocess.Popen([sys.executable, "-c", ""])
-    ended.wait()
-    for name, changes in {
-        "gone": {"pid": ended.pid},
-        "number of another": {"started": "1"},
-        "before the boot": {"boot_id": "another"},
-    }.items():
-        claim(tmp_path / name, **changes)
-        with Claims(tmp_path / name) as claims:
-            assert claims.take(0), name
-        assert not list((tmp_path / name).iterdir()), name
-
-
-def test_a_silent_machine_loses_its_claims(tmp_path: Path) -> None:
-    claim(tmp_path, host="node7")
-    with Claims(tmp_path, stale_s=100) as claims:
-        assert not claims.take(0)
-        assert "on node7" in claims.others[0]
-        [path] = tmp_path.glob("*.claim")
-        os.utime(path, (time.time() - 101, time.time() - 101))
-        assert claims.take(0)
-        assert claims.holds(0)
-
-
-def test_whoever_was_taken_for_dead_finds_out(tmp_path: Path) -> None:
-    with Claims(tmp_path) as slow, Claims(tmp_path) as quick:
-        assert slow.take(0)
-        [path] = tmp_path.glob("*.claim")
-        path.write_text(json.dumps({**json.loads(path.read_text("utf-8")), "boot_id": "another"}), encoding="utf-8")
-        assert quick.take(0)
-        assert not slow.holds(0)
-        slow.release(0)
-        assert quick.holds(0)
 
 
 def test_in_flight_grows_while_it_brings_more() -> None:
