@@ -55,6 +55,11 @@ class Told:
             say(f"{self._what} {done:,} of {all:,}, {duration(left_s)} left")
 
 
+def counted(number: int, noun: str) -> str:
+    """ "1 file", "12 files"; with an ordinary space, unlike pages, for whoever searches the lines."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def count_of(text: str) -> int:
     """An argument that is a whole number above 0; of argparse."""
     if not re.fullmatch(r"[1-9]\d{0,8}", text, re.ASCII):

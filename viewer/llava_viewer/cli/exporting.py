@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from llava_viewer import files as kinds
-from llava_viewer.cli.console import UsageError, print_path, say
+from llava_viewer.cli.console import UsageError, counted, print_path, say
 from llava_viewer.cli.files import add_pictures, read_record, with_pictures_of
 from llava_viewer.cli.outputs import Outputs, add_force
 from llava_viewer.cli.selection import indices
@@ -147,9 +147,9 @@ def export(arguments: argparse.Namespace) -> None:
             job.write()
             for path in job.paths:
                 print_path(path)
-        count = sum(len(job.paths) for job in jobs)
+        count = counted(sum(len(job.paths) for job in jobs), "file")
         over = outputs.over(path for job in jobs for path in job.paths)
-        say(f"wrote {count} file{'s' if count != 1 else ''}: {kind}{over}")
+        say(f"wrote {count}: {kind}{over}")
 
 
 def _toolkit(record: Record, arguments: argparse.Namespace) -> list[Job]:

@@ -13,7 +13,7 @@ import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 
-from llava_viewer.cli.console import UsageError, one_line, print_path, say, size
+from llava_viewer.cli.console import UsageError, counted, one_line, print_path, say, size
 from llava_viewer.files import EMPTY, kind_of, written
 
 
@@ -92,7 +92,7 @@ class Outputs:
         known = [one for one in held if one != EMPTY]
         if not known:
             return ""
-        return f", over {known[0]}" if len(held) == 1 else f", over {len(known)} earlier file{'s' * (len(known) > 1)}"
+        return f", over {known[0]}" if len(held) == 1 else f", over {counted(len(known), 'earlier file')}"
 
     @staticmethod
     def name(path: Path) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from llava_eval.answers import RULES
 from llava_viewer.cli import reaching
-from llava_viewer.cli.console import Told, UsageError, count_of, one_line, print_path, printable, say
+from llava_viewer.cli.console import Told, UsageError, count_of, counted, one_line, print_path, printable, say
 from llava_viewer.cli.outputs import Outputs, add_force
 from llava_viewer.evaluation.asking import ITEMS, Asking
 from llava_viewer.evaluation.page import evaluation_page
@@ -25,7 +25,6 @@ from llava_viewer.evaluation.scores import Case, Wanted
 from llava_viewer.evaluation.truth import Truth, read_truth
 from llava_viewer.files import EVALUATION, EVALUATION_PAGE, FIGURES, REPORT
 from llava_viewer.judging import BY_HAND
-from llava_viewer.look import wording
 from llava_viewer.pages.report import render_report
 from llava_viewer.runs.replaying import EngineReplays
 from llava_viewer.store.about import model_name_of
@@ -131,7 +130,7 @@ def _write_reports(arguments: argparse.Namespace, result: Result, folder: Path, 
             links[case.id] = f"./{name}"
     if links:
         over = outputs.over(folder / name for name in links.values())
-        say(one_line(f"wrote {wording.count(len(links), 'report')} of the worst cases: {folder}/worst-*.html{over}"))
+        say(one_line(f"wrote {counted(len(links), 'report')} of the worst cases: {folder}/worst-*.html{over}"))
     return links
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from llava_viewer.cli import reaching
 from llava_viewer.cli.commands import check_heads, options_of
-from llava_viewer.cli.console import UsageError, count_of, one_line, say, size
+from llava_viewer.cli.console import UsageError, count_of, counted, one_line, say, size
 from llava_viewer.cli.dataset.tables import keep_table
 from llava_viewer.cli.selection import add_how, add_what
 from llava_viewer.data.columns import FIELDS
@@ -25,7 +25,6 @@ from llava_viewer.data.items import Item, check_images, digest_of, items_of
 from llava_viewer.data.kind import Data
 from llava_viewer.data.reading import read_data
 from llava_viewer.judging import DEFAULT_RULE, RULES
-from llava_viewer.look import wording
 from llava_viewer.runs.asking import Asks
 from llava_viewer.runs.claims import STALE_S, Claims
 from llava_viewer.runs.engine import PipedEngine
@@ -149,7 +148,7 @@ def _work(
     if claims.others:
         who = ", ".join(sorted(set(claims.others.values())))
         left = "should they end before it is made, start the same command again"
-        say(one_line(f"left to others ({who}): {wording.count(len(claims.others), 'part')}; {left}"))
+        say(one_line(f"left to others ({who}): {counted(len(claims.others), 'part')}; {left}"))
     say(f"the model: {model_of(arguments.output)}")
 
 
@@ -211,8 +210,7 @@ def _items(arguments: argparse.Namespace) -> tuple[list[Item], Data]:
         )
     check_images(items, data.images)
     meant = ", ".join(f"{meaning} = {name!r}" for meaning, name in data.columns.items())
-    noun = "item" if len(items) == 1 else "items"
-    say(one_line(f"{len(items):,} {noun} of {data.kind}{': ' if meant else ''}{meant}"))
+    say(one_line(f"{counted(len(items), 'item')} of {data.kind}{': ' if meant else ''}{meant}"))
     return items, data
 
 
