@@ -56,3 +56,18 @@ def test_the_script_says_the_same_as_the_page_without_it(
         "× sink: nearly every word of the answer reads its brightest patch. Sinks (×) hold"
     )
     assert found[0][1][0].startswith("◆ particular: its brightest patch has ")
+
+
+def test_the_room_of_a_verdict_stays_while_the_next_is_found(show: Show, tmp_path: Path) -> None:
+    path = tmp_path / "run.html"
+    path.write_text(render_report(make_sunk(seed=5)), encoding="utf-8")
+    page = show(path, "#t=4", viewport={"width": 1280, "height": 720})
+    assert told(page)[0]
+    full, empty = page.locator("#worth").evaluate(
+        """(worth) => {
+            const full = worth.getBoundingClientRect().height;
+            worth.textContent = "";
+            return [full, worth.getBoundingClientRect().height];
+        }"""
+    )
+    assert full == empty

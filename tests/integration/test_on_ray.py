@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import signal
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -86,6 +88,28 @@ def test_what_cannot_be_is_refused(
     monkeypatch.setitem(sys.modules, "ray", None)
     assert main([*asked(data, out), "--ray", "1"]) == 1
     assert "expected the package ray; install the extra `ray`" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("failures", [1, 9])
+def test_a_cluster_that_does_not_start_is_tried_again_and_told(monkeypatch: pytest.MonkeyPatch, failures: int) -> None:
+    ray, lines, tries = importlib.import_module("ray"), list[str](), list[bool]()
+    start = ray.init
+
+    def init(**options: Any) -> Any:
+        tries.append(True)
+        if len(tries) <= failures:
+            raise Exception("The current node timed out during startup.\nMore")  # as Ray does
+        return start(**options)
+
+    monkeypatch.setattr(ray, "init", init)
+    if failures == 1:
+        on_ray.spread(lambda: None, 1, lambda: "1 of 1 parts", lines.append)
+        assert (len(tries), lines[-1]) == (2, "1 of 1 parts")
+    else:
+        with pytest.raises(on_ray.RequestError, match=r"^--ray: got no cluster after 3 tries \(The current node timed"):
+            on_ray.spread(lambda: None, 1, lambda: "1 of 1 parts", lines.append)
+        assert len(tries) == 3
+    assert lines[0] == "Ray did not start (The current node timed out during startup.); trying again"
 
 
 def test_a_worker_that_cannot_go_on_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

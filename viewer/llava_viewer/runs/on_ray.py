@@ -23,6 +23,8 @@ RESTARTS = 8
 _TELL_S = 10.0
 _START_S = 300.0
 """How long a cluster may take to start the first actor: others may hold what it needs."""
+_TRIES = 3
+"""So often is a cluster joined or started: Ray gives a node of its own 30 seconds, a busy machine may need more."""
 Work = Callable[[], None]
 
 
@@ -58,8 +60,7 @@ def spread(work: Work, workers: int | None, far: Callable[[], str], say: Callabl
         RequestError: no Ray, a cluster that cannot hold so many, or a worker that could not go on.
     """
     ray = _ray()
-    os.environ.setdefault("RAY_worker_niceness", "0")  # a cluster that is started here: 15 would wait behind everything
-    ray.init(include_dashboard=False, log_to_driver=True, logging_level="warning")
+    _join(ray, say)
     try:
         _watched(ray, _started(ray, work, workers, say), far, say)
     finally:
@@ -73,6 +74,32 @@ def _ray() -> Any:
         raise RequestError(
             "unavailable", "--ray", f"got {error}, expected the package ray; install the extra `ray` on every node"
         ) from error
+
+
+def _join(ray: Any, say: Callable[[str], None]) -> None:
+    """Joins the cluster that the environment names, or starts one here; a busy machine may take longer than Ray waits.
+
+    Raises:
+        RequestError: neither, after several tries.
+    """
+    os.environ.setdefault("RAY_worker_niceness", "0")  # a cluster that is started here: 15 would wait behind everything
+    for left in reversed(range(_TRIES)):
+        try:
+            ray.init(include_dashboard=False, log_to_driver=True, logging_level="warning")
+            return
+        except Exception as error:  # Ray raises the bare class where a node of it does not start in time
+            ray.shutdown()
+            if not left:
+                raise RequestError(
+                    "unavailable", "--ray",
+                    f"got no cluster after {_TRIES} tries ({_short(error)}), expected one; see whether RAY_ADDRESS is "
+                    "right and the machine has room, and run the same command again",
+                ) from error  # fmt: skip
+            say(f"Ray did not start ({_short(error)}); trying again")
+
+
+def _short(error: Exception) -> str:
+    return (f"{error}".strip() or type(error).__name__).splitlines()[0][:300]
 
 
 def _started(ray: Any, work: Work, workers: int | None, say: Callable[[str], None]) -> dict[Any, int]:
