@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ import pytest
 from PIL import Image as PillowImage
 
 from llava_viewer.cli.main import main
-from support.runs import Made, data_of, worked
+from llava_viewer.data.items import Item
+from llava_wire import decode, encode
+from support.runs import Made, data_of, record_of, worked
 
 Show = Callable[..., Any]
 
@@ -56,6 +59,33 @@ def test_a_table_that_is_wider_than_a_phone_is_marked_at_the_edge_behind_which_m
     place = wide.locator(".wide", has=wide.locator("#answers-table"))
     place.scroll_into_view_if_needed()
     assert max(edges(wide, place)) < 5, "nothing is hidden"
+
+
+@pytest.fixture(scope="module")
+def against_file(page_file: Path) -> Path:
+    """The same run against one that answers nothing rightly."""
+    store, other = page_file.parents[1], page_file.parents[2] / "other"
+    data = store.parent / "data" / "items.jsonl"
+
+    def wrong(item: Item) -> bytes:
+        record = decode(record_of(item))
+        return encode(record.with_facts(replace(record.facts, answer="a blue circle")))
+
+    worked(other, data, Made(data.parent, before=wrong))
+    assert main(["evaluate", str(store), "--against", str(other)]) == 0
+    return store / "evaluation-against-other" / "index.html"
+
+
+def test_two_runs_stand_beside_each_other_on_a_phone(
+    show: Show, against_file: Path, inspect_access: Callable[[Any], list[str]]
+) -> None:
+    for options in ({}, {"color_scheme": "dark"}):
+        page = show(against_file, viewport={"width": 390, "height": 844}, **options)
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        assert page.locator("#against").inner_text().startswith("Against ")
+        assert page.locator("#against-table").count() == 1
+        assert page.locator("section:has(#against) .worst li").count() == 4
+        assert not inspect_access(page)
 
 
 def test_axe_finds_nothing(show: Show, page_file: Path, inspect_access: Callable[[Any], list[str]]) -> None:

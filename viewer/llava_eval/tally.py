@@ -1,12 +1,14 @@
 """Scores by what they are of, gathered image by image, and their means with intervals over images.
 
-Flow: key, image, sum and number of scores -> `Tally`, which other tallies join -> `Figure`s: mean, interval, n.
+Flow: key, image, sum and number of scores -> `Tally`, which other tallies join -> `Figure`s: mean, interval, n; or,
+against another tally of the same images, `Difference`s.
 """
 
 from __future__ import annotations
 
+import warnings
 from array import array
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -34,6 +36,37 @@ class Figure:
     high: float | None
     n: int
     images: int
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far one mean lies above another one of the same images.
+
+    Args:
+        one, other: the means over the scores of images that both have.
+        low, high: the 95 % interval of `value` in a bootstrap that draws an image for both; None where there is one.
+        n, other_n: how many scores each mean is of; images: how many images.
+    """
+
+    one: float
+    other: float
+    low: float | None
+    high: float | None
+    n: int
+    other_n: int
+    images: int
+
+    @property
+    def value(self) -> float:
+        """One less the other."""
+        return self.one - self.other
+
+    @property
+    def told_apart(self) -> bool:
+        """Whether the interval leaves out zero; one without a width, of equal scores, is no certainty."""
+        return (
+            self.low is not None and self.high is not None and self.low < self.high and not self.low <= 0 <= self.high
+        )
 
 
 class Tally(Generic[Key]):
@@ -71,25 +104,76 @@ class Tally(Generic[Key]):
 
     def figures(self) -> dict[Key, Figure]:
         """The mean of every key, with its interval."""
-        keys = list(self._found)
         found: dict[Key, Figure] = {}
-        for start in range(0, len(keys), _TOGETHER):
-            found |= self._figures(keys[start : start + _TOGETHER])
+        for keys in _some(list(self._found)):
+            totals, counts = self._sums(keys, self._images)
+            low, high = _interval(len(self._images), (totals, counts))
+            for place, key in enumerate(keys):
+                of, number = int((counts[:, place] > 0).sum()), int(counts[:, place].sum())
+                below, above = (None if of < 2 or bound is None else float(bound[place]) for bound in (low, high))
+                found[key] = Figure(float(totals[:, place].sum()) / number, below, above, number, of)
         return found
 
-    def _figures(self, keys: list[Key]) -> dict[Key, Figure]:
-        images = len(self._images)
-        columns = [tuple(map(np.asarray, self._found[key])) for key in keys]
-        totals = np.stack([np.bincount(at, total, images) for at, total, _ in columns], 1)  # [image, key]
-        counts = np.stack([np.bincount(at, count, images) for at, _, count in columns], 1)  # [image, key]
-        low = high = None
-        if images > 1:
-            with np.errstate(invalid="ignore"):  # a draw may hold no image of a key
-                means = np.concatenate([(times @ totals) / (times @ counts) for times in draws_of(images)])
-            low, high = np.nanpercentile(means, (2.5, 97.5), axis=0)
-        found = {}
-        for place, key in enumerate(keys):
-            of, number = int((counts[:, place] > 0).sum()), int(counts[:, place].sum())
-            below, above = (None if of < 2 or bound is None else float(bound[place]) for bound in (low, high))
-            found[key] = Figure(float(totals[:, place].sum()) / number, below, above, number, of)
+    def against(self, other: Tally[Key]) -> dict[Key, Difference]:
+        """How far the mean of every key lies above that of another tally, over the images that both have scores of.
+
+        Args:
+            other: scores of the same images, such as another model's.
+        """
+        common = {image: number for number, image in enumerate(one for one in self._images if one in other._images)}
+        found: dict[Key, Difference] = {}
+        for keys in _some([key for key in self._found if key in other._found]):
+            sums = [tally._sums(keys, common) for tally in (self, other)]
+            both = (sums[0][1] > 0) & (sums[1][1] > 0)  # [image, key]
+            pairs = [(np.where(both, totals, 0), np.where(both, counts, 0)) for totals, counts in sums]
+            low, high = _interval(len(common), *pairs)
+            for place, key in enumerate(keys):
+                if of := int(both[:, place].sum()):
+                    n, other_n = (int(counts[:, place].sum()) for _, counts in pairs)
+                    here, there = (float(totals[:, place].sum() / counts[:, place].sum()) for totals, counts in pairs)
+                    below, above = (None if of < 2 or bound is None else float(bound[place]) for bound in (low, high))
+                    found[key] = Difference(here, there, below, above, n, other_n, of)
         return found
+
+    def _sums(self, keys: list[Key], numbers: Mapping[str, int]) -> tuple[np.ndarray, np.ndarray]:
+        """Sums of scores, and how many they are, of each image that has a number: float64 [image, key] both."""
+        own = np.array([numbers.get(image, -1) for image in self._images], np.int64)
+        totals, counts = (np.zeros((len(numbers), len(keys))) for _ in range(2))
+        for place, key in enumerate(keys):
+            images, total, count = map(np.asarray, self._found[key])
+            at = own[images]
+            kept = at >= 0
+            totals[:, place] = np.bincount(at[kept], total[kept], len(numbers))
+            counts[:, place] = np.bincount(at[kept], count[kept], len(numbers))
+        return totals, counts
+
+
+def _some(keys: list[Key]) -> Iterator[list[Key]]:
+    """The keys, a bounded number at a time."""
+    for start in range(0, len(keys), _TOGETHER):
+        yield keys[start : start + _TOGETHER]
+
+
+def _interval(
+    images: int, sums: tuple[np.ndarray, np.ndarray], other: tuple[np.ndarray, np.ndarray] | None = None
+) -> tuple[np.ndarray, np.ndarray] | tuple[None, None]:
+    """The 95 % interval of each key's mean, or of how far it lies above another one when an image is drawn for both.
+
+    Args:
+        images: how many are drawn.
+        sums, other: totals and counts, float64 [image, key] both.
+
+    Returns:
+        low and high, float64 [key]; None where one image, or none, has no spread.
+    """
+    if images < 2:
+        return None, None
+    found = []
+    with np.errstate(invalid="ignore"):  # a draw may hold no image of a key
+        for times in draws_of(images):
+            means = [(times @ totals) / (times @ counts) for totals, counts in ([sums, other] if other else [sums])]
+            found.append(means[0] - means[1] if other else means[0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of a key that no image has
+        low, high = np.nanpercentile(np.concatenate(found), (2.5, 97.5), axis=0)
+    return low, high

@@ -23,6 +23,7 @@ from llava_wire.untrusted.zipped import ZIP_ERRORS, directory_bytes
 RECORD, NUMBERS, REPLY, CACHE = "a record", "exported numbers", "a server's reply", "an index's cache"
 HEADS = "sets of heads"
 EVALUATION, FIGURES, EVALUATION_PAGE = "an evaluation", "an evaluation's table", "an evaluation's page"
+DIFFERENCES = "a table of differences"
 REPORT, COMPARISON, INDEX = "a report", "a comparison", "an index of runs"
 PNG, GIF, SVG, CSV, LOG = (
     "an exported PNG image", "an exported GIF image", "an exported SVG image", "an exported table",
@@ -47,6 +48,10 @@ FIGURE_COLUMNS = (
     "figure", "view", "method", "layer", "head", "words", "tag", "value", "low_95", "high_95", "n", "images",
 )  # fmt: skip
 """An evaluation's first line."""
+DIFFERENCE_COLUMNS = (
+    *FIGURE_COLUMNS[:7], "this", "other", "difference", "low_95", "high_95", "n", "other_n", "images",
+)  # fmt: skip
+"""The first line of what two runs differ in."""
 _PAGES = (("report", REPORT), ("comparison", COMPARISON), ("index", INDEX), ("evaluation", EVALUATION_PAGE))
 _HEAD_BYTES = 8192
 _MAGIC = (
@@ -160,5 +165,8 @@ def _text_kind(head: bytes) -> str:
     except UnicodeDecodeError:
         return "other data"
     first = text.partition(b"\n")[0]
-    heads = {",".join(COLUMNS): CSV, ",".join(FIGURE_COLUMNS): FIGURES, LOG_HEAD: LOG}
+    heads = {
+        ",".join(COLUMNS): CSV, ",".join(FIGURE_COLUMNS): FIGURES, ",".join(DIFFERENCE_COLUMNS): DIFFERENCES,
+        LOG_HEAD: LOG,
+    }  # fmt: skip
     return {head.encode(): kind for head, kind in heads.items()}.get(first, "text")

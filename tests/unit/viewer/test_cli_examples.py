@@ -89,6 +89,7 @@ def test_the_example_runs(example: str, tmp_path: Path, monkeypatch: pytest.Monk
         return
     if arguments[0] in ("table", "evaluate"):
         data = data_of(tmp_path / "data", 2)
-        worked(tmp_path / "out", data, Made(data.parent))
+        for name in ("out", "other"):
+            worked(tmp_path / name, data, Made(data.parent))
         (tmp_path / "boxes.json").write_text('{"q0": {"red circle": [0, 0, 32, 24]}}', encoding="utf-8")
     assert main(arguments) == 0

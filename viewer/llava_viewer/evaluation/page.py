@@ -13,6 +13,8 @@ import numpy as np
 from llava_eval.answers import RULES
 from llava_eval.metric import METRICS
 from llava_eval.tally import Figure
+from llava_viewer.evaluation.against import Against
+from llava_viewer.evaluation.against_page import against_section
 from llava_viewer.evaluation.result import ByShare, Result
 from llava_viewer.evaluation.scores import ENERGY, EVEN, IMAGE_SHARE, POINTING, WORDS, Case, Key
 from llava_viewer.look import colormap, wording
@@ -102,13 +104,14 @@ class Worst:
     told: str
 
 
-def evaluation_page(result: Result, title: str, reports: Mapping[str, str]) -> str:
+def evaluation_page(result: Result, title: str, reports: Mapping[str, str], against: Against | None = None) -> str:
     """The page.
 
     Args:
         result: what was found.
         title: the heading.
         reports: links to reports by items' ids.
+        against: the run held against another one.
     """
     figures = result.figures
     rules = [rule for rule in RULES if Key(rule) in figures]
@@ -121,6 +124,7 @@ def evaluation_page(result: Result, title: str, reports: Mapping[str, str]) -> s
         model=result.model,
         count=f"{result.answered:,} of {wording.count(result.about.items, 'item')}",
         notes=list(_notes(result)),
+        against=against_section(against) if against else None,
         rules=rules,
         answers=[
             Line((tag,), tuple(_value(figures.get(Key(rule, tag=tag))) for rule in rules)) for tag in _tags(figures)

@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -33,6 +33,7 @@ _BINS, _LEAST_IN_BIN = 5, 5
 _LEAST_OF_EACH = 5
 """So many right answers, and wrong ones, before it is asked whether the share tells them apart."""
 _WORST, _BAD = 20, 100
+Told = TypeVar("Told")
 RIGHT = 0.5
 """An answer that scores less by the rule is called wrong."""
 
@@ -148,15 +149,19 @@ def evaluated(
         wanted,
         rule if judged else "",
         found,
-        dict(sorted(found.tally.figures().items(), key=lambda one: _place(one[0], wanted))),
+        in_order(found.tally.figures(), wanted),
         tuple(_by_share(found.cases, rule)) if judged else (),
         tuple(_wrong(found.cases, rule)),
         tuple(_astray(found.cases)),
     )
 
 
-def as_json(result: Result) -> bytes:
-    """The result for programs."""
+def as_json(result: Result, **more: Any) -> bytes:
+    """The result for programs.
+
+    Args:
+        more: further entries.
+    """
     found, about = result.found, result.about
     plain: dict[str, Any] = {
         "format": FORMAT,
@@ -180,6 +185,7 @@ def as_json(result: Result) -> bytes:
         "astray": [case._asdict() for case in result.astray],
         "bad": [{"id": id, "reason": reason} for id, reason in result.bad],
         "unasked": [{"id": id, "reason": reason} for id, reason in result.unasked],
+        **more,
     }  # fmt: skip
     return (json.dumps(plain, ensure_ascii=False, indent=1) + "\n").encode("utf-8", "surrogatepass")
 
@@ -193,6 +199,11 @@ def as_csv(result: Result) -> bytes:
         bounds = (None if bound is None else f"{bound:.6g}" for bound in (figure.low, figure.high))
         writer.writerow([*key, f"{figure.value:.6g}", *bounds, figure.n, figure.images])
     return stream.getvalue().encode("utf-8", "surrogatepass")
+
+
+def in_order(figures: Mapping[Key, Told], wanted: Wanted) -> dict[Key, Told]:
+    """What is told of figures, in the order in which they are told."""
+    return dict(sorted(figures.items(), key=lambda one: _place(one[0], wanted)))
 
 
 def _place(key: Key, wanted: Wanted) -> tuple[Any, ...]:

@@ -1,6 +1,7 @@
 """The command `evaluate`: a store against what is known of its images, in figures, a page and the worst cases' reports.
 
-Flow: store, truth -> `evaluated` -> evaluation.json, figures.csv, index.html and reports in a folder of their own.
+Flow: store, truth -> `evaluated` -> evaluation.json, figures.csv, index.html and reports in a folder of their own; with
+another store the same of that one, and what they differ in.
 """
 
 from __future__ import annotations
@@ -17,17 +18,19 @@ from llava_eval.answers import RULES
 from llava_viewer.cli import reaching
 from llava_viewer.cli.console import Told, UsageError, count_of, counted, one_line, print_path, printable, say
 from llava_viewer.cli.outputs import Outputs, add_force
+from llava_viewer.evaluation.against import Against, against_csv, against_json, held_against
+from llava_viewer.evaluation.against_page import counts_of, interval_of, signed, verdict_of
 from llava_viewer.evaluation.asking import ITEMS, Asking
 from llava_viewer.evaluation.page import evaluation_page
 from llava_viewer.evaluation.result import RIGHT, Result, as_csv, as_json, evaluated
 from llava_viewer.evaluation.scores import METRICS as USUAL
-from llava_viewer.evaluation.scores import Case, Wanted
+from llava_viewer.evaluation.scores import Case, Key, Wanted
 from llava_viewer.evaluation.truth import Truth, read_truth
-from llava_viewer.files import EVALUATION, EVALUATION_PAGE, FIGURES, REPORT
+from llava_viewer.files import DIFFERENCES, EVALUATION, EVALUATION_PAGE, FIGURES, REPORT
 from llava_viewer.judging import BY_HAND
 from llava_viewer.pages.report import render_report
 from llava_viewer.runs.replaying import EngineReplays
-from llava_viewer.store.about import model_name_of
+from llava_viewer.store.about import model_name_of, read_about
 from llava_viewer.store.store import Store
 from llava_wire.record import Record
 from llava_wire.schema import Annotations
@@ -36,6 +39,7 @@ EXAMPLES = """examples:
   llava-viewer evaluate out/
   llava-viewer evaluate out/ --truth boxes.json --rule contains
   llava-viewer evaluate out/ --metric pointing_game --metric share_in_box -o scores/
+  llava-viewer evaluate out/ --against other/
   llava-viewer evaluate out/ --metric insertion --metric deletion_auc --engine llava-things
 
 The truth is what the data brought (columns `expected` and `boxes`, or a COCO file), or that of a file: COCO; JSON
@@ -46,9 +50,11 @@ and over the whole answer where boxes of one phrase alone are known; by view, me
 figure stands its 95 % interval of a bootstrap over images. Metrics that ask the model (insertion and deletion) need the
 one that answered: a server, or --engine; they follow the mean map of every view at phrases with boxes, or, where none
 are known, at words that need the image, and the view "even map" is what random orders score. OUT/evaluation gets
-index.html, figures.csv, evaluation.json and reports of the worst cases.
+index.html, figures.csv, evaluation.json and reports of the worst cases. With --against, a run of another model, prompt
+or method over the same images, every figure that both have is told with the difference and its interval (an image is
+drawn for both), and which answers changed; this goes to OUT/evaluation-against-OTHER, with differences.csv.
 """
-FOLDER, PAGE, TABLE, JSON = "evaluation", "index.html", "figures.csv", "evaluation.json"
+FOLDER, PAGE, TABLE, JSON, APART = "evaluation", "index.html", "figures.csv", "evaluation.json", "differences.csv"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,6 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=evaluate)
     parser.add_argument("store", type=Path, metavar="OUT", help="the folder of a run")
     parser.add_argument("--truth", type=Path, metavar="FILE", help="boxes and expected answers (default: the data's)")
+    parser.add_argument("--against", type=Path, metavar="OTHER", help="another run over the same images")
     parser.add_argument("-o", "--output", type=Path, metavar="DIR", help=f"where the results go (OUT/{FOLDER})")
     parser.add_argument(
         "--rule", choices=RULES, help="by which answers are called right (default: the run's, or exact)"
@@ -78,19 +85,45 @@ def evaluate(arguments: argparse.Namespace) -> None:
     """Evaluates a store, prints the main figures and writes all of them."""
     metrics = tuple(dict.fromkeys(arguments.metric)) or USUAL
     truth = read_truth(arguments.truth) if arguments.truth else Truth()
-    folder = arguments.output or arguments.store / FOLDER
-    outputs = Outputs((arguments.truth,), force=arguments.force)
-    for name, kind in ((PAGE, EVALUATION_PAGE), (TABLE, FIGURES), (JSON, EVALUATION)):
-        outputs.claim("--output", folder / name, kind, own=True)
     wanted = Wanted(arguments.store, truth, metrics, arguments.blur)
+    other = _other(arguments.against, wanted)
+    apart = f"{FOLDER}-against-{other.store.resolve().name}" if other else FOLDER
+    folder = arguments.output or arguments.store / apart
+    outputs = Outputs((arguments.truth,), force=arguments.force)
+    kinds = {PAGE: EVALUATION_PAGE, TABLE: FIGURES, JSON: EVALUATION, **({APART: DIFFERENCES} if other else {})}
+    for name, kind in kinds.items():
+        outputs.claim("--output", folder / name, kind, own=True)
     with _asking(arguments, wanted) as asking:
         result = evaluated(wanted, arguments.rule or "", Told("part"), asking)
+    against = held_against(result, evaluated(other, result.rule, Told("part of the other"))) if other else None
     links = _write_reports(arguments, result, folder, outputs)
-    outputs.write(folder / JSON, as_json(result))
+    outputs.write(folder / JSON, as_json(result, **({"against": against_json(against)} if against else {})))
     outputs.write(folder / TABLE, as_csv(result))
-    outputs.write(folder / PAGE, evaluation_page(result, arguments.title, links).encode("utf-8", "backslashreplace"))
-    print(printable("\n".join(map(one_line, _lines(result)))))
+    if against:
+        outputs.write(folder / APART, against_csv(against))
+    made = evaluation_page(result, arguments.title, links, against)
+    outputs.write(folder / PAGE, made.encode("utf-8", "backslashreplace"))
+    print(printable("\n".join(map(one_line, [*_lines(result), *(_against_lines(against) if against else [])]))))
     print_path(folder / PAGE)
+
+
+def _other(store: Path | None, wanted: Wanted) -> Wanted | None:
+    """The other run, evaluated in the same way.
+
+    Raises:
+        UsageError: it is the same run, or a metric asks a model, which did not answer both.
+    """
+    if store is None:
+        return None
+    read_about(store)
+    if store.resolve() == wanted.store.resolve():
+        raise UsageError(f"--against: got {store}, the run itself, expected another one over the same images; name it")
+    if wanted.asking:
+        raise UsageError(
+            f"--against: got it with {wanted.asking[0]}, which asks the model, expected metrics of maps alone; "
+            "evaluate the runs one by one with it"
+        )
+    return replace(wanted, store=store)
 
 
 @contextmanager
@@ -156,12 +189,11 @@ def _lines(result: Result) -> list[str]:
     if found.missing:
         lines.append(("phrases", f"{found.missing:,} of {found.phrases:,} are not in their answer"))
     for key, figure in result.figures.items():
-        if key.tag or key.layer is not None or key.head is not None or (key.words in ("first", "last")):
+        if not _is_first(key):
             continue
         alike = figure.low == figure.high  # of equal scores a bootstrap has no spread, which is no certainty
         spread = "" if figure.low is None or alike else f" ({figure.low:.3f} to {figure.high:.3f})"
-        of = ", ".join(part for part in (key.view, key.words) if part)
-        lines.append((f"{key.figure}{f' [{of}]' if of else ''}", f"{figure.value:.3f}{spread}, n {figure.n:,}"))
+        lines.append((_named(key), f"{figure.value:.3f}{spread}, n {figure.n:,}"))
     lines += [
         (f"share of right above wrong [{one.view}]", f"{one.auroc.value:.3f} of pairs, n {one.auroc.n:,}")
         for one in result.by_share
@@ -169,6 +201,31 @@ def _lines(result: Result) -> list[str]:
     ]
     width = max(len(name) for name, _ in lines)
     return [f"{name.ljust(width)}  {value}" for name, value in lines]
+
+
+def _is_first(key: Key) -> bool:
+    """Whether a figure is among those that a reader wants first."""
+    return not key.tag and key.layer is key.head is None and key.words not in ("first", "last")
+
+
+def _named(key: Key) -> str:
+    of = ", ".join(part for part in (key.view, key.words) if part)
+    return f"{key.figure}{f' [{of}]' if of else ''}"
+
+
+def _against_lines(against: Against) -> list[str]:
+    """What a reader wants first of two runs."""
+    lines = ["", f"against {against.name}: {counted(against.items, 'item')} of both"]
+    lines += [f"they differ in {one}" for one in against.differing]
+    lines += [", ".join(f"{name} {number:,}" for name, number in counts)] if (counts := counts_of(against)) else []
+    rows = []
+    for key, one in against.differences.items():
+        if _is_first(key):
+            spread = f" ({interval})" if (interval := interval_of(one)) else ""
+            told = f"{one.one:.3f} and {one.other:.3f}: {signed(one.value)}{spread}, {verdict_of(one)}"
+            rows.append((_named(key), told))
+    width = max((len(name) for name, _ in rows), default=0)
+    return [*lines, *(f"{name.ljust(width)}  {told}" for name, told in rows)]
 
 
 def _blur(text: str) -> float:

@@ -1,0 +1,164 @@
+"""Two runs over the same images held against each other: differences, changed answers, and what cannot be compared."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from llava_viewer.cli import main
+from llava_viewer.data.items import Item
+from llava_viewer.evaluation.against import Against, held_against
+from llava_viewer.evaluation.page import evaluation_page
+from llava_viewer.evaluation.result import evaluated
+from llava_viewer.evaluation.scores import Key, Wanted
+from llava_viewer.store import StoreError
+from llava_wire import encode
+from support.runs import Made, data_of, worked
+from support.synthetic import make_record
+
+COUNT = 12
+BOX = [0, 0, 32, 24]
+Captured = pytest.CaptureFixture[str]
+
+
+def says(right: Callable[[int], bool], *, seeds: int = 0, share: float = 0.4) -> Callable[[Item], bytes]:
+    """Answers "a red circle" where it is right, else "a blue circle"."""
+
+    def answer(item: Item) -> bytes:
+        words = (" a", " red" if right(item.n) else " blue", " circle")
+        record = make_record(
+            width_px=64, height_px=48, grid=4, patch_px=8, words=words, prompt=item.prompt, seed=item.n + seeds,
+            image_share=share * (1 + item.n / 50), reductions=("layers_heads", "none"), with_picture=False,
+        )  # fmt: skip
+        return encode(record)
+
+    return answer
+
+
+def run_of(folder: Path, data: Path, answer: Callable[[Item], bytes]) -> Path:
+    worked(folder, data, Made(data.parent, before=answer))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = data_of(tmp_path_factory.mktemp("data"), COUNT)
+    lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    for number, line in enumerate(lines):
+        line |= {"boxes": {"circle": BOX}, "tags": ["even"] if number % 2 == 0 else []}
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def one(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Right but for every third item."""
+    return run_of(tmp_path_factory.mktemp("one") / "out", data, says(lambda n: n % 3 != 2))
+
+
+@pytest.fixture(scope="module")
+def other(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Right at every second item, its attention more on the image."""
+    return run_of(tmp_path_factory.mktemp("other") / "other", data, says(lambda n: n % 2 == 0, share=0.7))
+
+
+@pytest.fixture(scope="module")
+def against(one: Path, other: Path) -> Against:
+    return held_against(evaluated(Wanted(one), "contains"), evaluated(Wanted(other), "contains"))
+
+
+def test_items_are_counted_by_who_is_right(against: Against) -> None:
+    here, there = {n for n in range(COUNT) if n % 3 != 2}, {n for n in range(COUNT) if n % 2 == 0}
+    assert (against.images, against.items) == (COUNT, COUNT)
+    assert (against.both_right, against.only_here) == (len(here & there), len(here - there))
+    assert (against.only_there, against.neither) == (len(there - here), COUNT - len(here | there))
+    assert [change.id for change in against.better] == [f"q{n}" for n in sorted(here - there)]
+    assert [change.id for change in against.worse] == [f"q{n}" for n in sorted(there - here)]
+    assert (against.worse[0].answer, against.worse[0].other) == ("a blue circle", "a red circle")
+
+
+def test_figures_of_both_are_told_with_their_difference(against: Against) -> None:
+    found = against.differences[Key("contains")]
+    assert (found.one, found.other, found.value) == (pytest.approx(8 / 12), 0.5, pytest.approx(1 / 6))
+    assert found.images == COUNT
+    share = against.differences[Key("image_share", "layers_heads")]
+    assert share.value == pytest.approx(-0.3 * (1 + 5.5 / 50), abs=1e-3)
+    assert share.told_apart
+    assert Key("pointing_game", "none", "attention", 1, 2, "phrase") in against.differences
+    assert Key("contains", tag="even") in against.differences
+    assert not [key for key in against.differences if key.view == "even map"], "chance is nobody's"
+
+
+def test_a_run_against_its_like_differs_in_nothing(one: Path, data: Path, tmp_path: Path) -> None:
+    again = run_of(tmp_path / "again", data, says(lambda n: n % 3 != 2))
+    found = held_against(evaluated(Wanted(one)), evaluated(Wanted(again)))
+    assert {(each.value, each.told_apart) for each in found.differences.values()} == {(0, False)}
+    assert (found.differing, found.only_here, found.only_there) == ([], 0, 0)
+    page = evaluation_page(found.result, "Alike", {}, found)
+    assert "higher here" not in page
+    assert "They differ" not in page
+
+
+def test_the_command_writes_differences_beside_the_evaluation(one: Path, other: Path, capsys: Captured) -> None:
+    assert main(["evaluate", str(one), "--against", str(other), "--rule", "contains", "--reports", "0"]) == 0
+    said = capsys.readouterr().out
+    assert f"against {other}: 12 items of both\n" in said
+    assert "right in both 4, right here alone 4, right there alone 2, wrong in both 2\n" in said
+    assert "image_share [none]" in said
+    assert "0.444 and 0.777: \N{MINUS SIGN}0.333 (\N{MINUS SIGN}0." in said
+    out = one / "evaluation-against-other"
+    with (out / "differences.csv").open(encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    plain = json.loads((out / "evaluation.json").read_text("utf-8"))["against"]
+    assert len(rows) == len(plain["differences"])
+    [row] = [row for row in rows if row["figure"] == "contains" and not row["tag"]]
+    assert (row["this"], row["other"], row["images"]) == ("0.666667", "0.5", "12")
+    assert float(row["low_95"]) < float(row["difference"]) < float(row["high_95"])
+    assert plain["items"] == {"of_both": 12, "both_right": 4, "only_here": 4, "only_there": 2, "neither": 2}
+    page = (out / "index.html").read_text("utf-8")
+    assert f"llava-viewer compare {one}::q1 {other}::q1 -o comparison.html" in page
+    assert "lower here" in page
+    assert main(["evaluate", str(one), "--against", str(other), "--reports", "0"]) == 0, "written again"
+
+
+def test_what_tells_the_runs_apart_is_named(one: Path, data: Path, tmp_path: Path) -> None:
+    path = data.with_name("asked.jsonl")
+    lines = [json.loads(line) | {"prompt": "Say what it is."} for line in data.read_text("utf-8").splitlines()]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
+    found = held_against(
+        evaluated(Wanted(one)), evaluated(Wanted(run_of(tmp_path / "out", path, says(lambda n: True))))
+    )
+    assert found.differing == ["prompts"]
+
+
+def test_other_images_are_refused(one: Path, data: Path, tmp_path: Path) -> None:
+    other = run_of(tmp_path / "other", data, says(lambda n: True, seeds=100))
+    with pytest.raises(StoreError, match=r"--against: got .*, whose images/0\.png is another image than this run's"):
+        held_against(evaluated(Wanted(one)), evaluated(Wanted(other)))
+    lines = [json.loads(line) for line in data.read_text("utf-8").splitlines()]
+    (data.parent / "copies").mkdir(exist_ok=True)
+    for line in lines:
+        copy = f"copies/{Path(line['image']).name}"
+        (data.parent / copy).write_bytes((data.parent / line["image"]).read_bytes())
+        line["image"] = copy
+    path = data.with_name("copied.jsonl")
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
+    elsewhere = run_of(tmp_path / "elsewhere", path, says(lambda n: True))
+    with pytest.raises(StoreError, match=r"which has no image of this run \(images/0\.png here, copies/0\.png there\)"):
+        held_against(evaluated(Wanted(one)), evaluated(Wanted(elsewhere)))
+
+
+def test_what_cannot_be_compared_is_refused_before_anything_is_read(
+    one: Path, other: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    assert main(["evaluate", str(one), "--against", str(one)]) == 2
+    assert "the run itself, expected another one" in capsys.readouterr().err
+    assert main(["evaluate", str(one), "--against", str(tmp_path)]) == 1
+    assert "expected the folder of a run" in capsys.readouterr().err
+    wanted = ["--metric", "insertion", "--engine", "llava-things"]
+    assert main(["evaluate", str(one), "--against", str(other), *wanted]) == 2
+    assert "--against: got it with insertion, which asks the model" in capsys.readouterr().err

@@ -1,0 +1,133 @@
+"""The part of an evaluation's page that holds the run against another one.
+
+Flow: `Against` -> `Section`: texts of a table and of lists -> templates/evaluation_against.html.j2.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from llava_eval.tally import Difference
+from llava_viewer.evaluation.against import Against, Changed
+from llava_viewer.evaluation.scores import Key
+from llava_viewer.look import wording
+from llava_viewer.look.text import visible
+from llava_viewer.store.named import MARK
+
+
+@dataclass(frozen=True)
+class Row:
+    """One figure of both runs, in texts."""
+
+    names: tuple[str, ...]
+    this: str
+    n: str
+    other: str
+    other_n: str
+    difference: str
+    interval: str
+    images: str
+    verdict: str
+
+
+@dataclass(frozen=True)
+class Change:
+    """An answer that is right in one of the runs."""
+
+    id: str
+    prompt: str
+    expected: str
+    answer: str
+    other: str
+    command: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """All that the section shows; `counts` is empty without answers that can be judged."""
+
+    name: str
+    facts: tuple[str, ...]
+    counts: tuple[tuple[str, str], ...]
+    rows: tuple[Row, ...]
+    tagged: tuple[Row, ...]
+    changes: tuple[tuple[str, str, tuple[Change, ...]], ...]
+
+
+def against_section(against: Against) -> Section:
+    """The section, in texts."""
+    both = f"{wording.count(against.images, 'image')} and {wording.count(against.items, 'item')} are in both runs"
+    differing = [f"They differ in {'; '.join(against.differing)}"] if against.differing else []
+    changes = (
+        ("better", f"Right here, wrong in {against.name}", against.better),
+        ("worse", f"Wrong here, right in {against.name}", against.worse),
+    )
+    return Section(
+        against.name,
+        tuple(visible(text) for text in (both, *differing)),
+        tuple((name, f"{number:,}") for name, number in counts_of(against)),
+        tuple(_rows(against, tagged=False)),
+        tuple(_rows(against, tagged=True)),
+        tuple((id, title, tuple(_change(one, against) for one in found)) for id, title, found in changes if found),
+    )
+
+
+def counts_of(against: Against) -> list[tuple[str, int]]:
+    """How many items both answer rightly, or one of them; empty where no answers are judged."""
+    found = [
+        ("right in both", against.both_right),
+        ("right here alone", against.only_here),
+        ("right there alone", against.only_there),
+        ("wrong in both", against.neither),
+    ]
+    return found if any(number for _, number in found) else []
+
+
+def signed(value: float) -> str:
+    """ "+0.052"."""
+    return f"{value:+.3f}".replace("-", "\N{MINUS SIGN}")
+
+
+def interval_of(one: Difference) -> str:
+    """ "+0.010 to +0.094"; "" where there is none, or where it has no width, which is no certainty."""
+    if one.low is None or one.high is None or one.low == one.high:
+        return ""
+    return f"{signed(one.low)} to {signed(one.high)}"
+
+
+def verdict_of(one: Difference) -> str:
+    """Whether the interval leaves out zero, in words."""
+    if not interval_of(one):
+        return "equal" if one.value == 0 else "no spread"
+    return "not told apart" if not one.told_apart else "higher here" if one.value > 0 else "lower here"
+
+
+def _rows(against: Against, *, tagged: bool) -> Iterator[Row]:
+    """Answers, shares and mean maps; single layers and heads are in the files."""
+    for key, one in against.differences.items():
+        if key.layer is key.head is None and bool(key.tag) == tagged:
+            yield Row(
+                _names(key, tagged=tagged),
+                f"{one.one:.3f}",
+                f"{one.n:,}",
+                f"{one.other:.3f}",
+                f"{one.other_n:,}",
+                signed(one.value),
+                interval_of(one),
+                wording.count(one.images, "image"),
+                verdict_of(one),
+            )
+
+
+def _names(key: Key, *, tagged: bool) -> tuple[str, ...]:
+    return (key.figure, key.view, key.words, *((key.tag,) if tagged else ()))
+
+
+def _change(one: Changed, against: Against) -> Change:
+    stores: Sequence[str] = (str(against.result.wanted.store), against.name)
+    named = [f"{store}{MARK}{one.id}" for store in stores]
+    shown = all(visible(name) == name for name in named)
+    command = f"llava-viewer compare {' '.join(map(shlex.quote, named))} -o comparison.html" if shown else ""
+    return Change(visible(one.id), one.prompt, one.expected, one.answer, one.other, command)
