@@ -39,6 +39,7 @@ def commands(quick: bool) -> list[list[str]]:
     listed.append(["methods", *(["--rounds", "4"] if quick else [])])
     listed.append(["methods", "--shape", SHAPES[0][0], "--rounds", "2" if quick else "8"])
     listed.append(["dataset.runs", *(["--items", "64", "--rounds", "2"] if quick else [])])
+    listed.append(["dataset.kills", *(["--items", "1024", "--kills", "1"] if quick else [])])
     listed.append(["endurance", *(["--requests", "400"] if quick else [])])
     if torch.cuda.is_available():
         listed.append(["gpu.answers", "--rounds", "3" if quick else "10"])
