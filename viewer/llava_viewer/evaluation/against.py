@@ -95,18 +95,18 @@ def held_against(result: Result, other: Result) -> Against:
     worse = [_changed(one, two) for one, two, here, there in judged if there and not here]
     differences = result.found.tally.against(other.found.tally)
     return Against(
-        result,
-        other,
-        _differing(result, other, pairs),
-        len({case.image for case in shared}),
-        len(pairs),
-        sum(here and there for _, _, here, there in judged),
-        len(better),
-        len(worse),
-        sum(not here and not there for _, _, here, there in judged),
-        in_order({key: one for key, one in differences.items() if key.view != EVEN}, result.wanted),
-        better[:_CHANGED],
-        worse[:_CHANGED],
+        result=result,
+        other=other,
+        differing=_differing(result, other, pairs),
+        images=len({case.image for case in shared}),
+        items=len(pairs),
+        both_right=sum(here and there for _, _, here, there in judged),
+        only_here=len(better),
+        only_there=len(worse),
+        neither=sum(not here and not there for _, _, here, there in judged),
+        differences=in_order({key: one for key, one in differences.items() if key.view != EVEN}, result.wanted),
+        better=better[:_CHANGED],
+        worse=worse[:_CHANGED],
     )
 
 
