@@ -17,7 +17,7 @@ from llava_viewer.cli.console import UsageError, json_escaped, json_text, one_li
 from llava_viewer.cli.files import check_question, read_record, with_pictures_of
 from llava_viewer.cli.inspect import found_lines
 from llava_viewer.cli.outputs import Outputs
-from llava_viewer.cli.reaching import Destination, destination
+from llava_viewer.cli.reaching import Where, destination
 from llava_viewer.cli.selection import chosen_heads, parameters
 from llava_viewer.client.base import Client
 from llava_viewer.client.replays.checking import usual_checks
@@ -49,6 +49,8 @@ def predict(arguments: argparse.Namespace) -> None:
         raise UsageError("--expected, --tag: got --format json, expected npz beside them; leave one of them out")
     if arguments.stream and (arguments.format == "json" or arguments.grpc is not None):
         raise UsageError("--stream: got --grpc or --format json, expected neither beside it; leave one of them out")
+    if arguments.engine and (arguments.stream or arguments.format == "json"):
+        raise UsageError("--engine: got --stream or --format json, which only a server has; leave one of them out")
     _check_said(arguments)
     check_question(arguments.prompt)
     files = [*arguments.image, *(arguments.further or ())]
@@ -207,7 +209,7 @@ def options_of(arguments: argparse.Namespace) -> dict[str, Any]:
     return {**options, "views": arguments.view} if arguments.view else options
 
 
-def check_heads(options: Mapping[str, Any], where: Destination) -> None:
+def check_heads(options: Mapping[str, Any], where: Where) -> None:
     """Refuses sets of heads that were found on another model than the one that is asked.
 
     Raises:

@@ -167,7 +167,8 @@ def _replay(group: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         group,
         "replay",
         "ask for other views of a record's answer, without generating it again",
-        "example:\n  llava-viewer replay run.npz --layers all --heads all --reduction heads -o layers.npz",
+        "examples:\n  llava-viewer replay run.npz --layers all --heads all --reduction heads -o layers.npz\n"
+        "  llava-viewer replay out::q1 --engine llava-things --reduction none -o heads.npz",
     )
     parser.set_defaults(run=commands.replay)
     parser.add_argument("record", type=Path, metavar="RUN.npz")

@@ -1,7 +1,8 @@
-"""Which server and which model a command asks, and with which key.
+"""Which server and which model a command asks, and with which key; or which engine, where no server runs.
 
 Flow: --url, --grpc, --name, --model and keys -> `Destination` -> `Client`. Without an address it is a server of this
 machine, found by the file that it keeps; its key file and certificate come along, also for an address that is its.
+--engine -> `Loaded` -> `Client`.
 """
 
 from __future__ import annotations
@@ -12,14 +13,14 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from llava_viewer.cli.console import UsageError
+from llava_viewer.cli.console import UsageError, one_line, say
 from llava_viewer.client.address import DEFAULT_TARGET, DEFAULT_URL, shown, split_url
 from llava_viewer.client.auth import Token, or_key_file
 from llava_viewer.client.base import Client
 from llava_viewer.client.local import VARIABLE, choose_model, find_server, server_at
 from llava_viewer.client.protocol import DEFAULT_REPLY_BYTES, DEFAULT_TIMEOUT_S
 from llava_viewer.client.retry import DEFAULT_RETRY_S
-from llava_viewer.runs.process import command_of
+from llava_viewer.client.transport.process import command_of
 
 _MOST_REPLY_MIB = 256
 """No larger record is read."""
@@ -54,8 +55,34 @@ class Destination:
         )  # fmt: skip
 
 
-def add_arguments(parser: argparse.ArgumentParser, model: str) -> None:
-    """The arguments that name a server; `model` says in words which model is asked when none is named."""
+@dataclass(frozen=True)
+class Loaded:
+    """A model in a process of its own, where no server is asked."""
+
+    asks: Client
+
+    @property
+    def model(self) -> str:
+        """Its name."""
+        return self.asks.model
+
+    def __str__(self) -> str:
+        return f"{self.model}, without a server"
+
+    def client(self, arguments: argparse.Namespace, most_retry_s: float = math.inf) -> Client:
+        """The one that has loaded it."""
+        return self.asks
+
+
+Where = Destination | Loaded
+
+
+def add_arguments(parser: argparse.ArgumentParser, model: str) -> argparse._ArgumentGroup:
+    """The arguments that name a server, or an engine; the engine's group, for what else belongs there.
+
+    Args:
+        model: says in words which model is asked when none is named.
+    """
     server = parser.add_argument_group("server")
     way = server.add_mutually_exclusive_group()
     way.add_argument(
@@ -99,10 +126,6 @@ def add_arguments(parser: argparse.ArgumentParser, model: str) -> None:
         metavar="MIB",
         help="read no larger reply, for a server whose max_response_bytes was raised (default: %(default)s)",
     )
-
-
-def add_engine(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
-    """The arguments that name an engine in place of a server; the group, for what else belongs there."""
     engine = parser.add_argument_group("engine, instead of a server")
     engine.add_argument(
         "--engine", metavar="MODEL", help="run the model in a process of its own: a model or its folder"
@@ -112,8 +135,8 @@ def add_engine(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     return engine
 
 
-def engine_of(arguments: argparse.Namespace) -> list[str] | None:
-    """The command of the engine that the arguments name; None where they mean a server.
+def check_engine(arguments: argparse.Namespace) -> bool:
+    """Whether the arguments name an engine in place of a server.
 
     Raises:
         UsageError: arguments of both.
@@ -122,23 +145,42 @@ def engine_of(arguments: argparse.Namespace) -> list[str] | None:
         for name in ("device", "dtype"):
             if getattr(arguments, name):
                 raise UsageError(f"--{name}: got it without --engine, expected both; name the engine's model")
-        return None
-    for name in ("url", "grpc", "name", "model"):
+        return False
+    for name in ("url", "grpc", "name", "model", "token", "key_file", "ca_file"):
         if getattr(arguments, name) is not None:
-            raise UsageError(f"--{name}: got it beside --engine, expected a server or an engine; leave one out")
-    return command_of(arguments.engine, arguments.device, arguments.dtype)
+            named = name.replace("_", "-")
+            raise UsageError(f"--{named}: got it beside --engine, expected a server or an engine; leave one out")
+    return True
 
 
-def destination(arguments: argparse.Namespace, preferred: str | None = None) -> Destination:
-    """Where the arguments lead.
+def engine_of(arguments: argparse.Namespace) -> list[str] | None:
+    """The command of the engine that the arguments name; None where they mean a server.
+
+    Raises:
+        UsageError: arguments of both.
+    """
+    return command_of(arguments.engine, arguments.device, arguments.dtype) if check_engine(arguments) else None
+
+
+def destination(arguments: argparse.Namespace, preferred: str | None = None) -> Where:
+    """Where the arguments lead; an engine is loaded.
 
     Args:
         preferred: the model that a record comes from, asked where it is served and no other is named.
 
     Raises:
         UsageError: arguments that do not go together.
-        RequestError: no server of that name runs here, or which one or which model is meant is not said.
+        RequestError: no server of that name runs here, or which one or which model is meant is not said; or the engine
+            does not load.
     """
+    if check_engine(arguments):
+        given = {"device": arguments.device, "dtype": arguments.dtype, "timeout_s": arguments.timeout}
+        return Loaded(Client.engine(arguments.engine, **given, say=lambda line: say(one_line(line))))
+    return _server(arguments, preferred)
+
+
+def _server(arguments: argparse.Namespace, preferred: str | None) -> Destination:
+    """The server and model that the arguments name."""
     over_grpc = arguments.grpc is not None
     given = arguments.grpc or arguments.url
     if given and arguments.name:

@@ -27,7 +27,7 @@ Part = StreamedToken | Record
 class Client(Connection):
     """A connection to one model of one server; usable from several threads, and as a context manager.
 
-    Make one with `Client.local`, `Client.http` or `Client.grpc`.
+    Make one with `Client.local`, `Client.http`, `Client.grpc`, or, where no server runs, `Client.engine`.
     """
 
     def predict(

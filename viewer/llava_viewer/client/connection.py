@@ -170,6 +170,39 @@ class Connection:
             served=server.models,
         )
 
+    @classmethod
+    def engine(
+        cls,
+        model: str,
+        *,
+        device: str | None = None,
+        dtype: str | None = None,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        retry_s: float = DEFAULT_RETRY_S,
+        say: Callable[[str], None] = lambda line: None,
+    ) -> Self:
+        """A client of a model in a process of its own, where no server runs; needs what the server needs.
+
+        Args:
+            model: a name in model_store, a model's YAML, or a checkpoint folder.
+            device: cpu, cuda, cuda:1 or map; dtype: float32, float16 or bfloat16; None for the usual ones.
+            timeout_s, retry_s: as for `Client.http`; a process that dies is started again.
+            say: gets lines for people.
+
+        Raises:
+            RequestError: the model does not load.
+        """
+        from llava_viewer.client.transport.engine import EngineTransport
+        from llava_viewer.client.transport.process import command_of
+
+        transport = EngineTransport(command_of(model, device, dtype), say)
+        return cls(transport, model=transport.model, timeout_s=timeout_s, retry_s=retry_s)
+
+    @property
+    def model(self) -> str:
+        """The name of the model that is asked."""
+        return self._model
+
     def ready(self, timeout_s: float = 5.0) -> bool:
         """Whether the model's worker answers within `timeout_s` seconds.
 

@@ -15,10 +15,10 @@ from typing import Any
 
 from PIL import Image as PillowImage
 
+from llava_viewer.client.transport.process import EngineProcess
 from llava_viewer.data.images import image_stream
 from llava_viewer.data.items import Item
 from llava_viewer.runs.asking import Answered, Chunk, image_of
-from llava_viewer.runs.process import EngineProcess
 from llava_wire.errors import RecordError, RequestError
 
 _AHEAD = 96
@@ -33,7 +33,7 @@ class PipedEngine:
     """An engine that answers a run.
 
     Args:
-        command: as `llava_viewer.runs.process.command_of` gives it.
+        command: as `llava_viewer.client.transport.process.command_of` gives it.
         options: of every request.
         images: the folder that paths of images count from.
         say: gets lines for people.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -29,7 +29,6 @@ from llava_viewer.evaluation.truth import Truth, read_truth
 from llava_viewer.files import DIFFERENCES, EVALUATION, EVALUATION_PAGE, FIGURES, REPORT
 from llava_viewer.judging import BY_HAND
 from llava_viewer.pages.report import render_report
-from llava_viewer.runs.replaying import EngineReplays
 from llava_viewer.store.about import model_name_of, read_about
 from llava_viewer.store.store import Store
 from llava_wire.record import Record
@@ -78,7 +77,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--asked", type=count_of, default=ITEMS, metavar="N",
                         help="metrics that ask the model do so about N items at most (%(default)s)")  # fmt: skip
     reaching.add_arguments(parser, "that of the run")
-    reaching.add_engine(parser)
 
 
 def evaluate(arguments: argparse.Namespace) -> None:
@@ -133,20 +131,19 @@ def _asking(arguments: argparse.Namespace, wanted: Wanted) -> Iterator[Asking | 
     Raises:
         UsageError: a model that no metric asks, or arguments of a server beside an engine.
     """
-    engine = reaching.engine_of(arguments)
+    reaching.check_engine(arguments)
     if not wanted.asking:
-        if engine is not None or arguments.url or arguments.grpc is not None:
-            named = "--engine" if engine is not None else "--url" if arguments.url else "--grpc"
-            raise UsageError(f"{named}: got it with metrics of maps alone, expected one that asks the model (--metric)")
+        named = [name for name in ("engine", "url", "grpc") if getattr(arguments, name) is not None]
+        if named:
+            raise UsageError(
+                f"--{named[0]}: got it with metrics of maps alone, expected one that asks the model (--metric)"
+            )
         yield None
-    elif engine is not None:
-        with closing(EngineReplays(engine, lambda line: say(one_line(line)))) as replays:
-            yield Asking(replays.replay, arguments.asked, Told("item asked about"))
-    else:
-        where = reaching.destination(arguments, model_name_of(arguments.store))
-        say(one_line(f"asking {where}"))
-        with where.client(arguments) as client:
-            yield Asking(partial(client.replay, keep_picture=False), arguments.asked, Told("item asked about"))
+        return
+    where = reaching.destination(arguments, model_name_of(arguments.store))
+    say(one_line(f"asking {where}"))
+    with where.client(arguments) as client:
+        yield Asking(partial(client.replay, keep_picture=False), arguments.asked, Told("item asked about"))
 
 
 def _write_reports(arguments: argparse.Namespace, result: Result, folder: Path, outputs: Outputs) -> dict[str, str]:

@@ -83,11 +83,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--chunk", type=count_of, default=DEFAULT_CHUNK, metavar="N", help="items of a part (%(default)s)"
     )
     data.add_argument("--keep-images", action="store_true", help="keep the images in the records, too")
-    reaching.add_arguments(parser, "the only one that it serves")
+    engine = reaching.add_arguments(parser, "the only one that it serves")
     parser.add_argument("--in-flight", type=_flight, metavar="N",
                         help="requests at a time (default: as many as bring more answers)")  # fmt: skip
     parser.set_defaults(retry=_RETRY_S)
-    engine = reaching.add_engine(parser)
     engine.add_argument("--ray", type=count_of, nargs="?", const=0, metavar="N",
                         help="on the Ray cluster: N workers (default: one on each GPU)")  # fmt: skip
     engine.add_argument("--stale", type=count_of, default=round(STALE_S), metavar="SECONDS",

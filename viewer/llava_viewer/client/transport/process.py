@@ -40,6 +40,9 @@ class EngineProcess:
         command: what to run.
     """
 
+    model: str
+    """The name of the model that it loaded."""
+
     def __init__(self, command: Sequence[str]) -> None:
         self._popen = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self._said: queue.Queue[Frame | None] = queue.Queue()
@@ -62,7 +65,8 @@ class EngineProcess:
             ending = f"got exit code {process.ended()}, expected a model that loads; what it printed stands above"
             said = str(frame[0].get("failed")).removeprefix("model: ") if frame else ending
             raise RequestError("unavailable", "engine", said)
-        say(f"the engine has loaded {at_revision(frame[0]['ready'], frame[0]['revision'])}")
+        process.model = frame[0]["ready"]
+        say(f"the engine has loaded {at_revision(process.model, frame[0]['revision'])}")
         return process
 
     def write(self, plain: dict[str, Any], parts: Sequence[bytes]) -> None:
@@ -71,9 +75,16 @@ class EngineProcess:
         with contextlib.suppress(OSError):
             write_frame(self._popen.stdin, plain, list(parts))
 
-    def read(self) -> Frame | None:
-        """What it says next; None is its end."""
-        return self._said.get()
+    def read(self, timeout_s: float | None = None) -> Frame | None:
+        """What it says next; None is its end.
+
+        Raises:
+            TimeoutError: nothing within so many seconds.
+        """
+        try:
+            return self._said.get(timeout=timeout_s)
+        except queue.Empty:
+            raise TimeoutError from None
 
     def ended(self) -> int:
         """Its exit code, once it is at its end."""
