@@ -122,6 +122,22 @@ def draws_of(count: int, draws: int = _DRAWS) -> Iterator[np.ndarray]:
         yield source.multinomial(count, even, min(together, draws - start)).astype(np.float64)
 
 
+def exchanges_of(count: int, draws: int = _DRAWS) -> Iterator[np.ndarray]:
+    """Which of some pictures keep their side when two sides exchange each by the toss of a coin; always the same ones.
+
+    Args:
+        count: how many pictures.
+        draws: how often all coins are tossed.
+
+    Yields:
+        float64 [draw, picture] of 0 and 1, a part of the draws at a time, so that memory is bounded.
+    """
+    source = np.random.default_rng(_SEED)
+    together = max(1, _DRAWN_TOGETHER // count)
+    for start in range(0, draws, together):
+        yield source.integers(0, 2, (min(together, draws - start), count)).astype(np.float64)
+
+
 def resampled_means(
     scores: np.ndarray, clusters: Sequence[str] | Sequence[int], draws: int = _DRAWS
 ) -> np.ndarray | None:

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import warnings
 from array import array
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import numpy as np
 
-from llava_eval.statistics import draws_of
+from llava_eval.statistics import draws_of, exchanges_of
 
 Key = TypeVar("Key", bound=Hashable)
 _TOGETHER = 512
 """Keys whose means are drawn at a time, so that memory is bounded."""
+_CHANCE = 0.05
+_ROUNDING = 1e-12
+"""Differences of exchanged runs that are equal but for the order of sums."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,8 @@ class Difference:
     Args:
         one, other: the means over the scores of images that both have.
         low, high: the 95 % interval of `value` in a bootstrap that draws an image for both; None where there is one.
+        p: how many of 1000 random exchanges of the two, image by image, lie at least as far apart, itself counted too
+            (a paired randomisation test, two-sided); None where there is one image.
         n, other_n: how many scores each mean is of; images: how many images.
     """
 
@@ -52,6 +57,7 @@ class Difference:
     other: float
     low: float | None
     high: float | None
+    p: float | None
     n: int
     other_n: int
     images: int
@@ -63,10 +69,14 @@ class Difference:
 
     @property
     def told_apart(self) -> bool:
-        """Whether the interval leaves out zero; one without a width, of equal scores, is no certainty."""
-        return (
-            self.low is not None and self.high is not None and self.low < self.high and not self.low <= 0 <= self.high
-        )
+        """Whether the interval leaves out zero, and chance alone seldom does as much.
+
+        Of a few images, or of a few that differ, an interval of a bootstrap is too narrow: of two it leaves out zero
+        every second time. What exchanging both runs shows holds for any number of them.
+        """
+        if self.low is None or self.high is None or self.p is None:
+            return False
+        return not self.low <= 0 <= self.high and self.p <= _CHANCE
 
 
 class Tally(Generic[Key]):
@@ -102,6 +112,21 @@ class Tally(Generic[Key]):
             own[1].extend(totals)
             own[2].extend(counts)
 
+    def __iter__(self) -> Iterator[Key]:
+        """All keys, in the order in which they were first added."""
+        return iter(self._found)
+
+    def renamed(self, name: Callable[[Key], Key | None]) -> Tally[Key]:
+        """The same scores under other keys, each of which must be another one.
+
+        Args:
+            name: the new key of each; None leaves its scores out.
+        """
+        made: Tally[Key] = Tally()
+        made._images = self._images
+        made._found = {new: scores for key, scores in self._found.items() if (new := name(key)) is not None}
+        return made
+
     def figures(self) -> dict[Key, Figure]:
         """The mean of every key, with its interval."""
         found: dict[Key, Figure] = {}
@@ -125,14 +150,18 @@ class Tally(Generic[Key]):
         for keys in _some([key for key in self._found if key in other._found]):
             sums = [tally._sums(keys, common) for tally in (self, other)]
             both = (sums[0][1] > 0) & (sums[1][1] > 0)  # [image, key]
-            pairs = [(np.where(both, totals, 0), np.where(both, counts, 0)) for totals, counts in sums]
-            low, high = _interval(len(common), *pairs)
+            for parts in sums:
+                for part in parts:
+                    part *= both
+            low, high = _interval(len(common), *sums)
+            chances = _exchanged(len(common), *sums)
             for place, key in enumerate(keys):
                 if of := int(both[:, place].sum()):
-                    n, other_n = (int(counts[:, place].sum()) for _, counts in pairs)
-                    here, there = (float(totals[:, place].sum() / counts[:, place].sum()) for totals, counts in pairs)
+                    n, other_n = (int(counts[:, place].sum()) for _, counts in sums)
+                    here, there = (float(totals[:, place].sum() / counts[:, place].sum()) for totals, counts in sums)
                     below, above = (None if of < 2 or bound is None else float(bound[place]) for bound in (low, high))
-                    found[key] = Difference(here, there, below, above, n, other_n, of)
+                    chance = None if of < 2 or chances is None else float(chances[place])
+                    found[key] = Difference(here, there, below, above, chance, n, other_n, of)
         return found
 
     def _sums(self, keys: list[Key], numbers: Mapping[str, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -177,3 +206,31 @@ def _interval(
         warnings.simplefilter("ignore", RuntimeWarning)  # of a key that no image has
         low, high = np.nanpercentile(np.concatenate(found), (2.5, 97.5), axis=0)
     return low, high
+
+
+def _exchanged(
+    images: int, sums: tuple[np.ndarray, np.ndarray], other: tuple[np.ndarray, np.ndarray]
+) -> np.ndarray | None:
+    """How often two means lie as far apart as they do when every second image, drawn anew, is given to the other.
+
+    Args:
+        images: how many there are.
+        sums, other: see `_interval`.
+
+    Returns:
+        p of each key, float64 [key]; None where one image, or none, can be exchanged.
+    """
+    if images < 2:
+        return None
+    (totals, counts), (other_totals, other_counts) = sums, other
+    all_totals, all_counts = (one.sum(0) + two.sum(0) for one, two in zip(sums, other, strict=True))
+    with np.errstate(invalid="ignore"):  # of a key that no image has
+        real = np.abs(totals.sum(0) / counts.sum(0) - other_totals.sum(0) / other_counts.sum(0))
+        far, drawn = np.zeros(totals.shape[1]), 0
+        for kept in exchanges_of(images):
+            own = kept @ totals + (1 - kept) @ other_totals
+            own_counts = kept @ counts + (1 - kept) @ other_counts
+            apart = np.abs(own / own_counts - (all_totals - own) / (all_counts - own_counts))
+            far += (apart >= real - _ROUNDING).sum(0)
+            drawn += len(kept)
+    return (far + 1) / (drawn + 1)

@@ -49,7 +49,7 @@ FIGURE_COLUMNS = (
 )  # fmt: skip
 """An evaluation's first line."""
 DIFFERENCE_COLUMNS = (
-    *FIGURE_COLUMNS[:7], "this", "other", "difference", "low_95", "high_95", "n", "other_n", "images",
+    *FIGURE_COLUMNS[:7], "this", "other", "difference", "low_95", "high_95", "p", "n", "other_n", "images",
 )  # fmt: skip
 """The first line of what two runs differ in."""
 _PAGES = (("report", REPORT), ("comparison", COMPARISON), ("index", INDEX), ("evaluation", EVALUATION_PAGE))

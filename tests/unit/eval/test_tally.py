@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
-from llava_eval.tally import Tally
+from llava_eval.tally import Difference, Tally
 
 
 def tally_of(scores: dict[str, list[float]], key: str = "a") -> Tally[str]:
@@ -90,6 +92,44 @@ def test_joined_tallies_are_one() -> None:
     assert parts.against(whole)["a"].value == 0
 
 
-def test_equal_differences_are_no_certainty() -> None:
-    found = tally_of({"a.png": [1.0], "b.png": [1.0]}).against(tally_of({"a.png": [0.0], "b.png": [0.0]}))["a"]
-    assert (found.low, found.high, found.told_apart) == (1, 1, False)
+def test_a_few_equal_differences_are_no_certainty_and_many_are() -> None:
+    def all_apart(count: int) -> Difference:
+        one, other = ({f"{n}.png": [value] for n in range(count)} for value in (1.0, 0.0))
+        return tally_of(one).against(tally_of(other))["a"]
+
+    assert [(each.low, each.high, each.told_apart) for each in map(all_apart, (2, 4))] == [(1, 1, False)] * 2
+    assert all_apart(20).told_apart
+    assert all_apart(20).p == pytest.approx(1 / 1001)
+
+
+@pytest.mark.parametrize("count", [2, 3, 5, 10, 40])
+def test_alike_runs_are_told_apart_by_chance_once_in_twenty_times_whatever_the_number_of_images(count: int) -> None:
+    rng, one, other = np.random.default_rng(count), Tally[str](), Tally[str]()
+    for key in range(400):
+        for n, pair in enumerate(rng.exponential(size=(count, 2)) ** 2):
+            one.add(f"{key}", f"{n}.png", pair[0])
+            other.add(f"{key}", f"{n}.png", pair[1])
+    found = one.against(other).values()
+    assert np.mean([each.told_apart for each in found]) < 0.05 + 2.6 * (0.05 * 0.95 / 400) ** 0.5
+
+
+def test_exchanges_of_images_with_several_scores_are_those_that_are_counted_one_by_one() -> None:
+    one, other = some(1, 6, 0.9), some(2, 6, 0.3)
+    other["0.png"] = [0.0] * 5
+    found = tally_of(one).against(tally_of(other))["a"]
+    far = 0
+    for kept in itertools.product((True, False), repeat=6):
+        pair = [
+            np.mean([value for n, own in enumerate(kept) for value in (one if own == side else other)[f"{n}.png"]])
+            for side in (True, False)
+        ]
+        far += abs(pair[0] - pair[1]) >= abs(found.value) - 1e-9
+    assert found.p == pytest.approx(far / 64, abs=0.04)
+
+
+def test_scores_keep_their_images_under_other_keys() -> None:
+    tally = tally_of(some(1, 10, 0.5))
+    tally.add("b", "0.png", 1.0)
+    renamed = tally.renamed(lambda key: "c" if key == "a" else None)
+    assert list(renamed) == ["c"]
+    assert renamed.figures()["c"] == tally.figures()["a"]

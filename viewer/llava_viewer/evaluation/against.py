@@ -140,7 +140,7 @@ def against_csv(against: Against) -> bytes:
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(DIFFERENCE_COLUMNS)
     for key, one in against.differences.items():
-        values = (one.one, one.other, one.value, one.low, one.high)
+        values = (one.one, one.other, one.value, one.low, one.high, one.p)
         told = (None if value is None else f"{value:.6g}" for value in values)
         writer.writerow([*key, *told, one.n, one.other_n, one.images])
     return stream.getvalue().encode("utf-8", "surrogatepass")

@@ -16,6 +16,9 @@ from llava_viewer.look import wording
 from llava_viewer.look.text import visible
 from llava_viewer.store.named import MARK
 
+_LEAST = 0.0005
+"""What is less is nothing at the places that are shown: how a batch was put together makes such differences."""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -98,10 +101,14 @@ def interval_of(one: Difference) -> str:
 
 
 def verdict_of(one: Difference) -> str:
-    """Whether the interval leaves out zero, in words."""
-    if not interval_of(one):
-        return "equal" if one.value == 0 else "no spread"
-    return "not told apart" if not one.told_apart else "higher here" if one.value > 0 else "lower here"
+    """Whether the runs are told apart, in words."""
+    if max(map(abs, (one.value, one.low or 0.0, one.high or 0.0))) < _LEAST:
+        return "equal"
+    if one.told_apart:
+        return "higher here" if one.value > 0 else "lower here"
+    # An interval that leaves out zero all the same is too narrow, as it is of few images.
+    apart = one.low is None or one.high is None or not one.low <= 0 <= one.high
+    return "too few to tell" if apart else "not told apart"
 
 
 def _rows(against: Against, *, tagged: bool) -> Iterator[Row]:
