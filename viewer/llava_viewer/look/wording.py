@@ -198,7 +198,7 @@ def need_told(needing: int, of: int, what: str) -> tuple[str, str, str]:
         told = f"{needing} of {count(of, what)}"
         return NEEDS, f"{told}, against its patches’ mean", f"{told} need{'s' if needing == 1 else ''} the image"
     stay = f"the one {what} stays" if of == 1 else f"all {count(of, what)} stay"
-    told = f"{stay} as likely, right or not"
+    told = f"{stay} as likely; that alone is no fault"
     return "image hidden", told, f"image hidden: {told}"
 
 
