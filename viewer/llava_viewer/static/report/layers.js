@@ -151,19 +151,34 @@ board.addEventListener("click", (event) => {
   if (!found) return;
   pick(...(found[0] === choice.layer && found[1] === choice.head ? [null, null] : found));
 });
-board.addEventListener("pointermove", async (event) => {
+// What is told of the square under the pointer: {view, found}; anew when another map is shown.
+let under = null;
+async function tellPointed() {
+  const own = under;
+  if (!own || own.view !== shown?.take.view) return setPointed("");
+  const { take } = shown;
+  const maps = await boardMaps(take);
+  if (own !== under || take !== shown.take) return;
+  const numbers = cellsOf(own.view, ...own.found).map((cell) => [maps[cell].max, ...maps[cell].shares]);
+  setPointed(`${slotName(own.view, ...own.found)}: ${pointed(numbers, own.view)}`);
+}
+function setPointed(text) {
+  byId("pointed").textContent = text;
+}
+board.addEventListener("pointermove", (event) => {
   const found = pointedAt(event);
-  if (!found || !shown) return;
-  const view = currentView();
-  const maps = await boardMaps(shown.take);
-  const numbers = cellsOf(view, ...found).map((cell) => [maps[cell].max, ...maps[cell].shares]);
-  byId("pointed").textContent = `${slotName(view, ...found)}: ${pointed(numbers, view)}`;
+  if (!found) return;
+  under = { view: currentView(), found };
+  tellPointed();
 });
-board.addEventListener("pointerleave", () => { byId("pointed").textContent = ""; });
+board.addEventListener("pointerleave", () => {
+  under = null;
+  tellPointed();
+});
 document.addEventListener("change", (event) => { if (event.target.name === "k") drawBoard(shown); });
 
 // What is drawn when the chosen map is on the screen, one after the other: a large board takes as long as many stages.
-const later = [drawBoard];
+const later = [drawBoard, tellPointed];
 const BOARD_AT_ONCE = 256;
 const finding = board.closest(".finding");
 drawLater = async (own) => {

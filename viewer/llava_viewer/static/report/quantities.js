@@ -80,9 +80,9 @@ drawCard = (take, map) => {
 };
 readPatch = () => {
   plain.readPatch();
-  if (!patch || !shown || shown.map.view.share) return;
-  const own = shown.map.values[patch.row * cols + patch.col];
-  byId("readout").textContent = `Row ${patch.row}, column ${patch.col}: ${textOf(shown.map.view, own)}`;
+  if (!told || !shown || shown.map.view.share) return;
+  const own = shown.map.values[told.row * cols + told.col];
+  byId("readout").textContent = `Row ${told.row}, column ${told.col}: ${textOf(shown.map.view, own)}`;
 };
 drawers[drawers.indexOf(plain.readPatch)] = readPatch;
 

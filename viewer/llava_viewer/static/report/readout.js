@@ -1,13 +1,16 @@
 // The patch under the pointer or the arrow keys, told in words.
 const cursor = byId("cursor");
 let patch = null;
+// The patch that the line tells of: the last one, also when the pointer has left it, so that the line is of the shown map.
+let told = null;
 // Where the keys began to move with Shift held.
 let anchor = null;
 
 function readPatch() {
   cursor.classList.toggle("on", patch !== null);
-  if (!patch || !shown) return;
-  const { row, col } = patch;
+  told = patch ?? told;
+  if (!told || !shown) return;
+  const { row, col } = told;
   const [x, y] = corner(row, col);
   cursor.setAttribute("x", x);
   cursor.setAttribute("y", y);

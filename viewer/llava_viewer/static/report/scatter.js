@@ -46,6 +46,7 @@ async function drawScatter({ take }) {
     label(right, 164, "end", spentText(view, high)), label(120, 177, "middle", view.share === false ? "sum over the image" : "share of the image"),
   );
   pointAt = points2d.findIndex(isChosen);
+  if (byId("scattered").textContent) showPoint(pointAt);  // what is told is of the shown map
 }
 function showPoint(at) {
   pointAt = at;
