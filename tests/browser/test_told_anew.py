@@ -118,6 +118,22 @@ def test_a_square_and_a_point_are_told_of_the_next_word(show: Show, report: Path
         page.keyboard.press("n")
 
 
+@pytest.mark.parametrize("width", [320, 390])
+def test_heads_fit_a_narrow_phone_and_tell_nothing_old(show: Show, report: Path, width: int) -> None:
+    page = show(report, "#t=2&v=none&l=1&h=2", viewport={"width": width, "height": 640})
+    settle(page)
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    page.locator("#scatter").scroll_into_view_if_needed()
+    page.focus("#scatter")
+    page.wait_for_selector("#scatter circle.chosen")
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("#scattered")).to_contain_text("entropy")
+    page.evaluate("scrollTo(0, 0)")
+    page.wait_for_timeout(200)  # until the browser has seen that the points are out of sight
+    page.keyboard.press("n")
+    expect(page.locator("#scattered")).to_have_text("")
+
+
 @pytest.mark.parametrize("js", [True, False], ids=["js", "no-js"])
 def test_the_usual_is_that_of_the_chosen_head(show: Show, tmp_path: Path, record: Record, js: bool) -> None:
     page = show(written(with_second_view(record), tmp_path / "run.html"), js=js)

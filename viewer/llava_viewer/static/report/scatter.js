@@ -19,6 +19,7 @@ drawers.push(({ take }) => {
 
 async function drawScatter({ take }) {
   const { view } = take;
+  if (!scatterSeen) byId("scattered").textContent = "";  // nor is anything of another map left standing out of sight
   if (view.cells === 1 || !scatterSeen) return;
   const isOld = () => shown.take !== take;
   const maps = await boardMaps(take);
