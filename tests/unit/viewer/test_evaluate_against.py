@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from llava_eval.tally import Tally
 from llava_viewer.cli import main
 from llava_viewer.data.items import Item
 from llava_viewer.evaluation.against import Against, held_against
 from llava_viewer.evaluation.page import evaluation_page
 from llava_viewer.evaluation.result import evaluated
 from llava_viewer.evaluation.scores import Key, Wanted
+from llava_viewer.evaluation.views import paired
 from llava_viewer.store import StoreError
 from llava_wire import encode
 from support.runs import Made, data_of, worked
@@ -162,3 +164,74 @@ def test_what_cannot_be_compared_is_refused_before_anything_is_read(
     wanted = ["--metric", "insertion", "--engine", "llava-things"]
     assert main(["evaluate", str(one), "--against", str(other), *wanted]) == 2
     assert "--against: got it with insertion, which asks the model" in capsys.readouterr().err
+
+
+def test_views_of_other_names_are_paired_and_what_one_run_alone_has_is_told(
+    one: Path, data: Path, tmp_path: Path
+) -> None:
+    def selection(item: Item) -> bytes:
+        return encode(make_record(
+            width_px=64, height_px=48, grid=4, patch_px=8, words=(" a", " red", " circle"), prompt=item.prompt,
+            seed=item.n, reductions=("heads",), with_picture=False,
+        ))  # fmt: skip
+
+    result, other = evaluated(Wanted(one)), evaluated(Wanted(run_of(tmp_path / "out", data, selection)))
+    found = held_against(result, other)
+    assert found.aside == [
+        (
+            "no figure is of views that one run alone has (layers_heads, none here and heads there), "
+            "unless --pair HERE=THERE names them"
+        )
+    ]
+    assert {key.view for key in found.differences} == {""}
+    found = held_against(result, other, {"layers_heads": "heads"})
+    share = found.differences[Key("image_share", "layers_heads / heads")]
+    whole = [
+        each.figures[Key("image_share", view)].value for each, view in ((result, "layers_heads"), (other, "heads"))
+    ]
+    assert [share.one, share.other] == pytest.approx(whole)
+    with pytest.raises(StoreError, match="--pair: got mean=heads, but this run has no view 'mean', expected one of "):
+        held_against(result, other, {"mean": "heads"})
+    assert main(["evaluate", str(one), "--pair", "mean=heads"]) == 2
+
+
+def test_views_of_one_name_and_the_last_two_are_held_against_each_other_whatever_their_method() -> None:
+    def run(**methods: str) -> Tally[Key]:
+        tally = Tally[Key]()
+        for view, method in methods.items():
+            tally.add(Key("image_share", view), "a.png", 0.5)
+            tally.add(Key("pointing_game", view, method), "a.png", float(len(method)))
+        return tally
+
+    def keys(one: Tally[Key], other: Tally[Key]) -> set[tuple[str, str]]:
+        views = paired(one, other, {})
+        return {key[1:3] for key in views.one.against(views.other) if key.figure == "pointing_game"}
+
+    attention = run(mean="attention", why="attention")
+    assert keys(attention, run(mean="rollout")) == {("mean", "attention / rollout")}
+    assert keys(attention, run(mean="attention", way="rollout")) == {
+        ("mean", "attention"), ("why / way", "attention / rollout"),
+    }  # fmt: skip
+    assert keys(run(mean="attention"), run(selection="rollout")) == {("mean / selection", "attention / rollout")}
+    assert keys(attention, run(selection="rollout")) == set()
+
+
+def test_other_truth_and_items_of_one_run_alone_are_told(one: Path, data: Path, tmp_path: Path) -> None:
+    lines = [json.loads(line) for line in data.read_text("utf-8").splitlines()]
+    lines[1]["answer"], lines[2]["boxes"] = "a green circle", {"circle": [0, 0, 16, 16]}
+    lines[3]["id"] = "another"
+    lines[5]["image"] = "images/none.png"
+    path = data.with_name("told.jsonl")
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
+
+    def answer(item: Item) -> bytes | Exception:
+        return OSError("no file") if item.n == 5 else says(lambda n: True)(item)
+
+    worked(tmp_path / "out", path, Made(data.parent, before=answer))
+    found = held_against(evaluated(Wanted(one)), evaluated(Wanted(tmp_path / "out")))
+    assert found.differing == ["expected answers", "boxes"]
+    assert found.aside == [
+        "2 of 12 scored items are here alone, and count where their image is in both",
+        "there 1 of 12 items have no answer, 1 have an error",
+        "1 of 11 scored items are there alone, and count where their image is in both",
+    ]

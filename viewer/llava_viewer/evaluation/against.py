@@ -8,18 +8,21 @@ from __future__ import annotations
 import csv
 import io
 import json
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 from llava_eval.tally import Difference
 from llava_viewer.evaluation.result import RIGHT, Result, in_order
-from llava_viewer.evaluation.scores import EVEN, Case, Key
+from llava_viewer.evaluation.scores import Case, Key
+from llava_viewer.evaluation.views import paired
 from llava_viewer.files import DIFFERENCE_COLUMNS
 from llava_viewer.store.part import StoreError
 from llava_viewer.store.store import Store
 
 _CHANGED = 20
+_ALONE = "no figure is of views that one run alone has"
 _LOOKED_AT = 64
 """Images whose digests are compared, spread evenly: the same names do not make them the same."""
 
@@ -41,6 +44,7 @@ class Against:
     Args:
         result, other: theirs; differences are the first one's less the other's.
         differing: what tells the runs themselves apart, in words: model, options.
+        aside: what the comparison leaves out, in words: items of one run alone, views that only one has.
         images: that both have; items: of the same id and image.
         both_right, only_here, only_there, neither: of those items, by the first run's rule; all 0 without one.
         differences: by what they are of.
@@ -50,6 +54,7 @@ class Against:
     result: Result
     other: Result
     differing: Sequence[str]
+    aside: Sequence[str]
     images: int
     items: int
     both_right: int
@@ -66,14 +71,15 @@ class Against:
         return str(self.other.wanted.store)
 
 
-def held_against(result: Result, other: Result) -> Against:
+def held_against(result: Result, other: Result, named: Mapping[str, str] | None = None) -> Against:
     """Holds a run against another one.
 
     Args:
         result, other: of both stores, evaluated by the same truth, metrics and rule.
+        named: views of the run -> the other's that they are held against; see `paired`.
 
     Raises:
-        StoreError: they have no image in common, or others under the same names.
+        StoreError: they have no image in common, or others under the same names; or a view that is named is not there.
     """
     images = {case.image for case in other.found.cases}
     shared = [case for case in result.found.cases if case.image in images]
@@ -93,18 +99,23 @@ def held_against(result: Result, other: Result) -> Against:
     ]
     better = [_changed(one, two) for one, two, here, there in judged if here and not there]
     worse = [_changed(one, two) for one, two, here, there in judged if there and not here]
-    differences = result.found.tally.against(other.found.tally)
+    views = paired(result.found.tally, other.found.tally, named or {})
+    alone = [f"{', '.join(names)} {where}" for names, where in ((views.here, "here"), (views.there, "there")) if names]
     return Against(
         result=result,
         other=other,
         differing=_differing(result, other, pairs),
+        aside=[
+            *_left_out(result, other, len(pairs)),
+            *([f"{_ALONE} ({' and '.join(alone)}), unless --pair HERE=THERE names them"] if alone else []),
+        ],
         images=len({case.image for case in shared}),
         items=len(pairs),
         both_right=sum(here and there for _, _, here, there in judged),
         only_here=len(better),
         only_there=len(worse),
         neither=sum(not here and not there for _, _, here, there in judged),
-        differences=in_order({key: one for key, one in differences.items() if key.view != EVEN}, result.wanted),
+        differences=in_order(views.one.against(views.other), result.wanted),
         better=better[:_CHANGED],
         worse=worse[:_CHANGED],
     )
@@ -119,6 +130,7 @@ def against_json(against: Against) -> dict[str, Any]:
             "model": against.other.model,
         },
         "differing": list(against.differing),
+        "left_out": list(against.aside),
         "images": against.images,
         "items": {
             "of_both": against.items, "both_right": against.both_right, "only_here": against.only_here,
@@ -177,6 +189,10 @@ def _differing(result: Result, other: Result, pairs: Sequence[tuple[Case, Case]]
     found = [f"model: {result.model} here, {other.model} there"] if result.model != other.model else []
     if any(one.prompt != two.prompt for one, two in pairs):
         found.append("prompts")
+    if any(one.expected != two.expected for one, two in pairs):
+        found.append("expected answers")
+    if _boxes(result, pairs) != _boxes(other, pairs):
+        found.append("boxes")
     here, there = result.about.options, other.about.options
     found += [
         f"{key}: {_plain(here, key)} here, {_plain(there, key)} there"
@@ -188,3 +204,30 @@ def _differing(result: Result, other: Result, pairs: Sequence[tuple[Case, Case]]
 
 def _plain(options: Mapping[str, Any], key: str) -> str:
     return f"{json.dumps(options[key], ensure_ascii=False):.120}" if key in options else "not given"
+
+
+def _boxes(result: Result, pairs: Sequence[tuple[Case, Case]]) -> dict[str, int]:
+    """A sum of the boxes that are known of each item of both runs."""
+    both = {one.id for one, _ in pairs}
+    with Store(result.wanted.store) as store:
+        return {
+            row["id"]: zlib.crc32(json.dumps(result.wanted.truth.of(row).boxes, sort_keys=True).encode())
+            for row in store.rows()
+            if row["id"] in both
+        }
+
+
+def _left_out(result: Result, other: Result, both: int) -> list[str]:
+    """Items that stand in one of the runs alone, and why as far as the runs tell."""
+    found = []
+    if not both:
+        found.append("no item has an id that both runs have, so that answers are not counted by who is right")
+    for one, where in ((result, "here"), (other, "there")):
+        if less := one.about.items - one.answered:
+            far = f", {one.found.errors:,} have an error" if one.found.errors else ""
+            found.append(f"{where} {less:,} of {one.about.items:,} items have no answer{far}")
+        found += [f"{where} {len(one.found.bad):,} are not scored, such as {id}: {why:.100}" for id, why in one.bad[:1]]
+        if alone := len(one.found.cases) - both:
+            of = f"{alone:,} of {len(one.found.cases):,} scored items"
+            found.append(f"{of} are {where} alone, and count where their image is in both")
+    return found

@@ -69,7 +69,7 @@ def against_section(against: Against) -> Section:
     )
     return Section(
         against.name,
-        tuple(visible(text) for text in (both, *differing)),
+        tuple(visible(_sentence(text)) for text in (both, *differing, *against.aside)),
         tuple((name, f"{number:,}") for name, number in counts_of(against)),
         tuple(_rows(against, tagged=False)),
         tuple(_rows(against, tagged=True)),
@@ -95,20 +95,28 @@ def signed(value: float) -> str:
 
 def interval_of(one: Difference) -> str:
     """ "+0.010 to +0.094"; "" where there is none, or where it has no width, which is no certainty."""
-    if one.low is None or one.high is None or one.low == one.high:
+    if one.low is None or one.high is None or one.low == one.high or _is_nothing(one):
         return ""
     return f"{signed(one.low)} to {signed(one.high)}"
 
 
 def verdict_of(one: Difference) -> str:
     """Whether the runs are told apart, in words."""
-    if max(map(abs, (one.value, one.low or 0.0, one.high or 0.0))) < _LEAST:
+    if _is_nothing(one):
         return "equal"
     if one.told_apart:
         return "higher here" if one.value > 0 else "lower here"
     # An interval that leaves out zero all the same is too narrow, as it is of few images.
     apart = one.low is None or one.high is None or not one.low <= 0 <= one.high
     return "too few to tell" if apart else "not told apart"
+
+
+def _is_nothing(one: Difference) -> bool:
+    return max(map(abs, (one.value, one.low or 0.0, one.high or 0.0))) < _LEAST
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _rows(against: Against, *, tagged: bool) -> Iterator[Row]:

@@ -39,6 +39,7 @@ EXAMPLES = """examples:
   llava-viewer evaluate out/ --truth boxes.json --rule contains
   llava-viewer evaluate out/ --metric pointing_game --metric share_in_box -o scores/
   llava-viewer evaluate out/ --against other/
+  llava-viewer evaluate out/ --against other/ --pair mean=selection
   llava-viewer evaluate out/ --metric insertion --metric deletion_auc --engine llava-things
 
 The truth is what the data brought (columns `expected` and `boxes`, or a COCO file), or that of a file: COCO; JSON
@@ -51,7 +52,8 @@ one that answered: a server, or --engine; they follow the mean map of every view
 are known, at words that need the image, and the view "even map" is what random orders score. OUT/evaluation gets
 index.html, figures.csv, evaluation.json and reports of the worst cases. With --against, a run of another model, prompt
 or method over the same images, every figure that both have is told with the difference and its interval (an image is
-drawn for both), and which answers changed; this goes to OUT/evaluation-against-OTHER, with differences.csv.
+drawn for both), and which answers changed; views belong together by their names, or as --pair says. This goes to
+OUT/evaluation-against-OTHER, with differences.csv.
 """
 FOLDER, PAGE, TABLE, JSON, APART = "evaluation", "index.html", "figures.csv", "evaluation.json", "differences.csv"
 
@@ -62,6 +64,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("store", type=Path, metavar="OUT", help="the folder of a run")
     parser.add_argument("--truth", type=Path, metavar="FILE", help="boxes and expected answers (default: the data's)")
     parser.add_argument("--against", type=Path, metavar="OTHER", help="another run over the same images")
+    parser.add_argument("--pair", type=_pair, action="append", default=[], metavar="HERE=THERE",
+                        help="views of other names: OUT's, and OTHER's to hold it against; repeatable")  # fmt: skip
     parser.add_argument("-o", "--output", type=Path, metavar="DIR", help=f"where the results go (OUT/{FOLDER})")
     parser.add_argument(
         "--rule", choices=RULES, help="by which answers are called right (default: the run's, or exact)"
@@ -85,6 +89,8 @@ def evaluate(arguments: argparse.Namespace) -> None:
     truth = read_truth(arguments.truth) if arguments.truth else Truth()
     wanted = Wanted(arguments.store, truth, metrics, arguments.blur)
     other = _other(arguments.against, wanted)
+    if arguments.pair and other is None:
+        raise UsageError("--pair: got it without another run, expected one to hold views against; add --against")
     apart = f"{FOLDER}-against-{other.store.resolve().name}" if other else FOLDER
     folder = arguments.output or arguments.store / apart
     outputs = Outputs((arguments.truth,), force=arguments.force)
@@ -93,7 +99,10 @@ def evaluate(arguments: argparse.Namespace) -> None:
         outputs.claim("--output", folder / name, kind, own=True)
     with _asking(arguments, wanted) as asking:
         result = evaluated(wanted, arguments.rule or "", Told("part"), asking)
-    against = held_against(result, evaluated(other, result.rule, Told("part of the other"))) if other else None
+    against = None
+    if other:
+        its = evaluated(other, result.rule, Told("part of the other"))
+        against = held_against(result, its, dict(arguments.pair))
     links = _write_reports(arguments, result, folder, outputs)
     outputs.write(folder / JSON, as_json(result, **({"against": against_json(against)} if against else {})))
     outputs.write(folder / TABLE, as_csv(result))
@@ -214,6 +223,7 @@ def _against_lines(against: Against) -> list[str]:
     """What a reader wants first of two runs."""
     lines = ["", f"against {against.name}: {counted(against.items, 'item')} of both"]
     lines += [f"they differ in {one}" for one in against.differing]
+    lines += against.aside
     lines += [", ".join(f"{name} {number:,}" for name, number in counts)] if (counts := counts_of(against)) else []
     rows = []
     for key, one in against.differences.items():
@@ -223,6 +233,13 @@ def _against_lines(against: Against) -> list[str]:
             rows.append((_named(key), told))
     width = max((len(name) for name, _ in rows), default=0)
     return [*lines, *(f"{name.ljust(width)}  {told}" for name, told in rows)]
+
+
+def _pair(text: str) -> tuple[str, str]:
+    here, sign, there = text.partition("=")
+    if not (here and sign and there):
+        raise argparse.ArgumentTypeError(f"got {text!r:.80}, expected two views' names, HERE=THERE")
+    return here, there
 
 
 def _blur(text: str) -> float:
