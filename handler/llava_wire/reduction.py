@@ -71,7 +71,7 @@ class Reduction:
             return "heads averaged, layers kept apart"
         if cells == 1:
             return "one head, nothing averaged"
-        return "nothing averaged: every head by itself" if self.keeps else f"mean of {cells} heads"
+        return "every head kept apart" if self.keeps else f"mean of {cells} heads"
 
 
 _ALL = (
