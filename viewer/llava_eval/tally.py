@@ -1,14 +1,14 @@
-"""Scores by what they are of, gathered image by image, and their means with intervals over images.
+"""Scores by what they are of, gathered item by item, and their means with intervals over images.
 
-Flow: key, image, sum and number of scores -> `Tally`, which other tallies join -> `Figure`s: mean, interval, n; or,
-against another tally of the same images, `Difference`s.
+Flow: key, image, item, sum and number of scores -> `Tally`, which other tallies join -> `Figure`s: mean, interval, n;
+or, against another tally of the same images, `Difference`s.
 """
 
 from __future__ import annotations
 
 import warnings
 from array import array
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -17,6 +17,9 @@ import numpy as np
 from llava_eval.statistics import draws_of, exchanges_of
 
 Key = TypeVar("Key", bound=Hashable)
+Name = TypeVar("Name", bound=Hashable)
+Item = tuple[str, str]
+"""An image, and which question about it."""
 _TOGETHER = 512
 """Keys whose means are drawn at a time, so that memory is bounded."""
 _CHANCE = 0.05
@@ -46,7 +49,7 @@ class Difference:
     """How far one mean lies above another one of the same images.
 
     Args:
-        one, other: the means over the scores of images that both have.
+        one, other: the means over the scores of items that both have scores of.
         low, high: the 95 % interval of `value` in a bootstrap that draws an image for both; None where there is one.
         p: how many of 1000 random exchanges of the two, image by image, lie at least as far apart, itself counted too
             (a paired randomisation test, two-sided); None where there is one image.
@@ -80,35 +83,36 @@ class Difference:
 
 
 class Tally(Generic[Key]):
-    """Sums of scores by key and image."""
+    """Sums of scores by key, image and item: questions about one image are items of it."""
 
     def __init__(self) -> None:
-        self._images: dict[str, int] = {}
+        self._items: dict[Item, int] = {}
         self._found: dict[Key, tuple[array[int], array[float], array[int]]] = {}
 
-    def add(self, key: Key, image: str, total: float, count: int = 1) -> None:
-        """Adds the scores of one image.
+    def add(self, key: Key, image: str, total: float, count: int = 1, *, item: str = "") -> None:
+        """Adds the scores of one item.
 
         Args:
             key: what they are of.
             image: whose they are; the same one may come again.
             total: their sum.
             count: how many there are.
+            item: which one of the image's.
         """
-        number = self._images.setdefault(image, len(self._images))
+        number = self._items.setdefault((image, item), len(self._items))
         if key not in self._found:
             self._found[key] = array("q"), array("d"), array("q")
-        images, totals, counts = self._found[key]
-        images.append(number)
+        items, totals, counts = self._found[key]
+        items.append(number)
         totals.append(total)
         counts.append(count)
 
     def join(self, other: Tally[Key]) -> None:
         """Adds all that another tally has."""
-        numbers = [self._images.setdefault(image, len(self._images)) for image in other._images]
-        for key, (images, totals, counts) in other._found.items():
+        numbers = [self._items.setdefault(item, len(self._items)) for item in other._items]
+        for key, (items, totals, counts) in other._found.items():
             own = self._found.setdefault(key, (array("q"), array("d"), array("q")))
-            own[0].extend(numbers[image] for image in images)
+            own[0].extend(numbers[item] for item in items)
             own[1].extend(totals)
             own[2].extend(counts)
 
@@ -123,58 +127,86 @@ class Tally(Generic[Key]):
             name: the new key of each; None leaves its scores out.
         """
         made: Tally[Key] = Tally()
-        made._images = self._images
+        made._items = self._items
         made._found = {new: scores for key, scores in self._found.items() if (new := name(key)) is not None}
         return made
 
     def figures(self) -> dict[Key, Figure]:
         """The mean of every key, with its interval."""
+        images = _numbered(image for image, _ in self._items)
+        own = np.array([images[image] for image, _ in self._items], np.int64)  # [item]
         found: dict[Key, Figure] = {}
         for keys in _some(list(self._found)):
-            totals, counts = self._sums(keys, self._images)
-            low, high = _interval(len(self._images), (totals, counts))
+            totals, counts = (np.zeros((len(images), len(keys))) for _ in range(2))
+            for place, key in enumerate(keys):
+                items, total, count = map(np.asarray, self._found[key])
+                totals[:, place] = np.bincount(own[items], total, len(images))
+                counts[:, place] = np.bincount(own[items], count, len(images))
+            low, high = _interval(len(images), (totals, counts))
             for place, key in enumerate(keys):
                 of, number = int((counts[:, place] > 0).sum()), int(counts[:, place].sum())
                 below, above = (None if of < 2 or bound is None else float(bound[place]) for bound in (low, high))
                 found[key] = Figure(float(totals[:, place].sum()) / number, below, above, number, of)
         return found
 
-    def against(self, other: Tally[Key]) -> dict[Key, Difference]:
-        """How far the mean of every key lies above that of another tally, over the images that both have scores of.
+    def against(self, other: Tally[Key], *, whole_images: bool = False) -> dict[Key, Difference]:
+        """How far the mean of every key lies above that of another tally, over the items that both have scores of.
 
         Args:
             other: scores of the same images, such as another model's.
+            whole_images: all items of an image are one, for tallies whose items have no names in common.
         """
-        common = {image: number for number, image in enumerate(one for one in self._images if one in other._images)}
+        units, other_units = (
+            [(image, "") if whole_images else (image, item) for image, item in tally._items] for tally in (self, other)
+        )
+        known = set(other_units)
+        common = _numbered(unit for unit in units if unit in known)
+        images = _numbered(image for image, _ in common)
+        of_common = np.array([images[image] for image, _ in common], np.int64)  # [common]
+        owns = [np.array([common.get(unit, -1) for unit in each], np.int64) for each in (units, other_units)]
         found: dict[Key, Difference] = {}
         for keys in _some([key for key in self._found if key in other._found]):
-            sums = [tally._sums(keys, common) for tally in (self, other)]
-            both = (sums[0][1] > 0) & (sums[1][1] > 0)  # [image, key]
-            for parts in sums:
-                for part in parts:
-                    part *= both
-            low, high = _interval(len(common), *sums)
-            chances = _exchanged(len(common), *sums)
+            sums = [(np.zeros((len(images), len(keys))), np.zeros((len(images), len(keys)))) for _ in range(2)]
             for place, key in enumerate(keys):
-                if of := int(both[:, place].sum()):
+                parts = [_by_unit(tally._found[key], own, len(common))
+                         for tally, own in zip((self, other), owns, strict=True)]  # fmt: skip
+                both = (parts[0][1] > 0) & (parts[1][1] > 0)  # [common]
+                for target, part in zip(sums, parts, strict=True):
+                    for column, values in zip(target, part, strict=True):
+                        column[:, place] = np.bincount(of_common[both], values[both], len(images))
+            low, high = _interval(len(images), *sums)
+            chances = _exchanged(len(images), *sums)
+            for place, key in enumerate(keys):
+                if of := int((sums[0][1][:, place] > 0).sum()):
                     n, other_n = (int(counts[:, place].sum()) for _, counts in sums)
-                    here, there = (float(totals[:, place].sum() / counts[:, place].sum()) for totals, counts in sums)
+                    here, other_mean = (
+                        float(totals[:, place].sum() / counts[:, place].sum()) for totals, counts in sums
+                    )
                     below, above = (None if of < 2 or bound is None else float(bound[place]) for bound in (low, high))
                     chance = None if of < 2 or chances is None else float(chances[place])
-                    found[key] = Difference(here, there, below, above, chance, n, other_n, of)
+                    found[key] = Difference(here, other_mean, below, above, chance, n, other_n, of)
         return found
 
-    def _sums(self, keys: list[Key], numbers: Mapping[str, int]) -> tuple[np.ndarray, np.ndarray]:
-        """Sums of scores, and how many they are, of each image that has a number: float64 [image, key] both."""
-        own = np.array([numbers.get(image, -1) for image in self._images], np.int64)
-        totals, counts = (np.zeros((len(numbers), len(keys))) for _ in range(2))
-        for place, key in enumerate(keys):
-            images, total, count = map(np.asarray, self._found[key])
-            at = own[images]
-            kept = at >= 0
-            totals[:, place] = np.bincount(at[kept], total[kept], len(numbers))
-            counts[:, place] = np.bincount(at[kept], count[kept], len(numbers))
-        return totals, counts
+
+def _numbered(names: Iterable[Name]) -> dict[Name, int]:
+    """Different names -> numbers from 0, in the order in which they first come."""
+    return {name: number for number, name in enumerate(dict.fromkeys(names))}
+
+
+def _by_unit(
+    scores: tuple[array[int], array[float], array[int]], own: np.ndarray, count: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Sums of one key's scores, and how many they are, of each unit that both tallies have: float64 [common] both.
+
+    Args:
+        scores: items, totals, counts, as they were added.
+        own: int64 [item], each one's number among those of both; -1 for others.
+        count: of those of both.
+    """
+    items, total, times = map(np.asarray, scores)
+    at = own[items]
+    kept = at >= 0
+    return np.bincount(at[kept], total[kept], count), np.bincount(at[kept], times[kept], count)
 
 
 def _some(keys: list[Key]) -> Iterator[list[Key]]:

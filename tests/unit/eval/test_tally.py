@@ -133,3 +133,33 @@ def test_scores_keep_their_images_under_other_keys() -> None:
     renamed = tally.renamed(lambda key: "c" if key == "a" else None)
     assert list(renamed) == ["c"]
     assert renamed.figures()["c"] == tally.figures()["a"]
+
+
+def asked_of(scores: dict[tuple[str, str], float]) -> Tally[str]:
+    found: Tally[str] = Tally()
+    for (image, item), value in scores.items():
+        found.add("a", image, value, item=item)
+    return found
+
+
+def test_items_that_one_run_alone_has_count_nowhere() -> None:
+    """Of runs that say the same of each item, what one of them misses makes no difference."""
+    rng = np.random.default_rng(5)
+    whole = {(f"{n}.png", kind): float(rng.random()) for n in range(20) for kind in ("easy", "hard")}
+    fewer = {unit: value for unit, value in whole.items() if not (unit[1] == "hard" and int(unit[0][:-4]) % 3 == 0)}
+    found = asked_of(whole).against(asked_of(fewer))["a"]
+    assert (found.value, found.told_apart) == (pytest.approx(0), False)
+    assert (found.n, found.other_n, found.images) == (33, 33, 20)
+    by_image = asked_of(whole).against(asked_of(fewer), whole_images=True)["a"]
+    assert (by_image.n, by_image.other_n, by_image.images) == (40, 33, 20)
+    assert by_image.value != pytest.approx(0)
+    renamed = {(image, f"{kind} too"): value for (image, kind), value in whole.items()}
+    assert not asked_of(whole).against(asked_of(renamed))
+
+
+def test_items_of_an_image_are_drawn_together() -> None:
+    one = {(f"{n}.png", kind): float(n % 2) for n in range(10) for kind in "abc"}
+    apart = {(f"{image}{item}", ""): value for (image, item), value in one.items()}
+    together, alone = asked_of(one).figures()["a"], asked_of(apart).figures()["a"]
+    assert (together.value, together.n, together.images) == (alone.value, 30, 10)
+    assert together.high - together.low > 1.3 * (alone.high - alone.low)  # type: ignore[operator]

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 import shlex
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from llava_viewer.cli import main
 from llava_viewer.cli.parser import build_parser
+from llava_viewer.data.items import Item
 from llava_wire import Record, encode
 from support.runs import Made, data_of, worked
 from support.synthetic import make_record
@@ -65,6 +67,10 @@ def test_every_command_has_an_example() -> None:
     assert len(examples()) >= 15
 
 
+def _always(data: bytes, item: Item) -> bytes:
+    return data
+
+
 @pytest.mark.parametrize("example", examples())
 def test_the_example_runs(example: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -89,7 +95,8 @@ def test_the_example_runs(example: str, tmp_path: Path, monkeypatch: pytest.Monk
         return
     if arguments[0] in ("table", "evaluate"):
         data = data_of(tmp_path / "data", 2)
-        for name in ("out", "other"):
-            worked(tmp_path / name, data, Made(data.parent))
+        for name, view in (("out", "mean"), ("other", "selection")):
+            record = replace(MADE, views={view: replace(MEAN, facts=replace(MEAN.facts, name=view))})
+            worked(tmp_path / name, data, Made(data.parent, before=partial(_always, encode(record))))
         (tmp_path / "boxes.json").write_text('{"q0": {"red circle": [0, 0, 32, 24]}}', encoding="utf-8")
     assert main(arguments) == 0

@@ -231,7 +231,7 @@ def test_other_truth_and_items_of_one_run_alone_are_told(one: Path, data: Path, 
     found = held_against(evaluated(Wanted(one)), evaluated(Wanted(tmp_path / "out")))
     assert found.differing == ["expected answers", "boxes"]
     assert found.aside == [
-        "2 of 12 scored items are here alone, and count where their image is in both",
+        "2 of 12 scored items are here alone",
         "there 1 of 12 items have no answer, 1 have an error",
-        "1 of 11 scored items are there alone, and count where their image is in both",
+        "1 of 11 scored items are there alone",
     ]

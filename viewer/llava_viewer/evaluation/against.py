@@ -115,7 +115,7 @@ def held_against(result: Result, other: Result, named: Mapping[str, str] | None 
         only_here=len(better),
         only_there=len(worse),
         neither=sum(not here and not there for _, _, here, there in judged),
-        differences=in_order(views.one.against(views.other), result.wanted),
+        differences=in_order(views.one.against(views.other, whole_images=not pairs), result.wanted),
         better=better[:_CHANGED],
         worse=worse[:_CHANGED],
     )
@@ -221,13 +221,15 @@ def _left_out(result: Result, other: Result, both: int) -> list[str]:
     """Items that stand in one of the runs alone, and why as far as the runs tell."""
     found = []
     if not both:
-        found.append("no item has an id that both runs have, so that answers are not counted by who is right")
+        found.append(
+            "no item has an id that both runs have: answers are not counted by who is right, and figures are of all "
+            "items of an image"
+        )
     for one, where in ((result, "here"), (other, "there")):
         if less := one.about.items - one.answered:
             far = f", {one.found.errors:,} have an error" if one.found.errors else ""
             found.append(f"{where} {less:,} of {one.about.items:,} items have no answer{far}")
         found += [f"{where} {len(one.found.bad):,} are not scored, such as {id}: {why:.100}" for id, why in one.bad[:1]]
-        if alone := len(one.found.cases) - both:
-            of = f"{alone:,} of {len(one.found.cases):,} scored items"
-            found.append(f"{of} are {where} alone, and count where their image is in both")
+        if both and (alone := len(one.found.cases) - both):
+            found.append(f"{alone:,} of {len(one.found.cases):,} scored items are {where} alone")
     return found

@@ -117,7 +117,7 @@ def _item(row: Row, record: Record, wanted: Wanted, replay: Replay, found: Found
     found.asked += 1
     for key, numbers in made.items():
         for tag in ("", *dict.fromkeys(row["tags"] or ())):
-            found.tally.add(key._replace(tag=tag), row["image"], sum(numbers), len(numbers))
+            found.tally.add(key._replace(tag=tag), row["image"], sum(numbers), len(numbers), item=row["id"])
 
 
 def _spots(record: Record, boxes: Boxes) -> Sequence[Spot]:

@@ -197,12 +197,12 @@ def _item(row: Row, store: Store, truth: Truth, metrics: _Metrics, found: Found)
     shares = row["shares"] or {}
     for tag in tags:
         for rule, value in right.items():
-            found.tally.add(Key(rule, tag=tag), row["image"], value)
+            found.tally.add(Key(rule, tag=tag), row["image"], value, item=row["id"])
         for view, share in shares.items():
-            found.tally.add(Key(IMAGE_SHARE, view, tag=tag), row["image"], share)
+            found.tally.add(Key(IMAGE_SHARE, view, tag=tag), row["image"], share, item=row["id"])
         for key, values in scores.items():
             if not tag or key.layer is key.head is None:
-                found.tally.add(key._replace(tag=tag), row["image"], sum(values), len(values))
+                found.tally.add(key._replace(tag=tag), row["image"], sum(values), len(values), item=row["id"])
     first = next((key.view for key in scores if key.view != EVEN), "")
     found.cases.append(
         Case(

@@ -91,7 +91,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
     other = _other(arguments.against, wanted)
     if arguments.pair and other is None:
         raise UsageError("--pair: got it without another run, expected one to hold views against; add --against")
-    apart = f"{FOLDER}-against-{other.store.resolve().name}" if other else FOLDER
+    apart = f"{FOLDER}-against-{other.store.resolve().name[:100]}" if other else FOLDER
     folder = arguments.output or arguments.store / apart
     outputs = Outputs((arguments.truth,), force=arguments.force)
     kinds = {PAGE: EVALUATION_PAGE, TABLE: FIGURES, JSON: EVALUATION, **({APART: DIFFERENCES} if other else {})}
