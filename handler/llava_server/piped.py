@@ -16,14 +16,16 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from llava_server.ask.request import GenerateRequest
-from llava_server.engine import Engine
 from llava_wire.errors import RequestError
 from llava_wire.record import Record
 from llava_wire.system.frames import FrameError, read_frame, write_frame
 from llava_wire.writing import encode
+
+if TYPE_CHECKING:
+    from llava_server.engine import Engine
 
 TOGETHER = 32
 """The most questions that form batches together, as many as `Engine.answers` looks at."""
@@ -47,7 +49,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for whoever asks, who then closes the pipe
     source, sink = sys.stdin.buffer, _own_stdout()
     try:
-        engine = Engine.load(_place(arguments.model), device=arguments.device, dtype=arguments.dtype)
+        place = _place(arguments.model)
+        # Only now: its libraries take seconds to load, and a wrong name is told before.
+        from llava_server.engine import Engine
+
+        engine = Engine.load(place, device=arguments.device, dtype=arguments.dtype)
     except (ValueError, OSError, RequestError) as error:
         write_frame(sink, {"failed": str(error)})
         return 1

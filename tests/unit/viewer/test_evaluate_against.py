@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -80,7 +81,7 @@ def test_items_are_counted_by_who_is_right(against: Against) -> None:
     assert (against.only_there, against.neither) == (len(there - here), COUNT - len(here | there))
     assert [change.id for change in against.better] == [f"q{n}" for n in sorted(here - there)]
     assert [change.id for change in against.worse] == [f"q{n}" for n in sorted(there - here)]
-    assert (against.worse[0].answer, against.worse[0].other) == ("a blue circle", "a red circle")
+    assert (against.worse[0].answer, against.worse[0].other_answer) == ("a blue circle", "a red circle")
 
 
 def test_figures_of_both_are_told_with_their_difference(against: Against) -> None:
@@ -105,7 +106,9 @@ def test_a_run_against_its_like_differs_in_nothing(one: Path, data: Path, tmp_pa
     assert "They differ" not in page
 
 
-def test_the_command_writes_differences_beside_the_evaluation(one: Path, other: Path, capsys: Captured) -> None:
+def test_the_command_writes_differences_beside_the_evaluation(
+    one: Path, other: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert main(["evaluate", str(one), "--against", str(other), "--rule", "contains", "--reports", "0"]) == 0
     said = capsys.readouterr().out
     assert f"against {other}: 12 items of both\n" in said
@@ -122,9 +125,14 @@ def test_the_command_writes_differences_beside_the_evaluation(one: Path, other: 
     assert float(row["low_95"]) < float(row["difference"]) < float(row["high_95"])
     assert plain["items"] == {"of_both": 12, "both_right": 4, "only_here": 4, "only_there": 2, "neither": 2}
     page = (out / "index.html").read_text("utf-8")
-    assert f"llava-viewer compare {one}::q1 {other}::q1 -o comparison.html" in page
+    there = os.path.relpath(other, one)
+    assert f"llava-viewer compare .::q1 {there}::q1 -o comparison.html" in page
+    assert f"<h1>{one} against {other}</h1>" in page
+    assert "4 answers right in" in page.replace("\xa0", " ")
     assert "lower here" in page
     assert main(["evaluate", str(one), "--against", str(other), "--reports", "0"]) == 0, "written again"
+    monkeypatch.chdir(one)
+    assert main(["compare", ".::q1", f"{there}::q1", "-o", str(out / "comparison.html")]) == 0, "as it is printed"
 
 
 def test_what_tells_the_runs_apart_is_named(one: Path, data: Path, tmp_path: Path) -> None:
@@ -178,10 +186,7 @@ def test_views_of_other_names_are_paired_and_what_one_run_alone_has_is_told(
     result, other = evaluated(Wanted(one)), evaluated(Wanted(run_of(tmp_path / "out", data, selection)))
     found = held_against(result, other)
     assert found.aside == [
-        (
-            "no figure is of views that one run alone has (layers_heads, none here and heads there), "
-            "unless --pair HERE=THERE names them"
-        )
+        "views that one run alone has are left out (here layers_heads, none; there heads), unless --pair names them"
     ]
     assert {key.view for key in found.differences} == {""}
     found = held_against(result, other, {"layers_heads": "heads"})
@@ -235,3 +240,47 @@ def test_other_truth_and_items_of_one_run_alone_are_told(one: Path, data: Path, 
         "there 1 of 12 items have no answer, 1 have an error",
         "1 of 11 scored items are there alone",
     ]
+
+
+def test_runs_with_other_grids_or_questions_are_shown_one_by_one(one: Path, data: Path, tmp_path: Path) -> None:
+    def finer(item: Item) -> bytes:
+        return encode(make_record(
+            width_px=64, height_px=48, grid=8, patch_px=4, words=(" a", " blue", " circle"), prompt=item.prompt,
+            seed=item.n, reductions=("layers_heads",), with_picture=False,
+        ))  # fmt: skip
+
+    path = data.with_name("others.jsonl")
+    lines = [json.loads(line) | {"prompt": "Say what it is."} for line in data.read_text("utf-8").splitlines()]
+    path.write_text("".join(json.dumps(line | {"answer": "a disc"}) + "\n" for line in lines), "utf-8")
+    result, other = (evaluated(Wanted(each)) for each in (one, run_of(tmp_path / "finer", path, finer)))
+    found = held_against(result, other)
+    assert not found.one_grid
+    page = evaluation_page(result, "Two", {}, found)
+    assert "llava-viewer compare" not in page
+    assert "llava-viewer render .::q0 -o here.html" in page
+    assert f"llava-viewer render {os.path.relpath(tmp_path / 'finer', one)}::q0 -o there.html" in page
+    assert "asked “<bdi>Say what it is.</bdi>”: <i><bdi>a blue circle</bdi></i>, expected “<bdi>a disc</bdi>”" in page
+
+
+def test_things_are_compared_that_both_answers_name(data: Path, tmp_path: Path) -> None:
+    """Of two runs with the same maps, one that names more things is neither better nor worse."""
+    path = data.with_name("two.jsonl")
+    lines = [json.loads(line) for line in data.read_text("utf-8").splitlines()]
+    boxes = {"circle": BOX, "star": [32, 24, 64, 48]}
+    path.write_text("".join(json.dumps(line | {"boxes": boxes}) + "\n" for line in lines), "utf-8")
+
+    def names(*words: str) -> Callable[[Item], bytes]:
+        def answer(item: Item) -> bytes:
+            return encode(make_record(
+                width_px=64, height_px=48, grid=4, patch_px=8, words=words, prompt=item.prompt, seed=item.n,
+                reductions=("layers_heads",), with_picture=False,
+            ))  # fmt: skip
+
+        return answer
+
+    both = run_of(tmp_path / "both", path, names(" a", " circle", " star"))
+    less = run_of(tmp_path / "less", path, names(" a", " circle", " thing"))
+    found = held_against(evaluated(Wanted(both)), evaluated(Wanted(less)))
+    score = found.differences[Key("pointing_game", "layers_heads", "attention", words="phrase")]
+    assert (score.value, score.n, score.other_n) == (0, COUNT, COUNT)
+    assert found.result.figures[Key("pointing_game", "layers_heads", "attention", words="phrase")].n == 2 * COUNT

@@ -22,19 +22,20 @@ from llava_viewer.store.part import StoreError
 from llava_viewer.store.store import Store
 
 _CHANGED = 20
-_ALONE = "no figure is of views that one run alone has"
 _LOOKED_AT = 64
 """Images whose digests are compared, spread evenly: the same names do not make them the same."""
 
 
 class Changed(NamedTuple):
-    """An item that one run answers rightly and the other one does not."""
+    """An item that one run answers rightly and the other one does not; `other_...` are the other run's."""
 
     id: str
     prompt: str
     expected: str
     answer: str
-    other: str
+    other_prompt: str
+    other_expected: str
+    other_answer: str
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class Against:
         both_right, only_here, only_there, neither: of those items, by the first run's rule; all 0 without one.
         differences: by what they are of.
         better, worse: items that are right here alone, and there alone; the first of each.
+        one_grid: maps of an item have as many rows and columns in both runs, so that they can be compared.
     """
 
     result: Result
@@ -64,6 +66,12 @@ class Against:
     differences: Mapping[Key, Difference]
     better: Sequence[Changed]
     worse: Sequence[Changed]
+    one_grid: bool
+
+    @property
+    def here(self) -> str:
+        """What the run is called."""
+        return str(self.result.wanted.store)
 
     @property
     def name(self) -> str:
@@ -89,7 +97,7 @@ def held_against(result: Result, other: Result, named: Mapping[str, str] | None 
             f"--against: got {other.wanted.store}, which has no image of this run ({example}), expected a run over the "
             "same images; name it"
         )
-    _check_same(result, other, shared)
+    one_grid = _same_images(result, other, shared)
     theirs = {(case.id, case.image): case for case in other.found.cases}
     pairs = [(case, theirs[case.id, case.image]) for case in shared if (case.id, case.image) in theirs]
     judged = [
@@ -100,14 +108,18 @@ def held_against(result: Result, other: Result, named: Mapping[str, str] | None 
     better = [_changed(one, two) for one, two, here, there in judged if here and not there]
     worse = [_changed(one, two) for one, two, here, there in judged if there and not here]
     views = paired(result.found.tally, other.found.tally, named or {})
-    alone = [f"{', '.join(names)} {where}" for names, where in ((views.here, "here"), (views.there, "there")) if names]
+    alone = [f"{where} {', '.join(names)}" for names, where in ((views.here, "here"), (views.there, "there")) if names]
     return Against(
         result=result,
         other=other,
         differing=_differing(result, other, pairs),
         aside=[
             *_left_out(result, other, len(pairs)),
-            *([f"{_ALONE} ({' and '.join(alone)}), unless --pair HERE=THERE names them"] if alone else []),
+            *(
+                [f"views that one run alone has are left out ({'; '.join(alone)}), unless --pair names them"]
+                if alone
+                else ()
+            ),
         ],
         images=len({case.image for case in shared}),
         items=len(pairs),
@@ -118,6 +130,7 @@ def held_against(result: Result, other: Result, named: Mapping[str, str] | None 
         differences=in_order(views.one.against(views.other, whole_images=not pairs), result.wanted),
         better=better[:_CHANGED],
         worse=worse[:_CHANGED],
+        one_grid=one_grid,
     )
 
 
@@ -158,30 +171,35 @@ def against_csv(against: Against) -> bytes:
     return stream.getvalue().encode("utf-8", "surrogatepass")
 
 
-def _check_same(result: Result, other: Result, shared: Sequence[Case]) -> None:
+def _same_images(result: Result, other: Result, shared: Sequence[Case]) -> bool:
     """Makes sure that images of one name are the same ones, by the digests of some that are spread over the run.
+
+    Returns:
+        whether their maps have as many rows and columns in both runs.
 
     Raises:
         StoreError: they are not.
     """
+    one_grid = True
     there = {case.image: case.id for case in other.found.cases}
     by_image = {case.image: case.id for case in shared}
     some = list(by_image.items())[:: -(-len(by_image) // _LOOKED_AT)]
     with Store(result.wanted.store) as one, Store(other.wanted.store) as two:
         for image, id in some:
-            facts = [
-                [picture.pixels_sha256 for picture in store.record_of(store.row(of), picture=False).facts.images]
-                for store, of in ((one, id), (two, there[image]))
-            ]
-            if facts[0] != facts[1]:
+            records = [store.record_of(store.row(of), picture=False) for store, of in ((one, id), (two, there[image]))]
+            digests = [[picture.pixels_sha256 for picture in record.facts.images] for record in records]
+            grids = [[(grid.rows, grid.cols) for grid in record.grids] for record in records]
+            one_grid = one_grid and grids[0] == grids[1]
+            if digests[0] != digests[1]:
                 raise StoreError(
                     f"--against: got {other.wanted.store}, whose {image} is another image than this run's, expected a "
                     "run over the same images; name it"
                 )
+    return one_grid
 
 
 def _changed(one: Case, two: Case) -> Changed:
-    return Changed(one.id, one.prompt, one.expected, one.answer, two.answer)
+    return Changed(one.id, one.prompt, one.expected, one.answer, two.prompt, two.expected, two.answer)
 
 
 def _differing(result: Result, other: Result, pairs: Sequence[tuple[Case, Case]]) -> list[str]:

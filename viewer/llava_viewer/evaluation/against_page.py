@@ -5,13 +5,13 @@ Flow: `Against` -> `Section`: texts of a table and of lists -> templates/evaluat
 
 from __future__ import annotations
 
+import os
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from llava_eval.tally import Difference
 from llava_viewer.evaluation.against import Against, Changed
-from llava_viewer.evaluation.scores import Key
 from llava_viewer.look import wording
 from llava_viewer.look.text import visible
 from llava_viewer.store.named import MARK
@@ -24,34 +24,40 @@ _LEAST = 0.0005
 class Row:
     """One figure of both runs, in texts."""
 
-    names: tuple[str, ...]
+    figure: str
+    of: str
     this: str
     n: str
     other: str
     other_n: str
     difference: str
     interval: str
+    p: str
     images: str
     verdict: str
+    apart: bool
 
 
 @dataclass(frozen=True)
 class Change:
-    """An answer that is right in one of the runs."""
+    """An answer that is right in one run; the other's question and expected answer where they are not the same."""
 
     id: str
     prompt: str
     expected: str
     answer: str
-    other: str
-    command: str
+    other_prompt: str
+    other_expected: str
+    other_answer: str
+    commands: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Section:
     """All that the section shows; `counts` is empty without answers that can be judged."""
 
-    name: str
+    here: str
+    there: str
     facts: tuple[str, ...]
     counts: tuple[tuple[str, str], ...]
     rows: tuple[Row, ...]
@@ -64,16 +70,21 @@ def against_section(against: Against) -> Section:
     both = f"{wording.count(against.images, 'image')} and {wording.count(against.items, 'item')} are in both runs"
     differing = [f"They differ in {'; '.join(against.differing)}"] if against.differing else []
     changes = (
-        ("better", f"Right here, wrong in {against.name}", against.better),
-        ("worse", f"Wrong here, right in {against.name}", against.worse),
+        ("better", against.here, against.only_here, against.better),
+        ("worse", against.name, against.only_there, against.worse),
     )
     return Section(
+        against.here,
         against.name,
         tuple(visible(_sentence(text)) for text in (both, *differing, *against.aside)),
         tuple((name, f"{number:,}") for name, number in counts_of(against)),
         tuple(_rows(against, tagged=False)),
         tuple(_rows(against, tagged=True)),
-        tuple((id, title, tuple(_change(one, against) for one in found)) for id, title, found in changes if found),
+        tuple(
+            (id, _title(name, count, len(found)), tuple(_change(one, against) for one in found))
+            for id, name, count, found in changes
+            if found
+        ),
     )
 
 
@@ -86,6 +97,11 @@ def counts_of(against: Against) -> list[tuple[str, int]]:
         ("wrong in both", against.neither),
     ]
     return found if any(number for _, number in found) else []
+
+
+def _title(name: str, count: int, listed: int) -> str:
+    first = f", the first {listed}" if listed < count else ""
+    return f"{wording.count(count, 'answer')} right in {name} alone{first}"
 
 
 def signed(value: float) -> str:
@@ -124,25 +140,43 @@ def _rows(against: Against, *, tagged: bool) -> Iterator[Row]:
     for key, one in against.differences.items():
         if key.layer is key.head is None and bool(key.tag) == tagged:
             yield Row(
-                _names(key, tagged=tagged),
-                f"{one.one:.3f}",
-                f"{one.n:,}",
-                f"{one.other:.3f}",
-                f"{one.other_n:,}",
-                signed(one.value),
-                interval_of(one),
-                wording.count(one.images, "image"),
-                verdict_of(one),
+                figure=key.figure,
+                of=", ".join(part for part in (key.view, key.words, key.tag) if part),
+                this=f"{one.one:.3f}",
+                n=f"{one.n:,}",
+                other=f"{one.other:.3f}",
+                other_n=f"{one.other_n:,}",
+                difference=signed(one.value),
+                interval=interval_of(one),
+                p="" if one.p is None else f"p {one.p:.3f}",
+                images=wording.count(one.images, "image"),
+                verdict=verdict_of(one),
+                apart=one.told_apart,
             )
 
 
-def _names(key: Key, *, tagged: bool) -> tuple[str, ...]:
-    return (key.figure, key.view, key.words, *((key.tag,) if tagged else ()))
-
-
 def _change(one: Changed, against: Against) -> Change:
-    stores: Sequence[str] = (str(against.result.wanted.store), against.name)
-    named = [f"{store}{MARK}{one.id}" for store in stores]
-    shown = all(visible(name) == name for name in named)
-    command = f"llava-viewer compare {' '.join(map(shlex.quote, named))} -o comparison.html" if shown else ""
-    return Change(visible(one.id), one.prompt, one.expected, one.answer, one.other, command)
+    return Change(
+        visible(one.id),
+        one.prompt,
+        one.expected,
+        one.answer,
+        one.other_prompt if one.other_prompt != one.prompt else "",
+        one.other_expected if one.other_expected != one.expected else "",
+        one.other_answer,
+        tuple(_commands(one.id, against)),
+    )
+
+
+def _commands(id: str, against: Against) -> Iterator[str]:
+    """What shows both answers, in the run's folder: a comparison, or a report each where the grids are not the same."""
+    other = os.path.relpath(against.other.wanted.store, against.result.wanted.store)
+    named = [f"{store}{MARK}{id}" for store in (".", other)]
+    if any(visible(name) != name for name in named):
+        return
+    one, two = map(shlex.quote, named)
+    if against.one_grid:
+        yield f"llava-viewer compare {one} {two} -o comparison.html"
+    else:
+        yield f"llava-viewer render {one} -o here.html"
+        yield f"llava-viewer render {two} -o there.html"

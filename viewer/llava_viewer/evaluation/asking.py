@@ -14,7 +14,8 @@ import numpy as np
 from llava_eval.metric import MetricError, evaluate, needs_truth
 from llava_viewer.client.replays.scoring import Replay, SetScores
 from llava_viewer.data.items import Boxes
-from llava_viewer.evaluation.scores import EVEN, Found, Key, Wanted, boxes_of, check_inside
+from llava_viewer.evaluation.scores import EVEN, Found, Key, Wanted
+from llava_viewer.evaluation.truth import boxes_of, check_inside
 from llava_viewer.heads.words import PHRASE, Spot, answer_spots, own_places
 from llava_viewer.runs.asking import of_run
 from llava_viewer.store.part import Row, StoreError

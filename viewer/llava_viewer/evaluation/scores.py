@@ -20,8 +20,7 @@ from llava_eval.metric import Metric, MetricError, metric, scores_of
 from llava_eval.tally import Tally
 from llava_viewer.composite import NAME as COMPOSITE
 from llava_viewer.data.items import Boxes
-from llava_viewer.evaluation.truth import Truth
-from llava_viewer.heads.questions import Box
+from llava_viewer.evaluation.truth import Truth, boxes_of, check_inside
 from llava_viewer.heads.words import FIRST, LAST, PHRASE, WORD, Spot, answer_spots
 from llava_viewer.one_grid import on_one_grid
 from llava_viewer.store.part import Row, read_rows
@@ -64,6 +63,8 @@ class Key(NamedTuple):
 
 
 IMAGE_SHARE = "image_share"
+Scores = dict[Key, list[tuple[str, float]]]
+"""Of one record: what is named, by its boxes, and its score."""
 
 
 class Case(NamedTuple):
@@ -200,9 +201,13 @@ def _item(row: Row, store: Store, truth: Truth, metrics: _Metrics, found: Found)
             found.tally.add(Key(rule, tag=tag), row["image"], value, item=row["id"])
         for view, share in shares.items():
             found.tally.add(Key(IMAGE_SHARE, view, tag=tag), row["image"], share, item=row["id"])
-        for key, values in scores.items():
+        for key, things in scores.items():
             if not tag or key.layer is key.head is None:
-                found.tally.add(key._replace(tag=tag), row["image"], sum(values), len(values), item=row["id"])
+                for (
+                    thing,
+                    value,
+                ) in things:  # answers name others: two runs are held against each other by what both name
+                    found.tally.add(key._replace(tag=tag), row["image"], value, item=f"{row['id']}\n{thing}")
     first = next((key.view for key in scores if key.view != EVEN), "")
     found.cases.append(
         Case(
@@ -213,16 +218,16 @@ def _item(row: Row, store: Store, truth: Truth, metrics: _Metrics, found: Found)
     )  # fmt: skip
 
 
-def _of_view(scores: Mapping[Key, Sequence[float]], figure: str, view: str) -> float | None:
+def _of_view(scores: Scores, figure: str, view: str) -> float | None:
     """The mean over phrases of a view's mean map; over the answer where no phrase stands in it."""
     for words in (PHRASE, ANSWER):
-        for key, values in scores.items():
+        for key, things in scores.items():
             if (key.figure, key.view, key.layer, key.head, key.words) == (figure, view, None, None, words):
-                return sum(values) / len(values)
+                return sum(value for _, value in things) / len(things)
     return None
 
 
-def _boxed(row: Row, record: Record, boxes: Boxes, metrics: _Metrics, found: Found) -> dict[Key, list[float]]:
+def _boxed(row: Row, record: Record, boxes: Boxes, metrics: _Metrics, found: Found) -> Scores:
     """The scores of one record's maps."""
     spots = _spots(row["id"], record, boxes, found)
     check_inside(record, boxes)
@@ -230,48 +235,22 @@ def _boxed(row: Row, record: Record, boxes: Boxes, metrics: _Metrics, found: Fou
         record = on_one_grid(record, COMPOSITE)
     rects = record.geometry.patch_rects()
     chosen, even = metrics.of(rects.shape[:2]), np.ones((1, *rects.shape[:2]))
-    scores: dict[Key, list[float]] = {}
+    scores: Scores = {}
     for spot in spots:
         for name, values in scores_of(chosen, even, rects, np.array(spot.boxes)).items():
-            _keep(scores, Key(name, EVEN, words=spot.kinds[0]), values[0])
+            _keep(scores, Key(name, EVEN, words=spot.kinds[0]), spot, values[0])
         for view in record.views.values():
             cells, maps = _maps(record, view, spot)
             if cells:
                 for name, values in scores_of(chosen, maps, rects, np.array(spot.boxes)).items():
                     for cell, value in zip(cells, values, strict=True):
-                        _keep(scores, Key(name, view.name, view.facts.method.name, *cell, spot.kinds[0]), value)
+                        _keep(scores, Key(name, view.name, view.facts.method.name, *cell, spot.kinds[0]), spot, value)
     return scores
 
 
-def check_inside(record: Record, boxes: Boxes) -> None:
-    """Refuses boxes that no patch can point at: of another image, of several, or as parts of its size instead of px.
-
-    Raises:
-        ValueError: naming the phrase.
-    """
-    if len(record.facts.images) > 1:
-        raise ValueError(f"image: got {len(record.facts.images)} of them, expected one, whose boxes are known")
-    width_px, height_px = record.facts.images[0].width_px, record.facts.images[0].height_px
-    for phrase, listed in boxes.items():
-        for x0, y0, x1, y1 in listed:
-            if x1 <= 0 or y1 <= 0 or x0 >= width_px or y0 >= height_px or max(x1, y1) <= 1:
-                raise ValueError(
-                    f"boxes.{phrase:.80}: got {[x0, y0, x1, y1]}, expected px inside the image of {width_px} x "
-                    f"{height_px} px; correct the truth"
-                )
-
-
-def boxes_of(boxes: Boxes) -> dict[str, tuple[Box, ...]]:
-    """Boxes as those who look for words take them."""
-    return {
-        phrase: tuple((float(x0), float(y0), float(x1), float(y1)) for x0, y0, x1, y1 in listed)
-        for phrase, listed in boxes.items()
-    }
-
-
-def _keep(scores: dict[Key, list[float]], key: Key, value: float) -> None:
+def _keep(scores: Scores, key: Key, spot: Spot, value: float) -> None:
     if not math.isnan(value):
-        scores.setdefault(key, []).append(float(value))
+        scores.setdefault(key, []).append((repr(spot.boxes), float(value)))
 
 
 def _spots(id: str, record: Record, boxes: Boxes, found: Found) -> list[Spot]:

@@ -15,8 +15,10 @@ from llava_viewer.data.images import image_name
 from llava_viewer.data.items import Boxes, checked_boxes
 from llava_viewer.data.kind import DataError, Entry
 from llava_viewer.data.reading import read_data
+from llava_viewer.heads.questions import Box
 from llava_viewer.store.part import Row
 from llava_wire.errors import beginning
+from llava_wire.record import Record
 
 MOST_EXPECTED = 100
 """Answers that are expected of one item."""
@@ -146,3 +148,29 @@ def _expected(entry: Entry) -> tuple[str, ...]:
             f"{entry.where}, expected: got {beginning(given)}, expected a text, or a list of up to {MOST_EXPECTED}"
         )
     return tuple(map(str, listed))
+
+
+def check_inside(record: Record, boxes: Boxes) -> None:
+    """Refuses boxes that no patch can point at: of another image, of several, or as parts of its size instead of px.
+
+    Raises:
+        ValueError: naming the phrase.
+    """
+    if len(record.facts.images) > 1:
+        raise ValueError(f"image: got {len(record.facts.images)} of them, expected one, whose boxes are known")
+    width_px, height_px = record.facts.images[0].width_px, record.facts.images[0].height_px
+    for phrase, listed in boxes.items():
+        for x0, y0, x1, y1 in listed:
+            if x1 <= 0 or y1 <= 0 or x0 >= width_px or y0 >= height_px or max(x1, y1) <= 1:
+                raise ValueError(
+                    f"boxes.{phrase:.80}: got {[x0, y0, x1, y1]}, expected px inside the image of {width_px} x "
+                    f"{height_px} px; correct the truth"
+                )
+
+
+def boxes_of(boxes: Boxes) -> dict[str, tuple[Box, ...]]:
+    """Boxes as those who look for words take them."""
+    return {
+        phrase: tuple((float(x0), float(y0), float(x1), float(y1)) for x0, y0, x1, y1 in listed)
+        for phrase, listed in boxes.items()
+    }

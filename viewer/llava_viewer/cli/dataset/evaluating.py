@@ -76,7 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="of the box rule (default: 1 from grids of 16 x 16 on, else 0)")  # fmt: skip
     parser.add_argument("--reports", type=_reports, default=10, metavar="N",
                         help="reports of the N worst of each kind (%(default)s)")  # fmt: skip
-    parser.add_argument("--title", default="Evaluation", help="the heading (default: %(default)s)")
+    parser.add_argument("--title", help="the heading (default: Evaluation, or that it is one of two runs)")
     add_force(parser)
     parser.add_argument("--asked", type=count_of, default=ITEMS, metavar="N",
                         help="metrics that ask the model do so about N items at most (%(default)s)")  # fmt: skip
@@ -108,7 +108,8 @@ def evaluate(arguments: argparse.Namespace) -> None:
     outputs.write(folder / TABLE, as_csv(result))
     if against:
         outputs.write(folder / APART, against_csv(against))
-    made = evaluation_page(result, arguments.title, links, against)
+    title = arguments.title or (f"{against.here} against {against.name}" if against else "Evaluation")
+    made = evaluation_page(result, title, links, against)
     outputs.write(folder / PAGE, made.encode("utf-8", "backslashreplace"))
     print(printable("\n".join(map(one_line, [*_lines(result), *(_against_lines(against) if against else [])]))))
     print_path(folder / PAGE)
@@ -229,7 +230,8 @@ def _against_lines(against: Against) -> list[str]:
     for key, one in against.differences.items():
         if _is_first(key):
             spread = f" ({interval})" if (interval := interval_of(one)) else ""
-            told = f"{one.one:.3f} and {one.other:.3f}: {signed(one.value)}{spread}, {verdict_of(one)}"
+            chance = "" if one.p is None else f", p {one.p:.3f}"
+            told = f"{one.one:.3f} and {one.other:.3f}: {signed(one.value)}{spread}{chance}, {verdict_of(one)}"
             rows.append((_named(key), told))
     width = max((len(name) for name, _ in rows), default=0)
     return [*lines, *(f"{name.ljust(width)}  {told}" for name, told in rows)]
