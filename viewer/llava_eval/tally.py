@@ -139,9 +139,7 @@ class Tally(Generic[Key]):
         for keys in _some(list(self._found)):
             totals, counts = (np.zeros((len(images), len(keys))) for _ in range(2))
             for place, key in enumerate(keys):
-                items, total, count = map(np.asarray, self._found[key])
-                totals[:, place] = np.bincount(own[items], total, len(images))
-                counts[:, place] = np.bincount(own[items], count, len(images))
+                totals[:, place], counts[:, place] = _by_unit(self._found[key], own, len(images))
             low, high = _interval(len(images), (totals, counts))
             for place, key in enumerate(keys):
                 of, number = int((counts[:, place] > 0).sum()), int(counts[:, place].sum())
@@ -196,12 +194,12 @@ def _numbered(names: Iterable[Name]) -> dict[Name, int]:
 def _by_unit(
     scores: tuple[array[int], array[float], array[int]], own: np.ndarray, count: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Sums of one key's scores, and how many they are, of each unit that both tallies have: float64 [common] both.
+    """Sums of one key's scores, and how many they are, of each unit, such as an image: float64 [unit] both.
 
     Args:
         scores: items, totals, counts, as they were added.
-        own: int64 [item], each one's number among those of both; -1 for others.
-        count: of those of both.
+        own: int64 [item], the number of each one's unit; -1 for items that do not count.
+        count: of units.
     """
     items, total, times = map(np.asarray, scores)
     at = own[items]

@@ -10,14 +10,11 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from llava_eval.tally import Difference
 from llava_viewer.evaluation.against import Against, Changed
+from llava_viewer.evaluation.differences import interval_of, signed, verdict_of
 from llava_viewer.look import wording
 from llava_viewer.look.text import visible
 from llava_viewer.store.named import MARK
-
-_LEAST = 0.0005
-"""What is less is nothing at the places that are shown: how a batch was put together makes such differences."""
 
 
 @dataclass(frozen=True)
@@ -40,15 +37,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Change:
-    """An answer that is right in one run; the other's question and expected answer where they are not the same."""
+    """An answer that is right in one run: the item by its id as it is shown, and what shows both answers."""
 
     id: str
-    prompt: str
-    expected: str
-    answer: str
-    other_prompt: str
-    other_expected: str
-    other_answer: str
+    item: Changed
     commands: tuple[str, ...]
 
 
@@ -104,33 +96,6 @@ def _title(name: str, count: int, listed: int) -> str:
     return f"{wording.count(count, 'answer')} right in {name} alone{first}"
 
 
-def signed(value: float) -> str:
-    """ "+0.052"."""
-    return f"{value:+.3f}".replace("-", "\N{MINUS SIGN}")
-
-
-def interval_of(one: Difference) -> str:
-    """ "+0.010 to +0.094"; "" where there is none, or where it has no width, which is no certainty."""
-    if one.low is None or one.high is None or one.low == one.high or _is_nothing(one):
-        return ""
-    return f"{signed(one.low)} to {signed(one.high)}"
-
-
-def verdict_of(one: Difference) -> str:
-    """Whether the runs are told apart, in words."""
-    if _is_nothing(one):
-        return "equal"
-    if one.told_apart:
-        return "higher here" if one.value > 0 else "lower here"
-    # An interval that leaves out zero all the same is too narrow, as it is of few images.
-    apart = one.low is None or one.high is None or not one.low <= 0 <= one.high
-    return "too few to tell" if apart else "not told apart"
-
-
-def _is_nothing(one: Difference) -> bool:
-    return max(map(abs, (one.value, one.low or 0.0, one.high or 0.0))) < _LEAST
-
-
 def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
 
@@ -156,16 +121,7 @@ def _rows(against: Against, *, tagged: bool) -> Iterator[Row]:
 
 
 def _change(one: Changed, against: Against) -> Change:
-    return Change(
-        visible(one.id),
-        one.prompt,
-        one.expected,
-        one.answer,
-        one.other_prompt if one.other_prompt != one.prompt else "",
-        one.other_expected if one.other_expected != one.expected else "",
-        one.other_answer,
-        tuple(_commands(one.id, against)),
-    )
+    return Change(visible(one.id), one, tuple(_commands(one.id, against)))
 
 
 def _commands(id: str, against: Against) -> Iterator[str]:

@@ -19,8 +19,9 @@ from llava_viewer.cli import reaching
 from llava_viewer.cli.console import Told, UsageError, count_of, counted, one_line, print_path, printable, say
 from llava_viewer.cli.outputs import Outputs, add_force
 from llava_viewer.evaluation.against import Against, against_csv, against_json, held_against
-from llava_viewer.evaluation.against_page import counts_of, interval_of, signed, verdict_of
+from llava_viewer.evaluation.against_page import counts_of
 from llava_viewer.evaluation.asking import ITEMS, Asking
+from llava_viewer.evaluation.differences import interval_of, signed, verdict_of
 from llava_viewer.evaluation.page import evaluation_page
 from llava_viewer.evaluation.result import RIGHT, Result, as_csv, as_json, evaluated
 from llava_viewer.evaluation.scores import METRICS as USUAL
